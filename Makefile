@@ -1,0 +1,33 @@
+# Two commands do all the set-up: `make demo` and `make test`. Both make .venv first if it is not there.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+OUT    ?= demo
+
+.PHONY: demo demo-quick test test-fast test-slow lint clean
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "error: Python 3.11 or newer is needed; say make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,tables]"
+	touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/phaselens run organisms --out $(OUT)
+
+demo-quick: $(VENV)/installed
+	$(BIN)/phaselens run organisms --quick --out $(OUT)-quick
+
+test: $(VENV)/installed lint
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 -m slow
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check src tests benchmarks examples
+
+clean:
+	rm -rf $(VENV) demo demo-quick .pytest_cache .ruff_cache
