@@ -1,0 +1,206 @@
+"""What an experiment is given (a panel of columns) and what it gives back (tables, documents, evidence).
+
+Experiments read stored columns only: no model, no file, no clock. The study builds the `Panel`, and writes the `Result`.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from phaselens.errors import InputError, StateError, unknown_name
+
+RUN_COLUMNS = ("run", "prompt_id", "category", "arm", "sample", "calibration", "n_generated", "finish")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a panel says about one model.
+
+    `twin` marks an untrained twin (same configuration, re-initialised) and `twin_of` then names the trained original. On a
+    trained model `twin_of` names another trained model of which it is a twin (a second seed of one recipe, a distillate):
+    such models are dropped once by the S test. `temperature` is the matching temperature T of the model (NaN: not matched),
+    `noise_floor` the largest shift of an output entropy (nats) under another batch composition (NaN: not measured).
+    """
+
+    name: str
+    family: str
+    n_layers: int
+    d_model: int
+    vocab_size: int
+    parameters: int
+    twin: bool = False
+    twin_of: str | None = None
+    temperature: float = math.nan
+    noise_floor: float = math.nan
+
+
+@dataclass(frozen=True)
+class ModelData:
+    """The stored columns of one model, all its units together.
+
+    `runs` has one entry per run and the columns `RUN_COLUMNS` (`run` int, unique within the model across units, ascending;
+    `prompt_id`, `category`, `arm`, `finish` str; `sample`, `n_generated` int; `calibration` bool). `steps` is sorted by
+    (run, step), `layers` by (run, step, layer); both carry those keys as int columns and one float column per observable
+    (under a further lens with suffix "__" + label). `completions[i]` holds the generated token ids of `runs` row i, and
+    `digit_tokens` the ids of the tokens whose text contains a digit (None: not known, nothing can be masked).
+    """
+
+    info: ModelInfo
+    runs: Mapping[str, np.ndarray]
+    steps: Mapping[str, np.ndarray]
+    layers: Mapping[str, np.ndarray]
+    completions: tuple[tuple[int, ...], ...] = ()
+    digit_tokens: frozenset[int] | None = None
+
+    def __post_init__(self) -> None:
+        missing = [c for c in RUN_COLUMNS if c not in self.runs]
+        if missing:
+            raise StateError(f"model {self.info.name!r}: the runs table lacks {missing}; it needs {list(RUN_COLUMNS)}.")
+        run = np.asarray(self.runs["run"])
+        if len(run) > 1 and not (np.diff(run) > 0).all():
+            raise StateError(f"model {self.info.name!r}: run ids must be unique and ascending over all its units.")
+        if self.completions and len(self.completions) != len(run):
+            raise StateError(
+                f"model {self.info.name!r}: {len(self.completions)} completions for {len(run)} runs; give one per run."
+            )
+
+    @cached_property
+    def recorded_layers(self) -> tuple[int, ...]:
+        """Layers that have rows, ascending."""
+        return tuple(int(x) for x in np.unique(np.asarray(self.layers["layer"])))
+
+    @cached_property
+    def _step_cell(self) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        return self._cells(self.steps)
+
+    @cached_property
+    def _layer_cell(self) -> tuple[tuple[np.ndarray, ...], tuple[int, ...]]:
+        row, step, shape = self._cells(self.layers)
+        layer = np.searchsorted(np.asarray(self.recorded_layers), np.asarray(self.layers["layer"]))
+        return (row, step, layer), (*shape, len(self.recorded_layers))
+
+    def _cells(self, table: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        known = np.asarray(self.runs["run"])
+        run, step = np.asarray(table["run"]), np.asarray(table["step"])
+        row = np.clip(np.searchsorted(known, run), 0, max(len(known) - 1, 0))
+        if len(run) and (not len(known) or (known[row] != run).any()):
+            raise StateError(f"model {self.info.name!r}: a row of the trace belongs to no run of the runs table.")
+        return row, step, (len(known), int(step.max()) + 1 if len(step) else 0)
+
+    def per_step(self, column: str) -> np.ndarray:
+        """One output-level column as float64 [run, step], NaN where there is no row."""
+        row, step, shape = self._step_cell
+        return _scatter((row, step), shape, self._column(self.steps, column))
+
+    def per_layer(self, column: str) -> np.ndarray:
+        """One layer-level column as float64 [run, step, recorded layer], NaN where there is no row."""
+        cells, shape = self._layer_cell
+        return _scatter(cells, shape, self._column(self.layers, column))
+
+    def _column(self, table: Mapping[str, np.ndarray], column: str) -> np.ndarray:
+        if column not in table:
+            raise unknown_name(f"column of {self.info.name}", column, table)
+        return np.asarray(table[column])
+
+    def at_layer(self, column: str, layer: int) -> np.ndarray | None:
+        """One layer-level column at one layer, float64 [run, step]; None where that layer was not recorded."""
+        if layer not in self.recorded_layers:
+            return None
+        return self.per_layer(column)[:, :, self.recorded_layers.index(layer)]
+
+    @cached_property
+    def measured(self) -> np.ndarray:
+        """Mask over runs: those that are measured, that is, not calibration runs; bool [run]."""
+        return ~np.asarray(self.runs["calibration"], dtype=bool)
+
+    @property
+    def layer_of_record(self) -> int:
+        """`l* = round(.75 L)`, halves to the even number as Python rounds (L = 6 gives 4)."""
+        return round(0.75 * self.info.n_layers)
+
+
+def _scatter(cells: tuple[np.ndarray, ...], shape: tuple[int, ...], values: np.ndarray) -> np.ndarray:
+    out = np.full(shape, np.nan)
+    out[cells] = values
+    return out
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The models of one study with their columns; the only thing an experiment sees.
+
+    `seed` is the study's seed: every draw of an experiment comes from `generator(label)`.
+    """
+
+    models: tuple[ModelData, ...]
+    seed: int = 0
+    n_boot: int = 2000
+
+    def __post_init__(self) -> None:
+        names = [m.info.name for m in self.models]
+        if len(set(names)) != len(names):
+            raise InputError(f"model names of a panel must differ; got {names}. Rename one.")
+        for m in self.models:
+            if m.info.twin_of is not None and m.info.twin_of not in names:
+                raise unknown_name(f"model of the panel (twin_of of {m.info.name!r})", m.info.twin_of, names)
+
+    @property
+    def trained(self) -> tuple[ModelData, ...]:
+        """Models that are not untrained twins, in panel order."""
+        return tuple(m for m in self.models if not m.info.twin)
+
+    def untrained_twin(self, name: str) -> ModelData | None:
+        """The untrained twin of the trained model `name`, or None."""
+        return next((m for m in self.models if m.info.twin and m.info.twin_of == name), None)
+
+    @cached_property
+    def prompts(self) -> tuple[str, ...]:
+        """Ids of all measured prompts of the panel, sorted: the units of resampling."""
+        return tuple(sorted({str(p) for m in self.models for p in np.asarray(m.runs["prompt_id"])[m.measured]}))
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """The prompt bootstrap of the panel, int [B, prompt]: one set of draws for all models and all tables."""
+        from phaselens.statistics.resampling import bootstrap_weights
+
+        return bootstrap_weights(len(self.prompts), self.generator("prompt bootstrap"), n_boot=self.n_boot)
+
+    def prompt_index(self, model: ModelData) -> np.ndarray:
+        """Which prompt of `prompts` each run of `model` belongs to, int [run]; -1 for calibration runs."""
+        where = {p: i for i, p in enumerate(self.prompts)}
+        ids = np.asarray(model.runs["prompt_id"])
+        return np.array([where[str(p)] if m else -1 for p, m in zip(ids, model.measured, strict=True)], dtype=int)
+
+    def generator(self, label: str) -> np.random.Generator:
+        """A generator for one purpose: the same (seed, label) gives the same draws, whatever else ran before."""
+        return np.random.default_rng([self.seed & 0xFFFFFFFF, *label.encode()])
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one experiment found: Arrow tables, JSON documents (lists of rows), and evidence for the ledger.
+
+    `tables[name]` goes to results/NAME.parquet, `documents[name]` to results/NAME.json, `evidence[claim id]` to the judge.
+    """
+
+    tables: Mapping[str, pa.Table]
+    documents: Mapping[str, list] = field(default_factory=dict)
+    evidence: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A declaration: what is needed of the traces, which claims it informs, and the function that analyses a panel."""
+
+    name: str
+    needs_layers: tuple[str, ...]
+    needs_steps: tuple[str, ...]
+    claims: tuple[str, ...]
+    tables: tuple[str, ...]
+    function: Callable[[Panel], Result]
+    summary: str
