@@ -1,0 +1,28 @@
+"""Load a model, find where its residual states are, and prove it.
+
+`load` gives a `Model`; `record` and `edit` read and replace residual states; `prove` is what a load must pass.
+"""
+
+from phaselens.models.check import Proof, Row, prove
+from phaselens.models.facts import Facts
+from phaselens.models.forward import Pass, positions_of, run
+from phaselens.models.hooks import Taps, edit, record
+from phaselens.models.load import Model, fingerprint, load, require_tokenizer, untrained_twin
+
+__all__ = [
+    "Facts",
+    "Model",
+    "Pass",
+    "Proof",
+    "Row",
+    "Taps",
+    "edit",
+    "fingerprint",
+    "load",
+    "positions_of",
+    "prove",
+    "record",
+    "require_tokenizer",
+    "run",
+    "untrained_twin",
+]

@@ -1,0 +1,240 @@
+"""Prove on load that states and logits are read right; a model that fails is refused, never guessed at."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from phaselens.models.discover import probe_ids
+from phaselens.models.forward import run
+from phaselens.models.hooks import edit, record, watch
+
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+TIME = 8
+PADDED = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing tried: its `value` against `tolerance`; `needed` rows refuse the model when they fail."""
+
+    name: str
+    passed: bool
+    value: float
+    tolerance: float
+    detail: str
+    needed: bool = True
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The outcome of every check of one model; `facts` holds what the informative rows found."""
+
+    rows: tuple[Row, ...]
+    facts: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every needed row passed."""
+        return all(row.passed for row in self.rows if row.needed)
+
+    @property
+    def reason(self) -> str:
+        """The needed rows that failed, as one text; empty where all passed."""
+        bad = [row for row in self.rows if row.needed and not row.passed]
+        return " ".join(f"{r.name} failed: {r.detail} (got {r.value:.3g}, wanted <= {r.tolerance:.3g})." for r in bad)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return {"passed": self.passed, "rows": [vars(row) for row in self.rows], "facts": dict(self.facts)}
+
+
+def prove(model: Any, *, seed: int = 0) -> Proof:
+    """Check blocks, states, lens, hooks, interventions, causality, padding and cache of `model` on a short random input.
+
+    Takes about n_layers + 20 forward passes over 8 tokens. Leaves the model as it was.
+    """
+    network = model.network
+    time = min(TIME, (model.context or TIME) - PADDED)
+    ids = probe_ids(network, model.vocab_size, seed=seed + 1, time=time)
+    mask = torch.ones_like(ids)
+    tol = TOLERANCE.get(model.dtype, 1e-4)
+    plain = run(network, ids, mask=mask).logits
+    with record(model, clone=True) as taps:
+        hooked = run(network, ids, mask=mask).logits
+    states = dict(taps.states)
+    own = plain[..., : model.vocab_size].float()
+    rows = [
+        _finite(own),
+        _chain(model, ids, mask),
+        _raw(model, states),
+        _lens(model, states, own, tol),
+        _same("hooks_on", "logits with capture hooks equal those without, bit by bit", plain, hooked),
+        _interventions(model, ids, mask, plain),
+        _edited_lens(model, ids, mask, tol),
+    ]
+    rows.append(_same("hooks_gone", "logits afterwards equal those before", plain, run(network, ids, mask=mask).logits))
+    rows.append(_causal(model, ids, own, tol))
+    facts: dict[str, Any] = {"in_place": _in_place(model, ids, mask, states)}
+    for fact, row in _informative(model, ids, own, tol):
+        rows.append(row)
+        facts[fact] = row.passed
+    return Proof(tuple(rows), facts)
+
+
+def _gap(a: Tensor, b: Tensor) -> float:
+    """Largest difference, relative to the largest value where that exceeds 1."""
+    if a.shape != b.shape:
+        return float("inf")
+    gap = float((a.float() - b.float()).abs().max()) / max(1.0, float(b.float().abs().max()))
+    return gap if gap == gap else float("inf")
+
+
+def _row(name: str, value: float, tolerance: float, detail: str, needed: bool = True) -> Row:
+    return Row(name, value <= tolerance, value, tolerance, detail, needed)
+
+
+def _same(name: str, detail: str, a: Tensor, b: Tensor) -> Row:
+    return _row(name, 0.0 if torch.equal(a, b) else max(_gap(a, b), 1e-30), 0.0, detail)
+
+
+def _finite(own: Tensor) -> Row:
+    return _row("finite", float((~torch.isfinite(own)).sum()), 0.0, "the model's own logits are finite")
+
+
+def _chain(model: Any, ids: Tensor, mask: Tensor) -> Row:
+    """Capture both sides of every joint: the output of block i is the input of block i + 1."""
+    with watch({str(i): block for i, block in enumerate(model.blocks)}) as calls:
+        run(model.network, ids, mask=mask)
+    order = [call.name for call in calls] == [str(i) for i in range(model.n_layers)]
+    gaps = [_gap(a.out, b.into) for a, b in zip(calls, calls[1:], strict=False)] if order else [float("inf")]
+    return _row(
+        "chain", max(gaps, default=0.0), 0.0, f"output of block i is the input of block i+1, at {model.block_path}"
+    )
+
+
+def _raw(model: Any, states: dict[int, Tensor]) -> Row:
+    """The state at layer L is what the last block wrote, not yet through the final norm."""
+    wanted = (*states[0].shape[:2], model.d_model)
+    wrong = sum(tuple(state.shape) != wanted for state in states.values())
+    tail = model.facts.tail
+    detail = (
+        f"states at layers 0..L are {list(wanted)}, and L is before {' > '.join(tail) or 'the head (no final norm)'}"
+    )
+    if tail:
+        with torch.no_grad():
+            normed = model.readout.norm(states[model.n_layers])
+        same = normed.shape == states[model.n_layers].shape and torch.equal(normed, states[model.n_layers])
+        wrong += int(same)
+    return _row("raw", float(wrong), 0.0, detail)
+
+
+def _lens(model: Any, states: dict[int, Tensor], own: Tensor, tol: float) -> Row:
+    with torch.no_grad():
+        lens = model.readout.logits(states[model.n_layers])
+    return _row("lens", _gap(lens, own), tol, "lens at layer L equals the model's own logits")
+
+
+def _change(model: Any, layer: int, seed: int = 5) -> Callable[[Tensor], Tensor]:
+    """Noise of the state's own size, drawn on the CPU."""
+
+    def change(state: Tensor) -> Tensor:
+        noise = torch.randn(state.shape, generator=torch.Generator().manual_seed(seed + layer)).to(state)
+        return state + noise * state.float().pow(2).mean(-1, keepdim=True).sqrt().clamp(min=1e-3).to(state.dtype)
+
+    return change
+
+
+def _interventions(model: Any, ids: Tensor, mask: Tensor, plain: Tensor) -> Row:
+    """An identity edit changes nothing; a change at any layer changes the logits."""
+    dead = []
+    with edit(model, dict.fromkeys(range(model.n_layers + 1), lambda state: state)):
+        if not torch.equal(run(model.network, ids, mask=mask).logits, plain):
+            dead.append("identity")
+    for layer in range(model.n_layers + 1):
+        with edit(model, {layer: _change(model, layer)}):
+            if torch.equal(run(model.network, ids, mask=mask).logits, plain):
+                dead.append(str(layer))
+    detail = "an edit at every layer changes the logits, the identity does not"
+    return _row("interventions", float(len(dead)), 0.0, detail + (f"; wrong: {', '.join(dead)}" if dead else ""))
+
+
+def _edited_lens(model: Any, ids: Tensor, mask: Tensor, tol: float) -> Row:
+    """After an edit half way up, captured states still explain the logits, and the edited layer holds the edit."""
+    layer = model.n_layers // 2
+    with edit(model, {layer: _change(model, layer)}), record(model, (layer, model.n_layers), clone=True) as taps:
+        logits = run(model.network, ids, mask=mask).logits[..., : model.vocab_size]
+    with torch.no_grad():
+        lens = model.readout.logits(taps.states[model.n_layers])
+    return _row(
+        "edited_lens", _gap(lens, logits.float()), tol, f"lens at L equals the logits after an edit at layer {layer}"
+    )
+
+
+def _causal(model: Any, ids: Tensor, own: Tensor, tol: float) -> Row:
+    short = ids[:, :-3]
+    logits = run(model.network, short, mask=torch.ones_like(short)).logits[..., : model.vocab_size].float()
+    return _row("causal", _gap(logits, own[:, : short.shape[1]]), tol, "later tokens do not change earlier logits")
+
+
+def _in_place(model: Any, ids: Tensor, mask: Tensor, states: dict[int, Tensor]) -> bool:
+    """Whether states change after they were captured, so that taps must copy."""
+    with record(model) as taps:
+        run(model.network, ids, mask=mask)
+    return any(not torch.equal(taps.states[layer], state) for layer, state in states.items())
+
+
+def _informative(model: Any, ids: Tensor, own: Tensor, tol: float) -> list[tuple[str, Row]]:
+    """Padding and cache: a failure changes how the model is run, not whether."""
+    tries = (
+        ("pads_left", "left_padding", "left-padded logits equal unpadded ones", _padded_gap),
+        ("chunks", "cached", "a pass in two pieces with the cache equals one pass", _chunked_gap),
+        ("decodes", "decoding", "one token at a time with the cache equals one pass", _decoded_gap),
+    )
+    out = []
+    for fact, name, detail, measure in tries:
+        try:
+            gap = measure(model, ids, own)
+        except Exception as error:  # a family that cannot run this way at all, in whatever words of its own
+            gap, detail = (
+                float("inf"),
+                f"{detail}: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}",
+            )
+        out.append((fact, _row(name, gap, tol, detail, needed=False)))
+    return out
+
+
+def _padded_gap(model: Any, ids: Tensor, own: Tensor) -> float:
+    """Row 0 whole, row 1 without its last tokens and padded on the left; against each alone."""
+    short = ids[1:, :-PADDED]
+    alone = run(model.network, short, mask=torch.ones_like(short)).logits
+    padded = torch.cat([torch.full_like(ids[1:, :PADDED], model.pad_id), short], dim=1)
+    mask = torch.ones_like(ids)
+    mask[1, :PADDED] = 0
+    both = run(model.network, torch.cat([ids[:1], padded]), mask=mask).logits[..., : model.vocab_size]
+    return max(_gap(both[:1], own[:1]), _gap(both[1:, PADDED:], alone[..., : model.vocab_size]))
+
+
+def _chunked_gap(model: Any, ids: Tensor, own: Tensor) -> float:
+    return _pieces_gap(model, ids, own, [ids.shape[1] // 2, ids.shape[1] - ids.shape[1] // 2])
+
+
+def _decoded_gap(model: Any, ids: Tensor, own: Tensor) -> float:
+    return _pieces_gap(model, ids, own, [ids.shape[1] - 3, 1, 1, 1])
+
+
+def _pieces_gap(model: Any, ids: Tensor, own: Tensor, sizes: list[int]) -> float:
+    if model.facts.cache is None:
+        raise ValueError("no cache")
+    cache, start, parts = None, 0, []
+    for size in sizes:
+        piece = ids[:, start : start + size]
+        mask = torch.ones_like(ids[:, : start + size])
+        done = run(model.network, piece, mask=mask, cache=cache, use_cache=True)
+        if done.cache is None:
+            raise ValueError("no cache came back")
+        cache, start = done.cache, start + size
+        parts.append(done.logits)
+    return _gap(torch.cat(parts, dim=1)[..., : model.vocab_size], own)

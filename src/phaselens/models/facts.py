@@ -1,0 +1,130 @@
+"""What is peculiar to one network, as data: read from its configuration where it says so, proved on load in any case.
+
+`PECULIAR` is the only table by family, and holds no paths that structure can find.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is peculiar to one network.
+
+    `layout`: axes of its residual state (b batch, t time, s streams, d width); `streams`: residual streams per token, laid
+    side by side in a state of width streams x width. `tail`: module paths from the last block to the head (the final norm
+    is one of them); `head`: path of the unembedding; `scale`, `cap`, `outside_bias`: what happens to its product.
+    `in_place`: blocks write into their input, so captured states are copied. `takes`: forward's arguments; `cache`: the
+    argument that carries the cache. `pads_left`: left padding leaves the logits as they are (else batch prompts of equal
+    length only); `chunks`: a pass in pieces with the cache equals one pass; `decodes`: so does one token at a time; None
+    where nothing was proved. `notes`: what a reader of the results should know, one sentence each.
+    """
+
+    family: str
+    layout: str = "btd"
+    streams: int = 1
+    tail: tuple[str, ...] = ()
+    head: str = ""
+    scale: float = 1.0
+    cap: float | None = None
+    outside_bias: str | None = None
+    in_place: bool = False
+    takes: frozenset[str] = frozenset()
+    cache: str | None = None
+    pads_left: bool | None = None
+    chunks: bool | None = None
+    decodes: bool | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        out = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {
+            k: sorted(v) if isinstance(v, frozenset) else list(v) if isinstance(v, tuple) else v for k, v in out.items()
+        }
+
+
+def text_config(config: Any) -> Any:
+    """The part of a configuration that describes the decoder of text."""
+    try:
+        return config.get_text_config(decoder=True)
+    except (AttributeError, TypeError, ValueError):
+        return config
+
+
+LAYER_NAMES = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers")
+CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_target_positions", "context_length", "max_seq_len")
+
+
+def declared_layers(config: Any) -> int | None:
+    """The number of blocks that the configuration declares, or None."""
+    return _first_int(text_config(config), LAYER_NAMES)
+
+
+def declared_context(config: Any) -> int | None:
+    """The longest sequence that the configuration allows, in tokens; None where it sets no limit."""
+    return _first_int(text_config(config), CONTEXT_NAMES)
+
+
+def _first_int(config: Any, names: tuple[str, ...]) -> int | None:
+    values = (getattr(config, name, None) for name in names)
+    return next((int(v) for v in values if isinstance(v, int) and not isinstance(v, bool) and v > 0), None)
+
+
+def numbers_named(config: Any, pattern: str) -> dict[str, float]:
+    """Positive numbers in the text configuration whose name matches `pattern`."""
+    found = {}
+    for name, value in text_config(config).to_dict().items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 and re.search(pattern, name):
+            found[name] = float(value)
+    return found
+
+
+def cap_candidates(config: Any) -> dict[str, float]:
+    """Soft caps that the configuration names; attention caps are among them and fall out in the proof."""
+    return numbers_named(config, r"cap(ping)?$")
+
+
+def scale_candidates(config: Any) -> dict[str, float]:
+    """Numbers that the configuration names and that may multiply or divide the logits."""
+    found = numbers_named(config, r"scal|mult|logit|mup|dim_model_base")
+    return {**found, **{f"1 / {name}": 1.0 / value for name, value in found.items()}}
+
+
+def special_ids(config: Any) -> frozenset[int]:
+    """Token ids that the configuration gives a special part (padding, end, images ...)."""
+    found: set[int] = set()
+    for part in (config, text_config(config)):
+        for name, value in part.to_dict().items():
+            if re.search(r"token_?(id|index)s?$|_id$", name):
+                values = value if isinstance(value, (list, tuple)) else [value]
+                found.update(v for v in values if isinstance(v, int) and not isinstance(v, bool))
+    return frozenset(found)
+
+
+def _no_rescale(network: nn.Module) -> str | None:
+    """RWKV halves its states every few blocks at inference; switch that off (same logits in float32)."""
+    config = network.config
+    if not getattr(config, "rescale_every", 0):
+        return None
+    core = getattr(network, "rwkv", network)
+    if getattr(core, "layers_are_rescaled", False):
+        core.train()
+        core._rescale_layers()
+        network.eval()
+    every, config.rescale_every = config.rescale_every, 0
+    return f"rescaling of the state every {every} blocks was switched off, so that layers share one scale"
+
+
+PECULIAR: Mapping[str, Callable[[nn.Module], str | None]] = {"rwkv": _no_rescale}
+
+
+def settle(network: nn.Module) -> tuple[str, ...]:
+    """Apply what `PECULIAR` says for this family, before anything is measured; returns notes for the reader."""
+    change = PECULIAR.get(network.config.model_type)
+    note = change(network) if change else None
+    return (note,) if note else ()

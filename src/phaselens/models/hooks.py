@@ -1,0 +1,271 @@
+"""The only file that hangs hooks on a network: read residual states, replace them, watch modules.
+
+Layer 0 is the input of the first block, layer l = 1..L the output of block l - 1, always given as [batch, time, d_model]
+whatever the layout inside (`facts.layout`). Capture hooks return None. Every hook is removed when its `with` block ends,
+after an exception too.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from phaselens.errors import InputError
+
+
+class Tappable(Protocol):
+    """What hooks need of a model: its blocks in order, and the layout of its residual states."""
+
+    blocks: tuple[nn.Module, ...]
+    facts: Any
+
+
+LAYOUTS = {
+    "btd": (0, 1, 2),
+    "tbd": (1, 0, 2),
+    "btsd": (0, 1, 2, 3),
+    "sbtd": (1, 2, 0, 3),
+}
+
+
+def canonical(state: Tensor, layout: str) -> Tensor:
+    """Residual states as [batch, time, d_model]; several streams are laid side by side (d_model = streams x width)."""
+    if layout == "btd":
+        return state
+    state = state.permute(LAYOUTS[layout])
+    return state.flatten(2) if state.dim() == 4 else state
+
+
+def native(state: Tensor, layout: str, like: Tensor) -> Tensor:
+    """Turn [batch, time, d_model] back into the network's own layout; `like` is a state in that layout."""
+    if layout == "btd":
+        return state
+    order = LAYOUTS[layout]
+    if len(order) == 4:
+        state = state.unflatten(2, (like.shape[order[2]], like.shape[3]))
+    inverse = sorted(range(len(order)), key=order.__getitem__)
+    return state.permute(inverse)
+
+
+def input_slot(args: tuple, kwargs: Mapping[str, Any]) -> int | str | None:
+    """Where a block's input stands: an index into `args`, a key of `kwargs`, or None where no float tensor is given."""
+    if args and isinstance(args[0], Tensor) and args[0].is_floating_point():
+        return 0
+    if isinstance(kwargs.get("hidden_states"), Tensor):
+        return "hidden_states"
+    for key, value in (*enumerate(args), *kwargs.items()):
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 3:
+            return key
+    return None
+
+
+def input_state(args: tuple, kwargs: Mapping[str, Any]) -> Tensor | None:
+    """A block's input state in the network's own layout, or None where none is found."""
+    slot = input_slot(args, kwargs)
+    return None if slot is None else (args[slot] if isinstance(slot, int) else kwargs[slot])
+
+
+def output_state(output: Any) -> Tensor | None:
+    """The state in a block's output: the tensor itself, or the first element of a tuple, list or ModelOutput."""
+    if isinstance(output, Tensor):
+        return output
+    if hasattr(output, "to_tuple"):
+        output = output.to_tuple()
+    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
+        return output[0]
+    return None
+
+
+def with_state(output: Any, state: Tensor) -> Any:
+    """The same block output with its state replaced; the form (tensor, tuple, list, ModelOutput) is kept."""
+    if isinstance(output, Tensor):
+        return state
+    if hasattr(output, "to_tuple"):
+        values = dict(output)
+        values[next(iter(values))] = state
+        return type(output)(**values)
+    if isinstance(output, list):
+        return [state, *output[1:]]
+    rest = (state, *output[1:])
+    return type(output)(*rest) if hasattr(output, "_fields") else rest
+
+
+def check_layers(layers: Iterable[int] | None, n_layers: int) -> tuple[int, ...]:
+    """The layers asked for, in order given; None means all of 0..L. Raises InputError outside 0..L."""
+    if layers is None:
+        return tuple(range(n_layers + 1))
+    layers = tuple(int(layer) for layer in layers)
+    wrong = [layer for layer in layers if not 0 <= layer <= n_layers]
+    if wrong:
+        raise InputError(f"layers {wrong} do not exist: this model has layers 0 (embedding) to {n_layers}.")
+    return layers
+
+
+@dataclass
+class Taps:
+    """The residual states of the last forward pass, one per layer asked for.
+
+    `states[l]` is [batch, time, d_model] ([batch, 1, d_model] with `last_only`), in the network's dtype and on its device;
+    a view of the network's own tensor unless cloning was asked for or the network writes in place. Each forward pass
+    overwrites the states of the one before; `calls` counts the passes seen.
+    """
+
+    layers: tuple[int, ...]
+    layout: str = "btd"
+    last_only: bool = False
+    clone: bool = False
+    states: dict[int, Tensor] = field(default_factory=dict)
+    calls: int = 0
+
+    def put(self, layer: int, state: Tensor) -> None:
+        """Keep one layer's state; called by the hooks."""
+        if self.layout != "btd":
+            state = canonical(state, self.layout)
+        if self.last_only:
+            state = state[:, -1:]
+        self.states[layer] = state.clone() if self.clone else state
+        if layer == max(self.layers):
+            self.calls += 1
+
+    def stacked(self) -> Tensor:
+        """The layers of the last pass as one tensor [layer, batch, time, d_model], in the order of `layers`."""
+        return torch.stack([self.states[layer] for layer in self.layers])
+
+
+@contextmanager
+def record(
+    model: Tappable, layers: Iterable[int] | None = None, *, last_only: bool = False, clone: bool = False
+) -> Iterator[Taps]:
+    """Read the residual states of `layers` (default: all of 0..L) during every forward pass inside the `with` block.
+
+    `last_only` keeps the last position; `clone` copies (done anyway where the network is known to write in place).
+    Raises InputError for a layer that does not exist.
+    """
+    chosen = check_layers(layers, len(model.blocks))
+    taps = Taps(chosen, model.facts.layout, last_only, clone or model.facts.in_place)
+    handles = []
+    try:
+        for layer in chosen:
+            handles.append(_tap(model.blocks, layer, taps))
+        yield taps
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _tap(blocks: Sequence[nn.Module], layer: int, taps: Taps) -> Any:
+    """Hang one capture hook; it returns None, so that the network's values stay what they are."""
+    if layer == 0:
+
+        def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            taps.put(0, input_state(args, kwargs))
+
+        return blocks[0].register_forward_pre_hook(before, with_kwargs=True)
+
+    def after(module: nn.Module, args: tuple, output: Any) -> None:
+        taps.put(layer, output_state(output))
+
+    return blocks[layer - 1].register_forward_hook(after)
+
+
+@contextmanager
+def edit(model: Tappable, edits: Mapping[int, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """Replace the residual state h of a layer by `edits[layer](h)` during every forward pass inside the `with` block.
+
+    Each function takes and returns [batch, time, d_model] (during cached decoding, `time` is the new positions only).
+    Returning h itself leaves the pass bit-identical. Taps opened before or after see the edited state. Raises InputError
+    for a layer that does not exist or a returned shape that differs.
+    """
+    check_layers(edits, len(model.blocks))
+    handles = []
+    try:
+        for layer, change in edits.items():
+            handles.append(_edit(model, layer, change))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _edit(model: Tappable, layer: int, change: Callable[[Tensor], Tensor]) -> Any:
+    """Hang one editing hook, ahead of every capture hook of the same block."""
+    layout = model.facts.layout
+
+    def changed(state: Tensor) -> Tensor:
+        plain = canonical(state, layout)
+        out = change(plain)
+        if out is plain:
+            return state
+        if out.shape != plain.shape:
+            raise InputError(
+                f"the edit of layer {layer} returned shape {tuple(out.shape)}; wanted {tuple(plain.shape)}, as given."
+            )
+        return native(out.to(plain.dtype), layout, state)
+
+    if layer == 0:
+
+        def before(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+            slot = input_slot(args, kwargs)
+            if isinstance(slot, int):
+                return (*args[:slot], changed(args[slot]), *args[slot + 1 :]), kwargs
+            return args, {**kwargs, slot: changed(kwargs[slot])}
+
+        return model.blocks[0].register_forward_pre_hook(before, with_kwargs=True, prepend=True)
+
+    def after(module: nn.Module, args: tuple, output: Any) -> Any:
+        return with_state(output, changed(output_state(output)))
+
+    return model.blocks[layer - 1].register_forward_hook(after, prepend=True)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a watched module: its name, its input and output states (None where there is no float tensor)."""
+
+    name: str
+    into: Tensor | None
+    out: Tensor | None
+
+
+@contextmanager
+def watch(modules: Mapping[str, nn.Module], *, since: nn.Module | None = None) -> Iterator[list[Call]]:
+    """List the calls of `modules` in order of their return, with copies of their first input and output.
+
+    The input is copied before the module runs, so that writing in place does not hide. With `since`, only calls that begin
+    after that module has returned are listed. Keeps every state it sees: meant for one short probe at load, not for
+    measurement.
+    """
+    calls: list[Call] = []
+    waiting: dict[str, list[Tensor | None]] = {name: [] for name in modules}
+    started = [since is None]
+    handles = []
+
+    def hang(name: str, module: nn.Module) -> None:
+        def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            if started[0]:
+                state = input_state(args, kwargs)
+                waiting[name].append(None if state is None else state.clone())
+
+        def after(module: nn.Module, args: tuple, output: Any) -> None:
+            if waiting[name]:
+                out = output_state(output)
+                calls.append(Call(name, waiting[name].pop(), None if out is None else out.clone()))
+
+        handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+        handles.append(module.register_forward_hook(after))
+
+    def mark(module: nn.Module, args: tuple, output: Any) -> None:
+        started[0] = True
+
+    try:
+        for name, module in modules.items():
+            hang(name, module)
+        if since is not None:
+            handles.append(since.register_forward_hook(mark))
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
