@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from phaselens.errors import InputError, StateError, unknown_name
+from phaselens.statistics.resampling import bootstrap_weights
 
 RUN_COLUMNS = ("run", "prompt_id", "category", "arm", "sample", "calibration", "n_generated", "finish")
 
@@ -165,8 +166,6 @@ class Panel:
     @cached_property
     def weights(self) -> np.ndarray:
         """The prompt bootstrap of the panel, int [B, prompt]: one set of draws for all models and all tables."""
-        from phaselens.statistics.resampling import bootstrap_weights
-
         return bootstrap_weights(len(self.prompts), self.generator("prompt bootstrap"), n_boot=self.n_boot)
 
     def prompt_index(self, model: ModelData) -> np.ndarray:

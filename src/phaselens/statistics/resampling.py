@@ -21,3 +21,57 @@ def bootstrap_weights(n_units: int, generator: np.random.Generator, *, n_boot: i
     if n_units == 0:
         return np.zeros((n_boot, 0), dtype=np.int64)
     return generator.multinomial(n_units, np.full(n_units, 1.0 / n_units), size=n_boot)
+
+
+def resampled_ratio(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Ratio of weighted sums in each resample (unit of numerator / unit of denominator).
+
+    `sum_u w[b,u] numerator[...,u] / sum_u w[b,u] denominator[...,u]`. With per-unit sums over the same cells it is the ratio
+    of means; with per-unit counts as denominator it is the mean.
+    Shapes: numerator, denominator [..., unit]; weights [n_boot, unit]; returns float64 [n_boot, ...].
+    NaN: the resample holds nothing to divide by (denominator 0).
+    Keeps: a common factor of both. Moves with: how tokens are spread over units.
+    """
+    top = weights @ np.moveaxis(np.asarray(numerator, float), -1, 0).reshape(weights.shape[1], -1)
+    bottom = weights @ np.moveaxis(np.asarray(denominator, float), -1, 0).reshape(weights.shape[1], -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(bottom != 0, top / bottom, np.nan)
+    return ratio.reshape(len(weights), *np.shape(numerator)[:-1])
+
+
+def resampled_median(values: np.ndarray, unit: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Median of the values in each resample (unit of the values).
+
+    A value counts as often as its unit was drawn; an even count takes the mean of the middle two, as `numpy.median`.
+    Shapes: values [n], unit int [n] (index into the columns of weights), weights [n_boot, unit]; returns float64 [n_boot].
+    NaN: values that are NaN are left out; a resample with none left is NaN.
+    """
+    values, unit = np.asarray(values, float), np.asarray(unit)
+    keep = np.isfinite(values)
+    values, unit = values[keep], unit[keep]
+    if not len(values):
+        return np.full(len(weights), np.nan)
+    order = np.argsort(values, kind="stable")
+    values = values[order]
+    count = np.cumsum(weights[:, unit[order]], axis=1)
+    total = count[:, -1]
+    low = (count <= ((total - 1) // 2)[:, None]).sum(axis=1)
+    high = (count <= (total // 2)[:, None]).sum(axis=1)
+    last = len(values) - 1
+    middle = (values[np.minimum(low, last)] + values[np.minimum(high, last)]) / 2
+    return np.where(total > 0, middle, np.nan)
+
+
+def sums_by_unit(values: np.ndarray, unit: np.ndarray, n_units: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and count of the finite values of each unit (unit of the values; counts).
+
+    Shapes: values [run, ...] with all trailing axes summed over, unit int [run] (negative: left out); returns two float64
+    [n_units]. NaN values are left out of both.
+    """
+    values = np.asarray(values, float).reshape(len(values), -1)
+    unit = np.asarray(unit)
+    finite = np.isfinite(values)
+    keep = unit >= 0
+    sums = np.bincount(unit[keep], np.where(finite, values, 0.0).sum(axis=1)[keep], minlength=n_units)
+    counts = np.bincount(unit[keep], finite.sum(axis=1)[keep], minlength=n_units)
+    return sums.astype(float), counts.astype(float)

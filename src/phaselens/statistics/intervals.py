@@ -1,0 +1,88 @@
+"""Intervals from bootstrap draws, which are NaN with a reason where fewer than two units stand behind them."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from phaselens.errors import InputError
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A two-sided interval (unit of what it is of); `reason` says why the bounds are NaN, and is "" where they are not."""
+
+    lo: float
+    hi: float
+    level: float = 0.95
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.lo) != math.isnan(self.hi) or math.isnan(self.lo) != bool(self.reason):
+            raise InputError(f"an interval is whole, or NaN with a reason; got ({self.lo}, {self.hi}, {self.reason!r}).")
+
+    def __contains__(self, value: float) -> bool:
+        return self.lo <= value <= self.hi
+
+
+def undefined_interval(reason: str, level: float = 0.95) -> Interval:
+    """An interval that cannot be given, with the reason."""
+    return Interval(math.nan, math.nan, level, reason)
+
+
+def percentile_interval(draws: np.ndarray, n_units: int, *, level: float = 0.95) -> Interval:
+    """Percentile bootstrap interval (unit of the draws).
+
+    `[q_{a/2}, q_{1-a/2}]` of the finite draws, a = 1 - level.
+    Shapes: draws [n_boot]; `n_units` is the number of units that were resampled.
+    NaN: fewer than two units, or fewer than 90 % of the draws defined; `reason` says which.
+    Keeps: any monotone map of the statistic. Source: Efron and Tibshirani 1993, chapter 13.
+    """
+    _check(level)
+    why = _why_not(draws, n_units)
+    if why:
+        return undefined_interval(why, level)
+    lo, hi = np.quantile(draws[np.isfinite(draws)], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(lo), float(hi), level)
+
+
+def basic_interval(draws: np.ndarray, estimate: float, n_units: int, *, level: float = 0.95) -> Interval:
+    """Basic (reflected) bootstrap interval (unit of the draws): `[2 e - q_{1-a/2}, 2 e - q_{a/2}]`.
+
+    NaN: as `percentile_interval`, and where the estimate itself is undefined. Source: Davison and Hinkley 1997, 5.2.
+    """
+    inner = percentile_interval(draws, n_units, level=level)
+    if inner.reason:
+        return inner
+    if not math.isfinite(estimate):
+        return undefined_interval("the estimate itself is undefined", level)
+    return Interval(2 * estimate - inner.hi, 2 * estimate - inner.lo, level)
+
+
+def proportion_interval(hits: int, trials: int, *, level: float = 0.95) -> Interval:
+    """Clopper-Pearson interval of a proportion (1): covers at least its level for every true value.
+
+    NaN: no trials. Source: Clopper and Pearson 1934.
+    """
+    _check(level)
+    if not 0 <= hits <= trials:
+        raise InputError(f"hits must lie in 0..trials; got {hits} of {trials}.")
+    if trials == 0:
+        return undefined_interval("no trials", level)
+    a = (1 - level) / 2
+    lo = stats.beta.ppf(a, hits, trials - hits + 1) if hits else 0.0
+    hi = stats.beta.ppf(1 - a, hits + 1, trials - hits) if hits < trials else 1.0
+    return Interval(float(lo), float(hi), level)
+
+
+def _check(level: float) -> None:
+    if not 0 < level < 1:
+        raise InputError(f"the level of an interval lies strictly between 0 and 1; got {level}.")
+
+
+def _why_not(draws: np.ndarray, n_units: int) -> str:
+    if n_units < 2:
+        return f"fewer than two units ({n_units})"
+    defined = float(np.isfinite(draws).mean()) if len(draws) else 0.0
+    return "" if defined >= 0.9 else f"only {defined:.0%} of the resamples are defined"
