@@ -1,0 +1,83 @@
+"""A prompt, and a set of them."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from phaselens.errors import InputError, PromptError
+
+# The categories of the variance design (definitions, section 7).
+CATEGORIES = ("factual", "arithmetic", "reasoning", "open", "format", "ambiguous")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is asked to go on with: text, or token ids where the user gave those.
+
+    `id` is the unit of resampling. `answer` is what the first line of the generation is graded against, or None.
+    """
+
+    id: str
+    text: str
+    category: str = ""
+    answer: str | None = None
+    token_ids: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.text and not self.token_ids:
+            raise PromptError(f"prompt {self.id!r} is empty: give it text or token ids.")
+
+
+@dataclass(frozen=True)
+class Battery:
+    """A named set of prompts. `calibration` prompts set scales and are never measured.
+
+    Raises:
+        InputError: no prompt, an id that occurs twice, or a prompt that is both measured and calibration.
+
+    """
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    calibration: tuple[Prompt, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.prompts:
+            raise InputError(f"battery {self.name!r} has no prompts.")
+        twice = [i for i, n in Counter(p.id for p in self.prompts + self.calibration).items() if n > 1]
+        if twice:
+            raise InputError(f"battery {self.name!r}: the id {twice[0]!r} occurs more than once; ids name prompts.")
+        texts = {(p.text, p.token_ids) for p in self.prompts}
+        both = [p.id for p in self.calibration if (p.text, p.token_ids) in texts]
+        if both:
+            raise InputError(
+                f"battery {self.name!r}: calibration prompt {both[0]!r} is also measured; a prompt is one or the other."
+            )
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories that occur, in the order of their first prompt."""
+        return tuple(dict.fromkeys(p.category for p in self.prompts))
+
+
+def take(battery: Battery, per_category: int, calibration: int | None = None) -> Battery:
+    """The first `per_category` prompts of every category, and the first `calibration` calibration prompts.
+
+    Raises:
+        InputError: a category has fewer prompts than asked for.
+
+    """
+    counts = Counter(p.category for p in battery.prompts)
+    short = {c: n for c, n in counts.items() if n < per_category}
+    if short:
+        category, n = next(iter(short.items()))
+        raise InputError(
+            f"battery {battery.name!r} has {n} prompts of category {category!r}, {per_category} were asked for. "
+            "Lower prompts_per_category."
+        )
+    seen: Counter[str] = Counter()
+    kept = []
+    for prompt in battery.prompts:
+        seen[prompt.category] += 1
+        if seen[prompt.category] <= per_category:
+            kept.append(prompt)
+    return replace(battery, prompts=tuple(kept), calibration=battery.calibration[:calibration])
