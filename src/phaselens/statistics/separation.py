@@ -100,15 +100,17 @@ def _undefined(values: np.ndarray, m: int, reason: str) -> Separation:
 
 
 def power(m: int, gap: float, generator: np.random.Generator, *, level: float = 0.05, n_draws: int = 20_000) -> float:
-    """Probability that the S test finds two Gaussian groups of M//2 and M - M//2 models (probability).
+    """Probability that the S test finds two Gaussian groups `gap` within-group SDs apart (probability).
 
-    The groups lie `gap` within-group standard deviations apart. NaN for M < 4: no test exists.
+    The smaller group holds three eighths of the models (at least two), as three of the published eight; equal groups are
+    found more often (.54 / .87 / .98 against .50 / .84 / .97 at 6 / 8 / 10 SD for M = 8), the most unequal ones less often.
+    NaN for M < 4: no test exists.
     """
     if m < SMALLEST_PANEL:
         return math.nan
     critical = np.quantile(uniform_null(m, generator, n_draws=n_draws), 1 - level)
     x = generator.standard_normal((n_draws, m))
-    x[:, m // 2 :] += gap
+    x[:, : max(SMALLEST_GROUP, round(m * 3 / 8))] += gap
     return float((best_split(x)[0] > critical).mean())
 
 
