@@ -65,13 +65,12 @@ def resampled_median(values: np.ndarray, unit: np.ndarray, weights: np.ndarray) 
 def sums_by_unit(values: np.ndarray, unit: np.ndarray, n_units: int) -> tuple[np.ndarray, np.ndarray]:
     """Sum and count of the finite values of each unit (unit of the values; counts).
 
-    Shapes: values [run, ...] with all trailing axes summed over, unit int [run] (negative: left out); returns two float64
-    [n_units]. NaN values are left out of both.
+    Shapes: values [run, cell, ...], summed over the runs of a unit and over cells; unit int [run] (negative: left out);
+    returns two float64 [..., n_units]. NaN values are left out of both.
     """
-    values = np.asarray(values, float).reshape(len(values), -1)
-    unit = np.asarray(unit)
+    values = np.asarray(values, float)
     finite = np.isfinite(values)
-    keep = unit >= 0
-    sums = np.bincount(unit[keep], np.where(finite, values, 0.0).sum(axis=1)[keep], minlength=n_units)
-    counts = np.bincount(unit[keep], finite.sum(axis=1)[keep], minlength=n_units)
-    return sums.astype(float), counts.astype(float)
+    member = (np.asarray(unit) == np.arange(n_units)[:, None]).astype(float)
+    sums = np.tensordot(np.where(finite, values, 0.0).sum(axis=1), member, axes=([0], [1]))
+    counts = np.tensordot(finite.sum(axis=1).astype(float), member, axes=([0], [1]))
+    return sums, counts
