@@ -164,8 +164,9 @@ def _run_columns(runs: Mapping[str, Sequence] | Sequence[Mapping[str, Any]]) -> 
     if isinstance(runs, Mapping):
         return dict(runs)
     rows = list(runs)
-    names = [column.name for column in TABLES["runs"] if any(column.name in row for row in rows)]
-    return {name: [row.get(name) for row in rows] for name in (names or ["run"])}
+    names = [c.name for c in TABLES["runs"] if c.name != "n_nonfinite" or any(c.name in row for row in rows)]
+    absent = [name for name in names if rows and not any(name in row for row in rows)]
+    return {name: [row.get(name) for row in rows] for name in names if name not in absent}
 
 
 def _count_nonfinite(runs: Sequence, steps: Rows) -> list[int]:
