@@ -1,7 +1,7 @@
 """Prove on load that states and logits are read right; a model that fails is refused, never guessed at."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,11 +9,12 @@ from torch import Tensor
 
 from phaselens.models.discover import probe_ids
 from phaselens.models.forward import run
-from phaselens.models.hooks import edit, record, watch
+from phaselens.models.hooks import amplify, edit, record, watch
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 TIME = 8
 PADDED = 3
+LOUD = 60.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def prove(model: Any, *, seed: int = 0) -> Proof:
         _chain(model, ids, mask),
         _raw(model, states),
         _lens(model, states, own, tol),
+        _loud(model, ids, mask, states, own, tol),
         _same("hooks_on", "logits with capture hooks equal those without, bit by bit", plain, hooked),
         _interventions(model, ids, mask, plain),
         _edited_lens(model, ids, mask, tol),
@@ -135,6 +137,20 @@ def _lens(model: Any, states: dict[int, Tensor], own: Tensor, tol: float) -> Row
     with torch.no_grad():
         lens = model.readout.logits(states[model.n_layers])
     return _row("lens", _gap(lens, own), tol, "lens at layer L equals the model's own logits")
+
+
+def _loud(model: Any, ids: Tensor, mask: Tensor, states: dict[int, Tensor], own: Tensor, tol: float) -> Row:
+    """The same with the head's product turned up until a soft cap must show, known or not."""
+    factor = LOUD / max(float(own.abs().max()), 1e-6)
+    with amplify(model.network.get_submodule(model.facts.head), factor):
+        logits = run(model.network, ids, mask=mask).logits[..., : model.vocab_size].float()
+    bias = model.readout.bias
+    if model.facts.outside_bias:
+        bias = None if bias is None else bias / factor
+    loud = replace(model.readout, weight=model.readout.weight, scale=model.readout.scale * factor, bias=bias)
+    with torch.no_grad():
+        lens = loud.logits(states[model.n_layers])
+    return _row("loud_lens", _gap(lens, logits), tol, f"the same with the head turned up to logits of {LOUD:g}")
 
 
 def _change(model: Any, layer: int, seed: int = 5) -> Callable[[Tensor], Tensor]:
@@ -230,8 +246,8 @@ def _pieces_gap(model: Any, ids: Tensor, own: Tensor, sizes: list[int]) -> float
         raise ValueError("no cache")
     cache, start, parts = None, 0, []
     for size in sizes:
-        piece = ids[:, start : start + size]
         mask = torch.ones_like(ids[:, : start + size])
+        piece = ids[:, start : start + size]
         done = run(model.network, piece, mask=mask, cache=cache, use_cache=True)
         if done.cache is None:
             raise ValueError("no cache came back")

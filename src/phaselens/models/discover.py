@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from phaselens.errors import ModelRefused
 from phaselens.models.facts import Facts, cap_candidates, declared_layers, scale_candidates, settle, special_ids
 from phaselens.models.forward import arguments, cache_name, run
-from phaselens.models.hooks import LAYOUTS, Call, canonical, watch
+from phaselens.models.hooks import LAYOUTS, Call, amplify, canonical, watch
 from phaselens.types import Readout
 
 BATCH, TIME = 2, 7
@@ -81,77 +81,122 @@ def discover(network: nn.Module, *, rows: int, overrides: Mapping[str, Any] | No
         raise ModelRefused(f"overrides {unknown} are unknown; known: {', '.join(OVERRIDES)}. {FORM}")
     notes = settle(network)
     ids = probe_ids(network, rows)
-    path, states = find_blocks(network, ids, overrides.get("blocks"))
-    blocks = tuple(network.get_submodule(path))
-    layout, streams = layout_of(states[-1], path)
+    refuse_acausal(network, ids)
+    chain = find_blocks(network, ids, overrides.get("blocks"))
+    last = chain.states[-1]
+    layout, streams = layout_of(last, chain.path)
     head_path, head = find_head(network, overrides.get("head"))
-    outside = {n: m for n, m in network.named_modules() if n and not n.startswith(path + ".")}
-    with watch(outside, since=blocks[-1]) as calls:
-        own = run(network, ids, mask=torch.ones_like(ids)).logits
-    names, steps, factor = follow(network, calls, states[-1], head_path, overrides.get("tail"))
-    readout, facts = make_readout(head, steps, layout, streams, rows)
-    facts = replace(
-        facts,
+    outside = {n: m for n, m in network.named_modules() if n and not n.startswith(chain.path + ".")}
+    with watch(outside, since=chain.blocks[-1]) as calls:
+        run(network, ids, mask=torch.ones_like(ids))
+    names, steps, factor = follow(network, calls, last, head_path, overrides.get("tail"))
+    readout = make_readout(head, steps, layout, streams, rows)
+    facts = Facts(
         family=network.config.model_type,
+        layout=layout,
+        streams=streams,
         tail=names,
         head=head_path,
-        notes=notes,
+        notes=(*notes, *chain_notes(network, chain, streams)),
         takes=arguments(network),
         cache=cache_name(network),
     )
-    hidden = canonical(states[-1], layout)
-    readout, facts = finish(network, readout, facts, hidden, own[..., :rows], factor, overrides)
-    return Adapter(blocks, path, hidden.shape[-1], facts, readout)
+    product = next(call.out for call in reversed(calls) if call.name == head_path)[..., :rows]
+    readout, facts = finish(network, readout, facts, ids, product, factor, overrides)
+    return Adapter(chain.blocks, chain.path, canonical(last, layout).shape[-1], facts, readout)
 
 
-def find_blocks(network: nn.Module, ids: Tensor, wanted: str | None) -> tuple[str, list[Tensor]]:
-    """Path of the block list, and the states at layers 0..L of one pass in the network's own layout."""
+@dataclass(frozen=True)
+class Chain:
+    """A list of modules that is a chain of blocks: its path, the blocks called in order, the states 0..L of one pass."""
+
+    path: str
+    blocks: tuple[nn.Module, ...]
+    states: tuple[Tensor, ...]
+
+
+def refuse_acausal(network: nn.Module, ids: Tensor) -> None:
+    """Raise ModelRefused where later tokens change earlier logits."""
+    short = ids[:, :-2]
+    whole = run(network, ids, mask=torch.ones_like(ids)).logits
+    part = run(network, short, mask=torch.ones_like(short)).logits
+    same = part.shape[:2] == short.shape and whole.shape[:2] == ids.shape
+    if not same:
+        raise ModelRefused(
+            f"{network.config.model_type}: {ids.shape[1]} tokens give logits of shape {list(whole.shape)}; wanted one row of "
+            "logits per token."
+        )
+    gap = float((whole[:, : part.shape[1]].float() - part.float()).abs().max())
+    loose = 1e-3 if whole.dtype == torch.float32 else 0.2
+    if gap > loose * max(1.0, float(part.float().abs().max())):
+        raise ModelRefused(
+            f"{network.config.model_type}: later tokens change earlier logits (by {gap:.2g}), so this is not a causal model "
+            "as configured. Encoder families need is_decoder = true in their configuration."
+        )
+
+
+def find_blocks(network: nn.Module, ids: Tensor, wanted: str | None) -> Chain:
+    """The block list of a network. Raises ModelRefused where none, or more than one, is a chain."""
     lists = {n: m for n, m in network.named_modules() if isinstance(m, nn.ModuleList) and len(m) and n}
     if wanted is not None:
         if wanted not in lists:
-            raise ModelRefused(
-                f"overrides say blocks = {wanted!r}, which is no ModuleList here; there are {sorted(lists)}."
-            )
+            raise ModelRefused(f"overrides say blocks = {wanted!r}; the ModuleLists here are {sorted(lists)}.")
         lists = {wanted: lists[wanted]}
     children = {f"{n}.{i}": child for n, m in lists.items() for i, child in enumerate(m)}
     with watch(children) as calls:
         run(network, ids, mask=torch.ones_like(ids))
     good, why = {}, []
     for name, modules in lists.items():
-        states, reason = chain_of(name, len(modules), calls)
-        if states is None:
-            why.append(f"{name} ({len(modules)}): {reason}")
+        chain = chain_of(name, modules, calls)
+        if isinstance(chain, str):
+            why.append(f"{name} ({len(modules)}): {chain}")
         else:
-            good[name] = states
+            good[name] = chain
     declared = declared_layers(network.config)
-    exact = {n: s for n, s in good.items() if len(s) - 1 == declared} or good
+    exact = {n: c for n, c in good.items() if len(lists[n]) == declared} or good
     outer = [n for n in exact if not any(n.startswith(other + ".") for other in exact)]
     if len(outer) == 1:
-        return outer[0], exact[outer[0]]
+        return exact[outer[0]]
     said = (
-        f"{len(outer)} lists of modules could be the blocks: {outer}"
-        if outer
-        else "no list of modules is a chain of blocks"
+        f"several lists of modules could be the blocks: {outer}" if outer else "no list of modules is a chain of blocks"
     )
     raise ModelRefused(
         f"{network.config.model_type}: {said} (declared layers: {declared}; seen: {'; '.join(why) or 'none'}). {FORM}"
     )
 
 
-def chain_of(name: str, length: int, calls: list[Call]) -> tuple[list[Tensor] | None, str]:
-    """States 0..length of a list of modules if it is a chain of blocks, else None and the reason."""
+def chain_of(name: str, modules: nn.ModuleList, calls: list[Call]) -> Chain | str:
+    """The chain of blocks that a list of modules is, else the reason why it is none."""
     own = [call for call in calls if call.name.rpartition(".")[0] == name]
     order = [int(call.name.rpartition(".")[2]) for call in own]
-    if order != list(range(length)):
-        return None, "not called" if not order else f"called in the order {order[:12]}, not once each"
+    if not order:
+        return "not called"
+    if order != sorted(set(order)) or 2 * len(order) < len(modules):
+        return f"called in the order {order[:12]}, not once each"
     if any(call.into is None or call.out is None for call in own):
-        return None, "reads or writes no state"
+        return "reads or writes no state"
     for before, after in zip(own, own[1:], strict=False):
         if before.out.shape != after.into.shape or not torch.equal(before.out, after.into):
-            return None, f"output of {before.name} is not the input of {after.name}"
+            return f"output of {before.name} is not the input of {after.name}"
     if own[0].into.shape != own[-1].out.shape:
-        return None, "the state changes its shape on the way"
-    return [own[0].into, *(call.out for call in own)], ""
+        return "the state changes its shape on the way"
+    states = (own[0].into, *(call.out for call in own))
+    return Chain(name, tuple(modules[i] for i in order), states)
+
+
+def chain_notes(network: nn.Module, chain: Chain, streams: int) -> tuple[str, ...]:
+    """What a reader should know of the blocks: some not called, another count than declared, several streams."""
+    listed, declared = len(network.get_submodule(chain.path)), declared_layers(network.config)
+    notes = ()
+    if listed != len(chain.blocks):
+        notes += (
+            f"{listed - len(chain.blocks)} of {listed} blocks are not called for text alone and are not layers here",
+        )
+    if declared is not None and declared != listed:
+        notes += (f"{listed} blocks found where the configuration declares {declared}",)
+    if streams > 1:
+        notes += (f"{streams} residual streams per token, laid side by side in one state; the readout merges them",)
+    return notes
 
 
 def layout_of(state: Tensor, path: str) -> tuple[str, int]:
@@ -165,7 +210,10 @@ def layout_of(state: Tensor, path: str) -> tuple[str, int]:
         return "btsd", shape[2]
     if len(shape) == 4 and shape[1:3] == (BATCH, TIME):
         return "sbtd", shape[0]
-    raise ModelRefused(f"blocks at {path}: a state of shape {shape} for {BATCH} x {TIME} tokens has no known layout.")
+    raise ModelRefused(
+        f"blocks at {path}: states have shape {shape} for {BATCH} x {TIME} tokens; wanted one position per token, so that "
+        "a row of a trace is a token."
+    )
 
 
 def find_head(network: nn.Module, wanted: str | None) -> tuple[str, nn.Module]:
@@ -238,76 +286,92 @@ def proportional(value: Tensor, target: Tensor) -> float | None:
         return 1.0
     x, y = value.double(), target.double()
     factor = float((x * y).sum() / (x * x).sum().clamp(min=1e-30))
+    for whole in (round(factor), 1.0 / max(round(1.0 / factor), 1) if factor > 0 else 0.0):
+        factor = float(whole) if abs(whole - factor) <= 1e-6 * abs(factor) else factor
     rounding = 1e-5 if value.dtype == torch.float32 else 1e-2
     return factor if float((y - factor * x).abs().max()) <= rounding * float(y.abs().max()) else None
 
 
-def make_readout(
-    head: nn.Module, steps: tuple[Callable, ...], layout: str, streams: int, rows: int
-) -> tuple[Readout, Facts]:
-    """Readout without scale and cap, and the facts of its layout."""
+def make_readout(head: nn.Module, steps: tuple[Callable, ...], layout: str, streams: int, rows: int) -> Readout:
+    """Readout without scale and cap; steps of a half-precision network are copied in float32."""
     half = head.weight.dtype != torch.float32
     if half:
         steps = tuple(copy.deepcopy(step).float() for step in steps)
     bias = getattr(head, "bias", None)
-    weight = head.weight.detach()[:rows]
-    bias = None if bias is None else bias.detach()[:rows]
-    reshaping = tuple(step for step in steps if getattr(step, "weight", None) is not None and step.weight.dim() == 2)
-    bare = Tail(reshaping, layout, streams, half) if reshaping and streams == 1 else None
-    readout = Readout(weight=weight, bias=bias, norm=Tail(steps, layout, streams, half), bare=bare)
-    return readout, Facts(family="", layout=layout, streams=streams)
+    reshaping = tuple(step for step in steps if isinstance(step, nn.Linear))
+    return Readout(
+        weight=head.weight.detach()[:rows],
+        bias=None if bias is None else bias.detach()[:rows],
+        norm=Tail(steps, layout, streams, half),
+        bare=Tail(reshaping, layout, streams, half) if reshaping and streams == 1 else None,
+    )
 
 
 def finish(
     network: nn.Module,
     readout: Readout,
     facts: Facts,
-    hidden: Tensor,
-    own: Tensor,
+    ids: Tensor,
+    product: Tensor,
     factor: float,
     overrides: Mapping[str, Any],
 ) -> tuple[Readout, Facts]:
-    """Add scale, cap and outside bias: from overrides, else from the configuration or measured on one pass."""
-    if "bias" in overrides:
-        outside = network.get_parameter(overrides["bias"]) if overrides["bias"] else None
-        readout = replace(readout, bias=None if outside is None else outside.detach().flatten()[: own.shape[-1]])
-        facts = replace(facts, outside_bias=overrides["bias"] or None)
-    if "scale" in overrides or "cap" in overrides:
-        cap = overrides.get("cap")
-        scale, cap = float(overrides.get("scale", 1.0)), None if cap is None else float(cap)
-        return replace(readout, scale=scale, cap=cap), replace(facts, scale=scale, cap=cap)
+    """Add scale, cap and outside bias: from overrides, else from the configuration or measured on three passes.
+
+    `product` is what the head gave for `ids`, `factor` a constant between the last module and the head.
+    """
     if readout.bias is not None and factor != 1.0:
         readout = replace(readout, bias=readout.bias / factor)
-    with torch.no_grad():
-        plain = readout.logits(hidden).double()
-    scale, cap, notes = scale_and_cap(network.config, plain, own.double(), factor)
-    return replace(readout, scale=scale, cap=cap), replace(facts, scale=scale, cap=cap, notes=(*facts.notes, *notes))
+    scale, cap, bias, notes = after_head(network, facts.head, ids, product)
+    scale, cap = float(overrides.get("scale", scale * factor)), overrides.get("cap", cap)
+    cap = float(cap) if cap else None
+    if overrides.get("bias"):
+        bias = network.get_parameter(overrides["bias"]).detach().flatten()[: product.shape[-1]] * scale
+    if factor != 1.0:
+        notes += (f"the head reads its input times {factor:g}",)
+    if bias is not None:
+        inside = bias / scale if readout.bias is None else readout.bias + bias / scale
+        readout = replace(readout, bias=inside)
+        notes += ("a bias is added to the logits outside the head",)
+    facts = replace(facts, scale=scale, cap=cap, outside_bias=bias is not None, notes=(*facts.notes, *notes))
+    return replace(readout, scale=scale, cap=cap), facts
 
 
-def scale_and_cap(
-    config: Any, plain: Tensor, own: Tensor, factor: float
-) -> tuple[float, float | None, tuple[str, ...]]:
-    """Scale and cap with own = cap(scale * plain); the proof decides later whether they hold."""
-    best, answer = float("inf"), (factor, None, ())
-    for name, cap in {"": None, **cap_candidates(config)}.items():
-        target = own
-        if cap is not None:
-            inside = own.abs().amax() < cap
-            if not inside:
-                continue
-            target = cap * torch.atanh(own / cap)
-        scale = float((plain * target).sum() / (plain * plain).sum().clamp(min=1e-30))
-        scale, where = nearest(scale, {"1": 1.0, "on the way to the head": factor, **scale_candidates(config)})
-        guess = scale * plain if cap is None else cap * torch.tanh(scale * plain / cap)
-        error = float((guess - own).abs().max())
-        if error < best * 0.5:
-            notes = () if cap is None else (f"logits soft-capped at {cap:g} ({name})",)
-            notes += () if scale == 1.0 else (f"logits multiplied by {scale:g} ({where})",)
-            best, answer = error, (scale, cap, notes)
-    return answer
+QUIET, LOUD = 0.05, 40.0
+
+
+def after_head(
+    network: nn.Module, head_path: str, ids: Tensor, product: Tensor
+) -> tuple[float, float | None, Tensor | None, tuple[str, ...]]:
+    """Scale, cap, and outside bias of logits = cap(scale * product) + bias, with notes; proved later.
+
+    The head's product is turned to nothing (what is left is a bias), down (what is left is the scale) and up (where a
+    soft cap shows), so that small random logits hide nothing.
+    """
+    head = network.get_submodule(head_path)
+    size = float(product.abs().max().clamp(min=1e-12))
+    own = {}
+    for target in (0.0, QUIET, LOUD):
+        with amplify(head, target / size):
+            own[target] = run(network, ids, mask=torch.ones_like(ids)).logits[..., : product.shape[-1]].double()
+    bias = own[0.0][0, 0].float() if float(own[0.0].abs().max()) > 0.0 else None
+    small, loud = product.double() * (QUIET / size), product.double() * (LOUD / size)
+    given = own[QUIET] - own[0.0]
+    scale = float((small * given).sum() / (small * small).sum().clamp(min=1e-30))
+    scale, where = nearest(scale, {"1": 1.0, **scale_candidates(network.config)})
+    caps = {"": None, **cap_candidates(network.config)}
+    errors = {name: _cap_error(loud * scale, cap, own[LOUD] - own[0.0]) for name, cap in caps.items()}
+    name = min(errors, key=errors.__getitem__)
+    notes = () if caps[name] is None else (f"logits soft-capped at {caps[name]:g} ({name})",)
+    notes += () if scale == 1.0 else (f"logits multiplied by {scale:g} ({where})",)
+    return scale, caps[name], bias, notes
+
+
+def _cap_error(value: Tensor, cap: float | None, own: Tensor) -> float:
+    return float(((value if cap is None else cap * torch.tanh(value / cap)) - own).abs().max())
 
 
 def nearest(scale: float, known: Mapping[str, float]) -> tuple[float, str]:
     """The named number within 1e-4 of a measured scale, else the measured one."""
     name, value = min(known.items(), key=lambda item: abs(item[1] - scale))
-    return (value, name) if abs(value - scale) <= 1e-4 * abs(scale) else (scale, "measured on one pass")
+    return (value, name) if abs(value - scale) <= 1e-4 * abs(scale) else (scale, "measured")

@@ -31,7 +31,7 @@ class Facts:
     head: str = ""
     scale: float = 1.0
     cap: float | None = None
-    outside_bias: str | None = None
+    outside_bias: bool = False
     in_place: bool = False
     takes: frozenset[str] = frozenset()
     cache: str | None = None

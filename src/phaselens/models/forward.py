@@ -45,7 +45,8 @@ def run(
     """
     takes = arguments(network)
     inputs: dict[str, Any] = {"input_ids": ids}
-    if "attention_mask" in takes and mask is not None:
+    stateful = cache is not None and "cache_params" in takes  # a recurrent state: it has seen the padding already
+    if "attention_mask" in takes and mask is not None and not stateful:
         inputs["attention_mask"] = mask
     if positions is None and mask is not None:
         positions = positions_of(mask)[:, -ids.shape[1] :]

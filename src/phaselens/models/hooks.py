@@ -221,6 +221,20 @@ def _edit(model: Tappable, layer: int, change: Callable[[Tensor], Tensor]) -> An
     return model.blocks[layer - 1].register_forward_hook(after, prepend=True)
 
 
+@contextmanager
+def amplify(module: nn.Module, factor: float) -> Iterator[None]:
+    """Multiply what `module` (an unembedding) gives by `factor` inside the `with` block, to see what follows it."""
+
+    def after(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        return output * factor
+
+    handle = module.register_forward_hook(after)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 @dataclass(frozen=True)
 class Call:
     """One call of a watched module: its name, its input and output states (None where there is no float tensor)."""
