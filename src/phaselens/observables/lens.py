@@ -1,0 +1,297 @@
+"""The lens: residual states of all layers to statistics of their next-token distributions, without keeping logits.
+
+A distribution over V tokens costs one row of a matrix product; everything measured on it here costs about a sixth of that.
+What makes it cheap: logits go into one reused buffer; the passes over them run on one step at a time (all its layers
+together, which is what KL and Jensen-Shannon need), small enough to stay in cache; the ten largest are found through the
+maxima of blocks of 64; logits are centred in place, which keeps every sum accurate in float32 whatever the shift of the
+logits was. `statistics_from_logits` is the plain form of the same numbers and the reference in tests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from phaselens.errors import InputError
+from phaselens.observables.nucleus import nucleus_by_bisection, nucleus_by_sorting
+from phaselens.types import Readout
+
+TOP = 10
+ONE_PERCENT = 0.01
+TINY = torch.finfo(torch.float32).tiny
+BUFFER_BYTES = 96 * 2**20
+CACHE_BYTES = 4 * 2**20
+DEVICE_CACHE_BYTES = 256 * 2**20
+BLOCK = 64
+WIDE = 4096
+
+# Names are what observables in distribution.py ask for. All are [row, layer], `top_log_probs` with a trailing 10 and
+# `nucleus` with a trailing 3 (mass, size, entropy).
+LENS_STATISTICS = (
+    "entropy_nats",
+    "log_vocabulary",
+    "top_log_probs",
+    "count_above_1pct",
+    "logit_spread",
+    "emitted_log_prob",
+    "emitted_rank",
+    "emitted_is_top",
+    "kl_from_final",
+    "agrees_with_final",
+    "js_next",
+    "nucleus",
+)
+
+PerRow = Float[Tensor, "row layer"]
+
+
+def lens_statistics(
+    hidden: Float[Tensor, "row layer d_model"],
+    readout: Readout,
+    emitted: Int[Tensor, " row"],
+    *,
+    kind: str = "final_norm",
+    temperature: float = 1.0,
+    wanted: frozenset[str] = frozenset(LENS_STATISTICS),
+    buffer_bytes: int = BUFFER_BYTES,
+) -> dict[str, Tensor]:
+    """Statistics of p = softmax(logits / temperature) at every layer of every row, in nats where they have a unit.
+
+    `hidden` holds the layers of one step side by side, the last one being the reference for `kl_from_final`,
+    `agrees_with_final` and `emitted_is_top`; `emitted` is the index of the emitted token among the rows of the readout, -1
+    where there is none (its statistics are then NaN). `kind` is the lens, `final_norm` or `raw` (no norm). Returns float32
+    [row, layer] for each name in `wanted`. A row whose logits are not finite is NaN; tokens whose bias is -inf are left out
+    of the vocabulary. Extra memory is about `buffer_bytes` and does not depend on the number of rows.
+
+    Keeps: a constant added to all logits. Moves with: temperature, the vocabulary, the lens.
+    Raises InputError for an unknown lens or statistic, or a temperature that is not positive.
+    Source: docs/definitions, sections 3 and 4.
+    """
+    _check(kind, temperature, wanted)
+    readout, emitted = _without_impossible(readout, emitted)
+    n_rows, n_layers = hidden.shape[:2]
+    out = {name: _empty(name, n_rows, n_layers, hidden.device) for name in sorted(wanted)}
+    if n_rows == 0 or n_layers == 0:
+        return out
+    with torch.no_grad():
+        for rows, logits, scratch in _logit_blocks(hidden, readout, kind, temperature, buffer_bytes):
+            _finish_logits(logits, readout, temperature)
+            for name, values in _measure(logits, scratch, emitted[rows], wanted).items():
+                out[name][rows] = values
+    return out
+
+
+def _check(kind: str, temperature: float, wanted: frozenset[str]) -> None:
+    if kind not in ("final_norm", "raw"):
+        raise InputError(f"got the lens {kind!r}, wanted final_norm or raw.")
+    if not temperature > 0 or math.isinf(temperature):
+        raise InputError(f"got the temperature {temperature}, wanted a positive number.")
+    unknown = sorted(wanted - set(LENS_STATISTICS))
+    if unknown:
+        raise InputError(f"got the lens statistics {unknown}, wanted some of {', '.join(LENS_STATISTICS)}.")
+
+
+def _empty(name: str, n_rows: int, n_layers: int, device: torch.device) -> Tensor:
+    trailing = {"top_log_probs": (TOP,), "nucleus": (3,)}.get(name, ())
+    return torch.empty(n_rows, n_layers, *trailing, device=device)
+
+
+def _without_impossible(readout: Readout, emitted: Tensor) -> tuple[Readout, Tensor]:
+    """Leave out tokens that the bias forbids (-inf), and renumber the emitted ones."""
+    if readout.bias is None:
+        return readout, emitted
+    possible = ~torch.isneginf(readout.bias)
+    if bool(possible.all()):
+        return readout, emitted
+    number = torch.where(possible, possible.cumsum(0) - 1, -1)
+    known = number.to(emitted.device)[emitted.clamp(min=0)]
+    return readout.restrict(possible.nonzero().squeeze(1)), torch.where(emitted >= 0, known, -1)
+
+
+def _logit_blocks(
+    hidden: Tensor, readout: Readout, kind: str, temperature: float, buffer_bytes: int
+) -> Iterator[tuple[slice, Tensor, tuple[Tensor, Tensor]]]:
+    """Rows, their unfinished logits [row, layer, V], and two scratch buffers of that shape, a cache-sized group at a time.
+
+    The matrix product runs on many rows at once (it reads the whole unembedding each time), the rest on few.
+    """
+    n_rows, n_layers, _ = hidden.shape
+    vocab = readout.weight.shape[0]
+    step_bytes = 4 * n_layers * vocab
+    block = min(n_rows, max(1, buffer_bytes // step_bytes))
+    cache_bytes = CACHE_BYTES if hidden.device.type == "cpu" else DEVICE_CACHE_BYTES
+    group = min(block, max(1, cache_bytes // step_bytes))
+    scale = readout.scale if readout.cap is not None else readout.scale / temperature
+    logits = torch.empty(block * n_layers, vocab, device=hidden.device)
+    first, second = (torch.empty(group, n_layers, vocab, device=hidden.device) for _ in range(2))
+    for start in range(0, n_rows, block):
+        stop = min(start + block, n_rows)
+        states = readout.before_head(hidden[start:stop], norm=kind == "final_norm").flatten(0, 1)
+        if scale != 1.0:
+            states = states * scale
+        _product(states, readout.weight, logits[: states.shape[0]])
+        whole = logits[: states.shape[0]].unflatten(0, (stop - start, n_layers))
+        for at in range(0, stop - start, group):
+            part = whole[at : at + group]
+            yield slice(start + at, start + at + len(part)), part, (first[: len(part)], second[: len(part)])
+
+
+def _product(states: Tensor, weight: Tensor, out: Tensor) -> None:
+    """states @ weight.T into `out`, in float32; half-precision weights are widened a tile at a time."""
+    if weight.dtype == torch.float32:
+        torch.mm(states, weight.T, out=out)
+        return
+    tile = max(1, CACHE_BYTES * 4 // (4 * weight.shape[1]))
+    for a in range(0, weight.shape[0], tile):
+        out[:, a : a + tile] = states @ weight[a : a + tile].float().T
+
+
+def _finish_logits(logits: Tensor, readout: Readout, temperature: float) -> None:
+    """Bias, soft cap and temperature in place, then centred: shifting all logits of a row changes no distribution."""
+    rest = 1.0 if readout.cap is not None else 1.0 / temperature
+    if readout.bias is not None:
+        logits.add_(readout.bias.float() * (readout.scale * rest))
+    if readout.cap is not None:
+        logits.div_(readout.cap).tanh_().mul_(readout.cap / temperature)
+    logits.sub_(logits.mean(-1, keepdim=True))
+
+
+def _measure(z: Tensor, scratch: tuple[Tensor, Tensor], emitted: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
+    """All wanted statistics of centred logits z [row, layer, V]; destroys z."""
+    p, work = scratch
+    torch.softmax(z, -1, out=p)
+    spread = torch.linalg.vector_norm(z, dim=-1) / math.sqrt(z.shape[-1])
+    undefined = ~spread.isfinite()
+    top = largest(z)
+    log_total = top[..., 0] - p.amax(-1).log()
+    entropy = (log_total - torch.mul(z, p, out=work).sum(-1)).clamp(min=0)
+    top = top - log_total.unsqueeze(-1)
+    out = {"entropy_nats": entropy, "logit_spread": spread, "top_log_probs": top}
+    out["log_vocabulary"] = torch.full_like(entropy, math.log(z.shape[-1]))
+    if "count_above_1pct" in wanted:
+        out["count_above_1pct"] = _count_above(p, top)
+    if wanted & {"emitted_log_prob", "emitted_rank", "emitted_is_top"}:
+        out |= _emitted(z, work, emitted, log_total)
+    if wanted & {"kl_from_final", "agrees_with_final"}:
+        cross = log_total - torch.mul(z, p[:, -1:], out=work).sum(-1)
+        out["kl_from_final"] = (cross - entropy[:, -1:]).clamp(min=0)
+        out["kl_from_final"][:, -1] = 0.0
+        chosen = z[:, -1].argmax(-1)[:, None, None].expand(-1, z.shape[1], 1)
+        agrees = z.gather(-1, chosen).squeeze(-1) >= z.amax(-1)
+        out["agrees_with_final"] = agrees.float().masked_fill(undefined[:, -1:], math.nan)
+    if "nucleus" in wanted:
+        out["nucleus"] = nucleus_by_bisection(p, z, work, top, log_total)
+    if "js_next" in wanted:
+        out["js_next"] = _js_next(p, entropy, work, z)
+    for name, values in out.items():
+        mask = undefined if values.dim() == 2 else undefined.unsqueeze(-1)
+        out[name] = values.masked_fill(mask, math.nan)
+    return {name: out[name] for name in wanted}
+
+
+def largest(z: Tensor, count: int = TOP) -> Tensor:
+    """The `count` largest values of each row, falling; -inf where the row is shorter.
+
+    The ten largest lie in the ten blocks with the largest maxima, ties included, since only values are asked for.
+    """
+    width = z.shape[-1]
+    if width < count:
+        return torch.nn.functional.pad(z.sort(-1, descending=True).values, (0, count - width), value=-math.inf)
+    if width < WIDE:
+        return z.topk(count).values
+    whole = width // BLOCK * BLOCK
+    blocks = z[..., :whole].unflatten(-1, (whole // BLOCK, BLOCK))
+    best = blocks.amax(-1).topk(count, sorted=False).indices
+    chosen = blocks.gather(-2, best.unsqueeze(-1).expand(*best.shape, BLOCK)).flatten(-2)
+    return torch.cat((chosen, z[..., whole:]), -1).topk(count).values
+
+
+def _count_above(p: Tensor, top: Tensor) -> Tensor:
+    """Tokens with p > 1 %; only rows whose ten largest all pass need a look at the rest."""
+    count = (top.exp() > ONE_PERCENT).sum(-1).float()
+    many = (count == TOP).nonzero(as_tuple=True)
+    if many[0].numel():
+        count[many] = (p[many] > ONE_PERCENT).sum(-1).float()
+    return count
+
+
+def _emitted(z: Tensor, work: Tensor, emitted: Tensor, log_total: Tensor) -> dict[str, Tensor]:
+    """Log-probability and rank of the emitted token, and whether none is larger."""
+    index = emitted.clamp(min=0)[:, None, None].expand(-1, z.shape[1], 1)
+    at = z.gather(-1, index)
+    # Comparison into a float buffer: the sum of its ones is exact and much faster than counting booleans.
+    rank = torch.gt(z, at, out=work).sum(-1)
+    none = (emitted < 0).unsqueeze(-1)
+    return {
+        "emitted_log_prob": (at.squeeze(-1) - log_total).clamp(max=0).masked_fill(none, math.nan),
+        "emitted_rank": rank.masked_fill(none, math.nan),
+        "emitted_is_top": (rank == 0).float().masked_fill(none, math.nan),
+    }
+
+
+def _js_next(p: Tensor, entropy: Tensor, total: Tensor, logs: Tensor) -> Tensor:
+    """Jensen-Shannon divergence of each layer to the next, H((p+q)/2) - (H(p)+H(q))/2 in nats; NaN at the last."""
+    out = torch.full_like(entropy, math.nan)
+    if p.shape[1] < 2:
+        return out
+    total, logs = total[:, :-1], logs[:, :-1]
+    torch.add(p[:, :-1], p[:, 1:], out=total)
+    # Both probabilities may have underflowed to 0; m ln m is then 0.
+    torch.log(total.clamp_(min=TINY), out=logs)
+    mixed = math.log(2) - 0.5 * logs.mul_(total).sum(-1)
+    out[:, :-1] = (mixed - 0.5 * (entropy[:, 1:] + entropy[:, :-1])).clamp(0, math.log(2))
+    return out
+
+
+def statistics_from_logits(
+    logits: Float[Tensor, "row layer vocab"],
+    emitted: Int[Tensor, " row"],
+    wanted: frozenset[str] = frozenset(LENS_STATISTICS),
+) -> dict[str, Tensor]:
+    """The same statistics from logits in plain steps, in the dtype of the logits (float64 for a reference).
+
+    Shapes, undefined values and ties as in `lens_statistics`; -inf logits are tokens of probability 0 outside the vocabulary.
+    """
+    _check("final_norm", 1.0, wanted)
+    possible = ~torch.isneginf(logits)
+    log_p = torch.log_softmax(logits, -1)
+    p = log_p.exp()
+    safe = log_p.masked_fill(~possible, 0.0)
+    size = possible.sum(-1).to(logits.dtype)
+    mean = torch.where(possible, logits, 0).sum(-1, keepdim=True) / size.unsqueeze(-1)
+    spread = torch.where(possible, logits - mean, 0).square().sum(-1).div(size).sqrt()
+    index = emitted.clamp(min=0)[:, None, None].expand(-1, logits.shape[1], 1)
+    at = log_p.gather(-1, index)
+    none = (emitted < 0).unsqueeze(-1) | torch.isneginf(at.squeeze(-1))
+    rank = (log_p > at).sum(-1).to(p.dtype)
+    chosen = log_p[:, -1].argmax(-1)[:, None, None].expand(-1, logits.shape[1], 1)
+    js = torch.full_like(rank, math.nan)
+    if logits.shape[1] > 1:
+        mean_p = (p[:, 1:] + p[:, :-1]) / 2
+        pull = [torch.xlogy(q, q / mean_p.clamp(min=TINY)).sum(-1) for q in (p[:, 1:], p[:, :-1])]
+        js[:, :-1] = (pull[0] + pull[1]) / 2
+    out = {
+        "entropy_nats": -(p * safe).sum(-1),
+        "log_vocabulary": size.log(),
+        "top_log_probs": largest(log_p),
+        "count_above_1pct": (p > ONE_PERCENT).sum(-1).to(p.dtype),
+        "logit_spread": spread,
+        "emitted_log_prob": at.squeeze(-1).masked_fill(none, math.nan),
+        "emitted_rank": rank.masked_fill(none, math.nan),
+        "emitted_is_top": (rank == 0).to(p.dtype).masked_fill(none, math.nan),
+        "kl_from_final": (p[:, -1:] * (safe[:, -1:] - safe)).sum(-1),
+        "agrees_with_final": (log_p.gather(-1, chosen).squeeze(-1) >= log_p.amax(-1)).to(p.dtype),
+        "js_next": js,
+    }
+    if "nucleus" in wanted:
+        out["nucleus"] = nucleus_by_sorting(log_p)
+    undefined = ~spread.isfinite()
+    out["agrees_with_final"] = out["agrees_with_final"].masked_fill(undefined[:, -1:], math.nan)
+    for name, values in out.items():
+        mask = undefined if values.dim() == 2 else undefined.unsqueeze(-1)
+        out[name] = values.masked_fill(mask, math.nan)
+    return {name: out[name] for name in wanted}
