@@ -1,8 +1,9 @@
 """The ledger: claims registered before the data, the rules that judge them, and the verdicts.
 
-A claim is data, frozen and hashed; `lock` goes into the manifest before anything is generated. `judge` maps evidence to one of
-four verdicts: supported (its rule met and every control survived), rejected (its rejection region met, or a control explains it
-away: the control is named), open (neither; what would settle it is said), not applicable (the panel lacks what it is about).
+A claim is data, frozen and hashed; `lock` goes into the manifest before anything is generated. `judge` maps evidence
+to one of four verdicts: supported (its rule met and every control survived), rejected (its rejection region met, or a
+control explains it away: the control is named), open (neither; what would settle it is said), not applicable (the
+panel lacks what it is about).
 """
 
 import hashlib
@@ -77,7 +78,7 @@ REGISTER: tuple[Claim, ...] = (
         id="G2",
         seed_doc=3,
         statement="The split by GD_ratio survives a common temperature.",
-        statistic="S of log GD_ratio on logits / T, T per model so that the mean output entropy_norm is the panel's median",
+        statistic="S of log GD_ratio on logits / T, T per model: mean output entropy_norm equal to the panel's median",
         supported=SURVIVES,
         rejected=f"{S_REJECTED}; {LOST}",
         controls=("common temperature",),
@@ -88,7 +89,7 @@ REGISTER: tuple[Claim, ...] = (
         id="G3",
         seed_doc=3,
         statement="The split by GD_ratio survives vocabulary normalisation.",
-        statistic="S of log GD_ratio with G = p1/nucleus mass (within 1 % of p1, by which it is bounded where not recorded), "
+        statistic="S of log GD_ratio with G = p1/nucleus mass (within 1 % of p1, bounded by it where not recorded), "
         "with G = p1/top10_mass, and on the tokens that all tokenizers share; the largest p counts",
         supported=SURVIVES,
         rejected=f"{S_REJECTED}; {LOST}",
@@ -100,8 +101,8 @@ REGISTER: tuple[Claim, ...] = (
         id="G4",
         seed_doc=3,
         statement="The split by GD_ratio survives the choice of lens.",
-        statistic="S of log GD_ratio under the raw and final-norm lens, at the output only, and under a tuned lens; the largest "
-        "p counts",
+        statistic="S of log GD_ratio under the raw and final-norm lens, at the output only, and under a tuned lens; "
+        "the largest p counts",
         supported=f"{SURVIVES}; under every lens, none missing",
         rejected=f"{S_REJECTED}; {LOST}",
         controls=("raw lens", "final-norm lens", "output only", "tuned lens"),
@@ -121,7 +122,10 @@ def claims_by_id(ids: Sequence[str]) -> tuple[Claim, ...]:
 
 
 def lock(claims: Sequence[Claim]) -> str:
-    """SHA-256 over the canonical JSON of the claims: what the manifest holds before the data. A word changed, another lock."""
+    """SHA-256 over the canonical JSON of the claims: what the manifest holds before the data.
+
+    A word changed, another lock.
+    """
     canonical = json.dumps([c.model_dump(mode="json") for c in claims], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -143,10 +147,10 @@ class Outcome:
 class Evidence:
     """All that decides one claim about a split.
 
-    `split` is the tested one (of several versions the one with the largest p), `base` the split that should survive (None for
-    a claim that there is one), `power` the power at 6, 8, 10 SD, `models_for_power` and `models_for_split` the numbers of
-    models that would give power .8 at 8 SD and make this S significant (None: more than were tried), `lacking` what the panel
-    lacks for the claim to be about anything ("" if nothing).
+    `split` is the tested one (of several versions the one with the largest p), `base` the split that should survive
+    (None for a claim that there is one), `power` the power at 6, 8, 10 SD, `models_for_power` and `models_for_split`
+    the numbers of models that would give power .8 at 8 SD and make this S significant (None: more than were tried),
+    `lacking` what the panel lacks for the claim to be about anything ("" if nothing).
     """
 
     split: Split
@@ -160,7 +164,10 @@ class Evidence:
 
 
 class Verdict(BaseModel):
-    """One row of the ledger. NaN is written as null, and `reasons` says why, field by field; it is never written as 0."""
+    """One row of the ledger.
+
+    NaN is written as null, and `reasons` says why, field by field; it is never written as 0.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
 
@@ -187,8 +194,8 @@ class Verdict(BaseModel):
 def survives(name: str, base: Split, other: Split) -> Outcome:
     """Whether the split `base` is still there in the version `other`: same two groups, same order, p <= .05.
 
-    It "explains it away" if there was a split (p <= .05) and less than half of its gap is left, whatever the prompts (upper
-    bound of the share below one half). Anything else is undecided.
+    It "explains it away" if there was a split (p <= .05) and less than half of its gap is left, whatever the prompts
+    (upper bound of the share below one half). Anything else is undecided.
     """
     if not other.complete:
         seen = sum(math.isfinite(v) for v in other.values)
@@ -208,12 +215,14 @@ def survives(name: str, base: Split, other: Split) -> Outcome:
 def absent_in_twins(name: str, base: Split, twins: Split) -> Outcome:
     """Whether the split is absent from the untrained twins (whose `models` carry the names of their originals).
 
-    It "explains it away" if the twins fall into the same groups in the same order (p <= .05), or keep more than half of the
-    gap (lower bound); it survived if they keep less than half (upper bound). Anything else is undecided.
+    It "explains it away" if the twins fall into the same groups in the same order (p <= .05), or keep more than half
+    of the gap (lower bound); it survived if they keep less than half (upper bound). Anything else is undecided.
     """
     if not twins.complete:
         seen = sum(math.isfinite(v) for v in twins.values)
-        return Outcome(name, "undecided" if seen else "missing", f"untrained twins of {seen} of {len(twins.models)} models")
+        return Outcome(
+            name, "undecided" if seen else "missing", f"untrained twins of {seen} of {len(twins.models)} models"
+        )
     agreement = same_grouping(base, twins)
     kept, interval = gap_kept(base, twins)
     facts = {"p": twins.test.p, "agreement": agreement, "gap_kept": kept, "gap_interval": interval}
@@ -231,8 +240,15 @@ def judge(claim: Claim, evidence: Evidence, p_holm: float) -> Verdict:
     word, decided_by, why, needed = _decide(evidence, p_holm)
     test, names = evidence.split.test, [o.name for o in evidence.outcomes]
     if not set(names) <= set(claim.controls):
-        raise StateError(f"claim {claim.id}: outcomes {names} are not all among its registered controls {claim.controls}.")
-    numbers = {"estimate": test.s, "null": test.critical, "p": test.p, "p_without_twins": evidence.split.without_twins.p}
+        raise StateError(
+            f"claim {claim.id}: outcomes {names} are not all among its registered controls {claim.controls}."
+        )
+    numbers = {
+        "estimate": test.s,
+        "null": test.critical,
+        "p": test.p,
+        "p_without_twins": evidence.split.without_twins.p,
+    }
     numbers["p_holm"] = p_holm
     reason = test.reason or evidence.lacking
     reasons = {k: reason or evidence.split.without_twins.reason for k, v in numbers.items() if math.isnan(v)}
@@ -280,7 +296,12 @@ def _decide(evidence: Evidence, p_holm: float) -> tuple[VerdictWord, str, str, s
             need = f"{outcome.name}: add it" if outcome.outcome == "missing" else _needed(evidence, evidence.split)
             return "open", outcome.name, f"{said}; {outcome.name} is {outcome.outcome}: {outcome.why}", need
     if not p_holm <= LEVEL:
-        return "open", "Holm", f"{said}; after Holm within the family p = {p_holm:.3g}", _needed(evidence, evidence.split)
+        return (
+            "open",
+            "Holm",
+            f"{said}; after Holm within the family p = {p_holm:.3g}",
+            _needed(evidence, evidence.split),
+        )
     return "supported", "S test", f"{said}; every control survived", ""
 
 
@@ -297,7 +318,9 @@ def _needed(evidence: Evidence, tested: Split) -> str:
     if evidence.power[8] < ENOUGH_POWER:
         count = evidence.models_for_power
         parts.append(f"{count if count else 'more than 40'} models for power .8 at 8 SD")
-    if tested.p > LEVEL:
+    if math.isnan(tested.p):
+        parts.append("four models that are twins of none")
+    elif tested.p > LEVEL:
         count = evidence.models_for_split
         if count:
             parts.append(f"{max(count, m + 1)} models if this S holds")
@@ -331,7 +354,9 @@ def judge_all(claims: Sequence[Claim], evidence: Mapping[str, Evidence]) -> tupl
     """
     silent = [c.id for c in claims if c.id not in evidence]
     if silent:
-        raise StateError(f"claims {silent} were registered, but no experiment gave evidence; run the experiments they need.")
+        raise StateError(
+            f"claims {silent} were registered, but no experiment gave evidence; run the experiments they need."
+        )
     p = [math.nan if evidence[c.id].lacking else evidence[c.id].split.p for c in claims]
     adjusted = [math.nan] * len(claims)
     for document in {c.seed_doc for c in claims}:
@@ -342,7 +367,10 @@ def judge_all(claims: Sequence[Claim], evidence: Mapping[str, Evidence]) -> tupl
 
 
 def ledger_rows(verdicts: Sequence[Verdict]) -> list[dict]:
-    """The ledger as plain JSON values: NaN is null, with its reason in `reasons`; an interval without bounds is null."""
+    """The ledger as plain JSON values: NaN is null, with its reason in `reasons`.
+
+    An interval without bounds is null.
+    """
     rows = []
     for verdict in verdicts:
         row = _plain(verdict.model_dump())

@@ -1,7 +1,7 @@
 """Collapse by behaviour: what the text does, not what the states do.
 
-A run has collapsed if it ends within five tokens, or falls into a cycle, or hardly says anything new. Numbered lists hide
-loops, so each test is also made with digits masked; both answers are kept.
+A run has collapsed if it ends within five tokens, or falls into a cycle, or hardly says anything new. Numbered lists
+hide loops, so each test is also made with digits masked; both answers are kept.
 """
 
 from collections.abc import Sequence
@@ -66,9 +66,9 @@ def distinct_trigrams(tokens: Sequence[int]) -> float:
 def collapse(tokens: Sequence[int], *, ended: bool = False) -> Collapse:
     """Whether a completion collapsed, and the first cause that applies.
 
-    End of text within 5 tokens (`ended` says that the run ended by itself); or a cycle of period <= 20 that covers at least
-    half of the last 64 tokens; or a share of distinct 3-grams below 0.2 there. A completion shorter than 64 tokens is its
-    own window. Moves with: the tokenizer (periods are counted in tokens).
+    End of text within 5 tokens (`ended` says that the run ended by itself); or a cycle of period <= 20 that covers at
+    least half of the last 64 tokens; or a share of distinct 3-grams below 0.2 there. A completion shorter than 64
+    tokens is its own window. Moves with: the tokenizer (periods are counted in tokens).
     """
     if ended and len(tokens) <= EARLY_END:
         return Collapse(True, "end of text")

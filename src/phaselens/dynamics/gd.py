@@ -43,7 +43,10 @@ def spread_rival(columns: Columns) -> np.ndarray:
 
 
 def lead_in_top10(columns: Columns) -> np.ndarray:
-    """`p1 / top10_mass`, the first token's share of the ten (1): renormalised to as many tokens for every vocabulary."""
+    """`p1 / top10_mass`, the first token's share of the ten (1).
+
+    Renormalised to as many tokens for every vocabulary.
+    """
     return columns["top1"] / columns["top10_mass"]
 
 
@@ -60,7 +63,9 @@ MASS = Operator(
     spread_rival,
     "G = top10_mass (1 - entropy_norm), D = rivalry dispersion",
 )
-TOP10 = Operator("p1 in top 10", ("top1", "top10_mass", "rivalry"), lead_in_top10, rival, "G = p1/top10_mass, D = p2/p1")
+TOP10 = Operator(
+    "p1 in top 10", ("top1", "top10_mass", "rivalry"), lead_in_top10, rival, "G = p1/top10_mass, D = p2/p1"
+)
 NUCLEUS = Operator(
     "p1 in nucleus", ("top1", "nucleus_mass", "rivalry"), lead_in_nucleus, rival, "G = p1/nucleus_mass, D = p2/p1"
 )

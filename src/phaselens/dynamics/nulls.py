@@ -1,7 +1,7 @@
 """What ratio_norm is when nothing is going on: trajectories without a model, at 66 states, each with its generator.
 
-Each function returns states [draw, state, d_model]; `instability_of` gives their instability under the unit normalisation,
-by the same formula as the observable (a test holds the two together).
+Each function returns states [draw, state, d_model]; `instability_of` gives their instability under the unit
+normalisation, by the same formula as the observable (a test holds the two together).
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ N_STATES = 66
 def instability_of(states: np.ndarray) -> np.ndarray:
     """Step length times turning angle along states scaled to length one (rad).
 
-    `u = h / max(|h|, 1e-8)`, `v[s] = u[s] - u[s-1]`, `|v[s]| arccos(v[s-1].v[s] / (|v[s-1]| |v[s]|))`; the angle is 0 where
-    a step is shorter than 1e-6. Shapes: [..., state, d_model] -> [..., state - 2].
+    `u = h / max(|h|, 1e-8)`, `v[s] = u[s] - u[s-1]`, `|v[s]| arccos(v[s-1].v[s] / (|v[s-1]| |v[s]|))`; the angle is 0
+    where a step is shorter than 1e-6. Shapes: [..., state, d_model] -> [..., state - 2].
     """
     states = np.asarray(states, float)
     unit = states / np.maximum(np.linalg.norm(states, axis=-1, keepdims=True), 1e-8)
@@ -29,14 +29,20 @@ def instability_of(states: np.ndarray) -> np.ndarray:
 
 
 def random_walk(generator: np.random.Generator, *, n_draws: int = 200, d_model: int = 64) -> np.ndarray:
-    """Cumulative sum of standard Gaussian vectors: 66 states, ratio_norm about 3.1, its maximum among the first six values."""
+    """Cumulative sum of standard Gaussian vectors.
+
+    66 states, ratio_norm about 3.1, its maximum among the first six values.
+    """
     return np.cumsum(generator.standard_normal((n_draws, N_STATES, d_model)), axis=1)
 
 
 def sphere_walk(
     generator: np.random.Generator, *, n_draws: int = 200, d_model: int = 64, step: float = 0.3
 ) -> np.ndarray:
-    """Walk on the sphere: a tangent Gaussian step of length 0.3, then back to length one; ratio_norm about 1.1 (1.05 to 1.2)."""
+    """Walk on the sphere: a tangent Gaussian step of length 0.3, then back to length one.
+
+    Ratio_norm about 1.1 (1.05 to 1.2).
+    """
     state = _on_sphere(generator.standard_normal((n_draws, d_model)))
     states = [state]
     for _ in range(N_STATES - 1):
@@ -48,7 +54,10 @@ def sphere_walk(
 
 
 def independent_states(generator: np.random.Generator, *, n_draws: int = 200, d_model: int = 64) -> np.ndarray:
-    """Independent standard Gaussian vectors: no trajectory at all; ratio_norm about 1.06 at d_model = 768, 1.2 at 64."""
+    """Independent standard Gaussian vectors: no trajectory at all.
+
+    Ratio_norm about 1.06 at d_model = 768, 1.2 at 64.
+    """
     return generator.standard_normal((n_draws, N_STATES, d_model))
 
 
@@ -65,7 +74,8 @@ def partly_frozen(generator: np.random.Generator, share: float, *, n_draws: int 
 def outlier_first_state(
     generator: np.random.Generator, *, n_draws: int = 200, d_model: int = 64, step: float = 0.3
 ) -> np.ndarray:
-    """Sphere walk whose state 1 is an unrelated vector: one state that lies apart; ratio_norm about 8 (3-12 over steps).
+    """Sphere walk whose state 1 is an unrelated vector: one state that lies apart; ratio_norm about 8 (3-12 over
+    steps).
 
     It must be state 1: the leap into state 0 lies before the first defined value, so an outlier there moves nothing.
     """

@@ -1,7 +1,8 @@
 """Regimes of a run from its instability series: ratio_norm, its companions, and the labels.
 
-`instability` (ct) is the step length times the turning angle along tokens at one layer, in radians; it is defined from step 2.
-The published bands are a comparison column and decide nothing: healthy text of small real models lies below all of them.
+`instability` (ct) is the step length times the turning angle along tokens at one layer, in radians; it is defined from
+step 2. The published bands are a comparison column and decide nothing: healthy text of small real models lies below
+all of them.
 """
 
 import math
@@ -55,10 +56,11 @@ def window_values(ct: np.ndarray, *, window: int = WINDOW, skip: int = 0) -> tup
 
 
 def max_over_mean(values: np.ndarray, reason: tuple[str, ...]) -> Ratio:
-    """Maximum over mean of each row (1), in [1, number of values]; NaN with reason "frozen" where the mean is below 1e-8.
+    """Maximum over mean of each row (1), in [1, number of values]; NaN with reason "frozen" where the mean is below
+    1e-8.
 
-    Shapes: values [run, value], NaN entries left out. Keeps: a positive factor, the order of the values. Moves with: the
-    number of values (the maximum grows with it), a single outlier.
+    Shapes: values [run, value], NaN entries left out. Keeps: a positive factor, the order of the values. Moves with:
+    the number of values (the maximum grows with it), a single outlier.
     """
     values = np.asarray(values, float)
     seen = np.isfinite(values)
@@ -68,28 +70,32 @@ def max_over_mean(values: np.ndarray, reason: tuple[str, ...]) -> Ratio:
     frozen = (count > 0) & (mean < FROZEN_MEAN)
     usable = (count > 0) & ~frozen
     ratio = np.divide(top, mean, out=np.full(len(values), np.nan), where=usable)
-    why = tuple(r or ("frozen" if f else "" if u else "no defined value") for r, f, u in zip(reason, frozen, usable, strict=True))
+    why = tuple(
+        r or ("frozen" if f else "" if u else "no defined value")
+        for r, f, u in zip(reason, frozen, usable, strict=True)
+    )
     return Ratio(ratio, why)
 
 
 def ratio_norm(ct: np.ndarray, *, window: int = WINDOW) -> Ratio:
     """Maximum over mean of the first 64 instabilities of each run (1), in [1, 64].
 
-    `max(ct) / mean(ct)` over exactly `window` consecutive defined values from the first, so all runs have the same number
-    of values. Shapes: ct [run, step]. NaN, with a reason: too short, an undefined value inside, or frozen (mean < 1e-8).
-    Constant ct gives 1; one non-zero value gives `window`. Keeps: a positive factor on ct. Moves with: the window, outliers
-    (a first state that lies apart gives 3-12 by itself), the share of frozen steps (factor 1 / (1 - f)).
-    Source: the published series names it; window and minimum mean are fixed here.
+    `max(ct) / mean(ct)` over exactly `window` consecutive defined values from the first, so all runs have the same
+    number of values. Shapes: ct [run, step]. NaN, with a reason: too short, an undefined value inside, or frozen (mean
+    < 1e-8). Constant ct gives 1; one non-zero value gives `window`. Keeps: a positive factor on ct. Moves with: the
+    window, outliers (a first state that lies apart gives 3-12 by itself), the share of frozen steps (factor 1 / (1 -
+    f)). Source: the published series names it; window and minimum mean are fixed here.
     """
     return max_over_mean(*window_values(ct, window=window))
 
 
 def ratio_without_first(ct: np.ndarray, *, window: int = WINDOW, skip: int = 3) -> Ratio:
-    """`ratio_norm` from the fourth defined value on (1): what is left once a first state that lies apart is out of reach.
+    """`ratio_norm` from the fourth defined value on (1): what is left once a first state that lies apart is out of
+    reach.
 
-    Instability at step s reads states s-2..s, so state 0 (the last of the prompt) touches s = 2 only, and state 1 touches
-    s = 2 and 3; three values are skipped so that neither counts, and the ones after an outlier at state 2 neither.
-    NaN as `ratio_norm`.
+    Instability at step s reads states s-2..s, so state 0 (the last of the prompt) touches s = 2 only, and state 1
+    touches s = 2 and 3; three values are skipped so that neither counts, and the ones after an outlier at state 2
+    neither. NaN as `ratio_norm`.
     """
     return max_over_mean(*window_values(ct, window=window, skip=skip))
 
@@ -163,10 +169,12 @@ def label_of(values: np.ndarray, cuts: tuple[float, ...]) -> np.ndarray:
 
 
 def published_label(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nominal regime of each ratio_norm (index into `REGIMES`, -1 where NaN), and whether it lies outside what was published.
+    """Nominal regime of each ratio_norm (index into `REGIMES`, -1 where NaN), and whether it lies outside what was
+    published.
 
-    Bands U 1.55-1.70, A 2.27-2.92, T about 2.97, C 4.42-35.55, cut at midpoints: U < 1.985 <= A < 2.945 <= T < 3.695 <= C.
-    Below 1.55 and above 35.55 the label is kept and the second array is True. A comparison column; decides nothing.
+    Bands U 1.55-1.70, A 2.27-2.92, T about 2.97, C 4.42-35.55, cut at midpoints: U < 1.985 <= A < 2.945 <= T < 3.695
+    <= C. Below 1.55 and above 35.55 the label is kept and the second array is True. A comparison column; decides
+    nothing.
     """
     values = np.asarray(values, float)
     outside = (values < PUBLISHED_RANGE[0]) | (values > PUBLISHED_RANGE[1])

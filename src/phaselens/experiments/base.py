@@ -1,6 +1,7 @@
 """What an experiment is given (a panel of columns) and what it gives back (tables, documents, evidence).
 
-Experiments read stored columns only: no model, no file, no clock. The study builds the `Panel`, and writes the `Result`.
+Experiments read stored columns only: no model, no file, no clock. The study builds the `Panel`, and writes the
+`Result`.
 """
 
 import math
@@ -21,10 +22,11 @@ RUN_COLUMNS = ("run", "prompt_id", "category", "arm", "sample", "calibration", "
 class ModelInfo:
     """What a panel says about one model.
 
-    `twin` marks an untrained twin (same configuration, re-initialised) and `twin_of` then names the trained original. On a
-    trained model `twin_of` names another trained model of which it is a twin (a second seed of one recipe, a distillate):
-    such models are dropped once by the S test. `temperature` is the matching temperature T of the model (NaN: not matched),
-    `noise_floor` the largest shift of an output entropy (nats) under another batch composition (NaN: not measured).
+    `twin` marks an untrained twin (same configuration, re-initialised) and `twin_of` then names the trained original.
+    On a trained model `twin_of` names another trained model of which it is a twin (a second seed of one recipe, a
+    distillate): such models are dropped once by the S test. `temperature` is the matching temperature T of the model
+    (NaN: not matched), `noise_floor` the largest shift of an output entropy (nats) under another batch composition
+    (NaN: not measured).
     """
 
     name: str
@@ -43,11 +45,12 @@ class ModelInfo:
 class ModelData:
     """The stored columns of one model, all its units together.
 
-    `runs` has one entry per run and the columns `RUN_COLUMNS` (`run` int, unique within the model across units, ascending;
-    `prompt_id`, `category`, `arm`, `finish` str; `sample`, `n_generated` int; `calibration` bool). `steps` is sorted by
-    (run, step), `layers` by (run, step, layer); both carry those keys as int columns and one float column per observable
-    (under a further lens with suffix "__" + label). `completions[i]` holds the generated token ids of `runs` row i, and
-    `digit_tokens` the ids of the tokens whose text contains a digit (None: not known, nothing can be masked).
+    `runs` has one entry per run and the columns `RUN_COLUMNS` (`run` int, unique within the model across units,
+    ascending; `prompt_id`, `category`, `arm`, `finish` str; `sample`, `n_generated` int; `calibration` bool). `steps`
+    is sorted by (run, step), `layers` by (run, step, layer); both carry those keys as int columns and one float column
+    per observable (under a further lens with suffix "__" + label). `completions[i]` holds the generated token ids of
+    `runs` row i, and `digit_tokens` the ids of the tokens whose text contains a digit (None: not known, nothing can be
+    masked).
     """
 
     info: ModelInfo
@@ -183,7 +186,8 @@ class Panel:
 class Result:
     """What one experiment found: Arrow tables, JSON documents (lists of rows), and evidence for the ledger.
 
-    `tables[name]` goes to results/NAME.parquet, `documents[name]` to results/NAME.json, `evidence[claim id]` to the judge.
+    `tables[name]` goes to results/NAME.parquet, `documents[name]` to results/NAME.json, `evidence[claim id]` to the
+    judge.
     """
 
     tables: Mapping[str, pa.Table]

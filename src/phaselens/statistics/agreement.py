@@ -11,8 +11,8 @@ def adjusted_rand(first: np.ndarray, second: np.ndarray) -> float:
     """Adjusted Rand index of two groupings (1): 1 = same grouping whatever the labels, 0 = as by chance.
 
     `(sum C(n_ij,2) - E) / ((sum C(a_i,2) + sum C(b_j,2)) / 2 - E)`, `E = sum C(a_i,2) sum C(b_j,2) / C(n,2)`.
-    Shapes: two [n] of labels. NaN: fewer than two things. Two groupings that are both trivial (all one, or all apart) in the
-    same way give 1. Keeps: relabelling. Raises InputError if lengths differ. Source: Hubert and Arabie 1985.
+    Shapes: two [n] of labels. NaN: fewer than two things. Two groupings that are both trivial (all one, or all apart)
+    in the same way give 1. Keeps: relabelling. Raises InputError if lengths differ. Source: Hubert and Arabie 1985.
     """
     first, second = np.asarray(first), np.asarray(second)
     if first.shape != second.shape or first.ndim != 1:

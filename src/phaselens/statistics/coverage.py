@@ -17,8 +17,8 @@ def coverage(
 ) -> tuple[float, Interval]:
     """Share of simulated studies whose interval holds the truth (proportion), with its Clopper-Pearson interval.
 
-    `draw(generator)` makes the data of one study, `interval(data, generator)` its interval; an undefined interval counts as
-    a miss, for it did not cover.
+    `draw(generator)` makes the data of one study, `interval(data, generator)` its interval; an undefined interval
+    counts as a miss, for it did not cover.
     """
     hits = sum(truth in interval(draw(generator), generator) for _ in range(n_studies))
     return hits / n_studies, proportion_interval(hits, n_studies)

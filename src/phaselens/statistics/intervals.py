@@ -11,7 +11,10 @@ from phaselens.errors import InputError
 
 @dataclass(frozen=True)
 class Interval:
-    """A two-sided interval (unit of what it is of); `reason` says why the bounds are NaN, and is "" where they are not."""
+    """A two-sided interval (unit of what it is of).
+
+    `reason` says why the bounds are NaN, and is "" where they are not.
+    """
 
     lo: float
     hi: float
@@ -20,7 +23,9 @@ class Interval:
 
     def __post_init__(self) -> None:
         if math.isnan(self.lo) != math.isnan(self.hi) or math.isnan(self.lo) != bool(self.reason):
-            raise InputError(f"an interval is whole, or NaN with a reason; got ({self.lo}, {self.hi}, {self.reason!r}).")
+            raise InputError(
+                f"an interval is whole, or NaN with a reason; got ({self.lo}, {self.hi}, {self.reason!r})."
+            )
 
     def __contains__(self, value: float) -> bool:
         return self.lo <= value <= self.hi

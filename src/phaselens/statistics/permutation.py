@@ -31,8 +31,8 @@ def permutation_test(
 ) -> tuple[float, np.ndarray]:
     """p-value of `statistic(labels)` when labels move freely inside each block (probability), and the null values.
 
-    Shapes: labels [n], blocks int [n] (None: one block). Labels move by unit (prompt, model), so give one label per unit.
-    NaN: as `permutation_p`. Raises InputError if blocks and labels differ in length.
+    Shapes: labels [n], blocks int [n] (None: one block). Labels move by unit (prompt, model), so give one label per
+    unit. NaN: as `permutation_p`. Raises InputError if blocks and labels differ in length.
     """
     labels = np.asarray(labels)
     blocks = np.zeros(len(labels), int) if blocks is None else np.asarray(blocks)

@@ -1,7 +1,7 @@
 """The prompt bootstrap, vectorised: a resample is a row of multinomial weights over prompts.
 
-All runs and tokens of a prompt move together, so an interval says how far the number would move with other prompts of the
-same kind, not with other tokens of the same text.
+All runs and tokens of a prompt move together, so an interval says how far the number would move with other prompts of
+the same kind, not with other tokens of the same text.
 """
 
 import numpy as np
@@ -26,8 +26,8 @@ def bootstrap_weights(n_units: int, generator: np.random.Generator, *, n_boot: i
 def resampled_ratio(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Ratio of weighted sums in each resample (unit of numerator / unit of denominator).
 
-    `sum_u w[b,u] numerator[...,u] / sum_u w[b,u] denominator[...,u]`. With per-unit sums over the same cells it is the ratio
-    of means; with per-unit counts as denominator it is the mean.
+    `sum_u w[b,u] numerator[...,u] / sum_u w[b,u] denominator[...,u]`. With per-unit sums over the same cells it is the
+    ratio of means; with per-unit counts as denominator it is the mean.
     Shapes: numerator, denominator [..., unit]; weights [n_boot, unit]; returns float64 [n_boot, ...].
     NaN: the resample holds nothing to divide by (denominator 0).
     Keeps: a common factor of both. Moves with: how tokens are spread over units.
@@ -43,8 +43,8 @@ def resampled_median(values: np.ndarray, unit: np.ndarray, weights: np.ndarray) 
     """Median of the values in each resample (unit of the values).
 
     A value counts as often as its unit was drawn; an even count takes the mean of the middle two, as `numpy.median`.
-    Shapes: values [n], unit int [n] (index into the columns of weights), weights [n_boot, unit]; returns float64 [n_boot].
-    NaN: values that are NaN are left out; a resample with none left is NaN.
+    Shapes: values [n], unit int [n] (index into the columns of weights), weights [n_boot, unit]; returns float64
+    [n_boot]. NaN: values that are NaN are left out; a resample with none left is NaN.
     """
     values, unit = np.asarray(values, float), np.asarray(unit)
     keep = np.isfinite(values)

@@ -1,7 +1,7 @@
 """The S test: do the values of M models fall into two groups more sharply than uniform points would?
 
-A gap between groups whose interval lies above 0 is no test (it accepts every single-peaked panel), and a two-component mixture
-mistakes skew for groups; `S` is compared with the sharpest split of M points drawn uniformly instead.
+A gap between groups whose interval lies above 0 is no test (it accepts every single-peaked panel), and a two-component
+mixture mistakes skew for groups; `S` is compared with the sharpest split of M points drawn uniformly instead.
 """
 
 import math
@@ -36,8 +36,8 @@ class Separation:
 def best_split(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Share of the spread that the best two-group split explains, and where it cuts (1; count).
 
-    `S = max_k between(k) / total`, where the k smallest form one group and k = 2..M-2; in one dimension the best split is
-    contiguous. between(k) = k (M-k) / M (mean_low - mean_high)^2, total = sum (x - mean)^2.
+    `S = max_k between(k) / total`, where the k smallest form one group and k = 2..M-2; in one dimension the best split
+    is contiguous. between(k) = k (M-k) / M (mean_low - mean_high)^2, total = sum (x - mean)^2.
     Shapes: values [..., M], returns S float64 [...] in [0, 1] and k int [...].
     NaN: M < 4, no spread, or a value of the row NaN; k is then 0.
     Keeps: shift, positive or negative scale, order. Moves with: any non-linear map (so say whether logs were taken).
@@ -102,9 +102,9 @@ def _undefined(values: np.ndarray, m: int, reason: str) -> Separation:
 def power(m: int, gap: float, generator: np.random.Generator, *, level: float = 0.05, n_draws: int = 20_000) -> float:
     """Probability that the S test finds two Gaussian groups `gap` within-group SDs apart (probability).
 
-    The smaller group holds three eighths of the models (at least two), as three of the published eight; equal groups are
-    found more often (.54 / .87 / .98 against .50 / .84 / .97 at 6 / 8 / 10 SD for M = 8), the most unequal ones less often.
-    NaN for M < 4: no test exists.
+    The smaller group holds three eighths of the models (at least two), as three of the published eight; equal groups
+    are found more often (.54 / .87 / .98 against .50 / .84 / .97 at 6 / 8 / 10 SD for M = 8), the most unequal ones
+    less often. NaN for M < 4: no test exists.
     """
     if m < SMALLEST_PANEL:
         return math.nan

@@ -15,10 +15,10 @@ from phaselens.statistics.separation import Separation, best_split, separation
 class Split:
     """The S test of one version of a quantity over the models of a panel.
 
-    `values` holds one number per model (on the scale of the test, usually a logarithm), `draws` [B, M] the same under the
-    prompt bootstrap, `test` the S test of all models, `without_twins` of those that are no twin of another, and `interval`
-    the prompt-bootstrap interval of S (how S moves with other prompts, the models held fixed; for S is a maximum it lies
-    to the right of the truth in small panels and decides nothing).
+    `values` holds one number per model (on the scale of the test, usually a logarithm), `draws` [B, M] the same under
+    the prompt bootstrap, `test` the S test of all models, `without_twins` of those that are no twin of another, and
+    `interval` the prompt-bootstrap interval of S (how S moves with other prompts, the models held fixed; for S is a
+    maximum it lies to the right of the truth in small panels and decides nothing).
     """
 
     version: str
@@ -38,7 +38,10 @@ class Split:
 
     @property
     def p(self) -> float:
-        """The larger of the p-values with twins in and with twins dropped (probability); NaN where either is undefined."""
+        """The larger of the p-values with twins in and with twins dropped (probability).
+
+        NaN where either is undefined.
+        """
         return max(self.test.p, self.without_twins.p) if not math.isnan(self.without_twins.p) else math.nan
 
 
@@ -58,20 +61,27 @@ def split(
     """
     values, draws = np.asarray(values, float), np.asarray(draws, float)
     if not len(models) == len(values) == len(twins) == draws.shape[1]:
-        raise InputError(f"one value, draw column and twin mark per model; got {len(models)}, {values.shape}, {draws.shape}.")
+        raise InputError(
+            f"one value, draw column and twin mark per model; got {len(models)}, {values.shape}, {draws.shape}."
+        )
     kept = ~np.asarray(twins, bool)
     test = separation(values, generator)
     without = separation(values[kept], generator) if not kept.all() else test
     seen = np.isfinite(values)
     of_s = (
-        percentile_interval(best_split(draws[:, seen])[0], n_prompts) if not test.reason else undefined_interval(test.reason)
+        percentile_interval(best_split(draws[:, seen])[0], n_prompts)
+        if not test.reason
+        else undefined_interval(test.reason)
     )
     dropped = tuple(m for m, t in zip(models, twins, strict=True) if t)
     return Split(version, models, values, draws, dropped, n_prompts, test, without, of_s)
 
 
 def same_grouping(base: Split, other: Split) -> float:
-    """Adjusted Rand index of the two groupings over the models that both place (1). NaN: fewer than four such models."""
+    """Adjusted Rand index of the two groupings over the models that both place (1).
+
+    NaN: fewer than four such models.
+    """
     _same_models(base, other)
     first, second = np.asarray(base.test.groups), np.asarray(other.test.groups)
     both = (first >= 0) & (second >= 0)
@@ -81,10 +91,10 @@ def same_grouping(base: Split, other: Split) -> float:
 def gap_kept(base: Split, other: Split) -> tuple[float, Interval]:
     """Share of the gap between the groups of `base` that is left in the values of `other` (1), with its interval.
 
-    `(mean_upper(other) - mean_lower(other)) / (mean_upper(base) - mean_lower(base))`, groups those of `base`, models that
-    both have. 1: all of it is left; 0: nothing; negative: turned round. The interval is of the prompt bootstrap.
-    NaN: `base` has no grouping, or no common model in one group. Keeps: a shift of either. Moves with: the scale of either,
-    so both must be on one scale.
+    `(mean_upper(other) - mean_lower(other)) / (mean_upper(base) - mean_lower(base))`, groups those of `base`, models
+    that both have. 1: all of it is left; 0: nothing; negative: turned round. The interval is of the prompt bootstrap.
+    NaN: `base` has no grouping, or no common model in one group. Keeps: a shift of either. Moves with: the scale of
+    either, so both must be on one scale.
     """
     _same_models(base, other)
     groups = np.asarray(base.test.groups)

@@ -1,0 +1,49 @@
+"""Experiments: small declarations over stored columns. `run_experiments` is the one call that a study makes."""
+
+from collections.abc import Sequence
+
+from phaselens.errors import unknown_name
+from phaselens.experiments.base import Experiment, ModelData, ModelInfo, Panel, Result
+from phaselens.experiments.gd import GD
+from phaselens.experiments.regimes import REGIMES
+from phaselens.experiments.summary import SUMMARY
+from phaselens.experiments.tables import concatenated
+
+EXPERIMENTS: tuple[Experiment, ...] = (SUMMARY, REGIMES, GD)
+DEFAULT: tuple[str, ...] = ("regimes", "gd")
+
+__all__ = [
+    "DEFAULT",
+    "EXPERIMENTS",
+    "Experiment",
+    "ModelData",
+    "ModelInfo",
+    "Panel",
+    "Result",
+    "experiments_by_name",
+    "run_experiments",
+]
+
+
+def experiments_by_name(names: Sequence[str]) -> tuple[Experiment, ...]:
+    """The experiments of these names, in the order of `EXPERIMENTS`. Raises UnknownNameError for any other name."""
+    known = {e.name: e for e in EXPERIMENTS}
+    for name in names:
+        if name not in known:
+            raise unknown_name("experiment", name, known)
+    return tuple(e for e in EXPERIMENTS if e.name in set(names))
+
+
+def run_experiments(panel: Panel, names: Sequence[str] = DEFAULT) -> Result:
+    """Analyse a panel by the named experiments and the summary; one `Result` with all tables, documents and evidence.
+
+    Deterministic: the same columns and `panel.seed` give the same numbers, whichever experiments run beside each other.
+    """
+    chosen = experiments_by_name([*names, "panel"])
+    results = [e.function(panel) for e in chosen]
+    return Result(
+        tables={name: table for r in results for name, table in r.tables.items()},
+        documents=concatenated(r.documents for r in results),
+        evidence={name: found for r in results for name, found in r.evidence.items()},
+        notes=tuple(note for r in results for note in r.notes),
+    )

@@ -1,0 +1,263 @@
+"""Experiment.
+
+Does GD_ratio split the panel, and what of it survives temperature, vocabulary and lens? Evidence for G1-G4.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from phaselens.claims import Outcome, absent_in_twins, survives
+from phaselens.dynamics import gd
+from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.separations import (
+    Estimate,
+    evidence,
+    log_estimate,
+    n_prompts_of,
+    of_twins,
+    panel_split,
+    separation_row,
+)
+from phaselens.experiments.tables import arrow_table
+from phaselens.statistics.intervals import percentile_interval
+from phaselens.statistics.resampling import resampled_ratio, sums_by_unit
+from phaselens.statistics.splits import Split
+
+MODELS = (
+    "model:str twin:bool version:str lens:str control:str G:float D:float GD_ratio:float lo:float hi:float "
+    "n_prompts:int n_runs:int reason:str"
+)
+DEPTH = "model:str twin:bool version:str layer:int depth:float GD_ratio:float lo:float hi:float"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One way to take GD_ratio: which operator, from which columns (table and lens suffix), as control for what."""
+
+    name: str
+    operator: gd.Operator
+    lens: str
+    control: str
+    suffix: str = ""
+    table: str = "layers"
+
+
+VERSIONS = (
+    Version("final_norm", gd.PLAIN, "final_norm", "none"),
+    Version("raw", gd.PLAIN, "raw", "lens", "__raw"),
+    Version("output", gd.PLAIN, "output", "lens", table="steps"),
+    Version("tmatch", gd.PLAIN, "final_norm", "common temperature", "__tmatch"),
+    Version("shared", gd.PLAIN, "final_norm", "shared tokens", "__shared"),
+    Version("nucleus", gd.NUCLEUS, "final_norm", "nucleus"),
+    Version("topk10", gd.TOP10, "final_norm", "top ten tokens"),
+    Version("mass", gd.MASS, "final_norm", "second operator"),
+    Version("output_tmatch", gd.PLAIN, "output", "common temperature", "__tmatch", "steps"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Sums of G and D per prompt and the cells behind them, [layer, prompt] (one "layer" at the output).
+
+    Runs that count.
+    """
+
+    g: np.ndarray
+    d: np.ndarray
+    cells: np.ndarray
+    runs: np.ndarray
+    layers: tuple[int, ...]
+
+
+def version_sums(panel: Panel, model: ModelData, version: Version) -> Sums | None:
+    """Sums of G and D by prompt over steps and measured runs, layers 1..L apart.
+
+    None where the columns were not recorded.
+    """
+    table = model.layers if version.table == "layers" else model.steps
+    if not {c + version.suffix for c in version.operator.needs} <= set(table):
+        return None
+    if version.table == "layers":
+        keep = [i for i, layer in enumerate(model.recorded_layers) if layer >= 1]
+        layers = tuple(model.recorded_layers[i] for i in keep)
+        columns = {c: model.per_layer(c + version.suffix)[:, :, keep] for c in version.operator.needs}
+    else:
+        layers = (model.info.n_layers,)
+        columns = {c: model.per_step(c + version.suffix)[:, :, None] for c in version.operator.needs}
+    g, d = gd.jointly_defined(version.operator.g(columns), version.operator.d(columns))
+    index = panel.prompt_index(model)
+    sum_g, cells = sums_by_unit(g, index, len(panel.prompts))
+    sum_d, _ = sums_by_unit(d, index, len(panel.prompts))
+    return Sums(sum_g, sum_d, cells, np.isfinite(g).any(axis=(1, 2)) & (index >= 0), layers)
+
+
+def gd_estimate(panel: Panel, sums: Sums | None) -> Estimate:
+    """GD_ratio, mean G over mean D, with its prompt-bootstrap draws (1).
+
+    NaN, with a reason: not recorded, nothing defined.
+    """
+    nothing = np.full(panel.n_boot, np.nan)
+    if sums is None:
+        return Estimate(float("nan"), nothing, "not recorded")
+    g, d = sums.g.sum(axis=0), sums.d.sum(axis=0)
+    if not d.sum() > 0:
+        return Estimate(float("nan"), nothing, "no cell where G and D are defined")
+    return Estimate(float(g.sum() / d.sum()), resampled_ratio(g, d, panel.weights))
+
+
+def _model_row(panel: Panel, model: ModelData, version: Version, sums: Sums | None, estimate: Estimate) -> dict:
+    prompts = 0 if sums is None else int((sums.cells.sum(axis=0) > 0).sum())
+    interval = percentile_interval(estimate.draws, prompts)
+    cells = 0.0 if sums is None else float(sums.cells.sum())
+    return {
+        "model": model.info.name,
+        "twin": model.info.twin,
+        "version": version.name,
+        "lens": version.lens,
+        "control": version.control,
+        "G": sums.g.sum() / cells if cells else np.nan,
+        "D": sums.d.sum() / cells if cells else np.nan,
+        "GD_ratio": estimate.value,
+        "lo": interval.lo,
+        "hi": interval.hi,
+        "n_prompts": prompts,
+        "n_runs": 0 if sums is None else int(sums.runs.sum()),
+        "reason": estimate.reason or interval.reason,
+    }
+
+
+def _depth_rows(panel: Panel, model: ModelData, version: Version, sums: Sums) -> list[dict]:
+    draws = resampled_ratio(sums.g, sums.d, panel.weights)
+    rows = []
+    for i, layer in enumerate(sums.layers):
+        prompts = n_prompts_of(panel, model, sums.runs) if sums.cells[i].sum() else 0
+        interval = percentile_interval(draws[:, i], prompts)
+        total = float(sums.d[i].sum())
+        rows.append(
+            {
+                "model": model.info.name,
+                "twin": model.info.twin,
+                "version": version.name,
+                "layer": layer,
+                "depth": layer / model.info.n_layers,
+                "GD_ratio": sums.g[i].sum() / total if total > 0 else np.nan,
+                "lo": interval.lo,
+                "hi": interval.hi,
+            }
+        )
+    return rows
+
+
+def _nucleus(base: Split, recorded: Split) -> Outcome:
+    """The nucleus version, or its bound where the nucleus was not recorded."""
+    if any(np.isfinite(recorded.values)):
+        return survives("nucleus", base, recorded)
+    within = survives("nucleus", base, base)
+    return Outcome(
+        "nucleus",
+        within.outcome,
+        f"not recorded, but p1/nucleus mass lies within 1 % of p1, so it is bounded by the plain version: {within.why}",
+        within.p,
+        within.agreement,
+        within.gap_kept,
+        within.gap_interval,
+    )
+
+
+def _weakest(splits: list[Split]) -> Split:
+    """Of several versions the one that says least: the largest p among those that are defined, else the first."""
+    defined = [s for s in splits if not np.isnan(s.p)]
+    return max(defined, key=lambda s: s.p) if defined else splits[0]
+
+
+def _evidence(panel: Panel, splits: dict[str, Split], twins: Split) -> dict:
+    base = splits["final_norm"]
+    none = (
+        ""
+        if np.isfinite(base.values).any()
+        else "GD_ratio is defined for no model: record top1 and rivalry at layers 1..L"
+    )
+    lacking = {
+        "G2": none or _absent(splits["tmatch"], "logits at a common temperature"),
+        "G3": none,
+        "G4": none,
+    }
+    tuned = Outcome("tuned lens", "missing", "no tuned lens in this study")
+    outcomes = {
+        "G2": (survives("common temperature", base, splits["tmatch"]),),
+        "G3": (
+            _nucleus(base, splits["nucleus"]),
+            survives("top ten tokens", base, splits["topk10"]),
+            survives("shared tokens", base, splits["shared"]),
+        ),
+        "G4": (
+            survives("raw lens", base, splits["raw"]),
+            survives("final-norm lens", base, base),
+            survives("output only", base, splits["output"]),
+            tuned,
+        ),
+    }
+    tested = {
+        "G2": [splits["tmatch"]],
+        "G3": [splits[v] for v in ("nucleus", "topk10", "shared")],
+        "G4": [splits[v] for v in ("raw", "final_norm", "output")],
+    }
+    found = {"G1": evidence(panel, base, (absent_in_twins("untrained twin", base, twins),), lacking=none)}
+    for claim in ("G2", "G3", "G4"):
+        found[claim] = evidence(panel, _weakest(tested[claim]), outcomes[claim], base=base, lacking=lacking[claim])
+    return found
+
+
+def _absent(tested: Split, what: str) -> str:
+    return "" if np.isfinite(tested.values).any() else f"the study did not record {what}: add that lens"
+
+
+CLAIMS_OF = {
+    "final_norm": ("G1", "G4"),
+    "tmatch": ("G2",),
+    "nucleus": ("G3",),
+    "topk10": ("G3",),
+    "shared": ("G3",),
+    "raw": ("G4",),
+    "output": ("G4",),
+    "mass": ("G1",),
+    "output_tmatch": ("G2",),
+}
+
+
+def analyse_gd(panel: Panel) -> Result:
+    """Tables gd_models and gd_depth; rows of separation; evidence for G1, G2, G3, G4."""
+    models, depth = [], []
+    estimates: dict[str, dict[str, Estimate]] = {v.name: {} for v in VERSIONS}
+    for version in VERSIONS:
+        for model in panel.models:
+            sums = version_sums(panel, model, version)
+            estimate = gd_estimate(panel, sums)
+            estimates[version.name][model.info.name] = log_estimate(estimate)
+            models.append(_model_row(panel, model, version, sums, estimate))
+            if sums is not None and version.table == "layers":
+                depth += _depth_rows(panel, model, version, sums)
+    splits = {v.name: panel_split(panel, "G", v.name, estimates[v.name]) for v in VERSIONS}
+    twins = panel_split(panel, "G", "untrained twin", of_twins(panel, estimates["final_norm"]))
+    rows = [separation_row(claim, splits[v]) for v, claims in CLAIMS_OF.items() for claim in claims]
+    rows.append(separation_row("G1", twins))
+    absent = [v.name for v in VERSIONS if not np.isfinite(splits[v.name].values).any()]
+    notes = (f"GD versions without data in this study: {', '.join(absent)}",) if absent else ()
+    return Result(
+        tables={"gd_models": arrow_table(MODELS, models), "gd_depth": arrow_table(DEPTH, depth)},
+        documents={"separation": sorted(rows, key=lambda r: r["claim"])},
+        evidence=_evidence(panel, splits, twins),
+        notes=notes,
+    )
+
+
+GD = Experiment(
+    name="gd",
+    needs_layers=("top1", "rivalry", "top10_mass", "entropy_norm", "dispersion"),
+    needs_steps=("top1", "rivalry"),
+    claims=("G1", "G2", "G3", "G4"),
+    tables=("gd_models", "gd_depth"),
+    function=analyse_gd,
+    summary="GD_ratio of each model by lens, at a common temperature and on normalised vocabularies, and G1-G4",
+)

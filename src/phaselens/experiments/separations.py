@@ -1,0 +1,137 @@
+"""The S test over a panel: one number per model with its prompt-bootstrap draws, tested, and written as one row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from phaselens.claims import Evidence, Outcome
+from phaselens.experiments.base import ModelData, Panel
+from phaselens.experiments.tables import json_value
+from phaselens.statistics.separation import models_for_power, models_for_significance, power
+from phaselens.statistics.splits import Split, split
+
+GAPS = (6, 8, 10)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """One number of one model with its prompt-bootstrap draws [B]; NaN with a reason where it is undefined."""
+
+    value: float
+    draws: np.ndarray
+    reason: str = ""
+
+
+def log_estimate(estimate: Estimate) -> Estimate:
+    """The natural logarithm of an estimate and its draws; NaN where not positive."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value, draws = np.log(estimate.value), np.log(estimate.draws)
+    return Estimate(
+        float(value) if np.isfinite(value) else float("nan"),
+        np.where(np.isfinite(draws), draws, np.nan),
+        estimate.reason,
+    )
+
+
+def panel_split(panel: Panel, claim: str, version: str, estimates: Mapping[str, Estimate]) -> Split:
+    """The S test over the trained models; `estimates` by model name (of the trained original, for untrained twins).
+
+    A trained model without an estimate takes no part.
+    """
+    names = tuple(m.info.name for m in panel.trained)
+    absent = Estimate(float("nan"), np.full(panel.n_boot, np.nan), "not in this version")
+    chosen = [estimates.get(n, absent) for n in names]
+    return split(
+        version,
+        names,
+        np.array([e.value for e in chosen]),
+        np.stack([e.draws for e in chosen], axis=1) if chosen else np.empty((panel.n_boot, 0)),
+        panel.generator(f"{claim} {version}"),
+        twins=tuple(m.info.twin_of is not None for m in panel.trained),
+        n_prompts=len(panel.prompts),
+    )
+
+
+def separation_row(claim: str, tested: Split) -> dict:
+    """One row of results/separation.json; None where undefined, with `reason`."""
+    test, without = tested.test, tested.without_twins
+    powers = panel_power(test.m)
+    row = {
+        "claim": claim,
+        "version": tested.version,
+        "S": test.s,
+        "lo": tested.interval.lo,
+        "hi": tested.interval.hi,
+        "p": test.p,
+        "p_lo": test.p_interval.lo,
+        "p_hi": test.p_interval.hi,
+        "critical": test.critical,
+        "groups": {m: g for m, g in zip(tested.models, test.groups, strict=True) if g >= 0},
+        "values": dict(zip(tested.models, tested.values, strict=True)),
+        "dropped": list(tested.dropped),
+        "S_without_twins": without.s,
+        "p_without_twins": without.p,
+        **{f"power_{gap}": powers[gap] for gap in GAPS},
+        "M": test.m,
+        "reason": test.reason or tested.interval.reason,
+    }
+    return json_value(row)
+
+
+@lru_cache(maxsize=64)
+def panel_power(m: int) -> dict[int, float]:
+    """Power of the S test for M models at 6, 8 and 10 within-group SDs.
+
+    A constant of M, so its draws have their own seed.
+    """
+    return {gap: power(m, gap, np.random.default_rng([m, gap])) for gap in GAPS}
+
+
+@lru_cache(maxsize=1)
+def enough_models() -> int | None:
+    """Least number of models with power .8 at 8 SD (a constant)."""
+    return models_for_power(8, np.random.default_rng(8))
+
+
+def evidence(
+    panel: Panel, tested: Split, outcomes: tuple[Outcome, ...], *, base: Split | None = None, lacking: str = ""
+) -> Evidence:
+    """All that a judge needs beside the split itself: power, counts, and the numbers of models that would settle it."""
+    judged = tested if base is None else base
+    weakest = min((judged.test.s, judged.without_twins.s), default=float("nan"))
+    return Evidence(
+        split=tested,
+        outcomes=outcomes,
+        power=panel_power(tested.test.m),
+        counts=counts(panel),
+        base=base,
+        models_for_power=enough_models(),
+        models_for_split=None
+        if np.isnan(weakest)
+        else models_for_significance(weakest, panel.generator("models needed")),
+        lacking=lacking,
+    )
+
+
+def counts(panel: Panel) -> dict[str, int]:
+    """Models, untrained twins, prompts and runs that stand behind the panel's numbers (counts)."""
+    return {
+        "models": len(panel.trained),
+        "untrained twins": len(panel.models) - len(panel.trained),
+        "prompts": len(panel.prompts),
+        "runs": sum(int(m.measured.sum()) for m in panel.trained),
+    }
+
+
+def of_twins(panel: Panel, estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """Estimates of the untrained twins under the names of their originals."""
+    pairs = ((m.info.name, panel.untrained_twin(m.info.name)) for m in panel.trained)
+    return {name: estimates[twin.info.name] for name, twin in pairs if twin is not None and twin.info.name in estimates}
+
+
+def n_prompts_of(panel: Panel, model: ModelData, usable: np.ndarray) -> int:
+    """Number of prompts with at least one usable run (count). Shapes: usable bool [run]."""
+    index = panel.prompt_index(model)
+    return len(np.unique(index[usable & (index >= 0)]))
