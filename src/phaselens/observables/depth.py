@@ -1,7 +1,8 @@
 """Geometry of the hidden state along depth, at each step, and agreement between neighbouring layers.
 
-The same quantities as along tokens, with layers in the place of steps: the step at l is u[l] - u[l-1]. Values are undefined
-where the neighbouring layer was not recorded, and everywhere in models of fewer than 4 blocks for the three `depth_` ones.
+The same quantities as along tokens, with layers in the place of steps: the step at l is u[l] - u[l-1]. Values are
+undefined where the neighbouring layer was not recorded, and everywhere in models of fewer than 4 blocks for the three
+`depth_` ones.
 """
 
 from __future__ import annotations
@@ -126,8 +127,8 @@ def state_sync(
 ) -> Values:
     """Cosine between what two successive blocks add to the residual stream, dimensionless.
 
-    cos(h[l+1] - h[l], h[l] - h[l-1]) on raw states. NaN at l = 0 and l = L, beside an unrecorded layer, and where a block
-    adds nothing.
+    cos(h[l+1] - h[l], h[l] - h[l-1]) on raw states. NaN at l = 0 and l = L, beside an unrecorded layer, and where a
+    block adds nothing.
     Keeps: rotation, one scaling of all states, translation. Moves with: scaling of single states.
     Source: docs/definitions, section 4.
     """
@@ -135,8 +136,8 @@ def state_sync(
         return torch.full_like(state_norms, math.nan)
     dots = climb_dots
     if normalisation != "raw":
-        # h = n u, so both differences are a step of u plus a change of norm along u[l]; u is a unit vector, so its product
-        # with the step to (from) it is minus (plus) half the squared length of that step.
+        # h = n u, so both differences are a step of u plus a change of norm along u[l]; u is a unit vector, so its
+        # product with the step to (from) it is minus (plus) half the squared length of that step.
         low, mid, high = state_norms[..., :-2, :], state_norms[..., 1:-1, :], state_norms[..., 2:, :]
         from_below, to_above = climb_norms[..., :-1, :].square() / 2, climb_norms[..., 1:, :].square() / 2
         grown, growing = mid - low, high - mid

@@ -1,8 +1,8 @@
 """Observables of the next-token distribution that the lens reads at each layer, and at the output.
 
 They are short formulas on the statistics of lens.py, each [*batch, layer, step]. Logarithms are natural. A value is NaN
-where the lens has no distribution (the state is not finite or was not recorded) or, for the emitted token, where that token
-is not in the lens's vocabulary. G = top1 and D = rivalry are the two numbers behind `GD_ratio`.
+where the lens has no distribution (the state is not finite or was not recorded) or, for the emitted token, where that
+token is not in the lens's vocabulary. G = top1 and D = rivalry are the two numbers behind `GD_ratio`.
 """
 
 from __future__ import annotations
@@ -261,8 +261,8 @@ def commit_depth(agrees_with_final: Values, layers: Layers, n_blocks: int) -> St
 def commit_layer_emitted(agrees_with_final: Values, emitted_is_top: Values, layers: Layers, n_blocks: int) -> Steps:
     """First layer from which the most probable token stays the emitted one, in layers.
 
-    commit_layer where the emitted token is the final argmax, else NaN: the share of NaN is the rate of sampled tokens that
-    the output did not rank first.
+    commit_layer where the emitted token is the final argmax, else NaN: the share of NaN is the rate of sampled tokens
+    that the output did not rank first.
     Keeps: a shift of all logits, temperature. Moves with: the lens, the sampling.
     Source: docs/definitions, section 4.
     """

@@ -1,10 +1,10 @@
 """The lens: residual states of all layers to statistics of their next-token distributions, without keeping logits.
 
-A distribution over V tokens costs one row of a matrix product; everything measured on it here costs about a sixth of that.
-What makes it cheap: logits go into one reused buffer; the passes over them run on one step at a time (all its layers
-together, which is what KL and Jensen-Shannon need), small enough to stay in cache; the ten largest are found through the
-maxima of blocks of 64; logits are centred in place, which keeps every sum accurate in float32 whatever the shift of the
-logits was. `statistics_from_logits` is the plain form of the same numbers and the reference in tests.
+A distribution over V tokens costs one row of a matrix product; everything measured on it here costs about a sixth of
+that. What makes it cheap: logits go into one reused buffer; the passes over them run on one step at a time (all its
+layers together, which is what KL and Jensen-Shannon need), small enough to stay in cache; the ten largest are found
+through the maxima of blocks of 64; logits are centred in place, which keeps every sum accurate in float32 whatever the
+shift of the logits was. `statistics_from_logits` is the plain form of the same numbers and the reference in tests.
 """
 
 from __future__ import annotations
@@ -62,10 +62,11 @@ def lens_statistics(
     """Statistics of p = softmax(logits / temperature) at every layer of every row, in nats where they have a unit.
 
     `hidden` holds the layers of one step side by side, the last one being the reference for `kl_from_final`,
-    `agrees_with_final` and `emitted_is_top`; `emitted` is the index of the emitted token among the rows of the readout, -1
-    where there is none (its statistics are then NaN). `kind` is the lens, `final_norm` or `raw` (no norm). Returns float32
-    [row, layer] for each name in `wanted`. A row whose logits are not finite is NaN; tokens whose bias is -inf are left out
-    of the vocabulary. Extra memory is about `buffer_bytes` and does not depend on the number of rows.
+    `agrees_with_final` and `emitted_is_top`; `emitted` is the index of the emitted token among the rows of the
+    readout, -1 where there is none (its statistics are then NaN). `kind` is the lens, `final_norm` or `raw` (no norm).
+    Returns float32 [row, layer] for each name in `wanted`. A row whose logits are not finite is NaN; tokens whose bias
+    is -inf are left out of the vocabulary. Extra memory is about `buffer_bytes` and does not depend on the number of
+    rows.
 
     Keeps: a constant added to all logits. Moves with: temperature, the vocabulary, the lens.
     Raises InputError for an unknown lens or statistic, or a temperature that is not positive.
@@ -115,7 +116,8 @@ def _without_impossible(readout: Readout, emitted: Tensor) -> tuple[Readout, Ten
 def _logit_blocks(
     hidden: Tensor, readout: Readout, kind: str, temperature: float, buffer_bytes: int
 ) -> Iterator[tuple[slice, Tensor, tuple[Tensor, Tensor]]]:
-    """Rows, their unfinished logits [row, layer, V], and two scratch buffers of that shape, a cache-sized group at a time.
+    """Rows, their unfinished logits [row, layer, V], and two scratch buffers of that shape, a cache-sized group at a
+    time.
 
     The matrix product runs on many rows at once (it reads the whole unembedding each time), the rest on few.
     """
@@ -141,7 +143,7 @@ def _logit_blocks(
 
 
 def _product(states: Tensor, weight: Tensor, out: Tensor) -> None:
-    """states @ weight.T into `out`, in float32; half-precision weights are widened a tile at a time."""
+    """Product states @ weight.T into `out`, in float32; half-precision weights are widened a tile at a time."""
     if weight.dtype == torch.float32:
         torch.mm(states, weight.T, out=out)
         return
@@ -254,7 +256,8 @@ def statistics_from_logits(
 ) -> dict[str, Tensor]:
     """The same statistics from logits in plain steps, in the dtype of the logits (float64 for a reference).
 
-    Shapes, undefined values and ties as in `lens_statistics`; -inf logits are tokens of probability 0 outside the vocabulary.
+    Shapes, undefined values and ties as in `lens_statistics`; -inf logits are tokens of probability 0 outside the
+    vocabulary.
     """
     _check("final_norm", 1.0, wanted)
     possible = ~torch.isneginf(logits)

@@ -1,8 +1,8 @@
 """The least set of tokens that holds 99 % of the probability.
 
 Sorting 50,000 probabilities costs three times the matrix product that made them. The kernel instead halves the interval
-in which the smallest member lies until it holds only probabilities that are equal within one part in 10^5, and counts how
-many of those are still needed.
+in which the smallest member lies until it holds only probabilities that are equal within one part in 10^5, and counts
+how many of those are still needed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def nucleus_by_bisection(
     top_log_probs: Float[Tensor, "*batch top"],
     log_total: Float[Tensor, "*batch"],
 ) -> Float[Tensor, "*batch 3"]:
-    """The same three numbers from probabilities and their logits z = ln p + log_total, without a sort; overwrites `work`.
+    """The same three numbers from probabilities and their logits z = ln p + log_total, without a sort; overwrites
+    `work`.
 
     The size is exact up to float32 rounding of the mass: about one part in 10^5 where the tail is flat.
     """

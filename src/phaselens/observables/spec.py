@@ -2,8 +2,8 @@
 
 An observable is a pure function on tensors with leading batch dimensions. Its positional parameters name what it needs:
 base inputs (hidden states, lens statistics) or quantities, which are shared intermediate results computed once. Its
-keyword-only parameters are settings with defaults (`normalisation`, `curvature`). Names are looked up in the module of the
-function that asks, so a name means exactly what it means to a reader of that module; nothing is registered.
+keyword-only parameters are settings with defaults (`normalisation`, `curvature`). Names are looked up in the module of
+the function that asks, so a name means exactly what it means to a reader of that module; nothing is registered.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ class Observable:
     """One measured number per (run, step) or per (run, step, layer), with everything a table needs to say about it.
 
     `needs` are the positional parameters of `fn`; `axis` is the direction it compares along; `per` says what a row is;
-    `lookback` is how many earlier steps a value depends on (None: the whole run); `bounds` are closed and hold under the
-    default settings; `keeps` names the transformations that leave it unchanged, all others of `INVARIANCES` that apply to
-    its inputs move it. Values are float tensors; "bool" means 0 or 1, "int" whole numbers, NaN where undefined.
+    `lookback` is how many earlier steps a value depends on (None: the whole run); `bounds` are closed and hold under
+    the default settings; `keeps` names the transformations that leave it unchanged, all others of `INVARIANCES` that
+    apply to its inputs move it. Values are float tensors; "bool" means 0 or 1, "int" whole numbers, NaN where
+    undefined.
     """
 
     name: str

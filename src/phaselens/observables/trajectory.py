@@ -1,8 +1,8 @@
 """Geometry of the hidden state along generated tokens, at each layer.
 
-With h[l,s] the residual state and u = h / max(|h|, 1e-8): the step is v[s] = u[s] - u[s-1]. Steps are explicit differences,
-never differences of inner products, so short steps keep their digits. Shapes are [*batch, layer, step, d_model] in and
-[*batch, layer, step] out; steps without enough past are NaN.
+With h[l,s] the residual state and u = h / max(|h|, 1e-8): the step is v[s] = u[s] - u[s-1]. Steps are explicit
+differences, never differences of inner products, so short steps keep their digits. Shapes are [*batch, layer, step,
+d_model] in and [*batch, layer, step] out; steps without enough past are NaN.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def turns(
 def curvature_between(before: Tensor, after: Tensor, dots: Tensor, curvature: str) -> Tensor:
     """Curvature from the lengths of two successive steps and their inner product.
 
-    `angle` arccos of the cosine, in radians; `cosine` 1 - cosine; `second_difference` |v[s] - v[s-1]|. The first two are 0
-    where a step is shorter than 1e-6. Raises InputError for another form.
+    `angle` arccos of the cosine, in radians; `cosine` 1 - cosine; `second_difference` |v[s] - v[s-1]|. The first two
+    are 0 where a step is shorter than 1e-6. Raises InputError for another form.
     """
     if curvature == "second_difference":
         return (before.square() + after.square() - 2 * dots).clamp(min=0).sqrt()
@@ -218,7 +218,8 @@ def relative_step(
 def raw_lengths(lengths: Tensor, after: Tensor, before: Tensor, normalisation: str) -> Tensor:
     """Length of the difference of two raw states, from that of the normalised ones and both norms.
 
-    For unit states |a u - b w|^2 = ab |u - w|^2 + (a - b)^2, a sum without cancellation that saves a pass over the states.
+    For unit states |a u - b w|^2 = ab |u - w|^2 + (a - b)^2, a sum without cancellation that saves a pass over the
+    states.
     """
     if normalisation == "raw":
         return lengths
@@ -238,10 +239,11 @@ def log_rms(hidden: States, state_norms: Values) -> Values:
 
 @observable(axis="step", unit="ln")
 def log_rms_core(hidden: States, log_rms_all: Values) -> Values:
-    """Logarithm of the root mean square of the state without its massive dimensions, in ln units of the residual stream.
+    """Logarithm of the root mean square of the state without its massive dimensions, in ln units of the residual
+    stream.
 
-    ln sqrt(mean h^2) over the dimensions that are not massive; massive means |x| > 100 and |x| > 1000 x the median of |x|
-    over the same state. -inf for a state that is exactly 0.
+    ln sqrt(mean h^2) over the dimensions that are not massive; massive means |x| > 100 and |x| > 1000 x the median of
+    |x| over the same state. -inf for a state that is exactly 0.
     Moves with: rotation (it spreads a massive dimension over all), scaling, translation.
     Source: docs/definitions, section 1; massive activations after Sun et al. 2024, arXiv:2402.17762.
     """

@@ -1,0 +1,390 @@
+"""The one join of captured states and observables: tiles in, labelled rows out.
+
+Observables that read hidden states are evaluated on blocks of a tile small enough to stay in cache, each with the few
+earlier steps that they look back on; those that read the lens are evaluated on the recorded states only. Live
+observation, chunks of any size and the whole at once go through the same code, and no observable is named here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phaselens.errors import InputError, StateError
+from phaselens.observables import LENS_STATISTICS, Observable, base_inputs, evaluate, lens_statistics
+from phaselens.trace.tile import Tile
+from phaselens.types import Readout
+
+HIDDEN_INPUTS = frozenset({"hidden", "layers", "n_blocks"})
+LENS_INPUTS = frozenset(LENS_STATISTICS) | {"layers", "n_blocks"}
+BLOCK_BYTES = 4 * 2**20
+GATHER_BYTES = 64 * 2**20
+NO_STEP = -(2**40)
+
+
+@dataclass(frozen=True)
+class LensSpec:
+    """One lens: `kind` final_norm or raw, the temperature, and the tokens it is restricted to (None: all).
+
+    `label` is the suffix of its columns ("" for the first lens, whose columns have none).
+    """
+
+    kind: str = "final_norm"
+    temperature: float = 1.0
+    tokens: tuple[int, ...] | None = None
+    label: str = ""
+
+    @property
+    def is_output(self) -> bool:
+        """Whether at layer L this is the distribution that the model itself puts out."""
+        return self.kind == "final_norm" and self.temperature == 1.0 and self.tokens is None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One measured column of the table `steps` or `layers`: name, observable, lens (None: hidden states)."""
+
+    table: str
+    name: str
+    observable: Observable
+    lens: LensSpec | None
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One reading of the lens: over all recorded layers, or over the last one only."""
+
+    lens: LensSpec
+    readout: Readout
+    numbers: Tensor | None
+    layers: tuple[int, ...]
+    observables: tuple[Observable, ...]
+    at_output: bool
+    suffix: str
+    step_suffix: str
+    over_layers: bool
+
+
+@dataclass
+class _Tail:
+    """The last few states of each run of the previous tile, for the observables that look back."""
+
+    run: Tensor
+    step: Tensor
+    hidden: Tensor
+
+
+class Reducer:
+    """Turns tiles of hidden states into rows of numbers; the memory it needs does not depend on their number.
+
+    `update(tile)` measures a tile, `rows()` hands over what has been measured since the last call. `columns` says what
+    the columns are. `output` asks for the distribution observables at the output (default: if there is any lens); it
+    is read through the first plain final_norm lens, or on its own where there is none. `normalisation` is that of the
+    state geometry.
+
+    Raises InputError for an observable that cannot be measured tile by tile, layers without L under a lens, or two
+    lenses with one label.
+    """
+
+    def __init__(
+        self,
+        observables: Iterable[Observable],
+        layers: Iterable[int],
+        readout: Readout | None = None,
+        lenses: Iterable[LensSpec] = (),
+        n_layers: int | None = None,
+        *,
+        output: bool | None = None,
+        normalisation: str = "unit",
+    ) -> None:
+        observables = tuple(observables)
+        self.layers = tuple(int(layer) for layer in layers)
+        self.n_layers = max(self.layers, default=0) if n_layers is None else n_layers
+        self._settings = {"normalisation": normalisation}
+        on_hidden = tuple(one for one in observables if _reads(one) == "hidden")
+        on_lens = tuple(one for one in observables if _reads(one) == "lens")
+        # Two groups, so that what does not look back is computed on the new steps only.
+        groups = (tuple(o for o in on_hidden if o.lookback), tuple(o for o in on_hidden if not o.lookback))
+        self._groups = tuple(group for group in groups if group)
+        self._lookback = max((one.lookback for one in on_hidden), default=0)
+        self._passes = _passes(tuple(lenses), on_lens, readout, self.layers, self.n_layers, output)
+        self.columns = _columns(self._groups, self._passes)
+        self._tail: _Tail | None = None
+        self._drained: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def update(self, tile: Tile) -> None:
+        """Measure one tile. Tiles of one batch of runs come in the order of their positions.
+
+        Raises StateError for a tile of other layers than announced.
+        """
+        if tuple(tile.layers) != self.layers:
+            raise StateError(f"got a tile of layers {tile.layers}, wanted {self.layers} as announced to the reducer.")
+        with torch.no_grad():
+            tail = self._matching_tail(tile)
+            if bool(tile.valid.any()):
+                self._measure(tile, tail)
+            self._remember(tile, tail)
+
+    def rows(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Rows measured since the last call, as columns sorted by (run, step) and (run, step, layer).
+
+        `steps` has run, step, position, token, finite and the columns per step; `layers` has run, step, layer and the
+        columns per layer, float32. Where a state is not finite, `finite` is False and its values are NaN.
+        """
+        ids, per_step, per_layer = self._collected()
+        order = np.lexsort((ids[:, 1], ids[:, 0]))
+        ids, per_step, per_layer = ids[order], per_step[order], per_layer[order]
+        steps = {name: ids[:, i] for i, name in enumerate(("run", "step", "position", "token"))}
+        steps["finite"] = ids[:, 4].astype(bool)
+        n_layers = len(self.layers)
+        layers = {name: np.repeat(ids[:, i], n_layers) for i, name in enumerate(("run", "step"))}
+        layers["layer"] = np.tile(np.array(self.layers, dtype=np.int64), len(ids))
+        named = [c.name for c in self.columns if c.table == "steps"]
+        steps |= {name: np.ascontiguousarray(per_step[:, i]) for i, name in enumerate(named)}
+        named = [c.name for c in self.columns if c.table == "layers"]
+        layers |= {name: per_layer[:, i].reshape(-1) for i, name in enumerate(named)}
+        return steps, layers
+
+    def _collected(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        n_step = sum(c.table == "steps" for c in self.columns)
+        n_layer = len(self.columns) - n_step
+        empty = (
+            np.empty((0, 5), np.int64),
+            np.empty((0, n_step), np.float32),
+            np.empty((0, n_layer, len(self.layers)), np.float32),
+        )
+        parts = self._drained or [empty]
+        self._drained = []
+        return tuple(np.concatenate(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
+
+    def _matching_tail(self, tile: Tile) -> _Tail:
+        """The states before the tile, run by run; NaN for a run that the previous tile did not hold."""
+        n_runs, n_layers, _, width = tile.hidden.shape
+        kept, back = self._tail, self._lookback
+        if kept is not None and kept.hidden.shape[-1] == width and torch.equal(kept.run, tile.run):
+            return kept
+        hidden = tile.hidden.new_full((n_runs, n_layers, back, width), math.nan)
+        step = tile.step.new_full((n_runs, back), NO_STEP)
+        if kept is not None:
+            at = {run: i for i, run in enumerate(kept.run.tolist())}
+            pairs = [(i, at[run]) for i, run in enumerate(tile.run.tolist()) if run in at]
+            for new, old in pairs:
+                hidden[new], step[new] = kept.hidden[old], kept.step[old]
+        return _Tail(tile.run, step, hidden)
+
+    def _remember(self, tile: Tile, tail: _Tail) -> None:
+        back = self._lookback
+        step = torch.cat((tail.step, torch.where(tile.valid, tile.step, NO_STEP)), 1)
+        short = back - tile.hidden.shape[2]
+        hidden = tile.hidden[:, :, tile.hidden.shape[2] - min(back, tile.hidden.shape[2]) :]
+        hidden = torch.cat((tail.hidden[:, :, back - short :], hidden), 2) if short > 0 else hidden.clone()
+        self._tail = _Tail(tile.run, step[:, step.shape[1] - back :], hidden)
+
+    def _measure(self, tile: Tile, tail: _Tail) -> None:
+        past = _past(tile, tail, self._lookback)
+        n_runs, n_layers, n_steps, width = tile.hidden.shape
+        state_bytes = 4 * n_layers * width
+        limit = BLOCK_BYTES if tile.hidden.device.type == "cpu" else GATHER_BYTES
+        wide = min(n_steps, max(16, limit // state_bytes))
+        tall = max(1, limit // (state_bytes * wide))
+        for first in range(0, n_runs, tall):
+            runs = slice(first, min(first + tall, n_runs))
+            for start in range(0, n_steps, wide):
+                block = slice(start, min(start + wide, n_steps))
+                if bool(tile.valid[runs, block].any()):
+                    self._measure_block(tile, tail, past, runs, block)
+
+    def _measure_block(self, tile: Tile, tail: _Tail, past: Tensor, runs: slice, block: slice) -> None:
+        """Rows of one block: values of all observables at its recorded states, moved off the device once."""
+        at = tile.valid[runs, block].nonzero(as_tuple=True)
+        states = tile.hidden[runs, :, block]
+        finite = states.sum(-1).sum(1).isfinite()[at]
+        ids = [torch.where(at[0] >= 0, tile.run[runs][at[0]], 0)]
+        ids += [label[runs, block][at] for label in (tile.step, tile.position, tile.token)]
+        of_layers, of_steps = self._on_hidden(tile, tail, past, runs, block, at)
+        if self._passes:
+            more_layers, more_steps = self._on_lens(states, at, finite, ids[3])
+            of_layers, of_steps = of_layers + more_layers, of_steps + more_steps
+        n_rows, n_layers = len(at[0]), len(self.layers)
+        broken = ~finite
+        per_layer = torch.stack(of_layers, 1) if of_layers else states.new_empty(n_rows, 0, n_layers)
+        per_step = torch.stack(of_steps, 1) if of_steps else states.new_empty(n_rows, 0)
+        per_layer = per_layer.masked_fill(broken[:, None, None], math.nan)
+        per_step = per_step.masked_fill(broken[:, None], math.nan)
+        labels = torch.stack([label.to("cpu", torch.int64) for label in (*ids, finite)], 1)
+        self._drained.append((labels.numpy(), per_step.float().cpu().numpy(), per_layer.float().cpu().numpy()))
+
+    def _on_hidden(
+        self, tile: Tile, tail: _Tail, past: Tensor, runs: slice, block: slice, at: tuple[Tensor, ...]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Values [row, layer] and [row] of the observables of hidden states; NaN where an earlier step is missing."""
+        known = past[runs, block][at]
+        inputs = {"layers": torch.tensor(self.layers, device=tile.hidden.device), "n_blocks": self.n_layers}
+        of_layers, of_steps = [], []
+        for group in self._groups:
+            back = max(one.lookback for one in group)
+            inputs["hidden"] = _window(tile, tail, runs, block, back)
+            values = evaluate(group, inputs, _accepted(group, self._settings))
+            for one in group:
+                new = values[one.name][..., back:]
+                short = known < one.lookback
+                if one.per == "layer":
+                    of_layers.append(new.movedim(1, 2)[at].masked_fill(short.unsqueeze(-1), math.nan))
+                else:
+                    of_steps.append(new[at].masked_fill(short, math.nan))
+        return of_layers, of_steps
+
+    def _on_lens(
+        self, states: Tensor, at: tuple[Tensor, ...], finite: Tensor, token: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Values of the observables of the lens, in passes over the finite rows; NaN elsewhere."""
+        rows = states.movedim(1, 2)[at]
+        if not bool(finite.all()):
+            rows, token = rows[finite], token[finite]
+        of_layers, of_steps = [], []
+        for one in self._passes:
+            layers, steps = _read(one, rows, token, self.n_layers)
+            of_layers += layers
+            of_steps += steps
+        if len(rows) == len(finite):
+            return of_layers, of_steps
+
+        def spread(values: Tensor) -> Tensor:
+            out = values.new_full((len(finite), *values.shape[1:]), math.nan)
+            out[finite] = values
+            return out
+
+        return [spread(v) for v in of_layers], [spread(v) for v in of_steps]
+
+
+def _reads(one: Observable) -> str:
+    """Which kind of input an observable reads, `hidden` or `lens`."""
+    base = base_inputs((one,))
+    if one.lookback is None:
+        raise InputError(f"{one.name} needs the whole run; measure it on a stored trace, not on tiles.")
+    if base <= HIDDEN_INPUTS:
+        return "hidden"
+    if base <= LENS_INPUTS and one.lookback == 0:
+        return "lens"
+    raise InputError(
+        f"{one.name} needs {sorted(base)} with lookback {one.lookback}; an observable reads either hidden states or "
+        f"lens statistics of its own step ({', '.join(LENS_STATISTICS)})."
+    )
+
+
+def _accepted(group: tuple[Observable, ...], settings: dict[str, str]) -> dict[str, str]:
+    """The settings, unless nothing in the group is about the geometry of states."""
+    return settings if any("state_norms" in one.needs for one in group) else {}
+
+
+def _passes(
+    lenses: tuple[LensSpec, ...],
+    observables: tuple[Observable, ...],
+    readout: Readout | None,
+    layers: tuple[int, ...],
+    n_layers: int,
+    output: bool | None,
+) -> tuple[_Pass, ...]:
+    output = bool(lenses) if output is None else output
+    if not observables or not (lenses or output):
+        return ()
+    if readout is None or not layers or layers[-1] != n_layers:
+        raise InputError(
+            f"a lens compares with the last layer: got layers {layers} of a model of {n_layers} and "
+            f"{'no readout' if readout is None else 'a readout'}. Record layer {n_layers} too and give the readout."
+        )
+    labels = [lens.label for lens in lenses]
+    if len(set(labels)) != len(labels) or "" in labels[1:]:
+        raise InputError(f"got the lens labels {labels}; the first may be empty, all must differ.")
+    plain = next((i for i, lens in enumerate(lenses) if lens.is_output), None)
+    made = []
+    for i, lens in enumerate(lenses):
+        suffix = f"__{lens.label}" if i else ""
+        step_suffix = "" if i == plain else f"__{lens.label or lens.kind}"
+        made.append(
+            _Pass(
+                lens, *_restricted(readout, lens), layers, observables, output and i == plain, suffix, step_suffix, True
+            )
+        )
+    if output and plain is None:
+        lens = LensSpec()
+        made.append(_Pass(lens, readout, None, layers[-1:], observables, True, "", "", False))
+    return tuple(made)
+
+
+def _restricted(readout: Readout, lens: LensSpec) -> tuple[Readout, Tensor | None]:
+    """The readout over the tokens of the lens, and the number of each token among them (-1: none)."""
+    if lens.tokens is None:
+        return readout, None
+    vocab = readout.weight.shape[0]
+    kept = torch.tensor(sorted(set(lens.tokens)), dtype=torch.int64)
+    if len(kept) == 0 or int(kept[0]) < 0 or int(kept[-1]) >= vocab:
+        raise InputError(f"the tokens of lens {lens.label!r} must be some of 0..{vocab - 1}.")
+    numbers = torch.full((vocab,), -1, dtype=torch.int64)
+    numbers[kept] = torch.arange(len(kept))
+    return readout.restrict(kept), numbers.to(readout.weight.device)
+
+
+def _columns(groups: tuple[tuple[Observable, ...], ...], passes: tuple[_Pass, ...]) -> tuple[Column, ...]:
+    """Columns in the order in which `_on_hidden` and `_on_lens` produce their values."""
+    table = {"layer": "layers", "step": "steps"}
+    made = [Column(table[one.per], one.name, one, None) for group in groups for one in group]
+    for p in passes:
+        if p.over_layers:
+            made += [Column("layers", o.name + p.suffix, o, p.lens) for o in p.observables if o.per == "layer"]
+        made += [Column("steps", o.name + p.step_suffix, o, p.lens) for o in _on_steps(p)]
+    return tuple(made)
+
+
+def _on_steps(p: _Pass) -> list[Observable]:
+    """Observables of a pass that have one value per step: their own, and distributions at the output."""
+    return [
+        one
+        for one in p.observables
+        if (one.per == "step" and (p.over_layers or one.axis == "vocabulary"))
+        or (one.per == "layer" and one.axis == "vocabulary" and p.at_output)
+    ]
+
+
+def _read(p: _Pass, rows: Tensor, token: Tensor, n_layers: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Values [row, layer] and [row] of one pass of the lens over states [row, layer, d_model]."""
+    vocab = p.readout.weight.shape[0] if p.numbers is None else len(p.numbers)
+    emitted = torch.where(token < vocab, token, -1).to(rows.device)
+    if p.numbers is not None:
+        emitted = torch.where(emitted >= 0, p.numbers[emitted.clamp(min=0)], -1)
+    hidden = rows if p.over_layers else rows[:, -1:]
+    wanted = base_inputs(p.observables) & frozenset(LENS_STATISTICS)
+    statistics = lens_statistics(
+        hidden, p.readout, emitted, kind=p.lens.kind, temperature=p.lens.temperature, wanted=wanted
+    )
+    inputs = {name: values.transpose(0, 1) for name, values in statistics.items()}
+    inputs |= {"layers": torch.tensor(p.layers, device=rows.device), "n_blocks": n_layers}
+    values = evaluate(p.observables, inputs)
+    of_layers = [values[o.name].T for o in p.observables if o.per == "layer"] if p.over_layers else []
+    of_steps = [values[o.name] if o.per == "step" else values[o.name][-1] for o in _on_steps(p)]
+    return of_layers, of_steps
+
+
+def _past(tile: Tile, tail: _Tail, back: int) -> Tensor:
+    """How many steps right before each state were recorded, up to `back`."""
+    n_steps = tile.step.shape[1]
+    step = torch.cat((tail.step, torch.where(tile.valid, tile.step, NO_STEP)), 1)
+    known = torch.zeros_like(tile.step)
+    unbroken = tile.valid
+    for j in range(1, back + 1):
+        unbroken = unbroken & (step[:, back - j : back - j + n_steps] == tile.step - j)
+        known = known + unbroken
+    return known
+
+
+def _window(tile: Tile, tail: _Tail, runs: slice, block: slice, back: int) -> Tensor:
+    """States of the block with the `back` steps before it."""
+    if block.start >= back:
+        return tile.hidden[runs, :, block.start - back : block.stop]
+    kept = tail.hidden[runs, :, tail.hidden.shape[2] - (back - block.start) :]
+    return torch.cat((kept, tile.hidden[runs, :, : block.stop]), 2)
