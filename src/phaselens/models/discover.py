@@ -13,7 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from phaselens.errors import ModelRefused
-from phaselens.models.facts import Facts, cap_candidates, declared_layers, scale_candidates, settle, special_ids
+from phaselens.models.facts import (
+    MERGES,
+    Facts,
+    cap_candidates,
+    declared_layers,
+    scale_candidates,
+    settle,
+    special_ids,
+    text_config,
+)
 from phaselens.models.forward import arguments, cache_name, run
 from phaselens.models.hooks import LAYOUTS, Call, amplify, canonical, watch
 from phaselens.types import Readout
@@ -118,8 +127,14 @@ class Chain:
 def refuse_acausal(network: nn.Module, ids: Tensor) -> None:
     """Raise ModelRefused where later tokens change earlier logits."""
     short = ids[:, :-2]
-    whole = run(network, ids, mask=torch.ones_like(ids)).logits
-    part = run(network, short, mask=torch.ones_like(short)).logits
+    try:
+        whole = run(network, ids, mask=torch.ones_like(ids)).logits
+        part = run(network, short, mask=torch.ones_like(short)).logits
+    except Exception as error:  # a family that needs more than token ids, in whatever words of its own
+        said = (str(error).splitlines() or [""])[0]
+        raise ModelRefused(
+            f"{network.config.model_type}: a pass over {BATCH} x {TIME} token ids alone fails ({type(error).__name__}: {said})."
+        ) from error
     same = part.shape[:2] == short.shape and whole.shape[:2] == ids.shape
     if not same:
         raise ModelRefused(
@@ -194,6 +209,11 @@ def chain_notes(network: nn.Module, chain: Chain, streams: int) -> tuple[str, ..
         )
     if declared is not None and declared != listed:
         notes += (f"{listed} blocks found where the configuration declares {declared}",)
+    width, hidden = chain.states[-1].shape[-1], getattr(text_config(network.config), "hidden_size", None)
+    if isinstance(hidden, int) and width > hidden and width % hidden == 0:
+        notes += (
+            f"a state is {width // hidden} x hidden_size wide: residual streams side by side; the readout merges them",
+        )
     if streams > 1:
         notes += (f"{streams} residual streams per token, laid side by side in one state; the readout merges them",)
     return notes
@@ -253,6 +273,10 @@ def follow(
     if wanted is not None:
         return tuple(wanted), tuple(network.get_submodule(name) for name in wanted), 1.0
     ways: list[tuple[tuple[str, ...], tuple[Callable, ...], Tensor]] = [((), (), last)]
+    if network.config.model_type in MERGES:
+        merge = MERGES[network.config.model_type](network)
+        with torch.no_grad():
+            ways.append((("(merge of streams)",), (merge,), merge(last)))
     seen: set[str] = set()
     for names, steps, value in ways:
         factor = proportional(value, read[-1])

@@ -1,6 +1,7 @@
 """What is peculiar to one network, as data: read from its configuration where it says so, proved on load in any case.
 
-`PECULIAR` is the only table by family, and holds no paths that structure can find.
+`PECULIAR` (what to settle before anything is measured) and `MERGES` (how several streams become one, where no module of
+the network does it) are the only tables by family; neither holds a path that structure can find.
 """
 
 import re
@@ -8,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,31 @@ def _no_rescale(network: nn.Module) -> str | None:
     every, config.rescale_every = config.rescale_every, 0
     return f"rescaling of the state every {every} blocks was switched off, so that layers share one scale"
 
+
+class AltupMerge(nn.Module):
+    """Gemma 3n: the streams are projected, brought to the first one's magnitude, and averaged before the final norm."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        core = next(m for m in network.modules() if hasattr(m, "altup_unembed_projections"))
+        self.projections = core.altup_unembed_projections
+
+    def forward(self, streams: Tensor) -> Tensor:
+        """[streams, batch, time, d] to [batch, time, d], in the order of operations of the library."""
+        first = streams[0]
+        magnitude = torch.mean(first**2, dim=-1, keepdim=True) ** 0.5
+        merged = [first]
+        for i, projection in enumerate(self.projections):
+            current = projection(streams[i + 1])
+            own = torch.sqrt(torch.mean(current**2, dim=-1, keepdim=True).clamp(min=1e-5))
+            merged.append(current * magnitude / own)
+        return torch.mean(torch.stack(merged), dim=0)
+
+
+MERGES: Mapping[str, Callable[[nn.Module], nn.Module]] = {
+    "gemma3n": AltupMerge,
+    "gemma3n_text": AltupMerge,
+}
 
 PECULIAR: Mapping[str, Callable[[nn.Module], str | None]] = {"rwkv": _no_rescale}
 

@@ -54,12 +54,43 @@ FLOATS: tuple[tuple[str, float], ...] = (
     (r"^final_logit_softcapping$", 30.0),
     (r"^(embedding|residual|lm_head)_multiplier$", 0.7),
 )
-FILLED = ("head_dim", "n_group", "topk_group", "num_experts_per_tok", "n_routed_experts", "final_logit_softcapping")
+FILLED = ("head_dim", "num_key_value_heads", "n_group", "topk_group", "num_experts_per_tok", "n_routed_experts")
+FILLED += ("n_shared_experts", "final_logit_softcapping")
+
+ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+QWEN4 = {
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 16,
+    "indexer_budget": 32,
+    "indexer_compress_ratio": 2,
+    "ngram_vocab_size_base": 101,
+    "split_ngram_parts": 1,
+    "heads_per_ngram": 2,
+    "ple_embed_dim": 16,
+    "ple_layer_ids": [1],
+    "eos_token_id": 2,
+}
+ZAMBA = {
+    "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"],
+    "attention_hidden_size": 2 * WIDTH,
+    "attention_head_dim": 2 * HEAD,
+    "num_key_value_heads": HEADS,
+    "mamba_dt_rank": None,
+}
 
 FIXES: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1, 3]},
+    "cohere_compass_text": {"rope_parameters": {kind: ROPE for kind in ("full_attention", "sliding_attention")}},
+    "dbrx": {"attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2, "clip_qkv": 8.0}},
+    "dots3_note": {"vision_config": {"adapter_in_dim": WIDTH}, "audio_config": {"adapter_input_size": WIDTH}},
+    "gemma3n_text": {"num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 2},
+    "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0}},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 2},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "mamba2": {"num_heads": 8, "head_dim": 16, "n_groups": 1},
-    "zaya": {"num_experts_per_tok": 1},
+    "qwen4_exp_text": QWEN4,
+    "qwen4_exp": {"text_config": QWEN4},
     "reformer": {
         "is_decoder": True,
         "axial_pos_shape": [8, 8],
@@ -67,6 +98,9 @@ FIXES: dict[str, dict[str, Any]] = {
         "attn_layers": ["local", "lsh", "local", "lsh"],
     },
     "xmod": {"default_language": "en_XX"},
+    "zamba": ZAMBA,
+    "zamba2": {**ZAMBA, "n_mamba_heads": 8},
+    "zaya": {"num_experts_per_tok": 1},
 }
 
 ENCODER_LIKE = {"is_decoder": True, "add_cross_attention": False, "is_encoder_decoder": False}
@@ -100,6 +134,7 @@ def shrink(config: PretrainedConfig, lists: bool) -> dict[str, Any]:
             small[name] = ENCODER_LIKE[name]
     if "qk_rope_head_dim" in small:
         small["head_dim"] = small["qk_rope_head_dim"]
+        small["num_key_value_heads"] = HEADS
     return small
 
 
