@@ -1,0 +1,260 @@
+"""Generate completions with the library's own loop, choosing the tokens ourselves."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+
+from phaselens.capture.prompts import Given, Job, batches, jobs
+from phaselens.capture.sampling import Sampling, choose, uniforms
+from phaselens.models import Model, run
+from phaselens.trace.transcripts import Transcript, Transcripts
+
+BATCH = 32
+Rows = Mapping[str, Mapping[str, np.ndarray]]
+OnStep = Callable[[int, Rows], bool | Iterable[int] | None]
+Progress = Callable[[int, int], None]
+Each = Callable[["Stepper", int, Tensor], None]
+
+
+class Stepper:
+    """Stands where the library asks for the next token: chooses it, calls `each`, and says which runs go on.
+
+    `alive` [run] are the runs that still generate; `each(stepper, step, tokens)` sees every step right after its
+    tokens are chosen, with `alive` as it was before them, and may call `stop`.
+    """
+
+    def __init__(
+        self, model: Model, batch: Sequence[Job], n: int, sampling: Sampling, seed: int, each: Each | None
+    ) -> None:
+        self.model, self.batch, self.sampling, self.each = model, batch, sampling, each
+        self.runs = [job.run for job in batch]
+        self.uniform = None
+        if sampling.temperature:
+            drawn = np.stack([uniforms(seed, job.ids, job.sample, n) for job in batch])
+            self.uniform = torch.from_numpy(drawn)
+        known = [i for i in model.eos_ids if i < model.vocab_size]
+        self.eos = torch.tensor(known, dtype=torch.long, device=model.device)
+        self.alive = torch.ones(len(batch), dtype=torch.bool, device=model.device)
+        self.stopped = ~self.alive
+        self.ended = ~self.alive
+        self.length = torch.zeros(len(batch), dtype=torch.long, device=model.device)
+        self.tokens: list[Tensor] = []
+        self.halted = False
+
+    def __call__(self, ids: Tensor, logits: Tensor) -> Tensor:
+        """Choose one token per run from `logits` [run, vocab]; return scores whose argmax is that token."""
+        step = len(self.tokens)
+        real = logits[:, : self.model.vocab_size]
+        if self.sampling.suppress_eos and len(self.eos):
+            real[:, self.eos] = -torch.inf
+        tokens = choose(real, None if self.uniform is None else self.uniform[:, step], self.sampling)
+        self.tokens.append(tokens)
+        self.length += self.alive
+        if self.each is not None:
+            self.each(self, step, tokens)
+        if not self.sampling.suppress_eos and len(self.eos):
+            self.ended |= self.alive & torch.isin(tokens, self.eos)
+        self.alive = self.alive & ~self.ended & ~self.stopped
+        return logits.fill_(-torch.inf).scatter_(1, tokens[:, None], 0.0)
+
+    def finished(self, ids: Tensor, scores: Any) -> Tensor:
+        """Which runs are done; the library asks after every token."""
+        return ~self.alive
+
+    def stop(self, runs: bool | Iterable[int] | None) -> None:
+        """Stop the given run numbers, or with True all of them and every batch to come."""
+        if runs is None or runs is False:
+            return
+        if runs is True:
+            self.halted = True
+            self.stopped |= self.alive
+            return
+        wanted = {int(r) for r in runs}
+        self.stopped |= self.alive & torch.tensor([r in wanted for r in self.runs], device=self.alive.device)
+
+    def transcripts(self, seed: int) -> list[Transcript]:
+        """What every run of the batch said, as records."""
+        tokens = torch.stack(self.tokens, dim=1).tolist()
+        length, ended, stopped = self.length.tolist(), self.ended.tolist(), self.stopped.tolist()
+        out = []
+        for i, job in enumerate(self.batch):
+            finish = "eos" if ended[i] else "stopped" if stopped[i] else "length"
+            out.append(_transcript(self.model, job, tokens[i][: length[i]], finish, seed, self.sampling.arm))
+        return out
+
+
+def _transcript(model: Model, job: Job, completion: list[int], finish: str, seed: int, arm: str) -> Transcript:
+    text = None if model.tokenizer is None else model.tokenizer.decode(completion, skip_special_tokens=True)
+    prompt = job.prompt.text or None
+    if prompt is None and model.tokenizer is not None:
+        prompt = model.tokenizer.decode(list(job.ids), skip_special_tokens=True)
+    return Transcript(
+        run=job.run,
+        prompt_id=job.prompt.id,
+        category=job.prompt.category,
+        sample=job.sample,
+        seed=seed,
+        prompt_ids=job.ids,
+        completion_ids=tuple(completion),
+        prompt=prompt,
+        completion=text,
+        finish=finish,
+        arm=arm,
+        answer=job.prompt.answer,
+    )
+
+
+def generate(
+    model: Model,
+    prompts: Sequence[Given],
+    *,
+    max_new_tokens: int = 72,
+    sampling: Sampling = Sampling(),  # noqa: B008  frozen
+    samples: int = 1,
+    seed: int = 0,
+    batch_size: int | None = None,
+    on_step: OnStep | None = None,
+    progress: Progress | None = None,
+) -> Transcripts:
+    """Generate `samples` completions of every prompt, up to `max_new_tokens` tokens each, in input order.
+
+    `prompts` are texts, lists of token ids, or battery prompts. Prompts of different lengths share a batch (padded on
+    the left) where the model was proved to allow it. The numbers behind a sampled run depend on (seed, prompt, sample)
+    alone, so a run is the same in any batch up to float rounding.
+
+    `on_step(step, {"steps": {run, step, position, token}})` is called after every step of a batch; it may return run
+    numbers to stop, or True to stop all and begin no further batch (runs never begun are left out). `progress(done,
+    total)` counts tokens.
+
+    Raises InputError for no prompts or counts below 1; PromptError for an empty prompt, ids outside the vocabulary, or
+    a prompt too long for the context; TokenizerError for text without a tokenizer.
+    """
+
+    def each(stepper: Stepper, step: int, tokens: Tensor) -> None:
+        stepper.stop(on_step(step, {"steps": _step_rows(stepper, step, tokens)}))
+
+    hook = None if on_step is None else each
+    work = jobs(model, prompts, samples, max_new_tokens)
+    runs: list[Transcript] = []
+    for stepper in decode_all(model, work, max_new_tokens, sampling, seed, batch_size, hook, progress):
+        runs += stepper.transcripts(seed)
+    kept = settings(sampling, max_new_tokens, samples, seed, batch_size)
+    return Transcripts(tuple(sorted(runs, key=lambda t: t.run)), kept, model.fingerprint)
+
+
+def _step_rows(stepper: Stepper, step: int, tokens: Tensor) -> dict[str, np.ndarray]:
+    """Labels of the runs that are still going, as NumPy columns."""
+    alive = stepper.alive.cpu().numpy()
+    return {
+        "run": np.array(stepper.runs)[alive],
+        "step": np.full(int(alive.sum()), step),
+        "position": np.array([len(job.ids) - 1 + step for job in stepper.batch])[alive],
+        "token": tokens.cpu().numpy()[alive],
+    }
+
+
+def settings(
+    sampling: Sampling, max_new_tokens: int, samples: int, seed: int, batch_size: int | None
+) -> dict[str, Any]:
+    """What transcripts remember of how they were made, as plain JSON values."""
+    return {
+        **sampling.to_dict(),
+        "arm": sampling.arm,
+        "max_new_tokens": max_new_tokens,
+        "samples": samples,
+        "seed": seed,
+        "batch_size": batch_size or BATCH,
+    }
+
+
+def decode_all(
+    model: Model,
+    work: list[Job],
+    n: int,
+    sampling: Sampling,
+    seed: int,
+    batch_size: int | None,
+    each: Each | None,
+    progress: Progress | None,
+) -> Iterator[Stepper]:
+    """Run all jobs in batches of rising prompt length, and hand out each finished batch; a halt ends it."""
+    done, total = 0, len(work) * n
+    for batch in batches(work, lambda job: len(job.ids), batch_size or BATCH, mix=model.facts.pads_left is True):
+        stepper = decode(model, batch, n, sampling, seed, each)
+        yield stepper
+        done += len(batch) * n
+        if progress is not None:
+            progress(done, total)
+        if stepper.halted:
+            return
+
+
+def decode(model: Model, batch: Sequence[Job], n: int, sampling: Sampling, seed: int, each: Each | None) -> Stepper:
+    """Generate up to `n` tokens for one batch; the stepper holds what was chosen."""
+    stepper = Stepper(model, batch, n, sampling, seed, each)
+    ids, mask = pad_left([job.ids for job in batch], model.pad_id, model.device)
+    with torch.no_grad():
+        if has_own_loop(model.network):
+            _library_loop(model, ids, mask, stepper, n)
+        else:
+            _plain_loop(model, ids, mask, stepper, n)
+    return stepper
+
+
+def pad_left(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask [run, position], real tokens at the right."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
+def has_own_loop(network: nn.Module) -> bool:
+    """Whether the library can generate with this network."""
+    return hasattr(network, "generate") and hasattr(network, "can_generate") and network.can_generate()
+
+
+@contextmanager
+def neutral_settings(network: nn.Module) -> Iterator[None]:
+    """Put the network's own generation defaults (penalties, forced tokens, end of text) aside for a while."""
+    own = network.generation_config
+    network.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        network.generation_config = own
+
+
+def _library_loop(model: Model, ids: Tensor, mask: Tensor, stepper: Stepper, n: int) -> None:
+    """The library's `generate`: its cache classes, position ids and mask handling for every family."""
+    wanted = GenerationConfig(
+        max_new_tokens=n, do_sample=False, num_beams=1, use_cache=model.facts.decodes is not False
+    )
+    inputs = {"attention_mask": mask} if "attention_mask" in model.facts.takes else {}
+    with neutral_settings(model.network):
+        model.network.generate(
+            ids,
+            generation_config=wanted,
+            logits_processor=LogitsProcessorList([stepper]),
+            stopping_criteria=StoppingCriteriaList([stepper.finished]),
+            **inputs,
+        )
+
+
+def _plain_loop(model: Model, ids: Tensor, mask: Tensor, stepper: Stepper, n: int) -> None:
+    """For a network that the library cannot generate with: feed it its own tokens, with the cache if that is proved."""
+    cached, cache = bool(model.facts.decodes), None
+    for _ in range(n):
+        fed = ids[:, -1:] if cache is not None else ids
+        done = run(model.network, fed, mask=mask, cache=cache, use_cache=cached)
+        cache = done.cache
+        scores = stepper(ids, done.logits[:, -1].to(copy=True, dtype=torch.float32))
+        ids = torch.cat([ids, scores.argmax(dim=-1, keepdim=True)], dim=1)
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        if bool(stepper.finished(ids, scores).all()):
+            return

@@ -1,0 +1,108 @@
+"""Observe while generating: the same loop, the same tiles, one step at a time, and a way to stop."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from phaselens.capture.generate import OnStep, Progress, Stepper, decode_all, settings
+from phaselens.capture.prompts import Given, jobs
+from phaselens.capture.replay import Columns, Reduces
+from phaselens.capture.sampling import Sampling
+from phaselens.models import Model, Taps, record
+from phaselens.models.hooks import check_layers
+from phaselens.trace.tile import Tile
+from phaselens.trace.transcripts import Transcript, Transcripts
+
+GATHER = 16
+
+
+def live(
+    model: Model,
+    prompts: Sequence[Given],
+    reducer: Reduces,
+    *,
+    layers: Iterable[int] | None = None,
+    max_new_tokens: int = 72,
+    sampling: Sampling = Sampling(),  # noqa: B008  frozen
+    samples: int = 1,
+    seed: int = 0,
+    batch_size: int | None = None,
+    on_step: OnStep | None = None,
+    sink: Callable[[Columns, Columns], None] | None = None,
+    progress: Progress | None = None,
+) -> Transcripts:
+    """Generate as `generate` does, and hand the state behind every token to `reducer` while it happens.
+
+    The last position of the prompt is step 0. `on_step(step, {"steps": ..., "layers": ...})` sees the rows of every
+    step of a batch right after its tokens are chosen; it may return run numbers to stop, or True to stop all and begin
+    no further batch. A run that is stopped at step s keeps its token s. With `sink`, finished rows are drained into
+    it. Without a callback, steps are handed on sixteen at a time, which is faster and gives the same numbers.
+
+    Raises as `generate` does, and InputError for a layer that does not exist.
+    """
+    chosen = check_layers(layers, model.n_layers)
+    work = jobs(model, prompts, samples, max_new_tokens)
+    runs: list[Transcript] = []
+    with record(model, chosen, last_only=True) as taps:
+        watcher = _Watcher(taps, reducer, on_step, sink)
+        for stepper in decode_all(model, work, max_new_tokens, sampling, seed, batch_size, watcher, progress):
+            watcher.flush()
+            runs += stepper.transcripts(seed)
+    kept = settings(sampling, max_new_tokens, samples, seed, batch_size)
+    return Transcripts(tuple(sorted(runs, key=lambda t: t.run)), kept, model.fingerprint)
+
+
+class _Watcher:
+    """Gathers the states of steps, and hands them on as tiles: each at once for a callback, else several together."""
+
+    def __init__(
+        self, taps: Taps, reducer: Reduces, on_step: OnStep | None, sink: Callable[[Columns, Columns], None] | None
+    ) -> None:
+        self.taps, self.reducer, self.on_step, self.sink = taps, reducer, on_step, sink
+        self.hidden: list[Tensor] = []
+        self.tokens: list[Tensor] = []
+        self.valid: list[Tensor] = []
+        self.stepper: Stepper | None = None
+
+    def __call__(self, stepper: Stepper, step: int, tokens: Tensor) -> None:
+        """Take the states of the pass that just ended; called when its tokens are chosen."""
+        self.stepper = stepper
+        self.hidden.append(torch.cat([self.taps.states[layer][:, None] for layer in self.taps.layers], dim=1).float())
+        self.tokens.append(tokens)
+        self.valid.append(stepper.alive)
+        if self.on_step is not None:
+            steps, layers = self.flush()
+            stepper.stop(self.on_step(step, {"steps": steps, "layers": layers}))
+        elif len(self.hidden) == GATHER:
+            self.flush()
+
+    def flush(self) -> tuple[Columns, Columns]:
+        """Hand the gathered steps to the reducer, in one tile; returns the rows that this finished, if they are drained."""
+        if not self.hidden:
+            return {}, {}
+        self.reducer.update(self._tile())
+        self.hidden, self.tokens, self.valid = [], [], []
+        if self.on_step is None and self.sink is None:
+            return {}, {}
+        rows = self.reducer.rows()
+        if self.sink is not None:
+            self.sink(*rows)
+        return rows
+
+    def _tile(self) -> Tile:
+        stepper = self.stepper
+        device = self.hidden[0].device
+        last = len(stepper.tokens) - 1
+        steps = torch.arange(last - len(self.hidden) + 1, last + 1, device=device).expand(len(stepper.batch), -1)
+        n_prompt = torch.tensor([len(job.ids) for job in stepper.batch], device=device)
+        valid = torch.stack(self.valid, dim=1)
+        return Tile(
+            run=torch.tensor(stepper.runs, device=device),
+            step=steps,
+            position=steps + n_prompt[:, None] - 1,
+            token=torch.stack(self.tokens, dim=1).masked_fill(~valid, -1),
+            valid=valid,
+            layers=self.taps.layers,
+            hidden=self.hidden[0] if len(self.hidden) == 1 else torch.cat(self.hidden, dim=2),
+        )

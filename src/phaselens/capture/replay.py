@@ -1,0 +1,162 @@
+"""Observe transcripts in one teacher-forced pass, in pieces along the tokens, so that memory does not grow with length."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phaselens.capture.prompts import batches, check_transcripts
+from phaselens.errors import InputError
+from phaselens.models import Model, Taps, record
+from phaselens.models.hooks import check_layers
+from phaselens.trace.tile import Tile
+from phaselens.trace.transcripts import Transcript, Transcripts
+
+TOKENS_PER_PASS = 4096
+TILE_BYTES = 1 << 25
+Progress = Callable[[int, int], None]
+Columns = dict[str, np.ndarray]
+
+
+class Reduces(Protocol):
+    """What capture needs of a reducer: it takes tiles, and hands out the rows that are finished."""
+
+    def update(self, tile: Tile) -> None:
+        """Take the next tile of the batch, or the first of a new one."""
+
+    def rows(self) -> tuple[Columns, Columns]:
+        """Hand out the finished rows of the tables `steps` and `layers`, and forget them."""
+
+
+def replay(
+    model: Model,
+    transcripts: Transcripts,
+    reducer: Reduces,
+    *,
+    layers: Iterable[int] | None = None,
+    chunk: int = 256,
+    batch_size: int | None = None,
+    sink: Callable[[Columns, Columns], None] | None = None,
+    keep_hidden: dict[str, np.ndarray] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Feed prompt and completion (but its last token) once, and hand the states of every step to `reducer` as tiles.
+
+    Runs are padded on the right, where causal networks cannot see; passes are cut into `chunk` positions joined by the
+    cache where the model was proved to allow it. With `sink`, finished rows are drained into it after every chunk.
+    With `keep_hidden` (a dict), states are kept in it as `run<number>`, float32 [step, layer, d_model]. The batch size
+    is chosen so that one pass holds about 4,096 tokens unless given. `progress(done, total)` counts generated tokens.
+
+    Raises PromptError for ids outside the vocabulary or runs longer than the context, InputError for no runs or a
+    layer that does not exist.
+    """
+    check_transcripts(model, transcripts)
+    if chunk < 1:
+        raise InputError(f"chunk is {chunk}; wanted at least 1 position per pass.")
+    chosen = check_layers(layers, model.n_layers)
+    longest = max(len(t.fed) for t in transcripts)
+    size = batch_size or max(1, min(32, TOKENS_PER_PASS // min(longest, chunk if model.facts.chunks else longest)))
+    done, total = 0, sum(t.n_generated for t in transcripts)
+    for batch in batches(transcripts.runs, lambda t: len(t.fed), size):
+        labels = Labels(batch, model.device)
+        with record(model, chosen) as taps, torch.no_grad():
+            for start, stop in _passes(model, labels, chunk, taps):
+                for tile in _tiles(labels, taps, start, stop):
+                    reducer.update(tile)
+                    if keep_hidden is not None:
+                        keep(keep_hidden, tile, labels)
+                taps.states.clear()
+                if sink is not None:
+                    sink(*reducer.rows())
+        done += sum(t.n_generated for t in batch)
+        if progress is not None:
+            progress(done, total)
+
+
+class Labels:
+    """Names of everything in a batch of transcripts: token ids fed [run, position], and which positions are steps."""
+
+    def __init__(self, batch: Sequence[Transcript], device: torch.device) -> None:
+        longest = max(len(t.fed) for t in batch)
+        pad = batch[0].prompt_ids[0]
+        self.ids = torch.tensor([list(t.fed) + [pad] * (longest - len(t.fed)) for t in batch], device=device)
+        self.runs = [t.run for t in batch]
+        self.run = torch.tensor(self.runs, device=device)
+        self.n_prompt = torch.tensor([t.n_prompt for t in batch], device=device)
+        self.n_generated = torch.tensor([t.n_generated for t in batch], device=device)
+        emitted = [(-1,) * (t.n_prompt - 1) + t.completion_ids + (-1,) * (longest - len(t.fed)) for t in batch]
+        self.emitted = torch.tensor(emitted, device=device)
+        self.first = min(t.n_prompt for t in batch) - 1
+        self.length = longest
+
+    def cut(self, start: int, stop: int, layers: tuple[int, ...], hidden: Tensor) -> Tile:
+        """The tile of positions start..stop-1 with these states."""
+        position = torch.arange(start, stop, device=self.ids.device).expand(len(self.runs), -1)
+        step = position - (self.n_prompt[:, None] - 1)
+        valid = (step >= 0) & (step < self.n_generated[:, None])
+        return Tile(self.run, step, position, self.emitted[:, start:stop], valid, layers, hidden)
+
+
+def _passes(model: Model, labels: Labels, chunk: int, taps: Taps) -> Iterator[tuple[int, int]]:
+    """Run the batch piece by piece; after each piece the taps hold the states of the positions handed out."""
+    chunk = chunk if model.facts.chunks else labels.length
+    cache = None
+    for start in range(0, labels.length, chunk):
+        stop = min(start + chunk, labels.length)
+        more = stop < labels.length
+        cache = advance(model, labels.ids[:, start:stop], start, cache, keep_cache=more or start > 0)
+        if stop > labels.first:
+            yield max(start, labels.first), stop
+        taps.states.clear()
+
+
+def advance(model: Model, ids: Tensor, start: int, cache: Any, *, keep_cache: bool) -> Any:
+    """One pass over `ids` [run, position] from position `start`; returns the cache after it. No logits are kept.
+
+    The library's `logits_to_keep` spares the head where the family has it: the lens reads the head itself.
+    """
+    takes = model.facts.takes
+    inputs: dict[str, Any] = {"input_ids": ids}
+    if "attention_mask" in takes:
+        inputs["attention_mask"] = torch.ones(ids.shape[0], start + ids.shape[1], dtype=torch.long, device=ids.device)
+    if "position_ids" in takes:
+        inputs["position_ids"] = torch.arange(start, start + ids.shape[1], device=ids.device).expand(ids.shape[0], -1)
+    if "use_cache" in takes:
+        inputs["use_cache"] = keep_cache
+    if "logits_to_keep" in takes:
+        inputs["logits_to_keep"] = 1
+    if "return_dict" in takes:
+        inputs["return_dict"] = True
+    name = model.facts.cache
+    if cache is not None and name is not None:
+        inputs[name] = cache
+    out = model.network(**inputs)
+    return getattr(out, name, None) if keep_cache and name else None
+
+
+def _tiles(labels: Labels, taps: Taps, start: int, stop: int) -> Iterator[Tile]:
+    """The states in the taps, stacked in pieces small enough to stay near the processor, in order of position."""
+    one = taps.states[taps.layers[0]]
+    first = stop - one.shape[1]
+    width = one.shape[0] * len(taps.layers) * one.shape[2] * 4
+    piece = max(1, TILE_BYTES // width)
+    for left in range(start, stop, piece):
+        right = min(left + piece, stop)
+        states = [taps.states[layer][:, left - first : right - first] for layer in taps.layers]
+        yield labels.cut(left, right, taps.layers, torch.stack(states, dim=1).float())
+
+
+def keep(into: dict[str, np.ndarray], tile: Tile, labels: Labels) -> None:
+    """Write the states of a tile into one array per run, float32 [step, layer, d_model], NaN where none came yet."""
+    for i, run in enumerate(tile.run.tolist()):
+        where = tile.valid[i]
+        if not bool(where.any()):
+            continue
+        name = f"run{run}"
+        if name not in into:
+            shape = (int(labels.n_generated[i]), tile.hidden.shape[1], tile.hidden.shape[3])
+            into[name] = np.full(shape, np.nan, dtype=np.float32)
+        steps = tile.step[i][where].cpu().numpy()
+        into[name][steps] = tile.hidden[i][:, where].transpose(0, 1).cpu().numpy()

@@ -1,0 +1,99 @@
+"""How the next token is chosen: greedy, or drawn with numbers that belong to the run and not to the batch."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from phaselens.errors import InputError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Settings of one sampling arm.
+
+    `temperature` 0 is greedy, and then `top_p` and `top_k` have no effect. `top_p` keeps the least set of tokens whose
+    mass reaches it (1 keeps all), `top_k` the k likeliest (0 keeps all); both are taken after the temperature, `top_k`
+    first. `suppress_eos` gives end-of-text probability 0, so that every run has the length asked for.
+
+    Raises InputError for a temperature below 0, `top_p` outside (0, 1], or `top_k` below 0.
+    """
+
+    temperature: float = 0.7
+    top_p: float = 1.0
+    top_k: int = 0
+    suppress_eos: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise InputError(
+                f"temperature {self.temperature} makes no distribution; give 0 (greedy) or a number above 0."
+            )
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p {self.top_p} is no share of the mass; give a number above 0 and at most 1.")
+        if self.top_k < 0:
+            raise InputError(f"top_k {self.top_k} is no number of tokens; give 0 (all) or a count.")
+
+    @property
+    def arm(self) -> str:
+        """Short name for tables: `greedy`, `t0.7`, `t1-p0.9`, `t1-k40`; `-eos` where the text may end by itself."""
+        name = f"t{self.temperature:g}" if self.temperature else "greedy"
+        if self.temperature and self.top_p < 1:
+            name += f"-p{self.top_p:g}"
+        if self.temperature and self.top_k:
+            name += f"-k{self.top_k}"
+        return name if self.suppress_eos else f"{name}-eos"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        return asdict(self)
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+def uniforms(seed: int, prompt_ids: Sequence[int], sample: int, n: int) -> np.ndarray:
+    """`n` numbers in [0, 1), float64, that belong to (seed, prompt, sample) and to nothing else.
+
+    A counter-based generator (Philox) keyed by a hash of the three, so a run draws the same numbers alone, in any
+    batch, and for any `n` (the first of a longer row are those of a shorter one). Two equal prompts with equal seed
+    and sample are one run, drawn twice.
+    """
+    text = f"{seed}|{sample}|{','.join(map(str, prompt_ids))}"
+    key = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
+    return np.random.Generator(np.random.Philox(key=key)).random(n)
+
+
+def choose(
+    logits: Float[Tensor, "run vocab"], uniform: Float[Tensor, " run"] | None, sampling: Sampling
+) -> Int64[Tensor, " run"]:
+    """The next token of every run: the likeliest, or the inverse of the distribution function at `uniform`.
+
+    The distribution function runs over the vocabulary in order of token ids. Logits that are not finite give some
+    token of the vocabulary, always the same (the states behind them are flagged where they are measured).
+    """
+    if sampling.temperature == 0 or uniform is None:
+        return logits.argmax(dim=-1)
+    scores = logits.float() / sampling.temperature
+    if 0 < sampling.top_k < scores.shape[-1]:
+        least = scores.topk(sampling.top_k, dim=-1).values[:, -1:]
+        scores = scores.masked_fill(scores < least, -torch.inf)
+    p = scores.softmax(dim=-1)
+    if sampling.top_p < 1:
+        p = _nucleus(p, sampling.top_p)
+    exact = torch.float32 if p.device.type == "mps" else torch.float64  # that device has no float64
+    cdf = p.cumsum(dim=-1, dtype=exact)
+    target = uniform.to(device=p.device, dtype=exact)[:, None] * cdf[:, -1:]
+    return torch.searchsorted(cdf, target, right=True)[:, 0].clamp(max=p.shape[-1] - 1)
+
+
+def _nucleus(p: Float[Tensor, "run vocab"], mass: float) -> Float[Tensor, "run vocab"]:
+    """Drop all but the least set of tokens whose probability reaches `mass` (ties at its edge are kept)."""
+    ranked = p.sort(dim=-1, descending=True).values
+    size = (ranked.cumsum(dim=-1) < mass).sum(dim=-1, keepdim=True).clamp(max=p.shape[-1] - 1)
+    return p.masked_fill(p < ranked.gather(-1, size), 0.0)

@@ -1,0 +1,273 @@
+"""What was said: prompts and completions as token ids, written and read as JSON Lines; our own and other people's."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from phaselens.errors import InputError, PromptError, StudyFileError, TokenizerError
+from phaselens.trace.store import atomic_write, canonical_json
+
+HEADER = "phaselens_transcripts"
+VERSION = 1
+FINISHES = ("length", "eos", "stopped", "given")
+PROMPT_KEYS, COMPLETION_KEYS = ("prompt", "text"), ("completion", "response", "output", "generation")
+FORM = (
+    'Each line is like {"prompt": "...", "completion": "..."} or {"prompt_ids": [5, 9], "completion_ids": [7]}; '
+    '"id", "category", "answer" may stand beside them.'
+)
+Encode = Callable[[str, bool], Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """One run: a prompt and what followed, as token ids.
+
+    `sample` counts the generations of one prompt; `seed` is -1 where the text came from elsewhere. `finish` says why
+    it ended: `length`, `eos` (its last token is end-of-text), `stopped` (by a callback), or `given`. `arm` names the
+    sampling.
+    """
+
+    run: int
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    prompt_id: str = ""
+    category: str = ""
+    sample: int = 0
+    seed: int = -1
+    prompt: str | None = None
+    completion: str | None = None
+    finish: str = "given"
+    arm: str = "given"
+    answer: str | None = None
+    correct: bool | None = None
+
+    @property
+    def n_prompt(self) -> int:
+        """Tokens of the prompt, P."""
+        return len(self.prompt_ids)
+
+    @property
+    def n_generated(self) -> int:
+        """Generated tokens, n."""
+        return len(self.completion_ids)
+
+    @property
+    def fed(self) -> tuple[int, ...]:
+        """What a replay feeds the model: the prompt and all generated tokens but the last, which no state follows."""
+        return self.prompt_ids + self.completion_ids[:-1]
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """Some runs with the settings that made them and the fingerprint of the model (empty where unknown).
+
+    Raises InputError where a run number occurs twice.
+    """
+
+    runs: tuple[Transcript, ...]
+    sampling: dict[str, Any] = field(default_factory=dict)
+    model: str = ""
+
+    def __post_init__(self) -> None:
+        numbers = [t.run for t in self.runs]
+        if len(set(numbers)) != len(numbers):
+            raise InputError("transcripts hold a run number twice; number the runs 0, 1, 2 ...")
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __iter__(self) -> Iterator[Transcript]:
+        return iter(self.runs)
+
+    def __getitem__(self, index: int) -> Transcript:
+        return self.runs[index]
+
+    def run_rows(self) -> list[dict[str, Any]]:
+        """One dict per run, in order: the `runs` table of a trace."""
+        return [
+            {
+                "run": t.run,
+                "prompt_id": t.prompt_id,
+                "category": t.category,
+                "sample": t.sample,
+                "seed": t.seed,
+                "arm": t.arm,
+                "n_prompt": t.n_prompt,
+                "n_generated": t.n_generated,
+                "finish": t.finish,
+                "answer": t.answer,
+                "correct": t.correct,
+            }
+            for t in sorted(self.runs, key=lambda t: t.run)
+        ]
+
+    def write_jsonl(self, path: str | Path) -> Path:
+        """Write a header line and one line per run, whole or not at all; equal transcripts give equal bytes.
+
+        Raises OutputError where the place cannot be written.
+        """
+        return atomic_write(path, "".join(line + "\n" for line in self.lines()))
+
+    def lines(self) -> Iterator[str]:
+        """The lines of the file, without line ends."""
+        yield canonical_json({HEADER: VERSION, "model": self.model, "sampling": self.sampling})
+        for transcript in self.runs:
+            yield canonical_json(asdict(transcript))
+
+
+def from_pairs(pairs: Iterable[tuple[Sequence[int], Sequence[int]]]) -> Transcripts:
+    """Transcripts from pairs (prompt token ids, completion token ids), numbered in order.
+
+    >>> [t.fed for t in from_pairs([([5, 6], [7, 8])])]
+    [(5, 6, 7)]
+
+    Raises PromptError for something that is no such pair, or an empty prompt or completion.
+    """
+    runs = []
+    for number, pair in enumerate(pairs):
+        where = f"pair {number}"
+        try:
+            prompt, completion = pair
+        except (TypeError, ValueError) as error:
+            raise PromptError(f"{where}: wanted (prompt_ids, completion_ids), got {pair!r:.80}.") from error
+        runs.append(
+            Transcript(
+                run=number,
+                prompt_id=f"p{number:04d}",
+                prompt_ids=_ids(prompt, where, "prompt_ids"),
+                completion_ids=_ids(completion, where, "completion_ids"),
+            )
+        )
+    return Transcripts(tuple(runs))
+
+
+def read_jsonl(path: str | Path, encode: Encode | None = None) -> Transcripts:
+    """Transcripts from JSON Lines: a file of ours, or rows of prompt and completion from elsewhere.
+
+    Rows from elsewhere give token ids (`prompt_ids`, `completion_ids`) or text (`prompt` or `text`; `completion`,
+    `response`, `output` or `generation`). For text, `encode(text, first)` turns it into ids; `first` says whether the
+    text begins the sequence, so that a beginning-of-text token belongs there. Blank lines are passed over.
+
+    Raises StudyFileError naming the line for anything unreadable, TokenizerError where text is given without `encode`.
+    """
+    path = Path(path)
+    header: dict[str, Any] = {}
+    runs: list[Transcript] = []
+    for number, row in _rows(path):
+        if HEADER in row:
+            header = _header(row, path, number)
+            continue
+        try:
+            runs.append(_own(row) if header else _foreign(row, len(runs), encode))
+        except TokenizerError:
+            raise
+        except (InputError, TypeError) as error:
+            raise StudyFileError(f"{path}, line {number}: {error}") from error
+    if not runs:
+        raise StudyFileError(f"{path} holds no transcripts. {FORM}")
+    return Transcripts(tuple(runs), header.get("sampling", {}), header.get("model", ""))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and objects of a JSON Lines file."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StudyFileError(f"{path} is not UTF-8 text (byte {error.start}).") from error
+    except OSError as error:
+        raise StudyFileError(f"cannot read {path}: {error.strerror or error}.") from error
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise StudyFileError(
+                f"{path}, line {number}: not JSON ({error.msg}, column {error.colno}). {FORM}"
+            ) from error
+        if not isinstance(row, dict):
+            raise StudyFileError(f"{path}, line {number}: got a {type(row).__name__}, wanted an object. {FORM}")
+        yield number, row
+
+
+def _header(row: dict[str, Any], path: Path, number: int) -> dict[str, Any]:
+    if row[HEADER] != VERSION:
+        raise StudyFileError(
+            f"{path}, line {number}: transcripts of version {row[HEADER]}; this phaselens reads {VERSION}."
+        )
+    return row
+
+
+def _own(row: dict[str, Any]) -> Transcript:
+    """A line that `write_jsonl` wrote."""
+    names = {f.name for f in fields(Transcript)}
+    if set(row) != names:
+        raise PromptError(f"fields {sorted(set(row) ^ names)} are missing or unknown in a file written by phaselens.")
+    if row["finish"] not in FINISHES:
+        raise PromptError(f"finish {row['finish']!r} is none of {', '.join(FINISHES)}.")
+    ids = {key: _ids(row[key], f"run {row['run']}", key) for key in ("prompt_ids", "completion_ids")}
+    return Transcript(**{**row, **ids})
+
+
+def _foreign(row: dict[str, Any], number: int, encode: Encode | None) -> Transcript:
+    """A line from elsewhere: token ids, or text and a tokenizer."""
+    prompt, completion = _text(row, PROMPT_KEYS), _text(row, COMPLETION_KEYS)
+    given = [key for key in ("prompt_ids", "completion_ids") if row.get(key) is not None]
+    if len(given) == 2:
+        prompt_ids, completion_ids = row["prompt_ids"], row["completion_ids"]
+    elif given:
+        raise PromptError(f"{given[0]!r} without the other; give both 'prompt_ids' and 'completion_ids'. {FORM}")
+    elif prompt is None or completion is None:
+        raise PromptError(f"no {'prompt' if prompt is None else 'completion'} among {sorted(row)}. {FORM}")
+    elif encode is None:
+        raise TokenizerError("the transcripts are text, and there is no tokenizer; give prompt_ids and completion_ids.")
+    else:
+        prompt_ids, completion_ids = split_text(prompt, completion, encode)
+    answer = row.get("answer")
+    return Transcript(
+        run=number,
+        prompt_id=str(row.get("id", row.get("prompt_id", f"p{number:04d}"))),
+        category=str(row.get("category") or ""),
+        prompt_ids=_ids(prompt_ids, "the row", "prompt_ids"),
+        completion_ids=_ids(completion_ids, "the row", "completion_ids"),
+        prompt=prompt,
+        completion=completion,
+        answer=None if answer is None else str(answer),
+    )
+
+
+def split_text(prompt: str, completion: str, encode: Encode) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt and of what follows it.
+
+    The whole text is encoded at once where the prompt's own tokens begin it (so that a space joins the word after it);
+    where a token spans the seam, the two are encoded apart.
+    """
+    head, whole = list(encode(prompt, True)), list(encode(prompt + completion, True))
+    if whole[: len(head)] == head and len(whole) > len(head):
+        return head, whole[len(head) :]
+    return head, list(encode(completion, False))
+
+
+def _text(row: dict[str, Any], keys: Sequence[str]) -> str | None:
+    for key in keys:
+        value = row.get(key)
+        if value is not None:
+            if not isinstance(value, str):
+                raise PromptError(f"{key!r} is a {type(value).__name__}, wanted text. {FORM}")
+            return value
+    return None
+
+
+def _ids(values: Any, where: str, key: str) -> tuple[int, ...]:
+    """Token ids as a tuple of whole numbers from 0, at least one."""
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+        raise PromptError(f"{where}: {key} is a {type(values).__name__}, wanted a list of token ids.")
+    values = values.tolist() if hasattr(values, "tolist") else list(values)
+    wrong = [v for v in values if isinstance(v, bool) or not isinstance(v, int) or v < 0]
+    if wrong:
+        raise PromptError(f"{where}: {key} holds {wrong[0]!r}; token ids are whole numbers from 0.")
+    if not values:
+        raise PromptError(f"{where}: {key} is empty; a run needs at least one prompt token and one generated token.")
+    return tuple(values)
