@@ -1,3 +1,80 @@
-"""phaselens: measure the internal dynamics of decoder-only language models while they generate."""
+"""phaselens: measure the internal dynamics of decoder-only language models while they generate.
+
+>>> import phaselens
+>>> m = phaselens.load("path/or/hub-id")                                   # doctest: +SKIP
+>>> t = phaselens.generate(m, ["Once upon a time"], max_new_tokens=72)     # doctest: +SKIP
+>>> trace = phaselens.observe(m, t, lens="final_norm")                     # doctest: +SKIP
+>>> trace.to_pandas("layers")                                              # doctest: +SKIP
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Names are fetched when they are first used, so that `import phaselens` and reading a trace need no model library.
+_HOMES = {
+    "load": "phaselens.models",
+    "Model": "phaselens.models",
+    "untrained_twin": "phaselens.models",
+    "generate": "phaselens.capture",
+    "Sampling": "phaselens.capture",
+    "GREEDY": "phaselens.capture",
+    "Plan": "phaselens.capture",
+    "observe": "phaselens.recording",
+    "live": "phaselens.recording",
+    "noise_floor": "phaselens.recording",
+    "LensSpec": "phaselens.measure",
+    "Trace": "phaselens.trace",
+    "read_trace": "phaselens.trace",
+    "write_trace": "phaselens.trace",
+    "Transcript": "phaselens.trace.transcripts",
+    "Transcripts": "phaselens.trace.transcripts",
+    "read_jsonl": "phaselens.trace.transcripts",
+    "Battery": "phaselens.batteries",
+    "Prompt": "phaselens.batteries",
+    "load_battery": "phaselens.batteries",
+}
+
+if TYPE_CHECKING:
+    from phaselens.batteries import Battery, Prompt, load_battery
+    from phaselens.capture import GREEDY, Plan, Sampling, generate
+    from phaselens.measure import LensSpec
+    from phaselens.models import Model, load, untrained_twin
+    from phaselens.recording import live, noise_floor, observe
+    from phaselens.trace import Trace, read_trace, write_trace
+    from phaselens.trace.transcripts import Transcript, Transcripts, read_jsonl
+
+__all__ = [
+    "GREEDY",
+    "Battery",
+    "LensSpec",
+    "Model",
+    "Plan",
+    "Prompt",
+    "Sampling",
+    "Trace",
+    "Transcript",
+    "Transcripts",
+    "generate",
+    "live",
+    "load",
+    "load_battery",
+    "noise_floor",
+    "observe",
+    "read_jsonl",
+    "read_trace",
+    "untrained_twin",
+    "write_trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Fetch one of the names above from its home."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'phaselens' has no attribute {name!r}; it has {', '.join(sorted(_HOMES))}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -78,7 +78,7 @@ class _Watcher:
             self.flush()
 
     def flush(self) -> tuple[Columns, Columns]:
-        """Hand the gathered steps to the reducer, in one tile; returns the rows that this finished, if they are drained."""
+        """Hand the gathered steps to the reducer as one tile; returns the rows, if they are drained."""
         if not self.hidden:
             return {}, {}
         self.reducer.update(self._tile())

@@ -92,14 +92,14 @@ def check_ids(model: Model, ids: Sequence[int], where: str) -> None:
 
 
 def check_room(model: Model, n_prompt: int, n_new: int, where: str) -> None:
-    """Raise PromptError where P prompt tokens and n generated ones need more positions (P + n - 1) than the context has."""
+    """Raise PromptError where P prompt tokens and n new ones need more positions (P + n - 1) than the context has."""
     if model.context is None or n_prompt + n_new - 1 <= model.context:
         return
     most = model.context - n_prompt + 1
     hint = f"Lower max_new_tokens to {most} or shorten the prompt." if most > 0 else "Shorten the prompt."
     raise PromptError(
-        f"{where}: {n_prompt} prompt tokens and max_new_tokens = {n_new} need {n_prompt + n_new - 1} positions, and the "
-        f"context of {model.name} is {model.context}. {hint}"
+        f"{where}: {n_prompt} prompt tokens and max_new_tokens = {n_new} need {n_prompt + n_new - 1} positions, and "
+        f"the context of {model.name} is {model.context}. {hint}"
     )
 
 

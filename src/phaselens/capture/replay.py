@@ -1,4 +1,4 @@
-"""Observe transcripts in one teacher-forced pass, in pieces along the tokens, so that memory does not grow with length."""
+"""Observe transcripts in one teacher-forced pass, cut into pieces so that memory does not grow with length."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol

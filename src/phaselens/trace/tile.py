@@ -17,7 +17,7 @@ class Tile:
     Tiles of one batch follow each other along positions; another set of runs begins a new batch.
     """
 
-    run: Int64[Tensor, "run"]
+    run: Int64[Tensor, " run"]
     step: Int64[Tensor, "run position"]
     position: Int64[Tensor, "run position"]
     token: Int64[Tensor, "run position"]

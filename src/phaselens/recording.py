@@ -1,0 +1,274 @@
+"""Observe: the join of capture (states), measure (numbers) and trace (the record)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import phaselens
+from phaselens.capture import Plan, Sampling, replay
+from phaselens.capture import live as watch
+from phaselens.capture.generate import OnStep, Progress
+from phaselens.capture.prompts import Given, encoder
+from phaselens.errors import InputError, unknown_name
+from phaselens.measure import LensSpec, Reducer
+from phaselens.models import Model
+from phaselens.observables import DEFAULT, LENS_STATISTICS, Observable, base_inputs, by_name
+from phaselens.trace import Trace
+from phaselens.trace.transcripts import Transcripts, from_pairs, read_jsonl
+
+Lens = str | LensSpec
+Said = Transcripts | str | Path | Iterable[tuple[Sequence[int], Sequence[int]]]
+LENSES = ("final_norm", "raw")
+
+
+def observe(
+    model: Model,
+    transcripts: Said,
+    *,
+    lens: Lens | Sequence[Lens] | None = "final_norm",
+    observables: Iterable[str | Observable] | None = None,
+    layers: Iterable[int] | None = None,
+    keep_hidden: bool = False,
+    chunk: int = 256,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Trace:
+    """Measure transcripts at every step and layer in one teacher-forced pass, as a trace.
+
+    `transcripts` are those of `generate`, the path of a JSON Lines file, or pairs (prompt token ids, completion token
+    ids) from elsewhere. `lens` is `final_norm`, `raw`, a `LensSpec`, several of these (the first names its columns
+    plainly, the others with `__label`), or None: then only what is measured on hidden states is recorded, and the head
+    is never read. `observables` are names or records, by default all that the lens allows; `layers` default to all of
+    0..L.
+
+    Raises InputError for unknown names (with the nearest) or no runs, PromptError for ids outside the vocabulary or
+    runs beyond the context, TokenizerError for text without a tokenizer, StudyFileError for an unreadable file.
+    """
+    said = as_transcripts(model, transcripts)
+    plan, reducer = prepare(model, lens, observables, layers, keep_hidden, chunk)
+    gathered = Gathered()
+    hidden: dict[str, np.ndarray] | None = {} if keep_hidden else None
+    replay(
+        model,
+        said,
+        reducer,
+        layers=plan.layers,
+        chunk=chunk,
+        batch_size=batch_size,
+        sink=gathered,
+        keep_hidden=hidden,
+        progress=progress,
+    )
+    meta = provenance(model, said, plan, "replay", batch_size)
+    return gathered.trace(said, meta, reducer, hidden)
+
+
+def live(
+    model: Model,
+    prompts: Sequence[Given],
+    *,
+    max_new_tokens: int = 72,
+    sampling: Sampling = Sampling(),  # noqa: B008  frozen
+    samples: int = 1,
+    seed: int = 0,
+    lens: Lens | Sequence[Lens] | None = "final_norm",
+    observables: Iterable[str | Observable] | None = None,
+    layers: Iterable[int] | None = None,
+    batch_size: int | None = None,
+    on_step: OnStep | None = None,
+    progress: Progress | None = None,
+) -> tuple[Transcripts, Trace]:
+    """Generate and measure at the same time; returns what was said and its trace.
+
+    `on_step(step, rows)` sees `rows["steps"]` and `rows["layers"]` (columns of NumPy arrays) after every step of a
+    batch, and may return run numbers to stop, or True to stop all. The numbers are those of `observe`, within float
+    rounding.
+
+    Raises as `generate` and `observe` do.
+    """
+    plan, reducer = prepare(model, lens, observables, layers, False, 1)
+    gathered = Gathered()
+    said = watch(
+        model,
+        prompts,
+        reducer,
+        layers=plan.layers,
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        samples=samples,
+        seed=seed,
+        batch_size=batch_size,
+        on_step=on_step,
+        sink=gathered,
+        progress=progress,
+    )
+    return said, gathered.trace(said, provenance(model, said, plan, "live", batch_size), reducer, None)
+
+
+def noise_floor(
+    model: Model, transcripts: Said, *, batch_sizes: tuple[int, int] = (1, 8), **settings: Any
+) -> dict[str, float]:
+    """Largest shift of every column when the same transcripts are observed with another batch composition.
+
+    In the unit of each column, over all its rows; keys are `table.column`. It is the size below which a difference
+    between two recordings means nothing. A value that is defined in one recording only counts as infinite. NaN for a
+    column that is defined nowhere. `settings` go to `observe`. Raises as `observe` does.
+    """
+    said = as_transcripts(model, transcripts)
+    first, second = (observe(model, said, batch_size=size, **settings) for size in batch_sizes)
+    floor = {}
+    for name in ("steps", "layers"):
+        one, other = first.numpy(name), second.numpy(name)
+        for column in first.table(name).column_names:
+            if one[column].dtype == np.float32:
+                floor[f"{name}.{column}"] = _largest_shift(one[column], other[column])
+    return floor
+
+
+def _largest_shift(one: np.ndarray, other: np.ndarray) -> float:
+    known = ~np.isnan(one)
+    if not np.array_equal(known, ~np.isnan(other)):
+        return float("inf")
+    if not known.any():
+        return float("nan")
+    a, b = one[known].astype(np.float64), other[known].astype(np.float64)
+    return float(np.where(a == b, 0.0, np.abs(a - b)).max())
+
+
+def as_transcripts(model: Model, given: Said) -> Transcripts:
+    """Transcripts from a record, a file, or pairs of token ids; text is encoded by the model's tokenizer."""
+    if isinstance(given, Transcripts):
+        return given
+    if isinstance(given, (str, Path)):
+        return read_jsonl(given, None if model.tokenizer is None else encoder(model))
+    return from_pairs(given)
+
+
+def prepare(
+    model: Model,
+    lens: Lens | Sequence[Lens] | None,
+    observables: Iterable[str | Observable] | None,
+    layers: Iterable[int] | None,
+    keep_hidden: bool,
+    chunk: int,
+) -> tuple[Plan, Reducer]:
+    """The plan and a reducer for it. Raises InputError for names or layers that do not exist."""
+    lenses = as_lenses(lens)
+    chosen = as_observables(observables, with_lens=bool(lenses))
+    recorded = tuple(range(model.n_layers + 1)) if layers is None else tuple(sorted(set(layers)))
+    reducer = Reducer(chosen, recorded, model.readout if lenses else None, lenses, model.n_layers, output=bool(lenses))
+    plan = Plan(recorded, lenses, tuple(one.name for one in chosen), keep_hidden, chunk)
+    return plan, reducer
+
+
+def as_lenses(lens: Lens | Sequence[Lens] | None) -> tuple[LensSpec, ...]:
+    """Lens records from names or records; a name after the first becomes its own label.
+
+    Raises UnknownNameError for a name that is no lens.
+    """
+    given = () if lens is None else (lens,) if isinstance(lens, (str, LensSpec)) else tuple(lens)
+    out = []
+    for place, one in enumerate(given):
+        if isinstance(one, str):
+            if one not in LENSES:
+                raise unknown_name("lens", one, LENSES)
+            one = LensSpec(kind=one, label=one if place else "")
+        elif place and not one.label:
+            one = replace(one, label=one.kind)
+        out.append(one)
+    return tuple(out)
+
+
+def as_observables(given: Iterable[str | Observable] | None, *, with_lens: bool) -> tuple[Observable, ...]:
+    """Observable records from names or records, each once; by default all that can be measured on tiles.
+
+    Raises UnknownNameError with the nearest name, InputError for one that needs a lens where none was asked for.
+    """
+    if given is None:
+        return tuple(one for one in DEFAULT if with_lens or not reads_lens(one))
+    if isinstance(given, str):
+        given = [given]
+    chosen = tuple(dict.fromkeys(by_name([one])[0] if isinstance(one, str) else one for one in given))
+    if not chosen:
+        raise InputError("observables is empty; name at least one, or leave it out for all.")
+    needing = [one.name for one in chosen if reads_lens(one)]
+    if needing and not with_lens:
+        raise InputError(f"{needing[0]} is measured on a lens and lens=None was given; use lens='final_norm'.")
+    return chosen
+
+
+def reads_lens(one: Observable) -> bool:
+    """Whether an observable is measured on the distribution that a lens gives."""
+    return bool(base_inputs((one,)) & frozenset(LENS_STATISTICS))
+
+
+def provenance(model: Model, said: Transcripts, plan: Plan, how: str, batch_size: int | None) -> dict[str, Any]:
+    """What a trace was made from, as plain JSON values."""
+    return {
+        "phaselens": phaselens.__version__,
+        "model": model.to_dict(),
+        "sampling": dict(said.sampling),
+        "transcripts_model": said.model,
+        "plan": plan.canonical(),
+        "capture": {"how": how, "chunk": plan.chunk, "batch_size": batch_size},
+    }
+
+
+class Gathered:
+    """Collects the rows that a reducer hands out, and joins them into a trace at the end."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, list[dict[str, np.ndarray]]] = {"steps": [], "layers": []}
+
+    def __call__(self, steps: dict[str, np.ndarray], layers: dict[str, np.ndarray]) -> None:
+        """Take finished rows of both tables; measures are kept as float32."""
+        for name, rows in (("steps", steps), ("layers", layers)):
+            self.parts[name].append(rows)
+
+    def table(self, name: str) -> dict[str, np.ndarray]:
+        """All rows of one table, sorted by run, step and layer."""
+        parts = self.parts.pop(name)
+        rows = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
+        keys = [rows[key] for key in ("layer", "step", "run") if key in rows]
+        order = np.lexsort(keys)
+        if np.array_equal(order, np.arange(len(order))):
+            return rows
+        return {column: rows.pop(column)[order] for column in list(rows)}
+
+    def trace(
+        self, said: Transcripts, meta: dict[str, Any], reducer: Reducer, hidden: dict[str, np.ndarray] | None
+    ) -> Trace:
+        """The trace of the gathered rows."""
+        return Trace.from_rows(
+            self.table("steps"), self.table("layers"), said.run_rows(), meta, column_info(reducer), hidden
+        )
+
+
+def column_info(reducer: Reducer) -> list[dict[str, Any]]:
+    """Unit, bounds and definition of every measured column, for the metadata of the tables."""
+    return [
+        {
+            "table": column.table,
+            "name": column.name,
+            "unit": column.observable.unit,
+            "kind": column.observable.dtype,
+            "bounds": column.observable.bounds,
+            "keeps": column.observable.keeps,
+            "description": column.observable.summary,
+            "lens": "" if column.lens is None else lens_text(column.lens),
+        }
+        for column in reducer.columns
+    ]
+
+
+def lens_text(lens: LensSpec) -> str:
+    """A lens in words, e.g. `final_norm`, `final_norm, T = 1.5`, `raw, 300 tokens`."""
+    parts = [lens.kind]
+    if lens.temperature != 1.0:
+        parts.append(f"T = {lens.temperature:g}")
+    if lens.tokens is not None:
+        parts.append(f"{len(lens.tokens)} tokens")
+    return ", ".join(parts)
