@@ -14,6 +14,7 @@ LONGEST_PERIOD = 20
 CYCLE_SHARE = 0.5
 FEWEST_NEW = 0.2
 EARLY_END = 5
+SHORTEST = 10
 MASK = -1
 
 
@@ -39,20 +40,24 @@ def mask_digits(tokens: Sequence[int], digit_tokens: frozenset[int]) -> tuple[in
     return tuple(out)
 
 
-def cycle_length(tokens: Sequence[int], *, longest_period: int = LONGEST_PERIOD) -> tuple[int, int]:
-    """Longest stretch of the tokens that repeats with one period of at most 20 (tokens), and that period.
+def cycle_length(tokens: np.ndarray, *, longest_period: int = LONGEST_PERIOD) -> tuple[np.ndarray, np.ndarray]:
+    """Longest stretch of each row that repeats with one period of at most 20 (tokens), and that period (tokens).
 
     A stretch with period p satisfies `t[i] = t[i-p]` from its p-th token on and counts if it holds two whole cycles.
-    Returns (0, 0) where there is none; of equal stretches the smallest period is named.
+    Shapes: tokens int [..., n] -> two int [...]. Both are 0 where there is none; of equal stretches the smallest
+    period.
     """
     t = np.asarray(tokens)
-    best = (0, 0)
-    for period in range(1, min(longest_period, len(t) // 2) + 1):
-        edges = np.flatnonzero(np.concatenate(([True], t[period:] != t[:-period], [True])))
-        matches = int((np.diff(edges) - 1).max())
-        if matches >= period and matches + period > best[0]:
-            best = (matches + period, period)
-    return best
+    n = t.shape[-1]
+    longest, period_of = np.zeros(t.shape[:-1], int), np.zeros(t.shape[:-1], int)
+    for period in range(1, min(longest_period, n // 2) + 1):
+        at = np.arange(n - period)
+        apart = t[..., period:] != t[..., :-period]
+        last_apart = np.maximum.accumulate(np.where(apart, at, -1), axis=-1)
+        matches = (at - last_apart).max(axis=-1)
+        better = (matches >= period) & (matches + period > longest)
+        longest, period_of = np.where(better, matches + period, longest), np.where(better, period, period_of)
+    return longest, period_of
 
 
 def distinct_trigrams(tokens: Sequence[int]) -> float:
@@ -63,21 +68,33 @@ def distinct_trigrams(tokens: Sequence[int]) -> float:
     return len(set(grams)) / len(grams)
 
 
-def collapse(tokens: Sequence[int], *, ended: bool = False) -> Collapse:
-    """Whether a completion collapsed, and the first cause that applies.
+def collapses(completions: Sequence[Sequence[int]], ended: Sequence[bool]) -> tuple[Collapse, ...]:
+    """Whether each completion collapsed, and the first cause that applies.
 
-    End of text within 5 tokens (`ended` says that the run ended by itself); or a cycle of period <= 20 that covers at
-    least half of the last 64 tokens; or a share of distinct 3-grams below 0.2 there. A completion shorter than 64
-    tokens is its own window. Moves with: the tokenizer (periods are counted in tokens).
+    End of text within 5 tokens (`ended` says that a run ended by itself); or a cycle of period <= 20 that covers at
+    least half of the last 64 tokens; or a share of distinct 3-grams below 0.2 there. A completion of 10 to 63 tokens
+    is its own window; a shorter one that did not end by itself is too short to show either.
+    Moves with: the tokenizer (periods are counted in tokens).
     """
+    windows = [tuple(tokens[-LAST:]) for tokens in completions]
+    covered = np.zeros(len(windows), int)
+    for length in {len(w) for w in windows if len(w) >= SHORTEST}:
+        rows = [i for i, w in enumerate(windows) if len(w) == length]
+        covered[rows] = cycle_length(np.array([windows[i] for i in rows]))[0]
+    return tuple(
+        _collapse(tokens, window, bool(end), int(cover))
+        for tokens, window, end, cover in zip(completions, windows, ended, covered, strict=True)
+    )
+
+
+def _collapse(tokens: Sequence[int], window: tuple[int, ...], ended: bool, covered: int) -> Collapse:
     if ended and len(tokens) <= EARLY_END:
         return Collapse(True, "end of text")
-    last = tuple(tokens[-LAST:])
-    if len(last) and cycle_length(last)[0] >= CYCLE_SHARE * len(last) and len(last) >= 2 * EARLY_END:
+    if len(window) < SHORTEST:
+        return Collapse(False)
+    if covered >= CYCLE_SHARE * len(window):
         return Collapse(True, "cycle")
-    if distinct_trigrams(last) < FEWEST_NEW:
-        return Collapse(True, "repetition")
-    return Collapse(False)
+    return Collapse(True, "repetition") if distinct_trigrams(window) < FEWEST_NEW else Collapse(False)
 
 
 def immediate(collapsed: np.ndarray, frozen: np.ndarray) -> np.ndarray:

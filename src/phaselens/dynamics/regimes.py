@@ -37,22 +37,26 @@ def window_values(ct: np.ndarray, *, window: int = WINDOW, skip: int = 0) -> tup
     ct = np.asarray(ct, float)
     if ct.ndim != 2 or window < 1 or skip < 0:
         raise InputError(f"ct must be [run, step], window >= 1, skip >= 0; got shape {ct.shape}, {window}, {skip}.")
-    out, reason = np.full((len(ct), window), np.nan), []
-    for row, series in enumerate(ct):
-        at = np.flatnonzero(np.isfinite(series))
-        if not len(at):
-            reason.append("no defined value")
-            continue
-        start = at[0] + skip
-        values = series[start : start + window]
-        if np.isnan(values).any() and at[-1] >= start + window - 1:
-            reason.append("an undefined value inside the window")
-        elif len(values) < window or np.isnan(values).any():
-            reason.append(f"short: {int((at >= start).sum())} of {window} values")
-        else:
-            out[row] = values
-            reason.append("")
-    return out, tuple(reason)
+    seen = np.isfinite(ct)
+    start = np.where(seen.any(axis=1), seen.argmax(axis=1) + skip if ct.shape[1] else 0, 0)
+    padded = np.concatenate([ct, np.full((len(ct), window + skip), np.nan)], axis=1)
+    values = np.take_along_axis(padded, start[:, None] + np.arange(window), axis=1)
+    whole = np.isfinite(values).all(axis=1)
+    after = np.arange(ct.shape[1]) >= start[:, None]
+    count = (seen & after).sum(axis=1)
+    reason = [
+        "" if w else _why(n, seen[i, start[i] :], window) for i, (w, n) in enumerate(zip(whole, count, strict=True))
+    ]
+    return np.where(whole[:, None], values, np.nan), tuple(reason)
+
+
+def _why(count: int, seen: np.ndarray, window: int) -> str:
+    """Why a run has no window: `count` of defined values and `seen` from the window's start on."""
+    if not count:
+        return "no defined value"
+    if seen[window - 1 :].any():
+        return "an undefined value inside the window"
+    return f"short: {count} of {window} values"
 
 
 def max_over_mean(values: np.ndarray, reason: tuple[str, ...]) -> Ratio:
@@ -106,19 +110,16 @@ def ratio_without_frozen(ct: np.ndarray, frozen: np.ndarray, *, window: int = WI
     A run frozen for a share f has `r0 / (1 - f)`; this is r0. Shapes: ct, frozen [run, step] (frozen 0, 1 or NaN).
     NaN, with a reason: as `ratio_norm`, and where fewer than half of the window's steps move.
     """
+    ct, frozen = np.asarray(ct, float), np.asarray(frozen, float)
     values, reason = window_values(ct, window=window)
-    moving = np.full(values.shape, np.nan)
-    why = list(reason)
-    for row, series in enumerate(np.asarray(ct, float)):
-        if why[row]:
-            continue
-        start = int(np.flatnonzero(np.isfinite(series))[0])
-        still = np.asarray(frozen, float)[row, start : start + window] > 0.5
-        if 2 * still.sum() > window:
-            why[row] = f"frozen in {int(still.sum())} of {window} steps"
-        else:
-            moving[row] = np.where(still, np.nan, values[row])
-    return max_over_mean(moving, tuple(why))
+    # frozen is read where ct is defined, so that both windows start together
+    still = window_values(np.where(np.isfinite(ct), np.nan_to_num(frozen), np.nan), window=window)[0] > 0.5
+    count = still.sum(axis=1)
+    stuck = 2 * count > window
+    why = tuple(
+        r or (f"frozen in {n} of {window} steps" if s else "") for r, n, s in zip(reason, count, stuck, strict=True)
+    )
+    return max_over_mean(np.where(still | stuck[:, None], np.nan, values), why)
 
 
 def q95_over_median(ct: np.ndarray, *, window: int = WINDOW) -> Ratio:

@@ -7,7 +7,7 @@ import numpy as np
 
 from phaselens.claims import Outcome, absent_in_twins, survives
 from phaselens.dynamics import nulls, regimes
-from phaselens.dynamics.collapse import Collapse, collapse, mask_digits
+from phaselens.dynamics.collapse import Collapse, collapses, mask_digits
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.separations import (
     Estimate,
@@ -96,19 +96,19 @@ def model_median(panel: Panel, model: ModelData, per_run: np.ndarray) -> Estimat
     return Estimate(float(np.exp(np.median(logs))), draws)
 
 
-def run_collapses(model: ModelData) -> tuple[list[Collapse], list[Collapse]]:
+def run_collapses(model: ModelData) -> tuple[tuple[Collapse, ...], tuple[Collapse, ...]]:
     """Collapse of each run, plain and with digits masked.
 
     No completions: not collapsed, cause "completion not stored".
     """
     if not model.completions:
-        unknown = [Collapse(False, "completion not stored")] * len(np.asarray(model.runs["run"]))
+        unknown = (Collapse(False, "completion not stored"),) * len(np.asarray(model.runs["run"]))
         return unknown, unknown
     ended = np.asarray(model.runs["finish"]) == "eos"
-    digits = model.digit_tokens or frozenset()
-    pairs = list(zip(model.completions, ended, strict=True))
-    plain = [collapse(tokens, ended=bool(e)) for tokens, e in pairs]
-    return plain, [collapse(mask_digits(tokens, digits), ended=bool(e)) for tokens, e in pairs]
+    plain = collapses(model.completions, ended)
+    if not model.digit_tokens:
+        return plain, plain
+    return plain, collapses([mask_digits(tokens, model.digit_tokens) for tokens in model.completions], ended)
 
 
 def interval_of(panel: Panel, model: ModelData, estimate: Estimate, usable: np.ndarray) -> tuple[Interval, int]:
@@ -247,7 +247,7 @@ def _r1(
     all_runs = sum(int(m.measured.sum()) for m in panel.trained)
     fixed = f"{runs} of {all_runs} runs, all over exactly {regimes.WINDOW} values; the others take no part"
     outcomes = (
-        Outcome("length fixed", "survived", fixed),
+        Outcome("length fixed", "survived" if runs else "missing", fixed),
         survives("outlier state", base, later if later.complete else robust),
         survives("frozen share", base, moving),
         absent_in_twins("untrained twin", base, twins),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from phaselens.dynamics.regimes import ratio_norm
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.gd import VERSIONS, gd_estimate, version_sums
 from phaselens.experiments.regimes import interval_of, model_median, run_collapses, run_figures
@@ -86,9 +87,10 @@ def _depth_rows(panel: Panel, model: ModelData) -> list[dict]:
             total, prompts = float(counts[i].sum()), int((counts[i] > 0).sum())
             value = sums[i].sum() / total if total else np.nan
             rows.append(_depth_row(model, layer, name, value, draws[:, i], prompts))
-    if _has(model, "instability", "frozen"):
-        for layer in model.recorded_layers:
-            ratio = run_figures(model, layer).ratio
+    if _has(model, "instability"):
+        ct = model.per_layer("instability")
+        for i, layer in enumerate(model.recorded_layers):
+            ratio = ratio_norm(ct[:, :, i]).value
             estimate = model_median(panel, model, ratio)
             _, prompts = interval_of(panel, model, estimate, model.measured & np.isfinite(ratio))
             rows.append(_depth_row(model, layer, "ratio_norm", estimate.value, estimate.draws, prompts))

@@ -53,7 +53,7 @@ def resampled_median(values: np.ndarray, unit: np.ndarray, weights: np.ndarray) 
         return np.full(len(weights), np.nan)
     order = np.argsort(values, kind="stable")
     values = values[order]
-    count = np.cumsum(weights[:, unit[order]], axis=1)
+    count = np.cumsum(weights.astype(np.int32)[:, unit[order]], axis=1, dtype=np.int32)
     total = count[:, -1]
     low = (count <= ((total - 1) // 2)[:, None]).sum(axis=1)
     high = (count <= (total // 2)[:, None]).sum(axis=1)

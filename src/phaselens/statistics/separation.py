@@ -133,11 +133,11 @@ def models_for_significance(
     """
     if not s > 0.75:
         return None
-    low, high = SMALLEST_PANEL - 1, most
+    low, high = SMALLEST_PANEL - 1, most + 1
     while high - low > 1:
         middle = (low + high) // 2
         if np.quantile(uniform_null(middle, generator, n_draws=n_draws), 1 - level) <= s:
             high = middle
         else:
             low = middle
-    return high if np.quantile(uniform_null(high, generator, n_draws=n_draws), 1 - level) <= s else None
+    return high if high <= most else None
