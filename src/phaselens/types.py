@@ -1,7 +1,7 @@
 """Named shapes, and the one record that says how a residual state becomes logits.
 
-Dimension names: `batch` runs side by side, `time` positions, `step` generated steps, `layer` 0..L, `d_model` the width of
-the residual state, `vocab` the rows of the unembedding that are real tokens.
+Dimension names: `batch` runs side by side, `time` positions, `step` generated steps, `layer` 0..L, `d_model` the
+width of the residual state, `vocab` the rows of the unembedding that are real tokens.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ PerLayer = Float[Tensor, "*batch step layer"]
 class Readout:
     """How a residual state becomes logits: `cap(scale * (W norm(h) + b))`, in nats up to a constant.
 
-    `weight` is [V, d_head], rows of real tokens only (padding rows dropped; a view, never a copy); `bias` is [V] or None.
-    `norm` maps [..., d_model] to [..., d_head]: the final norm with everything else that stands before the head (a head
-    block, the merge of several residual streams, a projection). `bare` is the part of it that only fits shapes (merge,
-    projection); it stands in for `norm` under the raw lens, and None means that the raw state already fits the head.
-    `scale` multiplies the logits; `cap` is the soft cap, `cap * tanh(x / cap)`, or None.
+    `weight` is [V, d_head], rows of real tokens only (padding rows dropped; a view, never a copy); `bias` is [V] or
+    None. `norm` maps [..., d_model] to [..., d_head]: the final norm with everything else that stands before the head
+    (a head block, the merge of several residual streams, a projection). `bare` is the part of it that only fits
+    shapes (merge, projection); it stands in for `norm` under the raw lens, and None means that the raw state already
+    fits the head. `scale` multiplies the logits; `cap` is the soft cap, `cap * tanh(x / cap)`, or None.
     """
 
     weight: Tensor

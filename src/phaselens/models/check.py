@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from phaselens.models.compare import gap, identical
 from phaselens.models.discover import probe_ids
 from phaselens.models.forward import run
 from phaselens.models.hooks import amplify, edit, record, watch
@@ -53,7 +54,7 @@ class Proof:
 
 
 def prove(model: Any, *, seed: int = 0) -> Proof:
-    """Check blocks, states, lens, hooks, interventions, causality, padding and cache of `model` on a short random input.
+    """Check states, lens, hooks, interventions, causality, padding and cache of `model` on a short random input.
 
     Takes about n_layers + 20 forward passes over 8 tokens. Leaves the model as it was.
     """
@@ -86,24 +87,16 @@ def prove(model: Any, *, seed: int = 0) -> Proof:
     return Proof(tuple(rows), facts)
 
 
-def _gap(a: Tensor, b: Tensor) -> float:
-    """Largest difference, relative to the largest value where that exceeds 1."""
-    if a.shape != b.shape:
-        return float("inf")
-    gap = float((a.float() - b.float()).abs().max()) / max(1.0, float(b.float().abs().max()))
-    return gap if gap == gap else float("inf")
-
-
 def _row(name: str, value: float, tolerance: float, detail: str, needed: bool = True) -> Row:
     return Row(name, value <= tolerance, value, tolerance, detail, needed)
 
 
 def _same(name: str, detail: str, a: Tensor, b: Tensor) -> Row:
-    return _row(name, 0.0 if torch.equal(a, b) else max(_gap(a, b), 1e-30), 0.0, detail)
+    return _row(name, 0.0 if identical(a, b) else max(gap(a, b), 1e-30), 0.0, detail)
 
 
 def _finite(own: Tensor) -> Row:
-    return _row("finite", float((~torch.isfinite(own)).sum()), 0.0, "the model's own logits are finite")
+    return _row("finite", float((~torch.isfinite(own)).float().mean()), 0.5, "share of the logits that is not finite")
 
 
 def _chain(model: Any, ids: Tensor, mask: Tensor) -> Row:
@@ -111,7 +104,7 @@ def _chain(model: Any, ids: Tensor, mask: Tensor) -> Row:
     with watch({str(i): block for i, block in enumerate(model.blocks)}) as calls:
         run(model.network, ids, mask=mask)
     order = [call.name for call in calls] == [str(i) for i in range(model.n_layers)]
-    gaps = [_gap(a.out, b.into) for a, b in zip(calls, calls[1:], strict=False)] if order else [float("inf")]
+    gaps = [gap(a.out, b.into) for a, b in zip(calls, calls[1:], strict=False)] if order else [float("inf")]
     return _row(
         "chain", max(gaps, default=0.0), 0.0, f"output of block i is the input of block i+1, at {model.block_path}"
     )
@@ -136,7 +129,7 @@ def _raw(model: Any, states: dict[int, Tensor]) -> Row:
 def _lens(model: Any, states: dict[int, Tensor], own: Tensor, tol: float) -> Row:
     with torch.no_grad():
         lens = model.readout.logits(states[model.n_layers])
-    return _row("lens", _gap(lens, own), tol, "lens at layer L equals the model's own logits")
+    return _row("lens", gap(lens, own), tol, "lens at layer L equals the model's own logits")
 
 
 def _loud(model: Any, ids: Tensor, mask: Tensor, states: dict[int, Tensor], own: Tensor, tol: float) -> Row:
@@ -150,7 +143,7 @@ def _loud(model: Any, ids: Tensor, mask: Tensor, states: dict[int, Tensor], own:
     loud = replace(model.readout, weight=model.readout.weight, scale=model.readout.scale * factor, bias=bias)
     with torch.no_grad():
         lens = loud.logits(states[model.n_layers])
-    return _row("loud_lens", _gap(lens, logits), tol, f"the same with the head turned up to logits of {LOUD:g}")
+    return _row("loud_lens", gap(lens, logits), tol, f"the same with the head turned up to logits of {LOUD:g}")
 
 
 def _change(model: Any, layer: int, seed: int = 5) -> Callable[[Tensor], Tensor]:
@@ -167,11 +160,11 @@ def _interventions(model: Any, ids: Tensor, mask: Tensor, plain: Tensor) -> Row:
     """An identity edit changes nothing; a change at any layer changes the logits."""
     dead = []
     with edit(model, dict.fromkeys(range(model.n_layers + 1), lambda state: state)):
-        if not torch.equal(run(model.network, ids, mask=mask).logits, plain):
+        if not identical(run(model.network, ids, mask=mask).logits, plain):
             dead.append("identity")
     for layer in range(model.n_layers + 1):
         with edit(model, {layer: _change(model, layer)}):
-            if torch.equal(run(model.network, ids, mask=mask).logits, plain):
+            if identical(run(model.network, ids, mask=mask).logits, plain):
                 dead.append(str(layer))
     detail = "an edit at every layer changes the logits, the identity does not"
     return _row("interventions", float(len(dead)), 0.0, detail + (f"; wrong: {', '.join(dead)}" if dead else ""))
@@ -185,52 +178,58 @@ def _edited_lens(model: Any, ids: Tensor, mask: Tensor, tol: float) -> Row:
     with torch.no_grad():
         lens = model.readout.logits(taps.states[model.n_layers])
     return _row(
-        "edited_lens", _gap(lens, logits.float()), tol, f"lens at L equals the logits after an edit at layer {layer}"
+        "edited_lens", gap(lens, logits.float()), tol, f"lens at L equals the logits after an edit at layer {layer}"
     )
 
 
 def _causal(model: Any, ids: Tensor, own: Tensor, tol: float) -> Row:
     short = ids[:, :-3]
     logits = run(model.network, short, mask=torch.ones_like(short)).logits[..., : model.vocab_size].float()
-    return _row("causal", _gap(logits, own[:, : short.shape[1]]), tol, "later tokens do not change earlier logits")
+    return _row("causal", gap(logits, own[:, : short.shape[1]]), tol, "later tokens do not change earlier logits")
 
 
 def _in_place(model: Any, ids: Tensor, mask: Tensor, states: dict[int, Tensor]) -> bool:
     """Whether states change after they were captured, so that taps must copy."""
     with record(model) as taps:
         run(model.network, ids, mask=mask)
-    return any(not torch.equal(taps.states[layer], state) for layer, state in states.items())
+    return any(not identical(taps.states[layer], state) for layer, state in states.items())
 
 
 def _informative(model: Any, ids: Tensor, own: Tensor, tol: float) -> list[tuple[str, Row]]:
-    """Padding and cache: a failure changes how the model is run, not whether."""
-    tries = (
-        ("pads_left", "left_padding", "left-padded logits equal unpadded ones", _padded_gap),
-        ("chunks", "cached", "a pass in two pieces with the cache equals one pass", _chunked_gap),
-        ("decodes", "decoding", "one token at a time with the cache equals one pass", _decoded_gap),
+    """Cache and padding: a failure changes how the model is run, not whether."""
+    decoding = _tried(
+        "decoding", "one token at a time with the cache equals one pass", tol, _decoded_gap, model, ids, own
     )
-    out = []
-    for fact, name, detail, measure in tries:
-        try:
-            gap = measure(model, ids, own)
-        except Exception as error:  # a family that cannot run this way at all, in whatever words of its own
-            gap, detail = (
-                float("inf"),
-                f"{detail}: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}",
-            )
-        out.append((fact, _row(name, gap, tol, detail, needed=False)))
-    return out
+    cached = _tried("cached", "a pass in two pieces with the cache equals one pass", tol, _chunked_gap, model, ids, own)
+    detail = "left-padded logits equal unpadded ones" + (", decoding with the cache too" if decoding.passed else "")
+    padding = _tried("left_padding", detail, tol, _padded_gap, model, ids, own, decoding.passed)
+    return [("decodes", decoding), ("chunks", cached), ("pads_left", padding)]
 
 
-def _padded_gap(model: Any, ids: Tensor, own: Tensor) -> float:
+def _tried(name: str, detail: str, tol: float, measure: Callable[..., float], *given: Any) -> Row:
+    try:
+        found = measure(*given)
+    except Exception as error:  # a family that cannot run this way at all, in whatever words of its own
+        said = (str(error).splitlines() or [""])[0][:120]
+        found, detail = float("inf"), f"{detail}: {type(error).__name__}: {said}"
+    return _row(name, found, tol, detail, needed=False)
+
+
+def _padded_gap(model: Any, ids: Tensor, own: Tensor, cached: bool) -> float:
     """Row 0 whole, row 1 without its last tokens and padded on the left; against each alone."""
     short = ids[1:, :-PADDED]
-    alone = run(model.network, short, mask=torch.ones_like(short)).logits
-    padded = torch.cat([torch.full_like(ids[1:, :PADDED], model.pad_id), short], dim=1)
+    alone = run(model.network, short, mask=torch.ones_like(short)).logits[..., : model.vocab_size]
+    padded = torch.cat([ids[:1], torch.cat([torch.full_like(ids[1:, :PADDED], model.pad_id), short], dim=1)])
     mask = torch.ones_like(ids)
     mask[1, :PADDED] = 0
-    both = run(model.network, torch.cat([ids[:1], padded]), mask=mask).logits[..., : model.vocab_size]
-    return max(_gap(both[:1], own[:1]), _gap(both[1:, PADDED:], alone[..., : model.vocab_size]))
+    both = run(model.network, padded, mask=mask).logits[..., : model.vocab_size]
+    found = max(gap(both[:1], own[:1]), gap(both[1:, PADDED:], alone))
+    if not cached:
+        return found
+    first = run(model.network, padded[:, :-1], mask=mask[:, :-1], use_cache=True)
+    last = run(model.network, padded[:, -1:], mask=mask, cache=first.cache, use_cache=True)
+    last = last.logits[..., : model.vocab_size]
+    return max(found, gap(last[:1], own[:1, -1:]), gap(last[1:], alone[:, -1:]))
 
 
 def _chunked_gap(model: Any, ids: Tensor, own: Tensor) -> float:
@@ -253,4 +252,4 @@ def _pieces_gap(model: Any, ids: Tensor, own: Tensor, sizes: list[int]) -> float
             raise ValueError("no cache came back")
         cache, start = done.cache, start + size
         parts.append(done.logits)
-    return _gap(torch.cat(parts, dim=1)[..., : model.vocab_size], own)
+    return gap(torch.cat(parts, dim=1)[..., : model.vocab_size], own)

@@ -6,33 +6,26 @@ before wrote; what stands between the last block and the head is found by follow
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from phaselens.errors import ModelRefused
-from phaselens.models.facts import (
-    MERGES,
-    Facts,
-    cap_candidates,
-    declared_layers,
-    scale_candidates,
-    settle,
-    special_ids,
-    text_config,
-)
+from phaselens.errors import InputError, ModelRefused, unknown_name
+from phaselens.models.compare import gap, identical
+from phaselens.models.facts import MERGES, Facts, declared_layers, settle, special_ids, text_config
 from phaselens.models.forward import arguments, cache_name, run
-from phaselens.models.hooks import LAYOUTS, Call, amplify, canonical, watch
+from phaselens.models.hooks import Call, canonical, watch
+from phaselens.models.unembedding import finish, make_readout
 from phaselens.types import Readout
 
 BATCH, TIME = 2, 7
-OVERRIDES = ("blocks", "tail", "head", "scale", "cap", "bias")
+OVERRIDES = ("blocks", "norm", "tail", "head", "scale", "cap", "bias")
 FORM = (
-    'Help it with overrides, as TOML or a dict: blocks = "path of the ModuleList", tail = ["paths from the last block to '
-    'the head, the final norm among them"], head = "path of the unembedding", scale = 1.0, cap = 30.0, bias = "path of a '
-    'bias outside the head".'
+    'Help it with overrides, as TOML or a dict, any of: blocks = "path of the ModuleList", norm = "path of the final '
+    'norm" (or tail = ["all paths from the last block to the head"]), head = "path of the unembedding", scale = 1.0, '
+    'cap = 30.0, bias = "path of a bias outside the head".'
 )
 
 
@@ -47,47 +40,32 @@ class Adapter:
     readout: Readout
 
 
-class Tail:
-    """What stands between the last block and the head, as one function from [..., d_model] to [..., d_head]."""
-
-    def __init__(self, steps: tuple[Callable[[Tensor], Tensor], ...], layout: str, streams: int, cast: bool) -> None:
-        self.steps, self.layout, self.streams, self.cast = steps, layout, streams, cast
-
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """Apply the steps; several streams are put apart first, in the layout that the network uses."""
-        if not self.steps:
-            return hidden
-        if self.cast:
-            hidden = hidden.float()
-        if self.layout in ("btd", "tbd"):
-            for step in self.steps:
-                hidden = step(hidden)
-            return hidden
-        lead = hidden.shape[:-1]
-        state = hidden.reshape(1, -1, self.streams, hidden.shape[-1] // self.streams)
-        state = state.permute([LAYOUTS[self.layout].index(axis) for axis in range(4)])
-        for step in self.steps:
-            state = step(state)
-        return state.reshape(*lead, state.shape[-1])
-
-
 def probe_ids(network: nn.Module, rows: int, *, seed: int = 0, batch: int = BATCH, time: int = TIME) -> Tensor:
-    """Token ids [batch, time] drawn from `seed` among the first `rows`, special ids left out."""
+    """Token ids [batch, time] drawn from `seed` among the first `rows`, special ids left out.
+
+    Drawn anew, up to four times, where they give logits that are not finite (one broken row of an embedding).
+    """
     special = special_ids(network.config)
     plain = torch.tensor([i for i in range(rows) if i not in special] or list(range(rows)))
-    draw = torch.randint(len(plain), (batch, time), generator=torch.Generator().manual_seed(seed))
-    return plain[draw].to(next(network.parameters()).device)
+    draw = torch.Generator().manual_seed(seed)
+    place = next(network.parameters()).device
+    for _ in range(4):
+        ids = plain[torch.randint(len(plain), (batch, time), generator=draw)].to(place)
+        try:
+            if bool(torch.isfinite(run(network, ids, mask=torch.ones_like(ids)).logits).all()):
+                break
+        except Exception:  # told, with its reason, by the first check that needs a pass
+            break
+    return ids
 
 
 def discover(network: nn.Module, *, rows: int, overrides: Mapping[str, Any] | None = None) -> Adapter:
     """Find the adapter of `network`, whose first `rows` vocabulary rows are real tokens.
 
-    Runs two short passes. Raises ModelRefused where blocks, head or the way between them cannot be found.
+    Runs about eight passes over 7 tokens. Raises ModelRefused where blocks, head or the way between them cannot be
+    found, InputError for overrides of another form or with paths that do not exist.
     """
-    overrides = dict(overrides or {})
-    unknown = sorted(set(overrides) - set(OVERRIDES))
-    if unknown:
-        raise ModelRefused(f"overrides {unknown} are unknown; known: {', '.join(OVERRIDES)}. {FORM}")
+    overrides = known_overrides(network, overrides or {})
     notes = settle(network)
     ids = probe_ids(network, rows)
     refuse_acausal(network, ids)
@@ -115,9 +93,26 @@ def discover(network: nn.Module, *, rows: int, overrides: Mapping[str, Any] | No
     return Adapter(chain.blocks, chain.path, canonical(last, layout).shape[-1], facts, readout)
 
 
+def known_overrides(network: nn.Module, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides with every name known and every path there; `norm` becomes a `tail` of one step."""
+    for name in given:
+        if name not in OVERRIDES:
+            raise unknown_name("override", name, OVERRIDES)
+    out = dict(given)
+    if "norm" in out:
+        out.setdefault("tail", [out.pop("norm")] if out["norm"] else [])
+    modules, parameters = dict(network.named_modules()), dict(network.named_parameters())
+    wanted = [(p, modules) for p in (out.get("blocks"), out.get("head"), *out.get("tail", [])) if p is not None]
+    wanted += [(out["bias"], parameters)] if out.get("bias") else []
+    for path, there in wanted:
+        if path not in there:
+            raise InputError(f"overrides name {path!r}, which this {network.config.model_type} does not have. {FORM}")
+    return out
+
+
 @dataclass(frozen=True)
 class Chain:
-    """A list of modules that is a chain of blocks: its path, the blocks called in order, the states 0..L of one pass."""
+    """A list of modules that is a chain of blocks: its path, blocks called in order, states 0..L of a pass."""
 
     path: str
     blocks: tuple[nn.Module, ...]
@@ -132,21 +127,18 @@ def refuse_acausal(network: nn.Module, ids: Tensor) -> None:
         part = run(network, short, mask=torch.ones_like(short)).logits
     except Exception as error:  # a family that needs more than token ids, in whatever words of its own
         said = (str(error).splitlines() or [""])[0]
+        kind = f"{network.config.model_type}: a pass over {BATCH} x {TIME} token ids alone fails"
+        raise ModelRefused(f"{kind} ({type(error).__name__}: {said}).") from error
+    if part.shape[:2] != short.shape or whole.shape[:2] != ids.shape:
         raise ModelRefused(
-            f"{network.config.model_type}: a pass over {BATCH} x {TIME} token ids alone fails ({type(error).__name__}: {said})."
-        ) from error
-    same = part.shape[:2] == short.shape and whole.shape[:2] == ids.shape
-    if not same:
-        raise ModelRefused(
-            f"{network.config.model_type}: {ids.shape[1]} tokens give logits of shape {list(whole.shape)}; wanted one row of "
-            "logits per token."
+            f"{network.config.model_type}: {ids.shape[1]} tokens give logits of shape {list(whole.shape)}; wanted one "
+            "row of logits per token."
         )
-    gap = float((whole[:, : part.shape[1]].float() - part.float()).abs().max())
-    loose = 1e-3 if whole.dtype == torch.float32 else 0.2
-    if gap > loose * max(1.0, float(part.float().abs().max())):
+    moved = gap(whole[:, : part.shape[1]], part)
+    if moved > (1e-3 if whole.dtype == torch.float32 else 0.2):
         raise ModelRefused(
-            f"{network.config.model_type}: later tokens change earlier logits (by {gap:.2g}), so this is not a causal model "
-            "as configured. Encoder families need is_decoder = true in their configuration."
+            f"{network.config.model_type}: later tokens change earlier logits (by {moved:.2g}), so this is not a causal "
+            "model as configured. Encoder families need is_decoder = true in their configuration."
         )
 
 
@@ -155,7 +147,7 @@ def find_blocks(network: nn.Module, ids: Tensor, wanted: str | None) -> Chain:
     lists = {n: m for n, m in network.named_modules() if isinstance(m, nn.ModuleList) and len(m) and n}
     if wanted is not None:
         if wanted not in lists:
-            raise ModelRefused(f"overrides say blocks = {wanted!r}; the ModuleLists here are {sorted(lists)}.")
+            raise InputError(f"overrides say blocks = {wanted!r}; the ModuleLists here are {sorted(lists)}.")
         lists = {wanted: lists[wanted]}
     children = {f"{n}.{i}": child for n, m in lists.items() for i, child in enumerate(m)}
     with watch(children) as calls:
@@ -191,7 +183,7 @@ def chain_of(name: str, modules: nn.ModuleList, calls: list[Call]) -> Chain | st
     if any(call.into is None or call.out is None for call in own):
         return "reads or writes no state"
     for before, after in zip(own, own[1:], strict=False):
-        if before.out.shape != after.into.shape or not torch.equal(before.out, after.into):
+        if not identical(before.out, after.into):
             return f"output of {before.name} is not the input of {after.name}"
     if own[0].into.shape != own[-1].out.shape:
         return "the state changes its shape on the way"
@@ -231,8 +223,8 @@ def layout_of(state: Tensor, path: str) -> tuple[str, int]:
     if len(shape) == 4 and shape[1:3] == (BATCH, TIME):
         return "sbtd", shape[0]
     raise ModelRefused(
-        f"blocks at {path}: states have shape {shape} for {BATCH} x {TIME} tokens; wanted one position per token, so that "
-        "a row of a trace is a token."
+        f"blocks at {path}: states have shape {shape} for {BATCH} x {TIME} tokens; wanted one position per token, so "
+        "that a row of a trace is a token."
     )
 
 
@@ -283,9 +275,7 @@ def follow(
         if factor is not None:
             return names, steps, factor
         for call in calls:
-            if call.name in seen or call.into is None or call.into.shape != value.shape:
-                continue
-            if not torch.equal(call.into, value) or call.name == head_path:
+            if call.name in seen or call.name == head_path or call.into is None or not identical(call.into, value):
                 continue
             seen.add(call.name)
             module = network.get_submodule(call.name)
@@ -304,98 +294,13 @@ def follow(
 
 def proportional(value: Tensor, target: Tensor) -> float | None:
     """The constant c with target = c * value within rounding, or None."""
-    if value.shape != target.shape:
-        return None
-    if torch.equal(value, target):
+    if identical(value, target):
         return 1.0
+    if value.shape != target.shape or not bool(torch.isfinite(value).all() & torch.isfinite(target).all()):
+        return None
     x, y = value.double(), target.double()
     factor = float((x * y).sum() / (x * x).sum().clamp(min=1e-30))
     for whole in (round(factor), 1.0 / max(round(1.0 / factor), 1) if factor > 0 else 0.0):
         factor = float(whole) if abs(whole - factor) <= 1e-6 * abs(factor) else factor
     rounding = 1e-5 if value.dtype == torch.float32 else 1e-2
     return factor if float((y - factor * x).abs().max()) <= rounding * float(y.abs().max()) else None
-
-
-def make_readout(head: nn.Module, steps: tuple[Callable, ...], layout: str, streams: int, rows: int) -> Readout:
-    """Readout without scale and cap; steps of a half-precision network are copied in float32."""
-    half = head.weight.dtype != torch.float32
-    if half:
-        steps = tuple(copy.deepcopy(step).float() for step in steps)
-    bias = getattr(head, "bias", None)
-    reshaping = tuple(step for step in steps if isinstance(step, nn.Linear))
-    return Readout(
-        weight=head.weight.detach()[:rows],
-        bias=None if bias is None else bias.detach()[:rows],
-        norm=Tail(steps, layout, streams, half),
-        bare=Tail(reshaping, layout, streams, half) if reshaping and streams == 1 else None,
-    )
-
-
-def finish(
-    network: nn.Module,
-    readout: Readout,
-    facts: Facts,
-    ids: Tensor,
-    product: Tensor,
-    factor: float,
-    overrides: Mapping[str, Any],
-) -> tuple[Readout, Facts]:
-    """Add scale, cap and outside bias: from overrides, else from the configuration or measured on three passes.
-
-    `product` is what the head gave for `ids`, `factor` a constant between the last module and the head.
-    """
-    if readout.bias is not None and factor != 1.0:
-        readout = replace(readout, bias=readout.bias / factor)
-    scale, cap, bias, notes = after_head(network, facts.head, ids, product)
-    scale, cap = float(overrides.get("scale", scale * factor)), overrides.get("cap", cap)
-    cap = float(cap) if cap else None
-    if overrides.get("bias"):
-        bias = network.get_parameter(overrides["bias"]).detach().flatten()[: product.shape[-1]] * scale
-    if factor != 1.0:
-        notes += (f"the head reads its input times {factor:g}",)
-    if bias is not None:
-        inside = bias / scale if readout.bias is None else readout.bias + bias / scale
-        readout = replace(readout, bias=inside)
-        notes += ("a bias is added to the logits outside the head",)
-    facts = replace(facts, scale=scale, cap=cap, outside_bias=bias is not None, notes=(*facts.notes, *notes))
-    return replace(readout, scale=scale, cap=cap), facts
-
-
-QUIET, LOUD = 0.05, 40.0
-
-
-def after_head(
-    network: nn.Module, head_path: str, ids: Tensor, product: Tensor
-) -> tuple[float, float | None, Tensor | None, tuple[str, ...]]:
-    """Scale, cap, and outside bias of logits = cap(scale * product) + bias, with notes; proved later.
-
-    The head's product is turned to nothing (what is left is a bias), down (what is left is the scale) and up (where a
-    soft cap shows), so that small random logits hide nothing.
-    """
-    head = network.get_submodule(head_path)
-    size = float(product.abs().max().clamp(min=1e-12))
-    own = {}
-    for target in (0.0, QUIET, LOUD):
-        with amplify(head, target / size):
-            own[target] = run(network, ids, mask=torch.ones_like(ids)).logits[..., : product.shape[-1]].double()
-    bias = own[0.0][0, 0].float() if float(own[0.0].abs().max()) > 0.0 else None
-    small, loud = product.double() * (QUIET / size), product.double() * (LOUD / size)
-    given = own[QUIET] - own[0.0]
-    scale = float((small * given).sum() / (small * small).sum().clamp(min=1e-30))
-    scale, where = nearest(scale, {"1": 1.0, **scale_candidates(network.config)})
-    caps = {"": None, **cap_candidates(network.config)}
-    errors = {name: _cap_error(loud * scale, cap, own[LOUD] - own[0.0]) for name, cap in caps.items()}
-    name = min(errors, key=errors.__getitem__)
-    notes = () if caps[name] is None else (f"logits soft-capped at {caps[name]:g} ({name})",)
-    notes += () if scale == 1.0 else (f"logits multiplied by {scale:g} ({where})",)
-    return scale, caps[name], bias, notes
-
-
-def _cap_error(value: Tensor, cap: float | None, own: Tensor) -> float:
-    return float(((value if cap is None else cap * torch.tanh(value / cap)) - own).abs().max())
-
-
-def nearest(scale: float, known: Mapping[str, float]) -> tuple[float, str]:
-    """The named number within 1e-4 of a measured scale, else the measured one."""
-    name, value = min(known.items(), key=lambda item: abs(item[1] - scale))
-    return (value, name) if abs(value - scale) <= 1e-4 * abs(scale) else (scale, "measured")

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 class Facts:
     """What is peculiar to one network.
 
-    `layout`: axes of its residual state (b batch, t time, s streams, d width); `streams`: residual streams per token, laid
-    side by side in a state of width streams x width. `tail`: module paths from the last block to the head (the final norm
-    is one of them); `head`: path of the unembedding; `scale`, `cap`, `outside_bias`: what happens to its product.
-    `in_place`: blocks write into their input, so captured states are copied. `takes`: forward's arguments; `cache`: the
-    argument that carries the cache. `pads_left`: left padding leaves the logits as they are (else batch prompts of equal
-    length only); `chunks`: a pass in pieces with the cache equals one pass; `decodes`: so does one token at a time; None
-    where nothing was proved. `notes`: what a reader of the results should know, one sentence each.
+    `layout`: axes of its residual state (b batch, t time, s streams, d width); `streams`: residual streams per token,
+    laid side by side in a state of width streams x width. `tail`: module paths from the last block to the head (the
+    final norm is one of them); `head`: path of the unembedding; `scale`, `cap`, `outside_bias`: what happens to its
+    product. `in_place`: blocks write into their input, so captured states are copied. `takes`: forward's arguments;
+    `cache`: the argument that carries the cache. `pads_left`: left padding leaves the logits as they are (else batch
+    prompts of equal length only); `chunks`: a pass in pieces with the cache equals one pass; `decodes`: so does one
+    token at a time; None where nothing was proved. `notes`: what a reader of the results should know, one sentence
+    each.
     """
 
     family: str

@@ -1,7 +1,7 @@
 """Every causal family of the installed transformers, tried: which pass the proof, with which facts, which are refused.
 
-`python -m phaselens.models.families` prints the table; with `--write` it replaces the committed `families.json`. Tiny random
-weights test the plumbing, with norms, biases and multipliers made non-trivial; they say nothing of quality.
+`python -m phaselens.models.families` prints the table; with `--write` it replaces the committed `families.json`. Tiny
+random weights test the plumbing, with norms, biases and multipliers made non-trivial; they say nothing of quality.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def facts_in_words(facts: Facts) -> list[str]:
 
 
 def try_family(model_type: str, *, seed: int = 0) -> dict[str, Any]:
-    """Build, load and prove one family from `seed`; one row of the table: its outcome, facts in words, and the reason."""
+    """Build, load and prove one family from `seed`: one row of the table, with outcome, facts in words and reason."""
     row: dict[str, Any] = {"family": model_type, "class": network_class(model_type).__name__}
     empty = {"facts": [], "reason": "", "blocks": "", "layers": 0, "tail": [], "lens_gap": None}
     with warnings.catch_warnings():
@@ -96,7 +96,7 @@ def sweep(names: Iterable[str] | None = None, *, seed: int = 0) -> Iterator[dict
 
 
 def families_table() -> list[dict[str, Any]]:
-    """The committed table: one row per family with outcome, facts, reason, and the transformers version it was made with."""
+    """The committed table: per family outcome, facts, reason, and the transformers version it was made with."""
     table = json.loads(files("phaselens.models").joinpath(TABLE).read_text(encoding="utf-8"))
     return [{**row, "transformers": table["transformers"]} for row in table["families"]]
 

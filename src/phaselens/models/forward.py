@@ -1,4 +1,4 @@
-"""One forward pass through any causal network: which arguments it takes, where its cache stands, what its logits are."""
+"""One forward pass through any causal network: its arguments, its cache, its logits."""
 
 import inspect
 from dataclasses import dataclass
@@ -40,8 +40,8 @@ def run(
 ) -> Pass:
     """Run token `ids` (int64 [batch, time]) once, without gradients, and return logits and cache.
 
-    `mask` is [batch, time seen so far + time], 1 where a token is real (default: all); `positions` [batch, time] are given
-    on only to networks that take them; both default to what the library's own `generate` prepares.
+    `mask` is [batch, time seen so far + time], 1 where a token is real (default: all); `positions` [batch, time] are
+    given on only to networks that take them; both default to what the library's own `generate` prepares.
     """
     takes = arguments(network)
     inputs: dict[str, Any] = {"input_ids": ids}

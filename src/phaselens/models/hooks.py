@@ -1,8 +1,8 @@
 """The only file that hangs hooks on a network: read residual states, replace them, watch modules.
 
-Layer 0 is the input of the first block, layer l = 1..L the output of block l - 1, always given as [batch, time, d_model]
-whatever the layout inside (`facts.layout`). Capture hooks return None. Every hook is removed when its `with` block ends,
-after an exception too.
+Layer 0 is the input of the first block, layer l = 1..L the output of block l - 1, always given as [batch, time,
+d_model] whatever the layout inside (`facts.layout`). Capture hooks return None. Every hook is removed when its `with`
+block ends, after an exception too.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -108,9 +108,9 @@ def check_layers(layers: Iterable[int] | None, n_layers: int) -> tuple[int, ...]
 class Taps:
     """The residual states of the last forward pass, one per layer asked for.
 
-    `states[l]` is [batch, time, d_model] ([batch, 1, d_model] with `last_only`), in the network's dtype and on its device;
-    a view of the network's own tensor unless cloning was asked for or the network writes in place. Each forward pass
-    overwrites the states of the one before; `calls` counts the passes seen.
+    `states[l]` is [batch, time, d_model] ([batch, 1, d_model] with `last_only`), in the network's dtype and on its
+    device; a view of the network's own tensor unless cloning was asked for or the network writes in place. Each
+    forward pass overwrites the states of the one before; `calls` counts the passes seen.
     """
 
     layers: tuple[int, ...]
@@ -119,6 +119,10 @@ class Taps:
     clone: bool = False
     states: dict[int, Tensor] = field(default_factory=dict)
     calls: int = 0
+    last: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.last = max(self.layers, default=0)
 
     def put(self, layer: int, state: Tensor) -> None:
         """Keep one layer's state; called by the hooks."""
@@ -127,7 +131,7 @@ class Taps:
         if self.last_only:
             state = state[:, -1:]
         self.states[layer] = state.clone() if self.clone else state
-        if layer == max(self.layers):
+        if layer == self.last:
             self.calls += 1
 
     def stacked(self) -> Tensor:
@@ -176,8 +180,8 @@ def edit(model: Tappable, edits: Mapping[int, Callable[[Tensor], Tensor]]) -> It
     """Replace the residual state h of a layer by `edits[layer](h)` during every forward pass inside the `with` block.
 
     Each function takes and returns [batch, time, d_model] (during cached decoding, `time` is the new positions only).
-    Returning h itself leaves the pass bit-identical. Taps opened before or after see the edited state. Raises InputError
-    for a layer that does not exist or a returned shape that differs.
+    Returning h itself leaves the pass bit-identical. Taps opened before or after see the edited state. Raises
+    InputError for a layer that does not exist or a returned shape that differs.
     """
     check_layers(edits, len(model.blocks))
     handles = []
@@ -248,9 +252,9 @@ class Call:
 def watch(modules: Mapping[str, nn.Module], *, since: nn.Module | None = None) -> Iterator[list[Call]]:
     """List the calls of `modules` in order of their return, with copies of their first input and output.
 
-    The input is copied before the module runs, so that writing in place does not hide. With `since`, only calls that begin
-    after that module has returned are listed. Keeps every state it sees: meant for one short probe at load, not for
-    measurement.
+    The input is copied before the module runs, so that writing in place does not hide. With `since`, only calls that
+    begin after that module has returned are listed. Keeps every state it sees: meant for one short probe at load, not
+    for measurement.
     """
     calls: list[Call] = []
     waiting: dict[str, list[Tensor | None]] = {name: [] for name in modules}

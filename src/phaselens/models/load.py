@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import os
 import platform
+import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 import transformers
@@ -36,9 +40,9 @@ TOKENIZER_FILES = (
 class Model:
     """A language model whose residual states and logits can be read.
 
-    `vocab_size` counts rows that are real tokens; `context` is in tokens, None for no limit; `fingerprint` is the sha256 of
-    configuration, weights as loaded, and tokenizer; `block_path` says where the `blocks` stand in `network`; `proof` is
-    None when the check was left out.
+    `vocab_size` counts rows that are real tokens; `context` is in tokens, None for no limit; `fingerprint` is the
+    sha256 of configuration, weights as loaded, and tokenizer; `block_path` says where the `blocks` stand in
+    `network`; `proof` is None when the check was left out.
     """
 
     network: nn.Module
@@ -104,10 +108,11 @@ def load(
 ) -> Model:
     """Load a model from a folder, a Hub id, or a live transformers model, and prove the adapter.
 
-    Weights are read from safetensors only and brought to `dtype`; a live model keeps its own dtype and device, is put into
-    eval mode, and is not copied. `overrides` (a dict or a TOML file) helps where structure does not find the way; its form
-    is in the error that asks for it. Raises InputError where nothing loadable is found, ModelRefused where the model is
-    of no causal family or fails its proof, TokenizerError for a broken tokenizer; a missing one is allowed.
+    Weights are read from safetensors only and brought to `dtype`; a live model keeps its own dtype and device, is put
+    into eval mode, and is not copied. `overrides` (a dict or a TOML file) helps where structure does not find the
+    way; its form is in the error that asks for it. Raises InputError where nothing loadable is found, ModelRefused
+    where the model is of no causal family or fails its proof, TokenizerError for a broken tokenizer; a missing one is
+    allowed.
     """
     if isinstance(source, nn.Module):
         network, name = source, source.config.name_or_path or source.config.model_type
@@ -136,32 +141,58 @@ def _network(source: str, dtype: torch.dtype, trust: bool, revision: str | None)
         raise InputError(
             f"no model folder at {source!r}. Give a folder with config.json and *.safetensors, or a Hub id."
         )
-    common = {"trust_remote_code": trust, "revision": revision}
+    common = {"trust_remote_code": trust, "revision": revision, "local_files_only": folder or offline()}
     try:
         config = AutoConfig.from_pretrained(source, **common)
     except (ValueError, KeyError) as error:
-        raise ModelRefused(
-            f"{source}: {_first_line(error)} No family of transformers {transformers.__version__}."
-        ) from error
+        known = f"Wanted a family that transformers {transformers.__version__} knows."
+        raise ModelRefused(f"{source}: {_first_line(error)} {known}") from error
     except Exception as error:  # the Hub client raises errors of several libraries
         raise _not_found(source, error) from error
     try:
-        return AutoModelForCausalLM.from_pretrained(source, config=config, dtype=dtype, use_safetensors=True, **common)
+        with quiet():
+            return AutoModelForCausalLM.from_pretrained(
+                source, config=config, dtype=dtype, use_safetensors=True, **common
+            )
     except ValueError as error:
         raise ModelRefused(f"{source}: {_first_line(error)} Wanted a causal (decoder-only) language model.") from error
     except Exception as error:
         if folder:
             raise InputError(
-                f"{source}: no weights could be read from safetensors ({_first_line(error)}) Pickled weights (*.bin, *.pt) "
-                "can run code and are not read; convert them with save_pretrained(..., safe_serialization=True)."
+                f"{source}: no weights could be read from safetensors ({_first_line(error)}) Pickled weights (*.bin, "
+                "*.pt) can run code and are not read: convert them with save_pretrained of transformers."
             ) from error
         raise _not_found(source, error) from error
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bar of the library inside the `with` block."""
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
+
+
+def offline() -> bool:
+    """Whether the Hub is out of reach, so that only the local cache is asked; a proxy is trusted to reach it."""
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return False
+    place = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    try:
+        socket.create_connection((place.hostname, place.port or 443), timeout=3).close()
+    except OSError:
+        return True
+    return False
+
+
 def _not_found(source: str, error: Exception) -> InputError:
     return InputError(
-        f"model {source!r} was found neither as a folder nor in the local Hub cache, and the Hub gave: {_first_line(error)} "
-        "Check the name, or download it where there is a network (`hf download NAME`) and give the folder."
+        f"no model {source!r}: it is no folder here, not in the local Hub cache, and the Hub gave: {_first_line(error)} Check "
+        "the name; without a network, download it elsewhere (`hf download NAME`) and give the folder."
     )
 
 
@@ -176,12 +207,14 @@ def _tokenizer(source: str, trust: bool, revision: str | None) -> Any | None:
     if path.is_dir() and not any((path / name).is_file() for name in TOKENIZER_FILES):
         return None
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, trust_remote_code=trust, revision=revision, local_files_only=path.is_dir() or offline()
+        )
     except Exception as error:
         if not path.is_dir():
             return None
         raise TokenizerError(
-            f"the tokenizer in {source} cannot be read: {_first_line(error)} Repair its files, or give tokenizer= yourself."
+            f"the tokenizer in {source} cannot be read: {_first_line(error)} Repair its files, or give tokenizer=..."
         ) from error
     return tokenizer if len(tokenizer) > 1 else None
 
@@ -197,17 +230,29 @@ def read_overrides(overrides: Path | str | Mapping[str, Any] | None) -> dict[str
 
 
 def real_rows(network: nn.Module, tokenizer: Any | None) -> int:
-    """How many rows of the vocabulary are real tokens: all declared ones, or those that the tokenizer knows."""
-    config = network.config.get_text_config()
-    head = network.get_output_embeddings() if hasattr(network, "get_output_embeddings") else None
-    rows = getattr(config, "vocab_size", None) or 0
-    weight = getattr(head, "weight", None)
-    if weight is not None and weight.dim() == 2:
-        rows = min(rows or weight.shape[0], weight.shape[0])
-    if tokenizer is not None:
-        known = tokenizer.get_vocab().values()
-        rows = min(rows, max(len(tokenizer), max(known, default=-1) + 1))
-    return rows
+    """How many rows of the vocabulary are real tokens: all declared ones, or those that the tokenizer knows.
+
+    Raises TokenizerError for a tokenizer of many more tokens than the network has rows, ModelRefused where no
+    vocabulary is declared at all.
+    """
+    declared = getattr(network.config.get_text_config(), "vocab_size", None)
+    tables = (network.get_input_embeddings(), network.get_output_embeddings())
+    shapes = [table.weight.shape[0] for table in tables if getattr(table, "weight", None) is not None]
+    sizes = [size for size in (declared, *shapes) if isinstance(size, int) and size > 0]
+    if not sizes:
+        raise ModelRefused(
+            f"{network.config.model_type}: no vocabulary size and no embedding of tokens to read it from."
+        )
+    rows = min(sizes)
+    if tokenizer is None:
+        return rows
+    known = max(len(tokenizer), max(tokenizer.get_vocab().values(), default=-1) + 1)
+    if known > 1.02 * rows + 16:
+        raise TokenizerError(
+            f"the tokenizer has {known} tokens where the model has {rows} rows: it is another model's. Give the one "
+            "the model was trained with, or none."
+        )
+    return min(rows, known)
 
 
 def _assemble(
@@ -286,14 +331,20 @@ def fingerprint(network: nn.Module, tokenizer: Any | None = None) -> str:
     The same on every machine for the same weights in the same dtype; reads every weight once.
     """
     digest = hashlib.sha256()
-    config = {k: v for k, v in network.config.to_dict().items() if k not in VOLATILE}
-    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+    digest.update(json.dumps(_lasting(network.config.to_dict()), sort_keys=True, default=str).encode())
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     if tokenizer is not None:
         digest.update(json.dumps(sorted(tokenizer.get_vocab().items()), ensure_ascii=True).encode())
     return digest.hexdigest()
+
+
+def _lasting(value: Any) -> Any:
+    """Configuration values without those that say where and how the model was loaded."""
+    if isinstance(value, dict):
+        return {str(k): _lasting(v) for k, v in value.items() if k not in VOLATILE}
+    return [_lasting(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def untrained_twin(model: Model, seed: int) -> Model:

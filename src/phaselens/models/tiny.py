@@ -1,7 +1,7 @@
 """Tiny random networks of every causal family that the installed transformers knows.
 
-A configuration is shrunk by rules on the names of its numbers, nested text configurations too; `FIXES` holds what the rules
-cannot know.
+A configuration is shrunk by rules on the names of its numbers, nested text configurations too; `FIXES` holds what the
+rules cannot know.
 """
 
 import re
@@ -179,8 +179,8 @@ def own_config(kind: type[nn.Module], config: PretrainedConfig) -> PretrainedCon
 def build_tiny(model_type: str, seed: int) -> nn.Module:
     """A tiny random network of one family, in eval mode, float32, its norms made non-trivial.
 
-    The library draws weights from the global generator, which is set here inside a fork and restored. Raises whatever the
-    family raises where no tiny configuration builds.
+    The library draws weights from the global generator, which is set here inside a fork and restored. Raises whatever
+    the family raises where no tiny configuration builds.
     """
     kind, error = network_class(model_type), None
     for lists in (True, False):
