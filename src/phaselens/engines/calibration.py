@@ -1,0 +1,111 @@
+"""One temperature per model so that all models of a panel have the same mean output entropy; and the noise floor.
+
+Both are measured on calibration prompts, which are never measured prompts.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.interpolate import PchipInterpolator
+from scipy.optimize import brentq
+from torch import Tensor
+
+from phaselens.capture.replay import replay
+from phaselens.models import Model
+from phaselens.trace.tile import Tile
+from phaselens.trace.transcripts import Transcripts
+from phaselens.types import Readout
+
+LEAST, GREATEST, POINTS = 0.05, 20.0, 97
+NOISE_RUNS = 8
+ROWS = 256
+
+
+def grid() -> np.ndarray:
+    """The fixed temperatures of the curve: evenly spaced in the logarithm, 1 in the middle."""
+    return np.exp(np.linspace(math.log(LEAST), math.log(GREATEST), POINTS))
+
+
+class _Outputs:
+    """A reducer that keeps the last layer's states of valid steps, by (run, step)."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[int, int], Tensor] = {}
+
+    def update(self, tile: Tile) -> None:
+        for r, s in tile.valid.nonzero().tolist():
+            self.rows[int(tile.run[r]), int(tile.step[r, s])] = tile.hidden[r, -1, s].cpu()
+
+    def states(self) -> Tensor:
+        """States [row, d_model] sorted by (run, step)."""
+        return torch.stack([self.rows[key] for key in sorted(self.rows)])
+
+
+def output_states(model: Model, transcripts: Transcripts, batch_size: int | None = None) -> Tensor:
+    """States of the last layer at all steps, float32 [row, d_model], sorted by (run, step)."""
+    kept = _Outputs()
+    replay(model, transcripts, kept, layers=(model.n_layers,), batch_size=batch_size)
+    return kept.states()
+
+
+def _entropies(readout: Readout, states: Tensor, temperatures: np.ndarray) -> Tensor:
+    """Output entropy in nats, float64 [row, temperature]; rows whose state is not finite are NaN."""
+    out = []
+    for part in states.split(ROWS):
+        logits = readout.logits(part.to(readout.weight.device)).double()
+        logits = logits - logits.amax(dim=-1, keepdim=True)
+        per = [_entropy(logits / t) for t in temperatures.tolist()]
+        out.append(torch.stack(per, dim=-1).cpu())
+    return torch.cat(out)
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    logp = logits.log_softmax(dim=-1)
+    return -(logp.exp() * logp).sum(dim=-1)
+
+
+def calibrate(model: Model, transcripts: Transcripts) -> dict[str, Any]:
+    """The curve of mean output entropy_norm over temperature, and the noise floor, as plain JSON values.
+
+    `entropy_norm[i]` belongs to `temperatures[i]`, in units of ln V; steps that are not finite are left out and
+    counted. `noise_floor` is the largest shift of an output entropy (nats) between one batch of several runs and the
+    same runs one by one.
+    """
+    with torch.no_grad():
+        states = output_states(model, transcripts)
+        entropy = _entropies(model.readout, states, grid())
+        few = replace(transcripts, runs=transcripts.runs[:NOISE_RUNS])
+        together, alone = (_entropies(model.readout, output_states(model, few, n), np.ones(1)) for n in (None, 1))
+    finite = entropy.isfinite().all(dim=-1)
+    gap = (together - alone).abs()[(together - alone).isfinite()]
+    curve = entropy[finite].mean(dim=0) / math.log(model.vocab_size)
+    return {
+        "temperatures": grid().tolist(),
+        "entropy_norm": curve.tolist() if finite.any() else None,
+        "n_steps": int(len(entropy)),
+        "n_nonfinite": int((~finite).sum()),
+        "noise_floor": float(gap.max()) if len(gap) else None,
+    }
+
+
+def entropy_at_one(curve: Mapping[str, Any]) -> float:
+    """Mean output entropy_norm at temperature 1; NaN where the model had no finite step."""
+    return math.nan if curve["entropy_norm"] is None else curve["entropy_norm"][POINTS // 2]
+
+
+def matching_temperature(curve: Mapping[str, Any], target: float) -> float:
+    """The temperature at which the mean output entropy_norm is `target`; NaN where none in [0.05, 20] gives it.
+
+    The entropy rises with the temperature, so there is at most one; between grid points the curve is a monotone cubic.
+    """
+    if curve["entropy_norm"] is None or not math.isfinite(target):
+        return math.nan
+    logs, values = np.log(curve["temperatures"]), np.asarray(curve["entropy_norm"])
+    if not values[0] <= target <= values[-1]:
+        return math.nan
+    smooth: Callable[[float], float] = PchipInterpolator(logs, values - target)
+    return float(math.exp(brentq(smooth, logs[0], logs[-1], xtol=1e-12)))

@@ -1,0 +1,169 @@
+"""The models and prompts of a study: from names to loaded, proved models and a battery."""
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import phaselens
+from phaselens.batteries import Battery, Prompt, load_battery, take
+from phaselens.capture.prompts import jobs
+from phaselens.errors import InputError, ModelRefused
+from phaselens.models import Model, load, untrained_twin
+from phaselens.organisms import PROMPT_CATEGORIES, path, prompts
+from phaselens.study import ORGANISM, Source, Study
+
+# Models stay in memory between the stages up to this many bytes of weights; larger ones are loaded once per stage.
+KEPT_BYTES = 2 << 30
+CALIBRATION_SHARE = 4
+# Twins draw weights from the study's seed moved by this, so that no twin repeats a network made from a small seed.
+TWIN_SEED = 7919
+PER_CATEGORY, CALIBRATION = 8, 24
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "pyarrow")
+
+Shelf = dict[str, Model]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of the panel: its name in all tables, where it comes from, and what is known of it once it is loaded.
+
+    `untrained` marks an untrained twin, and `twin_of` then names its original; on a trained model `twin_of` names
+    another trained model of which it is a twin.
+    """
+
+    label: str
+    source: Source
+    untrained: bool
+    twin_of: str | None
+    facts: Mapping[str, Any]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what makes the numbers."""
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"phaselens": phaselens.__version__, "python": platform.python_version(), **packages}
+
+
+def battery_of(study: Study) -> Battery:
+    """The prompts of a study, cut to what it asks for, with calibration prompts.
+
+    A battery from a file without calibration prompts gives every fourth prompt (at most a quarter, at least one) to
+    calibration. Raises InputError where there are too few prompts, StudyFileError for a file that cannot be read.
+    """
+    if study.battery == "world":
+        return world_battery(
+            study.seed, study.prompts_per_category or PER_CATEGORY, study.calibration_prompts or CALIBRATION
+        )
+    whole = load_battery(study.battery)
+    if not whole.calibration:
+        whole = _set_apart(whole)
+    if study.prompts_per_category is None:
+        return Battery(whole.name, whole.prompts, whole.calibration[: study.calibration_prompts])
+    return take(whole, study.prompts_per_category, study.calibration_prompts)
+
+
+def world_battery(seed: int, per_category: int, calibration: int) -> Battery:
+    """Prompts about the organisms' world: `per_category` of each of the six categories, drawn by `seed`.
+
+    `calibration` prompts, spread evenly over the categories, come from the split that is never measured. Raises
+    InputError where a category has fewer.
+    """
+
+    def drawn(apart: bool, n: int) -> tuple[Prompt, ...]:
+        return tuple(
+            Prompt(p.id, p.text, p.category, p.answer)
+            for i, category in enumerate(PROMPT_CATEGORIES)
+            for p in prompts(category, n, np.random.default_rng([seed, i, apart]), calibration=apart)
+        )
+
+    each = -(-calibration // len(PROMPT_CATEGORIES))
+    spread = [p for turn in range(each) for p in drawn(True, each)[turn::each]]
+    return Battery("world", drawn(False, per_category), tuple(spread[:calibration]))
+
+
+def _set_apart(battery: Battery) -> Battery:
+    """Every fourth prompt becomes a calibration prompt."""
+    if len(battery.prompts) < 2:
+        raise InputError(
+            f"battery {battery.name!r} has one prompt; a study needs at least two, since one is set apart to "
+            'calibrate. Add prompts, some of them with "calibration": true.'
+        )
+    apart = battery.prompts[CALIBRATION_SHARE - 1 :: CALIBRATION_SHARE] or battery.prompts[-1:]
+    return Battery(battery.name, tuple(p for p in battery.prompts if p not in apart), apart)
+
+
+def load_member(study: Study, source: Source) -> Model:
+    """Load and prove the model of `source`."""
+    place = str(path(source.source.removeprefix(ORGANISM))) if source.source.startswith(ORGANISM) else source.source
+    return load(
+        place,
+        device=study.device,
+        dtype=study.dtype,
+        trust_remote_code=source.trust_remote_code,
+        revision=source.revision,
+        overrides=source.overrides,
+    )
+
+
+def model_of(study: Study, member: Member, shelf: Shelf) -> Model:
+    """The loaded model of `member`, from the shelf if it stands there."""
+    if member.label in shelf:
+        return shelf[member.label]
+    if member.untrained:
+        original = shelf.get(member.twin_of or "") or load_member(study, member.source)
+        model = untrained_twin(original, study.seed + TWIN_SEED)
+    else:
+        model = load_member(study, member.source)
+    _keep(shelf, member.label, model)
+    return model
+
+
+def _keep(shelf: Shelf, label: str, model: Model) -> None:
+    """Put the model on the shelf if there is room."""
+    size = sum(p.numel() * p.element_size() for m in (*shelf.values(), model) for p in m.network.parameters())
+    if size <= KEPT_BYTES:
+        shelf[label] = model
+
+
+def candidates(study: Study) -> list[Member]:
+    """The trained models, each followed by its untrained twin where the study asks for twins."""
+    out = []
+    for source in study.models:
+        out.append(Member(source.label, source, False, source.twin_of, {}))
+        if study.twins:
+            out.append(Member(f"{source.label}:untrained", source, True, source.label, {}))
+    return out
+
+
+def admit(study: Study, member: Member, battery: Battery, shelf: Shelf) -> Member:
+    """Load and prove a model and see that it can run every prompt; return the member with what is now known.
+
+    Raises ModelRefused or InputError with the reason why it cannot take part.
+    """
+    model = model_of(study, member, shelf)
+    jobs(model, battery.prompts + battery.calibration, 1, study.max_new_tokens)
+    return Member(member.label, member.source, member.untrained, member.twin_of, model.to_dict())
+
+
+def require_some(members: list[Member], refused: list[dict[str, str]]) -> None:
+    """Raise ModelRefused where no trained model is left; the message holds every reason."""
+    if not any(not m.untrained for m in members):
+        reasons = "; ".join(f"{r['model']}: {r['reason']}" for r in refused)
+        raise ModelRefused(f"no model of the study can take part. {reasons}")
+
+
+def plain_source(source: Source) -> str:
+    """The source for the manifest: the name of a folder instead of its place on this machine."""
+    path = Path(source.source)
+    return path.name if path.is_absolute() else source.source
+
+
+def threads() -> int:
+    """Threads that the arithmetic uses; another number may move the last bits."""
+    return torch.get_num_threads()

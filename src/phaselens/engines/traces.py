@@ -1,0 +1,154 @@
+"""From admitted models to traces on disk, one model at a time; a unit that is there already is passed over."""
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from phaselens.batteries import Battery
+from phaselens.capture import Plan, generate
+from phaselens.engines.calibration import calibrate, entropy_at_one, matching_temperature
+from phaselens.engines.folder import pretty_json
+from phaselens.engines.members import Member, Shelf, model_of
+from phaselens.engines.units import NAME_LENGTH, Unit, calibration_key, trace_key, transcript_path, units_of
+from phaselens.engines.vocabulary import shared_tokens
+from phaselens.errors import StudyFileError
+from phaselens.measure import LensSpec
+from phaselens.recording import observe
+from phaselens.study import Study
+from phaselens.trace.store import atomic_write, is_valid, write_trace
+from phaselens.trace.transcripts import Transcripts, read_jsonl
+
+# (tokens, seconds, whether the unit was there already): called after every unit.
+Tick = Callable[[int, float, bool], None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the stages share: the study, its folder, its prompts, and the models in memory."""
+
+    study: Study
+    folder: Path
+    battery: Battery
+    shelf: Shelf
+
+    def units(self, member: Member) -> tuple[Unit, ...]:
+        """All units of one model, calibration first."""
+        return units_of(self.study, member, self.battery.prompts, self.battery.calibration)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A unit whose trace is on disk, and the name of its files."""
+
+    unit: Unit
+    trace: str
+
+
+def make_transcripts(work: Work, member: Member, tick: Tick) -> None:
+    """Generate the transcripts of every unit of one model."""
+    study = work.study
+    for unit in work.units(member):
+        started, path = time.monotonic(), transcript_path(work.folder, unit)
+        there, tokens = path.is_file(), 0
+        if not there:
+            made = generate(
+                model_of(study, member, work.shelf),
+                unit.prompts,
+                max_new_tokens=study.max_new_tokens,
+                sampling=unit.sampling,
+                samples=unit.samples,
+                seed=study.seed,
+                batch_size=study.batch_size,
+            )
+            made.write_jsonl(path)
+            tokens = sum(t.n_generated for t in made)
+        tick(tokens, time.monotonic() - started, there)
+
+
+def read_transcripts(folder: Path, units: Sequence[Unit]) -> Transcripts:
+    """The transcripts of several units as one, runs numbered anew."""
+    runs = [t for unit in units for t in read_jsonl(transcript_path(folder, unit))]
+    return Transcripts(tuple(replace(t, run=i) for i, t in enumerate(runs)))
+
+
+def make_calibration(work: Work, member: Member, tick: Tick) -> dict[str, Any]:
+    """The calibration of one model, from calibration/KEY.json where it is there."""
+    started = time.monotonic()
+    units = [unit for unit in work.units(member) if unit.calibration]
+    path = work.folder / "calibration" / f"{calibration_key(units)[:NAME_LENGTH]}.json"
+    there = path.is_file()
+    if not there:
+        found = calibrate(model_of(work.study, member, work.shelf), read_transcripts(work.folder, units))
+        atomic_write(path, pretty_json({"model": member.label, **found}))
+    try:
+        curve = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyFileError(f"cannot read {path}: {error}. Delete it and run the same command again.") from error
+    tick(0, time.monotonic() - started, there)
+    return curve
+
+
+def temperatures(members: Sequence[Member], curves: Mapping[str, Mapping[str, Any]]) -> tuple[float, dict[str, float]]:
+    """The panel's target (median output entropy_norm of the trained models) and the temperature T of every model."""
+    known = [e for m in members if not m.untrained and math.isfinite(e := entropy_at_one(curves[m.label]))]
+    target = statistics.median(known) if known else math.nan
+    return target, {m.label: matching_temperature(curves[m.label], target) for m in members}
+
+
+def lenses_of(
+    study: Study, members: Sequence[Member], heat: Mapping[str, float], vocabularies: Mapping[str, Mapping[int, bytes]]
+) -> dict[str, tuple[LensSpec, ...]]:
+    """The lenses of every model: those of the study that are defined for it.
+
+    `tmatch` needs a temperature that matches, `shared` a tokenizer in every model and at least two tokens in common.
+    """
+    every = all(m.label in vocabularies for m in members)
+    common = shared_tokens({m.label: vocabularies[m.label] for m in members}) if every else {}
+    out = {}
+    for m in members:
+        made = [LensSpec()]
+        for lens in study.lenses[1:]:
+            if lens == "raw":
+                made.append(LensSpec("raw", label="raw"))
+            elif lens == "tmatch" and math.isfinite(heat[m.label]):
+                made.append(LensSpec(temperature=heat[m.label], label="tmatch"))
+            elif lens == "shared" and len(common.get(m.label, ())) > 1:
+                made.append(LensSpec(tokens=common[m.label], label="shared"))
+        out[m.label] = tuple(made)
+    return out
+
+
+def make_traces(work: Work, member: Member, lenses: tuple[LensSpec, ...], tick: Tick) -> tuple[Traced, ...]:
+    """Observe every unit of one model and write the traces."""
+    study, out = work.study, []
+    plan = Plan((), lenses, study.observables, study.keep_hidden, study.chunk)
+    for unit in work.units(member):
+        started, key = time.monotonic(), trace_key(unit, plan, study)
+        name = key[:NAME_LENGTH]
+        there = is_valid(work.folder / "traces", name, key)
+        tokens = 0 if there else _observe(work, member, unit, plan, name, key)
+        tick(tokens, time.monotonic() - started, there)
+        out.append(Traced(unit, name))
+    return tuple(out)
+
+
+def _observe(work: Work, member: Member, unit: Unit, plan: Plan, name: str, key: str) -> int:
+    """Observe one unit and write its trace; return the number of tokens."""
+    transcripts = read_jsonl(transcript_path(work.folder, unit))
+    trace = observe(
+        model_of(work.study, member, work.shelf),
+        transcripts,
+        lens=plan.lenses,
+        observables=plan.observables or None,
+        keep_hidden=plan.keep_hidden,
+        chunk=plan.chunk,
+    )
+    model = {k: v for k, v in trace.meta["model"].items() if k != "source"}  # where it stood moves no number
+    meta = {**trace.meta, "model": {**model, "name": member.label}, "calibration": unit.calibration}
+    write_trace(replace(trace, meta=meta), work.folder / "traces", name, key)
+    return sum(t.n_generated for t in transcripts)

@@ -1,0 +1,89 @@
+"""Units of work: what each depends on, hashed to its name. Present on disk means done."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from phaselens.batteries import Prompt
+from phaselens.capture.plan import Plan
+from phaselens.capture.sampling import Sampling
+from phaselens.engines.members import Member, versions
+from phaselens.study import Arm, Study
+from phaselens.trace.store import digest
+
+SLICE = 24
+NAME_LENGTH = 20
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The generations of one model, one slice of the prompts and one sampling arm; `key` names its transcripts."""
+
+    member: str
+    prompts: tuple[Prompt, ...]
+    sampling: Sampling
+    samples: int
+    calibration: bool
+    key: str
+
+    @property
+    def name(self) -> str:
+        """The start of the key: the name of the file."""
+        return self.key[:NAME_LENGTH]
+
+
+def sampling_of(study: Study, arm: Arm) -> Sampling:
+    """The sampler of an arm of the study."""
+    return Sampling(arm.temperature, arm.top_p, arm.top_k, study.suppress_eos)
+
+
+def units_of(
+    study: Study, member: Member, measured: Sequence[Prompt], calibration: Sequence[Prompt]
+) -> tuple[Unit, ...]:
+    """All units of one model: the calibration prompts under the first arm once, then every arm and slice."""
+    first = sampling_of(study, study.arms[0])
+    out = [_unit(study, member, part, first, 1, True) for part in slices(calibration)]
+    for arm in study.arms:
+        out += [_unit(study, member, part, sampling_of(study, arm), arm.samples, False) for part in slices(measured)]
+    return tuple(out)
+
+
+def slices(prompts: Sequence[Prompt]) -> list[tuple[Prompt, ...]]:
+    """Prompts in parts of equal size but for the last."""
+    return [tuple(prompts[i : i + SLICE]) for i in range(0, len(prompts), SLICE)]
+
+
+def _unit(
+    study: Study, member: Member, prompts: tuple[Prompt, ...], sampling: Sampling, samples: int, calibration: bool
+) -> Unit:
+    depends: dict[str, Any] = {
+        "what": "transcripts",
+        "model": member.facts["fingerprint"],
+        "attention": member.facts["attention"],
+        "device": study.device,
+        "prompts": [asdict(prompt) for prompt in prompts],
+        "sampling": sampling.to_dict(),
+        "samples": samples,
+        "seed": study.seed,
+        "max_new_tokens": study.max_new_tokens,
+        "batch_size": study.batch_size,
+        "versions": versions(),
+    }
+    return Unit(member.label, prompts, sampling, samples, calibration, digest(depends))
+
+
+def trace_key(unit: Unit, plan: Plan, study: Study) -> str:
+    """The key of the trace of `unit` under `plan`."""
+    depends = {"what": "trace", "transcripts": unit.key, "plan": plan.canonical(), "chunk": plan.chunk}
+    return digest(depends | {"batch_size": study.batch_size, "versions": versions()})
+
+
+def calibration_key(units: Sequence[Unit]) -> str:
+    """The key of the calibration of one model, from its calibration units."""
+    return digest({"what": "calibration", "transcripts": [unit.key for unit in units], "versions": versions()})
+
+
+def transcript_path(folder: Path, unit: Unit) -> Path:
+    """Where the transcripts of `unit` stand."""
+    return folder / "transcripts" / f"{unit.name}.jsonl"

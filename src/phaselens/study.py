@@ -1,0 +1,294 @@
+"""What a study is: a declaration in TOML, checked, hashed, and written back as it was resolved.
+
+Reading comes with one error per mistake: which file, which line, which field, what was wanted, and the nearest name.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from phaselens.errors import InputError, StudyFileError, unknown_name
+from phaselens.experiments import DEFAULT, experiments_by_name
+from phaselens.observables import by_name
+from phaselens.organisms import names
+from phaselens.trace.store import digest
+
+LENSES = ("final_norm", "raw", "tmatch", "shared")
+DTYPES = ("float32", "float16", "bfloat16")
+ORGANISM = "organism:"
+EVERY_ORGANISM = "organism:*"
+PRESETS = files("phaselens") / "presets"
+
+
+class _Part(BaseModel):
+    """A frozen part of the declaration; unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Arm(_Part):
+    """One setting of the sampler, and how many generations of each prompt it makes. Temperature 0 is greedy."""
+
+    temperature: Annotated[float, Field(ge=0, le=20)]
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    samples: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _one_greedy_sample(self) -> Self:
+        if self.temperature == 0 and self.samples > 1:
+            raise ValueError("greedy (temperature 0) gives the same tokens every time: samples must be 1")
+        return self
+
+
+class Source(_Part):
+    """One model: where it is, what it is called in the tables, and how to load it.
+
+    `source` is `organism:NAME`, a folder, or a Hub id. `twin_of` names another trained model of the study of which this
+    one is a twin (a second seed of one recipe, a distillate). `overrides` helps a model whose structure is not found.
+    """
+
+    source: str
+    name: str | None = None
+    twin_of: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    overrides: dict[str, Any] | None = None
+
+    @property
+    def label(self) -> str:
+        """The name in the tables: as given, else the organism's, the folder's or the Hub id."""
+        if self.name:
+            return self.name
+        if self.source.startswith(ORGANISM):
+            return self.source.removeprefix(ORGANISM)
+        path = Path(self.source)
+        return path.resolve().name if path.exists() else self.source
+
+
+class Study(_Part):
+    """The declaration of a study. Everything that moves a number stands here, and its hash names the study."""
+
+    name: Annotated[str, Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    models: Annotated[tuple[Source, ...], Field(min_length=1)]
+    twins: bool = True
+    battery: str = "world"
+    prompts_per_category: Annotated[int, Field(ge=1)] | None = None
+    calibration_prompts: Annotated[int, Field(ge=1)] | None = None
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = (Arm(temperature=0.7, samples=3), Arm(temperature=0))
+    max_new_tokens: Annotated[int, Field(ge=1)] = 72
+    suppress_eos: bool = True
+    lenses: tuple[str, ...] = LENSES
+    observables: tuple[str, ...] = ()
+    experiments: tuple[str, ...] = DEFAULT
+    bootstraps: Annotated[int, Field(ge=100)] = 2000
+    keep_hidden: bool = False
+    chunk: Annotated[int, Field(ge=1)] = 256
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    device: str = "cpu"
+    dtype: str = "float32"
+    quick: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _bare_names(cls, value: Any) -> Any:
+        """A model may be given as its source alone; `organism:*` stands for every bundled organism."""
+        if not isinstance(value, list):
+            return value
+        every = [ORGANISM + name for name in names()]
+        whole = [name for v in value for name in (every if v == EVERY_ORGANISM else [v])]
+        return [{"source": v} if isinstance(v, str) else v for v in whole]
+
+    @field_validator("lenses")
+    @classmethod
+    def _known_lenses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for lens in value:
+            if lens not in LENSES:
+                raise ValueError(str(unknown_name("lens", lens, LENSES)))
+        if not value or value[0] != "final_norm":
+            raise ValueError("the first lens must be final_norm: its columns carry the plain names")
+        return _without_repeats("lens", value)
+
+    @field_validator("observables")
+    @classmethod
+    def _known_observables(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        by_name(value)
+        return _without_repeats("observable", value)
+
+    @field_validator("experiments")
+    @classmethod
+    def _known_experiments(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        experiments_by_name(value)
+        return _without_repeats("experiment", value)
+
+    @field_validator("dtype")
+    @classmethod
+    def _known_dtype(cls, value: str) -> str:
+        if value not in DTYPES:
+            raise ValueError(str(unknown_name("dtype", value, DTYPES)))
+        return value
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        labels = [m.label for m in self.models]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"two models are called {label!r}: give one of them another `name`")
+        for m in self.models:
+            if m.twin_of is not None and m.twin_of not in labels:
+                raise ValueError(str(unknown_name(f"model (twin_of of {m.label!r})", m.twin_of, labels)))
+        return self
+
+    @property
+    def hash(self) -> str:
+        """Sha256 of the declaration, in hex: two studies with one hash have the same numbers."""
+        return digest(self.declaration())
+
+    def declaration(self) -> dict[str, Any]:
+        """The declaration as plain JSON values, without what is at its default of None and without the quick form."""
+        return self.model_dump(mode="json", exclude_none=True, exclude={"quick"})
+
+    def changed(self, **changes: Any) -> "Study":
+        """The same study with other values, checked again; None leaves a value as it is.
+
+        Raises InputError where a value is not allowed; says which.
+        """
+        given = {k: v for k, v in changes.items() if v is not None}
+        return _validated({**self.model_dump(), **given}, "the study", "")
+
+    def quickened(self) -> "Study":
+        """The quick form: the values of the table `quick` laid over the others, and the name marked."""
+        return _validated({**self.model_dump(), "name": f"{self.name}-quick", **self.quick, "quick": {}}, "[quick]", "")
+
+    def to_toml(self) -> str:
+        """The resolved declaration as TOML that `read_study` reads back to an equal study (without the quick form)."""
+        return toml_text(self.declaration())
+
+
+def _without_repeats(kind: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{kind} {twice[0]!r} is given more than once")
+    return names
+
+
+def presets() -> tuple[str, ...]:
+    """Names of the studies that come with the package."""
+    return tuple(sorted(p.name.removesuffix(".toml") for p in PRESETS.iterdir() if p.name.endswith(".toml")))
+
+
+def read_study(which: str | Path) -> Study:
+    """A study from the name of a preset or the path of a TOML file; relative paths in it start at its folder.
+
+    Raises StudyFileError where the file is not there, is no TOML, or a field is wrong: file, line, field, what was
+    wanted.
+    """
+    if str(which) in presets():
+        return _parse((PRESETS / f"{which}.toml").read_text(encoding="utf-8"), f"preset {which}", None)
+    path = Path(which)
+    if path.suffix != ".toml" and not path.exists():
+        raise unknown_name("preset", str(which), presets())
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 text (byte {error.start})"
+        raise StudyFileError(
+            f"cannot read the study {path}: {reason}. Give a preset ({', '.join(presets())}) or a TOML file."
+        ) from error
+    return _parse(text, str(path), path.resolve().parent)
+
+
+def _parse(text: str, where: str, folder: Path | None) -> Study:
+    """A study from TOML text; `folder` is where relative paths start."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StudyFileError(f"{where} is not TOML: {error}. See docs for the form of a study.") from error
+    study = _validated(values, where, text)
+    if folder is None:
+        return study
+    models = [m.model_dump() | {"source": _from(folder, m.source)} for m in study.models]
+    return _validated({**study.model_dump(), "models": models, "battery": _from(folder, study.battery)}, where, text)
+
+
+def _from(folder: Path, given: str) -> str:
+    """`given` as a path from `folder` if something is there, else as it is (a Hub id, an organism, a battery)."""
+    path = folder / given
+    return str(path) if not given.startswith(ORGANISM) and given != "world" and path.exists() else given
+
+
+def _validated(values: Mapping[str, Any], where: str, text: str) -> Study:
+    """A study from plain values, or one StudyFileError with every mistake in it."""
+    try:
+        return Study.model_validate(_tuples(values))
+    except ValidationError as error:
+        raise StudyFileError(f"{where}: " + " ".join(_mistake(e, text) for e in error.errors())) from error
+    except InputError as error:
+        raise StudyFileError(f"{where}: {error}") from error
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Tuples of records become lists, the form that the validators read."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def _mistake(error: Mapping[str, Any], text: str) -> str:
+    """One mistake in words: line, field, what was got and wanted."""
+    place = [str(part) for part in error["loc"]]
+    field = ".".join(place) or "study"
+    line = _line_of(text, place)
+    at = f"line {line}, " if line else ""
+    if error["type"] == "extra_forbidden":
+        owner = {"arms": Arm, "models": Source}.get(place[0], Study) if len(place) > 1 else Study
+        return f"{at}{unknown_name('field', place[-1], owner.model_fields)}"
+    if error["type"] == "missing":
+        return f"{at}field {field!r} is missing."
+    message = error["msg"].removeprefix("Value error, ").rstrip(".")
+    got = error["input"]
+    shown = f", got {got!r}" if isinstance(got, (str, int, float, bool)) else ""
+    return f"{at}field {field!r}: {message[:1].lower()}{message[1:]}{shown}."
+
+
+def _line_of(text: str, place: list[str]) -> int | None:
+    """The line where the field stands, by its last name that is a word; None where it cannot be told."""
+    names = [part for part in place if not part.isdigit()]
+    for name in reversed(names):
+        key = re.compile(rf"^\s*(?:\[\[?\s*)?[\"']?{re.escape(name)}[\"']?\s*(?:=|\.|\])")
+        found = [i for i, line in enumerate(text.splitlines(), start=1) if key.match(line)]
+        if found:
+            nth = next((int(part) for part in place if part.isdigit()), 0)
+            return found[min(nth, len(found) - 1)]
+    return None
+
+
+def toml_text(values: Mapping[str, Any]) -> str:
+    """Plain values as TOML: scalars and lists first, then tables, then lists of tables; keys in their order."""
+    plain, tables = [], []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            tables.append(f"[{key}]\n" + toml_text(value))
+        elif isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
+            tables += [f"[[{key}]]\n" + "".join(f"{k} = {_toml_value(v)}\n" for k, v in row.items()) for row in value]
+        else:
+            plain.append(f"{key} = {_toml_value(value)}\n")
+    return "".join(plain) + "".join("\n" + table for table in tables)
+
+
+def _toml_value(value: Any) -> str:
+    """One TOML value; tables inside a list of tables are written inline."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in escaped) + '"'
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_toml_value(str(k))} = {_toml_value(v)}" for k, v in value.items()) + "}"
+    return repr(value)
