@@ -115,6 +115,7 @@ class Reducer:
         self._passes = _passes(tuple(lenses), on_lens, readout, self.layers, self.n_layers, output)
         self.columns = _columns(self._groups, self._passes)
         self._tail: _Tail | None = None
+        self._buffers: dict[str, Tensor] = {}
         self._drained: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def update(self, tile: Tile) -> None:
@@ -248,7 +249,7 @@ class Reducer:
             rows, token = rows[finite], token[finite]
         of_layers, of_steps = [], []
         for one in self._passes:
-            layers, steps = _read(one, rows, token, self.n_layers)
+            layers, steps = _read(one, rows, token, self.n_layers, self._buffers)
             of_layers += layers
             of_steps += steps
         if len(rows) == len(finite):
@@ -351,7 +352,9 @@ def _on_steps(p: _Pass) -> list[Observable]:
     ]
 
 
-def _read(p: _Pass, rows: Tensor, token: Tensor, n_layers: int) -> tuple[list[Tensor], list[Tensor]]:
+def _read(
+    p: _Pass, rows: Tensor, token: Tensor, n_layers: int, buffers: dict[str, Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
     """Values [row, layer] and [row] of one pass of the lens over states [row, layer, d_model]."""
     vocab = p.readout.weight.shape[0] if p.numbers is None else len(p.numbers)
     emitted = torch.where(token < vocab, token, -1).to(rows.device)
@@ -360,7 +363,7 @@ def _read(p: _Pass, rows: Tensor, token: Tensor, n_layers: int) -> tuple[list[Te
     hidden = rows if p.over_layers else rows[:, -1:]
     wanted = base_inputs(p.observables) & frozenset(LENS_STATISTICS)
     statistics = lens_statistics(
-        hidden, p.readout, emitted, kind=p.lens.kind, temperature=p.lens.temperature, wanted=wanted
+        hidden, p.readout, emitted, kind=p.lens.kind, temperature=p.lens.temperature, wanted=wanted, buffers=buffers
     )
     inputs = {name: values.transpose(0, 1) for name, values in statistics.items()}
     inputs |= {"layers": torch.tensor(p.layers, device=rows.device), "n_blocks": n_layers}

@@ -57,7 +57,7 @@ def lens_statistics(
     kind: str = "final_norm",
     temperature: float = 1.0,
     wanted: frozenset[str] = frozenset(LENS_STATISTICS),
-    buffer_bytes: int = BUFFER_BYTES,
+    buffers: dict[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Statistics of p = softmax(logits / temperature) at every layer of every row, in nats where they have a unit.
 
@@ -79,7 +79,7 @@ def lens_statistics(
     if n_rows == 0 or n_layers == 0:
         return out
     with torch.no_grad():
-        for rows, logits, scratch in _logit_blocks(hidden, readout, kind, temperature, buffer_bytes):
+        for rows, logits, scratch in _logit_blocks(hidden, readout, kind, temperature, buffers):
             _finish_logits(logits, readout, temperature)
             for name, values in _measure(logits, scratch, emitted[rows], wanted).items():
                 out[name][rows] = values
@@ -114,7 +114,7 @@ def _without_impossible(readout: Readout, emitted: Tensor) -> tuple[Readout, Ten
 
 
 def _logit_blocks(
-    hidden: Tensor, readout: Readout, kind: str, temperature: float, buffer_bytes: int
+    hidden: Tensor, readout: Readout, kind: str, temperature: float, buffers: dict[str, Tensor] | None
 ) -> Iterator[tuple[slice, Tensor, tuple[Tensor, Tensor]]]:
     """Rows, their unfinished logits [row, layer, V], and two scratch buffers of that shape, a cache-sized group at a
     time.
@@ -124,12 +124,15 @@ def _logit_blocks(
     n_rows, n_layers, _ = hidden.shape
     vocab = readout.weight.shape[0]
     step_bytes = 4 * n_layers * vocab
-    block = min(n_rows, max(1, buffer_bytes // step_bytes))
+    block = max(1, BUFFER_BYTES // step_bytes)
+    # Blocks of equal size: a short last one would read the whole unembedding for little.
+    block = math.ceil(n_rows / math.ceil(n_rows / block))
     cache_bytes = CACHE_BYTES if hidden.device.type == "cpu" else DEVICE_CACHE_BYTES
     group = min(block, max(1, cache_bytes // step_bytes))
     scale = readout.scale if readout.cap is not None else readout.scale / temperature
-    logits = torch.empty(block * n_layers, vocab, device=hidden.device)
-    first, second = (torch.empty(group, n_layers, vocab, device=hidden.device) for _ in range(2))
+    buffers = {} if buffers is None else buffers
+    logits = _buffer(buffers, "logits", (block * n_layers, vocab), hidden.device)
+    first, second = (_buffer(buffers, name, (group, n_layers, vocab), hidden.device) for name in ("first", "second"))
     for start in range(0, n_rows, block):
         stop = min(start + block, n_rows)
         states = readout.before_head(hidden[start:stop], norm=kind == "final_norm").flatten(0, 1)
@@ -140,6 +143,14 @@ def _logit_blocks(
         for at in range(0, stop - start, group):
             part = whole[at : at + group]
             yield slice(start + at, start + at + len(part)), part, (first[: len(part)], second[: len(part)])
+
+
+def _buffer(buffers: dict[str, Tensor], name: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """An uninitialised tensor of this shape out of a kept piece of memory, which grows when it is too small."""
+    size = math.prod(shape)
+    if name not in buffers or buffers[name].numel() < size or buffers[name].device != device:
+        buffers[name] = torch.empty(size, device=device)
+    return buffers[name][:size].view(shape)
 
 
 def _product(states: Tensor, weight: Tensor, out: Tensor) -> None:
@@ -169,13 +180,14 @@ def _measure(z: Tensor, scratch: tuple[Tensor, Tensor], emitted: Tensor, wanted:
     spread = torch.linalg.vector_norm(z, dim=-1) / math.sqrt(z.shape[-1])
     undefined = ~spread.isfinite()
     top = largest(z)
-    log_total = top[..., 0] - p.amax(-1).log()
+    peak = top[..., 0]
+    log_total = peak - p.amax(-1).log()
     entropy = (log_total - torch.mul(z, p, out=work).sum(-1)).clamp(min=0)
     top = top - log_total.unsqueeze(-1)
     out = {"entropy_nats": entropy, "logit_spread": spread, "top_log_probs": top}
     out["log_vocabulary"] = torch.full_like(entropy, math.log(z.shape[-1]))
     if "count_above_1pct" in wanted:
-        out["count_above_1pct"] = _count_above(p, top)
+        out["count_above_1pct"] = _count_above(p, top, work)
     if wanted & {"emitted_log_prob", "emitted_rank", "emitted_is_top"}:
         out |= _emitted(z, work, emitted, log_total)
     if wanted & {"kl_from_final", "agrees_with_final"}:
@@ -183,7 +195,7 @@ def _measure(z: Tensor, scratch: tuple[Tensor, Tensor], emitted: Tensor, wanted:
         out["kl_from_final"] = (cross - entropy[:, -1:]).clamp(min=0)
         out["kl_from_final"][:, -1] = 0.0
         chosen = z[:, -1].argmax(-1)[:, None, None].expand(-1, z.shape[1], 1)
-        agrees = z.gather(-1, chosen).squeeze(-1) >= z.amax(-1)
+        agrees = z.gather(-1, chosen).squeeze(-1) >= peak
         out["agrees_with_final"] = agrees.float().masked_fill(undefined[:, -1:], math.nan)
     if "nucleus" in wanted:
         out["nucleus"] = nucleus_by_bisection(p, z, work, top, log_total)
@@ -212,13 +224,12 @@ def largest(z: Tensor, count: int = TOP) -> Tensor:
     return torch.cat((chosen, z[..., whole:]), -1).topk(count).values
 
 
-def _count_above(p: Tensor, top: Tensor) -> Tensor:
-    """Tokens with p > 1 %; only rows whose ten largest all pass need a look at the rest."""
-    count = (top.exp() > ONE_PERCENT).sum(-1).float()
-    many = (count == TOP).nonzero(as_tuple=True)
-    if many[0].numel():
-        count[many] = (p[many] > ONE_PERCENT).sum(-1).float()
-    return count
+def _count_above(p: Tensor, top: Tensor, work: Tensor) -> Tensor:
+    """Tokens with p > 1 %; only where all of the ten largest pass is a look at the rest needed."""
+    passing = top.exp() > ONE_PERCENT
+    if not bool(passing[..., -1].any()):
+        return passing.sum(-1).float()
+    return torch.gt(p, ONE_PERCENT, out=work).sum(-1)
 
 
 def _emitted(z: Tensor, work: Tensor, emitted: Tensor, log_total: Tensor) -> dict[str, Tensor]:
