@@ -1,0 +1,123 @@
+"""What others call: list the bundled organisms, find one, train one, sample from one."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from phaselens.errors import InputError, unknown_name
+from phaselens.organisms.corpora import load_tokenizer
+from phaselens.organisms.evaluate import PROMPTS, continue_prompts, evaluate
+from phaselens.organisms.panel import WEIGHTS, Cell, cells
+from phaselens.organisms.training import corpus, train_cell
+from phaselens.organisms.world import build_world
+
+
+def names() -> list[str]:
+    """Names of the organisms whose weights are in the package, in alphabetic order."""
+    return sorted(folder.name for folder in WEIGHTS.iterdir() if (folder / "model.safetensors").is_file())
+
+
+def path(name: str) -> Path:
+    """The folder of a bundled organism, for `AutoModelForCausalLM.from_pretrained`.
+
+    Raises `UnknownNameError` where there is none of this name.
+    """
+    known = names()
+    if name not in known:
+        raise unknown_name("organism", name, known)
+    return WEIGHTS / name
+
+
+def list_models() -> list[dict]:
+    """One record per bundled organism, as measured after its training; see `docs/organisms.md`.
+
+    Losses, entropies and excesses are in nats per token, accuracies and rates are shares. `facts` maps the frequency
+    class ("0" to "4") to accuracy and exposures, `excess_nats` has "overall" and one entry per category.
+    """
+    return [_entry(WEIGHTS / name) for name in names()]
+
+
+def _entry(folder: Path) -> dict:
+    record = json.loads((folder / "training.json").read_text())
+    recipe, figures = record["recipe"], record["figures"]
+    return {
+        "name": folder.name, "family": recipe["family"], "vocabulary": recipe["vocabulary"],
+        "layers": recipe["layers"], "width": recipe["width"], "parameters": record["parameters"],
+        "seed": recipe["seed"], "tokens": record["tokens"],
+        "loss": figures["loss"], "true_entropy": figures["true_entropy"],
+        "excess_nats": {"overall": figures["excess_nats"]}
+        | {category: row["excess_nats"] for category, row in figures["by_category"].items()},
+        "facts": figures["facts"], "sums": figures["sums"],
+        "repeat_rate": {mode: row["repeat_rate"] for mode, row in figures["decoding"].items()},
+        "path": str(folder),
+    }  # fmt: skip
+
+
+def _load(folder: Path, device: str) -> PreTrainedModel:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    return model.to(device).eval()
+
+
+def measure(folder: Path, *, device: str = "cpu") -> dict:
+    """Measure a trained organism and write the figures into its `training.json`; returns them.
+
+    The weights measured are those on disk: float16, computed with in float32.
+    """
+    file = folder / "training.json"
+    record = json.loads(file.read_text())
+    cell, world, started = Cell(**record["recipe"]), build_world(record["world_seed"]), time.time()
+    model = _load(folder, device)
+    figures = evaluate(model, load_tokenizer(folder), world, corpus(world, cell))
+    record |= {"parameters": sum(p.numel() for p in model.parameters()), "figures": figures}
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record, indent=1) + "\n")
+    temporary.replace(file)
+    return figures | {"seconds": time.time() - started}
+
+
+def train(
+    names: Sequence[str] = (), *, out: Path, device: str = "cpu", seed: int | None = None, steps: int | None = None,
+    resume: bool = False, progress: Callable[[str, int, int, float], None] | None = None,
+) -> list[Path]:  # fmt: skip
+    """Train the named organisms (all where none is named), one after the other, measure them, and return their folders.
+
+    `seed` and `steps` replace those of the table. With `resume`, finished organisms are kept and the last checkpoint of
+    an unfinished one is continued. `progress(name, step, steps, loss)` is called after each step. Raises
+    `UnknownNameError` for a name that is not in the table, `InputError` for steps below 1, `OutputError` where `out`
+    cannot be written.
+    """
+    if steps is not None and steps < 1:
+        raise InputError(f"got steps={steps}; wanted at least 1.")
+    changes = {key: value for key, value in (("seed", seed), ("steps", steps)) if value is not None}
+    folders = []
+    for cell in (Cell(**{**vars(cell), **changes}) for cell in cells(names)):
+        folder = Path(out) / cell.name
+        if not (resume and (folder / "training.json").is_file()):
+            told = (lambda *state, name=cell.name: progress(name, *state)) if progress else None
+            folder = train_cell(cell, Path(out), device=device, resume=resume, progress=told)
+        if "figures" not in json.loads((folder / "training.json").read_text()):
+            measure(folder, device=device)
+        folders.append(folder)
+    return folders
+
+
+def samples(
+    name: str, *, prompts: Sequence[str] | None = None, new_tokens: int = 72, temperature: float = 0.7, seed: int = 0,
+    device: str = "cpu",
+) -> list[dict[str, str]]:  # fmt: skip
+    """Continue the prompts (one per category where none is given) with a bundled organism; end of text ends a run.
+
+    Returns a list of {prompt, continuation}; temperature 0 is greedy. Raises `UnknownNameError`.
+    """
+    folder = path(name)
+    model, tokenizer = _load(folder, device), load_tokenizer(folder)
+    wanted = list(prompts) if prompts is not None else list(PROMPTS.values())
+    generator = torch.Generator().manual_seed(seed)
+    runs = continue_prompts(
+        model, tokenizer, wanted, new_tokens=new_tokens, temperature=temperature, generator=generator
+    )
+    return [{"prompt": p, "continuation": tokenizer.decode(run)} for p, run in zip(wanted, runs, strict=True)]

@@ -1,0 +1,227 @@
+"""Items: the sentences and lines of the world, each written by a handful of counted choices.
+
+Every choice goes through a `Draw`, which adds up its log-probability. Different choices give different texts (a test
+enumerates the item grammars and says so), so minus that sum is the exact surprise of the item under the generator, in
+nats, and its mean is the true entropy that no model can beat.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from phaselens.organisms.world import (
+    COLORS,
+    FRAMES,
+    HOMONYMS,
+    MATTER,
+    NEUTRAL,
+    OBJECTS,
+    PROCESSES,
+    RELATIONS,
+    World,
+)
+
+NOUNS = ("bear", "bird", "cat", "cow", "dog", "duck", "frog", "goat", "hen", "horse", "lion", "pig")
+QUALITIES = ("old", "young", "small", "big", "quiet", "proud")
+THINGS = ("apple", "bell", "book", "box", "coat", "drum", "hat", "key", "lamp", "map", "rope", "shoe")
+CARRIED = ("bell", "book", "drum", "hat", "key", "lamp", "map", "rope")
+PLACES = ("barn", "bridge", "farm", "hill", "lake", "market", "river", "tower")
+STATES = ("afraid", "brave", "cold", "glad", "hungry", "lost", "sad", "tired")
+# base, third person singular, past
+MOVES = (("go", "goes", "went"), ("run", "runs", "ran"), ("walk", "walks", "walked"), ("come", "comes", "came"))
+ACTS = (
+    ("find", "finds", "found"), ("see", "sees", "saw"), ("take", "takes", "took"),
+    ("like", "likes", "liked"), ("hold", "holds", "held"), ("want", "wants", "wanted"),
+)  # fmt: skip
+TAILS = ("", " again", " at night", " in the rain", " with a friend")
+KEYS = ("item", "color", "count", "place")
+LETTERS = ("a", "b", "c", "x", "y", "z")
+OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "mod": "%"}
+BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"))
+
+
+T = TypeVar("T")
+
+
+class Draw:
+    """Seeded choices with their log-probability added up in `logp` (nats)."""
+
+    def __init__(self, rng: np.random.Generator):
+        self.rng = rng
+        self.logp = 0.0
+
+    def index(self, n: int) -> int:
+        """One of 0..n-1, uniformly."""
+        self.logp -= math.log(n)
+        return int(self.rng.integers(n))
+
+    def weighted(self, cumulative: np.ndarray) -> int:
+        """An index drawn with the probabilities whose cumulative sums are given (the last is 1)."""
+        i = min(int(np.searchsorted(cumulative, self.rng.random(), side="right")), len(cumulative) - 1)
+        self.logp += math.log(cumulative[i] - (cumulative[i - 1] if i else 0.0))
+        return i
+
+    def chance(self, p: float) -> bool:
+        """True with probability `p`, strictly between 0 and 1."""
+        hit = bool(self.rng.random() < p)
+        self.logp += math.log(p if hit else 1.0 - p)
+        return hit
+
+    def pick(self, options: Sequence[T]) -> T:
+        """One of the options, uniformly."""
+        return options[self.index(len(options))]
+
+
+class _Path(Draw):
+    """A `Draw` that follows a given path of choices and then the first branch, noting the branches left."""
+
+    def __init__(self, path: list[int]):
+        self.path, self.logp, self.taken = path, 0.0, []
+
+    def _take(self, log_probabilities: list[float]) -> int:
+        depth = len(self.taken)
+        i = self.path[depth] if depth < len(self.path) else 0
+        self.taken.append((i, len(log_probabilities)))
+        self.logp += log_probabilities[i]
+        return i
+
+    def index(self, n: int) -> int:
+        return self._take([-math.log(n)] * n)
+
+    def weighted(self, cumulative: np.ndarray) -> int:
+        return self._take([math.log(p) for p in np.diff(cumulative, prepend=0.0)])
+
+    def chance(self, p: float) -> bool:
+        return bool(self._take([math.log(1.0 - p), math.log(p)]))
+
+
+def outcomes(write: Callable[[Draw], str]) -> Iterator[tuple[str, float]]:
+    """Every text that `write` can produce, with its log-probability in nats; for finite grammars only."""
+    path: list[int] = []
+    while True:
+        draw = _Path(path)
+        yield write(draw), draw.logp
+        taken = draw.taken
+        while taken and taken[-1][0] + 1 == taken[-1][1]:
+            taken.pop()
+        if not taken:
+            return
+        path = [i for i, _ in taken[:-1]] + [taken[-1][0] + 1]
+
+
+def write_fact(world: World, draw: Draw) -> str:
+    """One fact as a statement, in one of two wordings."""
+    fact = world.written[draw.weighted(world.cumulative)]
+    wording = draw.pick(RELATIONS[fact.relation][1])
+    return f"- {wording.format(e=fact.entity, v=fact.value)}\n"
+
+
+def write_quiz(world: World, draw: Draw) -> str:
+    """One fact as a question with its answer."""
+    fact = world.written[draw.weighted(world.cumulative)]
+    return f"Q: {RELATIONS[fact.relation][2].format(e=fact.entity)} A: {fact.value}.\n"
+
+
+def write_sum(world: World, draw: Draw) -> str:
+    """One sum of two two-digit numbers; held-out pairs never occur."""
+    a, b = draw.pick(world.sums)
+    return f"- {a} + {b} = {a + b}.\n"
+
+
+def write_law(world: World, draw: Draw) -> str:
+    """One law of matter, or a case of one with its conclusion after one, two or three steps."""
+    kind = draw.pick(tuple(MATTER))
+    materials, effects = MATTER[kind]
+    p = draw.index(len(PROCESSES))
+    process, (effect, result) = PROCESSES[p], effects[p]
+    form = draw.index(4)
+    if form == 0:
+        return f"- If {kind} is {process}, it {effect}.\n"
+    material, thing = draw.pick(materials), draw.pick(OBJECTS)
+    case = f"- The {material} {thing} is {process}."
+    if form == 1:
+        return f"{case} It {effect}.\n"
+    if form == 2:
+        return f"{case} It {effect}, so it {result}.\n"
+    return f"{case} It is {kind}, so it {effect} and {result}.\n"
+
+
+def write_homonym(world: World, draw: Draw) -> str:
+    """A sentence with a homonym, then one that goes with its sense; half of them are ambiguous until then."""
+    noun = draw.pick(tuple(HOMONYMS))
+    *adjectives, first, second = HOMONYMS[noun]
+    sense = draw.index(2)
+    adjective = draw.pick(NEUTRAL) if draw.chance(0.5) else adjectives[sense]
+    frame = draw.pick(FRAMES).format(a=adjective, n=noun)
+    return f"- {frame} {(first, second)[sense]}\n"
+
+
+def write_record(world: World, draw: Draw, keys: Sequence[str]) -> str:
+    """One record: the given keys in their order with independent values."""
+    values = {"item": THINGS, "color": COLORS, "count": tuple("123456789"), "place": PLACES}
+    return "; ".join(f"{key}: {draw.pick(values[key])}" for key in keys) + "\n"
+
+
+def write_count(world: World, draw: Draw) -> str:
+    """Six numbers from a start of 1 to 40 in steps of 1, 2, 5 or 10."""
+    start, step = 1 + draw.index(40), draw.pick((1, 2, 5, 10))
+    return "- " + ", ".join(str(start + step * i) for i in range(6)) + "\n"
+
+
+def write_brackets(world: World, draw: Draw) -> str:
+    """Balanced brackets of three kinds, at most three deep."""
+    out, stack = ["-"], []
+    while len(out) == 1 or stack or draw.chance(0.5):
+        if not stack or (len(stack) < 3 and draw.chance(0.4)):
+            left, right = draw.pick(BRACKETS)
+            out.append(left)
+            stack.append(right)
+        else:
+            out.append(stack.pop())
+    return " ".join(out) + "\n"
+
+
+def write_code(world: World, draw: Draw) -> str:
+    """One line of code: a definition, a condition or a loop."""
+    form = draw.index(3)
+    i, j = draw.index(len(LETTERS)), draw.index(len(LETTERS) - 1)
+    a, b = LETTERS[i], LETTERS[j + (j >= i)]
+    if form == 0:
+        name = draw.pick(tuple(OPERATORS))
+        return f"def {name}({a}, {b}): return {a} {OPERATORS[name]} {b}\n"
+    if form == 1:
+        return f"if {a} {draw.pick(('<', '>', '=='))} {b}: return {draw.pick((a, b))}\n"
+    return f"for {a} in {b}: print({a})\n"
+
+
+def open_story(draw: Draw) -> tuple[str, tuple[str, bool, bool]]:
+    """First sentence of a story and its (noun, plural, past), which all its further sentences keep."""
+    past, plural = draw.chance(0.5), draw.chance(0.5)
+    quality, noun = draw.pick(QUALITIES), draw.pick(NOUNS)
+    when = "Once" if past else "Now"
+    if plural:
+        return f"{when} there {'were' if past else 'are'} two {quality} {noun}s.", (noun, plural, past)
+    article = "an" if quality[0] in "aeiou" else "a"
+    return f"{when} there {'was' if past else 'is'} {article} {quality} {noun}.", (noun, plural, past)
+
+
+def write_story(draw: Draw, about: tuple[str, bool, bool]) -> str:
+    """One further sentence; the verb agrees with the subject, also across a noun of the other number."""
+    noun, plural, past = about
+    form = 2 if past else (0 if plural else 1)
+    subject = f"The {noun}{'s' if plural else ''}"
+    if draw.chance(0.5):
+        subject = "They" if plural else "It"
+    elif draw.chance(0.4):
+        subject += f" with the {draw.pick(CARRIED)}{'s' if draw.chance(0.5) else ''}"
+    kind = draw.index(3)
+    if kind == 0:
+        rest = f"{draw.pick(MOVES)[form]} to the {draw.pick(PLACES)}"
+    elif kind == 1:
+        rest = f"{draw.pick(ACTS)[form]} the {draw.pick(COLORS)} {draw.pick(THINGS)}"
+    else:
+        be = ("was", "were")[plural] if past else ("is", "are")[plural]
+        rest = f"{be} {draw.pick(STATES)}"
+    return f" {subject} {rest}{draw.pick(TAILS)}."
