@@ -1,0 +1,77 @@
+"""The caption of every figure: what is drawn, in which unit, over what, with which n and which interval."""
+
+from markupsafe import Markup
+
+from phaselens.report.folder import Row
+from phaselens.report.trajectory import Run, drawn
+from phaselens.report.words import count, extent, listing, number, visible
+
+
+def _caption(head: str, *body: str) -> Markup:
+    """Write a caption: a bold first sentence, then the others."""
+    return Markup("<b>{}</b> {}").format(head, " ".join(part for part in body if part))
+
+
+def _sample(rows: list[Row]) -> str:
+    """Say how many prompts and runs stand behind each value of a table."""
+    known = [noun for noun in ("prompts", "runs") if rows and f"n_{noun}" in rows[0]]
+    said = listing(extent((row[f"n_{noun}"] for row in rows), noun) for noun in known)
+    return f"n: {said} per model." if said else "n: not recorded."
+
+
+def phase_map(rows: list[Row]) -> Markup:
+    """Caption of the phase map."""
+    return _caption(
+        "Do models fall into regimes?",
+        "max(ct)/mean(ct) over the first 64 defined steps of a run, unit 1, ct along tokens.",
+        "Circles: at l* = round(0.75 L); squares: at L, the last layer; ticks: single runs at l*;",
+        "lines: 95 % intervals over prompts; hollow: untrained twins; diamonds: nulls.",
+        _sample(rows),
+        "Shaded: the published bands of other models, a comparison only; no verdict uses them.",
+    )
+
+
+def run(which: Run) -> Markup:
+    """Caption of the picture of one run."""
+    words = {key: "" if key in ("model", "arm") else key.replace("_id", "") + " " for key in which.title}
+    name = ", ".join(f"{words[key]}{visible(content)}" for key, content in which.title.items())
+    shown, steps = drawn(which), len(which.steps)
+    return _caption(
+        f"{name}." if name else "One run.",
+        "Instability ct along tokens (rad) and entropy of the lens distribution (nats) at every layer and step;",
+        f"n = 1 run of {number(steps)} steps: an illustration, without interval.",
+        "Beside each step stands the token chosen from its state. Hatched: undefined (ct needs two earlier steps).",
+        f"The first {number(shown)} of {number(steps)} steps are drawn." if shown < steps else "",
+    )
+
+
+def gd(rows: list[Row], versions: int) -> Markup:
+    """Caption of the GD panels."""
+    return _caption(
+        "Does the split survive its controls?",
+        "GD_ratio = mean G / mean D over steps, layers 1 … L and runs, unit 1, logarithmic axis; dashed line: 1.",
+        f"Lines: 95 % intervals over prompts. {count(versions, 'version').capitalize()}, a panel each,",
+        "with the models in one order: a split that is real stays where it is.",
+        "Filled: trained; hollow: untrained twins; grey ticks: published values of other models, a comparison only.",
+        _sample(rows),
+    )
+
+
+def gd_by_depth(rows: list[Row]) -> Markup:
+    """Caption of GD_ratio by depth; `rows` are those of the GD panels, for their n."""
+    return _caption(
+        "Where in the network the ratio arises.",
+        "GD_ratio of each layer, unit 1, logarithmic axis, over relative depth l/L, a panel per version.",
+        "Ribbons: 95 % intervals over prompts; dashed: untrained twins, in the colour of their family.",
+        _sample(rows),
+    )
+
+
+def profiles(rows: list[Row]) -> Markup:
+    """Caption of the depth profiles."""
+    return _caption(
+        "How a token forms along depth.",
+        "Mean over steps and runs of each observable, in its own unit, over relative depth l/L (0: embedding;",
+        "1: last layer, before the final norm). Ribbons: 95 % intervals over prompts; a gap: undefined there.",
+        f"n: {extent((row['n_prompts'] for row in rows), 'prompts')} per model.",
+    )

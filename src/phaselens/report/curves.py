@@ -1,0 +1,156 @@
+"""Curves over relative depth l/L: GD_ratio with labels at its ends, and small panels for the other observables."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from phaselens.report import svg
+from phaselens.report.cast import Member, of
+from phaselens.report.folder import Row
+from phaselens.report.scale import Scale, span
+from phaselens.report.symbols import unit_of
+from phaselens.report.words import is_number, number, visible
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Total width, panels side by side, height of a panel's plot, room for labels at the right end of curves."""
+
+    width: float
+    across: int
+    plot: float
+    label: float
+
+
+GD_WIDE, GD_NARROW = Layout(920, 2, 250, 140), Layout(360, 1, 220, 118)
+WIDE, NARROW = Layout(920, 4, 104, 0), Layout(360, 2, 96, 0)
+LEFT, HEAD, FOOT = 44.0, 26.0, 34.0
+
+
+def gd_by_depth(name: str, members: list[Member], rows: list[Row], layout: Layout = GD_WIDE) -> Markup:
+    """Draw GD_ratio (1, log axis) over l/L, a panel per version, trained models labelled at the end of their curve."""
+    versions = list(dict.fromkeys(str(row["version"]) for row in rows))
+    domain = span([row[c] for row in rows for c in ("GD_ratio", "lo", "hi")], log=True) or (0.1, 10.0)
+    panels = []
+    for version in versions:
+        chosen = [row for row in rows if str(row["version"]) == version]
+        panels.append((version, "GD_ratio", chosen, domain))
+    title = "GD_ratio by relative depth"
+    return _grid(name, title, members, panels, layout, log=True, labelled=True)
+
+
+def profiles(name: str, members: list[Member], rows: list[Row], layout: Layout = WIDE) -> Markup:
+    """Draw every observable of `results/depth.parquet` over l/L, in small panels, each in its own unit."""
+    panels = []
+    for observable in dict.fromkeys(str(row["observable"]) for row in rows):
+        chosen = [row for row in rows if str(row["observable"]) == observable]
+        domain = span([row[c] for row in chosen for c in ("value", "lo", "hi")]) or (0.0, 1.0)
+        panels.append((_heading(observable), "value", chosen, domain))
+    return _grid(name, "Observables by relative depth", members, panels, layout, log=False, labelled=False)
+
+
+def _heading(observable: str) -> str:
+    unit = unit_of(observable)
+    return f"{visible(observable)} ({unit})" if unit else visible(observable)
+
+
+def _grid(
+    name: str, title: str, members: list[Member], panels: list, layout: Layout, *, log: bool, labelled: bool
+) -> Markup:
+    across = min(layout.across, len(panels))
+    pitch, high = layout.width / layout.across, HEAD + layout.plot + FOOT
+    marks = []
+    for k, (heading, column, rows, domain) in enumerate(panels):
+        left, top = (k % across) * pitch, (k // across) * high
+        x = Scale(0.0, 1.0, left + LEFT, left + pitch - 14 - layout.label)
+        y = Scale(*domain, top + HEAD + layout.plot, top + HEAD, log=log)
+        marks.append(_axes(x, y, heading, top, pitch))
+        marks.append(_curves(x, y, members, rows, column))
+        if labelled:
+            marks.append(_labels(x, y, members, rows, column, layout.label))
+    said = f"{title} for {len(members)} models: " + ", ".join(str(panel[0]) for panel in panels) + "."
+    return svg.frame(name, title, said, layout.width, high * -(-len(panels) // across), *marks)
+
+
+def _axes(x: Scale, y: Scale, heading: str, top: float, pitch: float) -> Markup:
+    marks = [svg.text(svg.fitted(heading, pitch - LEFT, 11.5), x.start, top + 14, "heading")]
+    for tick in y.ticks(4):
+        marks.append(svg.line(x.start, y(tick), x.end, y(tick), "unity" if y.log and tick == 1 else "grid"))
+        marks.append(svg.text(number(tick), x.start - 5, y(tick) + 4, "tick", "end"))
+    marks.append(svg.line(x.start, y.start, x.end, y.start, "axis"))
+    for tick in (0, 0.5, 1):
+        marks.append(svg.line(x(tick), y.start, x(tick), y.start + 3, "axis"))
+        anchor = "end" if tick == 1 else None if tick == 0 else "middle"
+        marks.append(svg.text("l/L = 1" if tick == 1 else number(tick), x(tick), y.start + 15, "tick", anchor))
+    return svg.group(*marks)
+
+
+def _points(rows: list[Row], column: str, axis: Scale) -> list[list[tuple[float, float]]]:
+    """Cut a curve at its undefined values: pieces of (depth, value) in order of depth."""
+    pieces: list[list[tuple[float, float]]] = [[]]
+    for row in sorted(rows, key=lambda r: r["depth"] if is_number(r["depth"]) else 0.0):
+        good = is_number(row[column]) and is_number(row["depth"]) and (not axis.log or row[column] > 0)
+        if good:
+            pieces[-1].append((row["depth"], row[column]))
+        elif pieces[-1]:
+            pieces.append([])
+    return [piece for piece in pieces if piece]
+
+
+def _curves(x: Scale, y: Scale, members: list[Member], rows: list[Row], column: str) -> Markup:
+    marks = []
+    for member in sorted(members, key=lambda m: not m.twin):  # trained curves lie on top
+        own = of(rows, member)
+        if not member.twin:
+            marks.append(_ribbon(x, y, own, member))
+        for piece in _points(own, column, y):
+            marks.append(_curve(piece, lambda d: x(d), lambda v: y.clipped(v), member))
+    return svg.group(*marks)
+
+
+def _curve(piece: list, x: Callable[[float], float], y: Callable[[float], float], member: Member) -> Markup:
+    shown = svg.tip(member.label)
+    if len(piece) == 1:
+        (depth, value) = piece[0]
+        return svg.element("circle", shown, cx=x(depth), cy=y(value), r=2.0, class_=f"dot {member.kind}")
+    return svg.path([(x(d), y(v)) for d, v in piece], f"curve {member.kind}", shown)
+
+
+def _ribbon(x: Scale, y: Scale, rows: list[Row], member: Member) -> Markup:
+    """Shade the interval of a curve, in pieces where both ends are defined."""
+    both = [
+        r
+        for r in rows
+        if is_number(r["lo"]) and is_number(r["hi"]) and is_number(r["depth"]) and (not y.log or r["lo"] > 0)
+    ]
+    both.sort(key=lambda r: r["depth"])
+    if len(both) < 2:
+        return Markup("")
+    upper = [(x(r["depth"]), y.clipped(r["hi"])) for r in both]
+    lower = [(x(r["depth"]), y.clipped(r["lo"])) for r in reversed(both)]
+    return svg.path([*upper, *lower], f"ribbon {member.kind}")
+
+
+def _labels(x: Scale, y: Scale, members: list[Member], rows: list[Row], column: str, room: float) -> Markup:
+    """Write each trained model's name where its curve ends, moved apart where they would touch."""
+    last = []
+    for member in members:
+        pieces = _points(of(rows, member), column, y)
+        if pieces and not member.twin:
+            value = pieces[-1][-1][1]
+            last.append((member, y.clipped(value), f"{member.label}: {number(value)} at the last layer"))
+    places = svg.spread([at for _, at, _ in last], 13.0, y.end, y.start)
+    marks = []
+    for (member, at, shown), place in zip(last, places, strict=True):
+        marks.append(svg.path([(x.end + 2, at), (x.end + 9, place)], f"leader {member.kind}"))
+        label = svg.fitted(member.label, room - 14, 11)
+        marks.append(
+            svg.text(
+                Markup("").join((svg.tip(shown), Markup.escape(label))),
+                x.end + 12,
+                place + 4,
+                f"end-label {member.kind}",
+            )
+        )
+    return svg.group(*marks)

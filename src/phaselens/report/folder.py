@@ -1,0 +1,155 @@
+"""Read what a study folder holds for the report; what is absent or cannot be read becomes a sentence for the page."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import pyarrow
+import pyarrow.parquet
+
+from phaselens.errors import StudyFileError
+
+TABLES = MappingProxyType(
+    {
+        "panel": "model family twin parameters n_layers d_model vocab_size n_prompts n_runs n_tokens ratio_norm "
+        "ratio_norm_lo ratio_norm_hi mean_ct frozen_fraction collapse_share entropy_norm GD_ratio GD_lo GD_hi "
+        "noise_floor",
+        "regimes_models": "model twin layer_choice ratio_norm lo hi n_prompts n_runs",
+        "regimes_runs": "model twin run ratio_norm reason",
+        "regimes_nulls": "null model ratio_norm lo hi description",
+        "depth": "model twin depth observable value lo hi n_prompts",
+        "gd_models": "model twin version lens control G D GD_ratio lo hi n_prompts n_runs",
+        "gd_depth": "model twin version depth GD_ratio lo hi",
+    }
+)
+"""Tables of `results/` and the columns without which the report does not draw them."""
+
+RESULTS = MappingProxyType(
+    {
+        "separation": "the S tests (how far the models fall into two groups)",
+        "temperature": "the common temperature and what it did to each model",
+        "trajectory": "the picture of one run, layer by step",
+        "notes": "the notes of the experiments",
+    }
+)
+"""JSON files of `results/` and what each holds."""
+
+WHAT = MappingProxyType(
+    {
+        "claims.json": "the verdicts",
+        "manifest.json": "what was run (models, versions, seeds)",
+        "study.toml": "the declaration of the study",
+        "results/panel.parquet": "one row of figures per model",
+        "results/regimes_models.parquet": "ratio_norm per model with its interval",
+        "results/regimes_runs.parquet": "ratio_norm per run",
+        "results/regimes_nulls.parquet": "what ratio_norm is where there is nothing to find",
+        "results/depth.parquet": "the observables by depth",
+        "results/gd_models.parquet": "GD_ratio per model under each version",
+        "results/gd_depth.parquet": "GD_ratio by depth",
+        **{f"results/{name}.json": what for name, what in RESULTS.items()},
+    }
+)
+OPTIONAL = frozenset({"results/notes.json"})
+"""Files whose absence means that there was nothing to say."""
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What a study folder holds: parsed files, tables as lists of rows, a sentence per missing file."""
+
+    name: str
+    manifest: Mapping[str, object]
+    declaration: Mapping[str, object]
+    claims: list[dict]
+    tables: Mapping[str, list[dict]]
+    results: Mapping[str, object]
+    missing: Mapping[str, str]
+
+    def rows(self, table: str) -> list[dict]:
+        """Give the rows of a table of `results/`, none if it is missing."""
+        return self.tables.get(table, [])
+
+    def lack(self, *names: str) -> list[str]:
+        """Give the sentences for those of the named files that are missing."""
+        return [self.missing[name] for name in names if name in self.missing]
+
+
+def read_folder(where: Path) -> Folder:
+    """Read a study folder.
+
+    Raises StudyFileError if the place is no folder, or holds none of the files that a study writes.
+    """
+    if not where.is_dir():
+        raise StudyFileError(f"{where} is not a folder. Give the folder of a study, as made by `phaselens run --out`.")
+    if not any((where / name).exists() for name in WHAT):
+        raise StudyFileError(
+            f"{where} holds none of {', '.join(sorted(WHAT))}. Give the folder of a study, as made by `phaselens "
+            f"run --out`."
+        )
+    missing: dict[str, str] = {}
+    manifest = _document(where, "manifest.json", missing, dict)
+    return Folder(
+        name=where.resolve().name,
+        manifest=manifest if manifest is not None else {},
+        declaration=_document(where, "study.toml", missing, dict) or {},
+        claims=_claims(where, missing),
+        tables={name: rows for name in TABLES if (rows := _table(where, name, missing)) is not None},
+        results={
+            name: content
+            for name in RESULTS
+            if (content := _document(where, f"results/{name}.json", missing, (dict, list))) is not None
+        },
+        missing=missing,
+    )
+
+
+def _claims(where: Path, missing: dict[str, str]) -> list[dict]:
+    claims = _document(where, "claims.json", missing, list) or []
+    whole = [c for c in claims if isinstance(c, dict) and {"id", "verdict"} <= c.keys()]
+    if len(whole) < len(claims):
+        missing["claims.json"] = f"claims.json holds {len(claims) - len(whole)} rows without id or verdict: not shown."
+    return whole
+
+
+def _document(where: Path, name: str, missing: dict[str, str], kind: type | tuple) -> object | None:
+    """Parse a JSON or TOML file of the folder; None, with a sentence in `missing`, if it cannot be used."""
+    file = where / name
+    if not file.is_file():
+        if name not in OPTIONAL:
+            missing[name] = f"{name} is not in this folder: {WHAT[name]} cannot be shown."
+        return None
+    try:
+        content = file.read_text(encoding="utf-8")
+        parsed = tomllib.loads(content) if name.endswith(".toml") else json.loads(content)
+    except ValueError as error:  # both parsers' errors, and bytes that are not UTF-8
+        missing[name] = f"{name} cannot be read ({error}): {WHAT[name]} cannot be shown."
+        return None
+    if not isinstance(parsed, kind):
+        missing[name] = f"{name} holds a {type(parsed).__name__}: {WHAT[name]} cannot be shown."
+        return None
+    return parsed
+
+
+def _table(where: Path, name: str, missing: dict[str, str]) -> list[dict] | None:
+    """Read a table of `results/`; None, with a sentence in `missing`, if it cannot be used."""
+    file, title = where / "results" / f"{name}.parquet", f"results/{name}.parquet"
+    if not file.is_file():
+        missing[title] = f"{title} is not in this folder: {WHAT[title]} cannot be shown."
+        return None
+    try:
+        table = pyarrow.parquet.read_table(file)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        missing[title] = f"{title} cannot be read ({str(error).splitlines()[0]}): {WHAT[title]} cannot be shown."
+        return None
+    absent = [column for column in TABLES[name].split() if column not in table.column_names]
+    if absent:
+        missing[title] = f"{title} lacks {', '.join(absent)}: {WHAT[title]} cannot be shown."
+        return None
+    if table.num_rows == 0:
+        missing[title] = f"{title} has no rows: {WHAT[title]} cannot be shown."
+    return table.to_pylist()

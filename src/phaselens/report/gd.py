@@ -1,0 +1,121 @@
+"""GD_ratio under every version: one small panel per version, models in the same order, one logarithmic axis for all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from phaselens.report import svg
+from phaselens.report.cast import Member, of
+from phaselens.report.folder import Row
+from phaselens.report.published import GD_RATIO
+from phaselens.report.scale import Scale, span
+from phaselens.report.words import interval, is_number, number
+
+TITLE = "GD_ratio of every model under every version"
+PUBLISHED = "published, other models"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Total width, room for labels at the left, panels side by side, height of a row."""
+
+    width: float
+    left: float
+    across: int
+    row: float
+
+
+WIDE = Layout(width=920, left=190, across=4, row=20)
+NARROW = Layout(width=360, left=122, across=1, row=20)
+HEAD, FOOT, GAP = 38.0, 40.0, 22.0
+
+
+def versions(rows: list[Row]) -> list[tuple[str, str, str]]:
+    """List the (version, lens, control) of the table in the order of their first mention."""
+    return list(dict.fromkeys((str(r["version"]), str(r["lens"]), str(r["control"])) for r in rows))
+
+
+def gd_panels(name: str, members: list[Member], rows: list[Row], layout: Layout = WIDE) -> Markup:
+    """Draw GD_ratio (1) with its 95 % interval per model, a panel per version; published values are ticks."""
+    kinds = versions(rows)
+    across = min(layout.across, len(kinds))
+    pitch = (layout.width - layout.left) / across
+    high = HEAD + layout.row * (len(members) + 1) + FOOT
+    domain = _domain(rows)
+    marks = []
+    for k, kind in enumerate(kinds):
+        column, line = k % across, k // across
+        left = layout.left + column * pitch
+        axis = Scale(*domain, left + 4, left + pitch - GAP, log=True)
+        top = line * high
+        if column == 0:
+            marks.append(_names(members, top, layout))
+        chosen = [r for r in rows if (str(r["version"]), str(r["lens"]), str(r["control"])) == kind]
+        marks.append(_panel(axis, top, layout, kind, members, chosen))
+    total = high * -(-len(kinds) // across)
+    return svg.frame(name, TITLE, _describe(members, rows), layout.width, total, *marks)
+
+
+def _domain(rows: list[Row]) -> tuple[float, float]:
+    ends = [row[column] for row in rows for column in ("GD_ratio", "lo", "hi")]
+    low, high = span([*ends, *(value for _, value in GD_RATIO)], log=True, pad=0.04) or (0.01, 10.0)
+    return max(low, 1e-6), min(high, 1e6)
+
+
+def _names(members: list[Member], top: float, layout: Layout) -> Markup:
+    marks = []
+    for k, member in enumerate(members):
+        kind = "label twin-name" if member.twin else "label"
+        y = top + HEAD + (k + 0.5) * layout.row + 4
+        marks.append(svg.text(svg.fitted(member.label, layout.left - 16), layout.left - 10, y, kind, "end"))
+    y = top + HEAD + (len(members) + 0.5) * layout.row + 4
+    marks.append(svg.text(svg.fitted(PUBLISHED, layout.left - 12, 11), layout.left - 10, y, "note", "end"))
+    return svg.group(*marks)
+
+
+def _panel(
+    axis: Scale, top: float, layout: Layout, kind: tuple[str, str, str], members: list[Member], rows: list[Row]
+) -> Markup:
+    version, lens, control = kind
+    first, last = top + HEAD, top + HEAD + layout.row * (len(members) + 1)
+    plain = control in ("none", "", "None")
+    under = f"{lens} lens" if plain else control if lens == "final_norm" else f"{control}, {lens} lens"
+    marks = [
+        svg.text(svg.fitted(version, axis.end - axis.start), axis.start, top + 14, "heading"),
+        svg.text(svg.fitted(under, axis.end - axis.start, 11), axis.start, top + 28, "note"),
+    ]
+    for tick in axis.ticks(5):
+        marks.append(svg.line(axis(tick), first, axis(tick), last, "unity" if tick == 1 else "grid"))
+        marks.append(svg.text(number(tick), axis(tick), last + 14, "tick", "middle"))
+    marks.append(svg.line(axis.start, last, axis.end, last, "axis"))
+    for k, member in enumerate(members):
+        for row in of(rows, member):
+            marks.append(_estimate(axis, first + (k + 0.5) * layout.row, member, row))
+    y = first + (len(members) + 0.5) * layout.row
+    for model, value in GD_RATIO:
+        x = axis(value)
+        marks.append(
+            svg.group(svg.tip(f"published: {model} {number(value)}"), svg.line(x, y - 5, x, y + 5, "stroke null"))
+        )
+    return svg.group(*marks)
+
+
+def _estimate(axis: Scale, y: float, member: Member, row: Row) -> Markup:
+    value = row["GD_ratio"]
+    if not is_number(value) or value <= 0:
+        return svg.text("—", axis.start + 2, y + 4, "note")
+    marks = [svg.tip(f"{member.label}, {row['version']}: {number(value)} {interval(row['lo'], row['hi'])}")]
+    if is_number(row["lo"]) and is_number(row["hi"]) and row["lo"] > 0:
+        low, high = axis.clipped(row["lo"]), axis.clipped(row["hi"])
+        d = f"M{svg.place(low)} {svg.place(y - 4.5)}v9m0-4.5H{svg.place(high)}m0-4.5v9"
+        marks.append(svg.element("path", d=d, class_=f"capped {member.kind}"))
+    marks.append(svg.element("circle", cx=axis.clipped(value), cy=float(y), r=2.8, class_=f"dot {member.kind}"))
+    return svg.group(*marks)
+
+
+def _describe(members: Sequence[Member], rows: list[Row]) -> str:
+    said = [
+        f"{member.label} {row['version']} {number(row['GD_ratio'])}" for member in members for row in of(rows, member)
+    ]
+    return "Dots with 95 % intervals. " + "; ".join(said) + "."

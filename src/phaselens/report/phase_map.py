@@ -1,0 +1,215 @@
+"""The phase map: ratio_norm of every model, its interval, its runs and its nulls, on one axis with the published
+bands.
+"""
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from phaselens.report import svg
+from phaselens.report.cast import Member, of
+from phaselens.report.folder import Row
+from phaselens.report.published import BANDS
+from phaselens.report.scale import Scale, span
+from phaselens.report.words import DASH, interval, is_number, number
+
+RUNS_DRAWN = 400
+TITLE = "ratio_norm of every model, with its nulls"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things stand: total width, left and right end of the plot, height of a row, whether labels stand above."""
+
+    width: float
+    left: float
+    right: float
+    row: float
+    stacked: bool
+
+
+WIDE = Layout(width=920, left=236, right=748, row=34, stacked=False)
+NARROW = Layout(width=360, left=10, right=350, row=48, stacked=True)
+HEAD, FOOT, STRIP = 58.0, 34.0, 74.0
+
+
+def phase_map(
+    name: str, members: list[Member], models: list[Row], runs: list[Row], nulls: list[Row], layout: Layout = WIDE
+) -> Markup:
+    """Draw ratio_norm (1) per model at l* and at L, its runs as ticks, and the nulls below.
+
+    The lower strip shows the whole published range on a logarithmic axis and where the upper axis lies in it. A model
+    whose value is undefined keeps its row, with a dash.
+    """
+    bottom = HEAD + layout.row * len(members) + (22 + layout.row * len(nulls) if nulls else 0) + 8
+    axis = Scale(*_range(models, nulls), layout.left, layout.right)
+    body = [_bands(axis, layout, HEAD - 8, bottom), _key(layout), _ticks(axis, bottom)]
+    y = HEAD
+    for member in members:
+        body.append(_model(axis, layout, y, member, of(models, member), of(runs, member)))
+        y += layout.row
+    if nulls:
+        body.append(svg.line(0, y + 6, layout.width, y + 6, "rule"))
+        body.append(svg.text("nulls: the same number where there is nothing to find", 0, y + 20, "note"))
+        y += 22
+    for null in nulls:
+        body.append(_null(axis, layout, y, null))
+        y += layout.row
+    body.append(_strip(axis, layout, bottom + FOOT, members, models))
+    return svg.frame(name, TITLE, _describe(members, models, nulls), layout.width, bottom + FOOT + STRIP, *body)
+
+
+def _range(models: list[Row], nulls: list[Row]) -> tuple[float, float]:
+    ends = [row[column] for row in (*models, *nulls) for column in ("ratio_norm", "lo", "hi")]
+    low, high = span([*ends, BANDS[0].low, BANDS[0].high], pad=0.05) or (1.0, 2.0)
+    return max(low, 0.9), high
+
+
+def _bands(axis: Scale, layout: Layout, top: float, bottom: float) -> Markup:
+    marks, beyond = [], []
+    for band in BANDS:
+        if band.high < axis.low or band.low > axis.high:
+            beyond.append(band)
+            continue
+        left, right = axis.clipped(band.low), axis.clipped(band.high)
+        marks.append(svg.rect(left, top, max(right - left, 1.5), bottom - top, "band", svg.tip(_band(band))))
+        marks.append(svg.text(band.name, (left + right) / 2, top - 5, "band-name", "middle"))
+    note = "shaded: published bands, a comparison only"
+    marks.append(svg.text(note, layout.right, 14, "note", "end"))
+    return svg.group(*marks)
+
+
+def _band(band: object) -> str:
+    ends = f"about {number(band.low)}" if band.low == band.high else f"{number(band.low)}–{number(band.high)}"
+    return f"published band {band.name}: {ends}"
+
+
+def _key(layout: Layout) -> Markup:
+    x, y = (0.0, 10.0) if not layout.stacked else (layout.left, 30.0)
+    return svg.group(
+        _dot(x + 6, y, "hue0", "l*"),
+        svg.text("at l*", x + 16, y + 4, "note"),
+        _dot(x + 58, y, "hue0", "L"),
+        svg.text("at L", x + 67, y + 4, "note"),
+        svg.path([(x + 106, y - 6), (x + 106, y + 6)], "runs"),
+        svg.text("one run", x + 112, y + 4, "note"),
+    )
+
+
+def _ticks(axis: Scale, bottom: float) -> Markup:
+    marks = [svg.line(axis.start, bottom, axis.end, bottom, "axis")]
+    for tick in axis.ticks(6):
+        marks.append(svg.line(axis(tick), bottom, axis(tick), bottom + 4, "axis"))
+        marks.append(svg.text(number(tick), axis(tick), bottom + 16, "tick", "middle"))
+    marks.append(svg.text("ratio_norm (1)", axis.end, bottom + 30, "axis-name", "end"))
+    return svg.group(*marks)
+
+
+def _dot(x: float, y: float, kind: str, choice: str) -> Markup:
+    if choice == "L":
+        return svg.rect(x - 3, y - 3, 6, 6, f"dot {kind}")
+    return svg.element("circle", cx=float(x), cy=float(y), r=4.5, class_=f"dot {kind}")
+
+
+def _model(axis: Scale, layout: Layout, y: float, member: Member, rows: list[Row], runs: list[Row]) -> Markup:
+    middle = y + layout.row / 2 + (8 if layout.stacked else 0)
+    marks = [_label(layout, y, member.label, "label twin-name" if member.twin else "label")]
+    shown = [axis(run["ratio_norm"]) for run in runs if axis.holds(run["ratio_norm"])]
+    shown = shown[:: max(1, -(-len(shown) // RUNS_DRAWN))]
+    if shown:
+        d = "".join(f"M{svg.place(x)} {svg.place(middle - 10)}v20" for x in shown)
+        marks.append(svg.element("path", d=d, class_=f"runs {member.kind}"))
+    for row in rows:
+        offset = 6 if row["layer_choice"] == "L" else -5
+        marks.append(_estimate(axis, middle + offset, row, member.kind, row["layer_choice"], member.label))
+    chosen = next((row for row in rows if row["layer_choice"] != "L"), rows[0] if rows else None)
+    marks.append(_figure(layout, y, chosen))
+    return svg.group(*marks)
+
+
+def _estimate(axis: Scale, y: float, row: Row, kind: str, choice: str, label: str) -> Markup:
+    if not is_number(row["ratio_norm"]):
+        return Markup("")
+    what = f"{label}, {choice}: {number(row['ratio_norm'])} {interval(row['lo'], row['hi'])}"
+    marks = [svg.tip(what)]
+    if is_number(row["lo"]) and is_number(row["hi"]):
+        marks.append(svg.line(axis.clipped(row["lo"]), y, axis.clipped(row["hi"]), y, f"whisker {kind}"))
+    marks.append(_dot(axis(row["ratio_norm"]), y, kind, choice))
+    return svg.group(*marks)
+
+
+def _label(layout: Layout, y: float, label: str, kind: str) -> Markup:
+    if layout.stacked:
+        return svg.text(svg.fitted(label, 220), layout.left, y + 14, kind)
+    return svg.text(svg.fitted(label, layout.left - 24), layout.left - 14, y + layout.row / 2 + 4, kind, "end")
+
+
+def _figure(layout: Layout, y: float, row: Row | None) -> Markup:
+    written = DASH if row is None else f"{number(row['ratio_norm'])} {interval(row['lo'], row['hi'])}"
+    written = DASH if row is None or not is_number(row["ratio_norm"]) else written
+    if layout.stacked:
+        return svg.text(written, layout.right, y + 14, "figure", "end")
+    return svg.text(written, layout.right + 14, y + layout.row / 2 + 4, "figure")
+
+
+def _null(axis: Scale, layout: Layout, y: float, row: Row) -> Markup:
+    middle = y + layout.row / 2 + (8 if layout.stacked else 0)
+    label = f"{row['null']}, {row['model']}" if row["model"] else str(row["null"])
+    marks = [
+        svg.tip(f"{label}: {row['description']}"),
+        _label(layout, y, label, "label null-name"),
+        _figure(layout, y, row),
+    ]
+    if is_number(row["lo"]) and is_number(row["hi"]):
+        marks.append(svg.line(axis.clipped(row["lo"]), middle, axis.clipped(row["hi"]), middle, "whisker null"))
+    if is_number(row["ratio_norm"]):
+        x = axis(row["ratio_norm"])
+        marks.append(
+            svg.element("path", d=f"M{svg.place(x)} {svg.place(middle - 5)}l5 5l-5 5l-5-5z", class_="dot null")
+        )
+    return svg.group(*marks)
+
+
+def _strip(axis: Scale, layout: Layout, top: float, members: list[Member], models: list[Row]) -> Markup:
+    """Draw the whole published range, so that it is seen how little of it the panel covers."""
+    left = layout.left
+    whole = Scale(1.0, max(40.0, axis.high), left, layout.right, log=True)
+    y = top + 22
+    marks = []
+    for band in BANDS:
+        x1, x2 = whole(band.low), whole(band.high)
+        marks.append(svg.rect(x1, y, max(x2 - x1, 1.5), 16, "band", svg.tip(_band(band))))
+    for band, x, anchor in (
+        (BANDS[0], BANDS[0].high, "end"),
+        (BANDS[1], BANDS[1].low, None),
+        (BANDS[3], BANDS[3].low, None),
+    ):
+        marks.append(svg.text(band.name, whole(x), y - 4, "band-name", anchor))
+    for member in members:
+        for row in of(models, member):
+            if whole.holds(row["ratio_norm"]) and row["layer_choice"] != "L":
+                x = whole(row["ratio_norm"])
+                marks.append(svg.line(x, y + 1, x, y + 15, f"stroke {member.kind}"))
+    marks.append(
+        svg.rect(whole.clipped(axis.low), y - 1, whole.clipped(axis.high) - whole.clipped(axis.low), 18, "window")
+    )
+    marks.append(svg.line(left, y + 17, layout.right, y + 17, "axis"))
+    for tick in (1, 2, 3, 5, 10, 20, 35):
+        marks.append(svg.text(number(tick), whole(tick), y + 31, "tick", "middle"))
+    if not layout.stacked:
+        marks.append(svg.text("the whole published range", left - 14, y + 8, "note", "end"))
+        marks.append(svg.text("(log axis; box: the axis above)", left - 14, y + 22, "note", "end"))
+    else:
+        marks.append(svg.text("the whole published range (log; box: axis above)", left, y + 48, "note"))
+    return svg.group(*marks)
+
+
+def _describe(members: list[Member], models: list[Row], nulls: list[Row]) -> str:
+    said = [
+        f"{member.label}: {number(row['ratio_norm'])} {interval(row['lo'], row['hi'])}"
+        for member in members
+        for row in of(models, member)
+        if row["layer_choice"] != "L"
+    ]
+    said += [f"null {row['null']}: {number(row['ratio_norm'])}" for row in nulls]
+    return "Dots with 95 % intervals. " + "; ".join(said) + "."

@@ -1,0 +1,181 @@
+"""Put the page together: read the folder, draw the figures, fill the template, write one file."""
+
+import base64
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from phaselens import __version__
+from phaselens.report import captions, curves, gd, phase_map, prose, symbols, tables, trajectory
+from phaselens.report.cast import Member, cast
+from phaselens.report.folder import Folder, read_folder
+from phaselens.report.words import DASH, defined, visible
+from phaselens.trace.store import atomic_write
+
+CONTENTS = (
+    ("summary", "Summary"),
+    ("ledger", "Ledger"),
+    ("panel", "Panel"),
+    ("regimes", "Phase map"),
+    ("trajectory", "One run"),
+    ("gd", "G and D"),
+    ("depth", "Depth profiles"),
+    ("methods", "Methods"),
+    ("notes", "Notes"),
+    ("definitions", "Definitions"),
+)
+ALIASES = {"mean ct": "ct", "frozen": "frozen", "layers": "layer l", "prompts": "n", "runs": "n", "tokens": "n"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A figure drawn twice: for wide pages and for narrow ones."""
+
+    wide: Markup
+    narrow: Markup
+
+
+def render(study_dir: str | Path) -> Path:
+    """Write `report.html` into a study folder from the files that it holds, and return its path.
+
+    One file that needs no network, no JavaScript and nothing beside it; the same files give the same bytes. A results
+    file that is absent or cannot be used leaves a sentence that says so in its place.
+    Raises StudyFileError if the folder is not that of a study, OutputError if the page cannot be written.
+    """
+    where = Path(study_dir)
+    return atomic_write(where / "report.html", page(read_folder(where)).encode("utf-8"))
+
+
+def page(folder: Folder) -> str:
+    """Give the whole page of a study as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("phaselens.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    members, entries = cast(folder), prose.ledger(folder.claims)
+    definitions = symbols.used(_names(folder))
+    script = _source("report.js")
+    content = {
+        "version": __version__,
+        "name": prose.study_name(folder),
+        "folder": folder,
+        "contents": CONTENTS,
+        "style": Markup(_source("report.css")),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
+        "dash": DASH,
+        "lede": prose.lede(entries, members),
+        "facts": prose.facts(folder, entries, members),
+        "entries": entries,
+        "groups": prose.verdict_groups(entries),
+        "explained": prose.EXPLAINED,
+        "finding": prose.finding,
+        "change": prose.change,
+        "members": members,
+        "twins": any(m.twin for m in members),
+        "definitions": definitions,
+        "symbols": _anchors(definitions),
+        "declared": prose.flat(folder.declaration),
+        "recorded": prose.flat(folder.manifest, skip=frozenset({"models", "refused", "name", "units", "study"})),
+        "fingerprints": prose.fingerprints(folder.manifest),
+        "remarks": [*prose.refusals(folder.manifest), *prose.notes(folder)],
+        **_tables(folder, members),
+        **_regimes(folder, members),
+        **_runs(folder),
+        **_gd(folder, members),
+        **_depth(folder, members),
+    }
+    return environment.get_template("report.html.j2").render(content)
+
+
+def _source(name: str) -> str:
+    return resources.files("phaselens.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _names(folder: Folder) -> set[str]:
+    """Collect the names of the quantities that the page shows."""
+    names = {str(row["observable"]) for row in folder.rows("depth")}
+    names |= {"ratio_norm", "ct"} if folder.rows("regimes_models") or folder.rows("panel") else set()
+    names |= {"instability", "entropy"} if "trajectory" in folder.results else set()
+    names |= {"G", "D", "GD_ratio", "top1", "rivalry"} if folder.rows("gd_models") or folder.rows("gd_depth") else set()
+    return names | (
+        {"frozen", "collapse", "entropy_norm", "noise floor", "GD_ratio"} if folder.rows("panel") else set()
+    )
+
+
+def _anchors(definitions: Sequence[symbols.Symbol]) -> dict[str, str]:
+    """Give the id of every definition, also under the other names that table headings use."""
+    taken: set[str] = set()
+    anchors = {symbol.name: prose.unique(f"def-{symbol.name}", taken) for symbol in definitions}
+    return anchors | {alias: anchors[name] for alias, name in ALIASES.items() if name in anchors}
+
+
+def _tables(folder: Folder, members: list[Member]) -> dict[str, tables.Table | None]:
+    return {
+        "panel": tables.panel(folder, members),
+        "regimes": tables.regimes(folder, members),
+        "separation": tables.separation(folder),
+        "gd": tables.gd(folder, members),
+        "temperature": tables.temperature(folder),
+    }
+
+
+def _pair(name: str, draw: Callable[..., Markup], *args: object, layouts: Sequence[object]) -> Pair:
+    return Pair(draw(f"{name}-wide", *args, layouts[0]), draw(f"{name}-narrow", *args, layouts[1]))
+
+
+def _regimes(folder: Folder, members: list[Member]) -> dict[str, object]:
+    rows = folder.rows("regimes_models")
+    if not rows:
+        return {"phase_map": None, "phase_caption": ""}
+    args = (members, rows, folder.rows("regimes_runs"), folder.rows("regimes_nulls"))
+    pair = _pair("phase", phase_map.phase_map, *args, layouts=(phase_map.WIDE, phase_map.NARROW))
+    return {"phase_map": pair, "phase_caption": captions.phase_map(rows)}
+
+
+def _runs(folder: Folder) -> dict[str, object]:
+    if "trajectory" not in folder.results:
+        return {"runs": [], "run_faults": []}
+    found, faults = trajectory.read_runs(folder.results["trajectory"])
+    shown = []
+    for k, run in enumerate(found):
+        pair = Pair(trajectory.picture(f"run{k}-wide", run), trajectory.tall_picture(f"run{k}-narrow", run))
+        shown.append(
+            {
+                "id": f"fig-run{k}",
+                "figures": pair,
+                "caption": captions.run(run),
+                "prompt": visible(str(run.prompt)) if defined(run.prompt) else "",
+                "strip": trajectory.strip(run),
+            }
+        )
+    return {"runs": shown, "run_faults": faults}
+
+
+def _gd(folder: Folder, members: list[Member]) -> dict[str, object]:
+    rows, by_depth = folder.rows("gd_models"), folder.rows("gd_depth")
+    out: dict[str, object] = {"gd_panels": None, "gd_caption": "", "gd_by_depth": None, "gd_depth_caption": ""}
+    if rows:
+        out["gd_panels"] = _pair("gd", gd.gd_panels, members, rows, layouts=(gd.WIDE, gd.NARROW))
+        out["gd_caption"] = captions.gd(rows, len(gd.versions(rows)))
+    if by_depth:
+        out["gd_by_depth"] = _pair(
+            "gddepth", curves.gd_by_depth, members, by_depth, layouts=(curves.GD_WIDE, curves.GD_NARROW)
+        )
+        out["gd_depth_caption"] = captions.gd_by_depth(rows)
+    return out
+
+
+def _depth(folder: Folder, members: list[Member]) -> dict[str, object]:
+    rows = folder.rows("depth")
+    if not rows:
+        return {"profiles": None, "depth_caption": ""}
+    pair = _pair("profiles", curves.profiles, members, rows, layouts=(curves.WIDE, curves.NARROW))
+    return {"profiles": pair, "depth_caption": captions.profiles(rows)}

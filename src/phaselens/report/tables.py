@@ -1,0 +1,318 @@
+"""The tables of the report as data: columns with units, rows in groups, and a numbered reason for every dash."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from phaselens.report.cast import Member, of
+from phaselens.report.folder import Folder, Row
+from phaselens.report.published import REGIMES
+from phaselens.report.words import DASH, defined, interval, is_number, number, value, visible
+
+NO_REASON = "undefined in the results file, which gives no reason"
+ONE_PROMPT = "an interval needs at least two prompts"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one cell shows: its text, the key it sorts by, the number of its reason (if it is a dash), its style."""
+
+    text: str
+    key: str = ""
+    note: int | None = None
+    kind: str = "num"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, the unit under it, its style (`num`, `text`)."""
+
+    title: str
+    unit: str = ""
+    kind: str = "num"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: an id for links, a caption, columns, (heading, rows) groups, and the reasons that its dashes refer
+    to.
+    """
+
+    id: str
+    caption: str
+    columns: Sequence[Column]
+    groups: Sequence[tuple[str, list[list[Cell]]]]
+    notes: Sequence[str]
+
+
+@dataclass
+class Reasons:
+    """Number the reasons of one table's dashes in the order of their first use."""
+
+    found: list[str] = field(default_factory=list)
+
+    def __call__(self, reason: str) -> int:
+        """Give the number of a reason, from 1."""
+        if reason not in self.found:
+            self.found.append(reason)
+        return self.found.index(reason) + 1
+
+    def cell(self, content: object, reason: str = NO_REASON) -> Cell:
+        """Write a number, or a dash that refers to the reason."""
+        if is_number(content):
+            return Cell(number(content), repr(content))
+        return Cell(DASH, "", self(reason))
+
+    def estimate(
+        self, content: object, low: object, high: object, reason: str = NO_REASON, why: str = ONE_PROMPT
+    ) -> Cell:
+        """Write a number with its interval; each of the two may be a dash with its reason."""
+        if not is_number(content):
+            return Cell(DASH, "", self(reason))
+        if not (is_number(low) and is_number(high)):
+            return Cell(f"{number(content)} {DASH}", repr(content), self(why))
+        return Cell(f"{number(content)} {interval(low, high)}", repr(content))
+
+
+def name_cell(label: str) -> Cell:
+    """Write a name, as the head of its row."""
+    return Cell(label, label.lower(), kind="head")
+
+
+def text_cell(content: object) -> Cell:
+    """Write any value as text."""
+    written = value(content)
+    return Cell(written, written.lower(), kind="text")
+
+
+def panel(folder: Folder, members: list[Member]) -> Table | None:
+    """Build the panel table, one row per model, untrained twins in a group of their own."""
+    rows, reasons = folder.rows("panel"), Reasons()
+    if not rows:
+        return None
+    why = _ratio_reasons(folder)
+
+    def line(member: Member, row: Row) -> list[Cell]:
+        few = (
+            ONE_PROMPT
+            if is_number(row["n_prompts"]) and row["n_prompts"] < 2
+            else "undefined in the results file, which gives no reason"
+        )
+        return [
+            name_cell(member.label),
+            text_cell(row["family"]),
+            *(
+                reasons.cell(row[c])
+                for c in ("parameters", "n_layers", "d_model", "vocab_size", "n_prompts", "n_runs", "n_tokens")
+            ),
+            reasons.estimate(
+                row["ratio_norm"], row["ratio_norm_lo"], row["ratio_norm_hi"], why.get(_key(row), NO_REASON), few
+            ),
+            reasons.estimate(row["GD_ratio"], row["GD_lo"], row["GD_hi"], "mean D is 0 or undefined", few),
+            *(
+                reasons.cell(row[c])
+                for c in ("mean_ct", "frozen_fraction", "collapse_share", "entropy_norm", "noise_floor")
+            ),
+        ]
+
+    columns = (
+        Column("model", kind="text"),
+        Column("family", kind="text"),
+        Column("parameters"),
+        Column("layers", "L"),
+        Column("width", "d"),
+        Column("vocabulary", "V"),
+        Column("prompts", "n"),
+        Column("runs", "n"),
+        Column("tokens", "n"),
+        Column("ratio_norm", "1, 95 %"),
+        Column("GD_ratio", "1, 95 %"),
+        Column("mean ct", "rad"),
+        Column("frozen", "share of steps"),
+        Column("collapse", "share of runs"),
+        Column("entropy_norm", "1"),
+        Column("noise floor", "relative"),
+    )
+    caption = "The panel. Numbers are means or ratios over a model's runs; brackets are 95 % intervals over prompts."
+    return Table("panel-table", caption, columns, _grouped(members, rows, line), reasons.found)
+
+
+def _key(row: Row) -> tuple[str, bool]:
+    return str(row["model"]), bool(row["twin"])
+
+
+def _ratio_reasons(folder: Folder) -> dict[tuple[str, bool], str]:
+    """Give, per model, the reason most of its runs have no ratio_norm."""
+    found: dict[tuple[str, bool], Counter] = {}
+    for run in folder.rows("regimes_runs"):
+        if defined(run["reason"]):
+            found.setdefault(_key(run), Counter())[str(run["reason"])] += 1
+    return {key: f"runs are without it: {visible(reasons.most_common(1)[0][0])}" for key, reasons in found.items()}
+
+
+def _grouped(
+    members: list[Member], rows: list[Row], line: Callable[[Member, Row], list[Cell]]
+) -> list[tuple[str, list[list[Cell]]]]:
+    groups = []
+    for heading, twin in (("trained", False), ("untrained twins", True)):
+        lines = [line(member, row) for member in members if member.twin == twin for row in of(rows, member)]
+        if lines:
+            groups.append((heading, lines))
+    return groups
+
+
+def regimes(folder: Folder, members: list[Member]) -> Table | None:
+    """Build the table behind the phase map: both layers of record, with the shares of published and panel labels."""
+    rows, reasons = folder.rows("regimes_models"), Reasons()
+    if not rows:
+        return None
+    why = _ratio_reasons(folder)
+    shares = [f"share_{name}{suffix}" for suffix in ("", "_panel") for name in REGIMES]
+
+    def line(member: Member, row: Row) -> list[Cell]:
+        return [
+            name_cell(member.label),
+            text_cell(row["layer_choice"]),
+            reasons.estimate(row["ratio_norm"], row["lo"], row["hi"], why.get(_key(row), NO_REASON)),
+            reasons.cell(row["n_prompts"]),
+            reasons.cell(row["n_runs"]),
+            *(reasons.cell(row.get(share), "no run of this model has a label") for share in shares),
+        ]
+
+    columns = [
+        Column("model", kind="text"),
+        Column("layer", kind="text"),
+        Column("ratio_norm", "1, 95 %"),
+        Column("prompts", "n"),
+        Column("runs", "n"),
+        *(Column(name[:1].upper() + name[1:5] + ".", "published label") for name in REGIMES),
+        *(Column(name[:1].upper() + name[1:5] + ".", "panel label") for name in REGIMES),
+    ]
+    caption = (
+        "ratio_norm per model and layer of record, and the share of its runs under each label. "
+        "Published labels are a comparison only and decide nothing; panel labels are quantile bands of this "
+        "panel's calibration runs."
+    )
+    return Table("regimes-table", caption, columns, _grouped(members, rows, line), reasons.found)
+
+
+def gd(folder: Folder, members: list[Member]) -> Table | None:
+    """Build the table behind the GD panels."""
+    rows, reasons = folder.rows("gd_models"), Reasons()
+    if not rows:
+        return None
+
+    def line(member: Member, row: Row) -> list[Cell]:
+        few = (
+            ONE_PROMPT
+            if is_number(row["n_prompts"]) and row["n_prompts"] < 2
+            else "undefined in the results file, which gives no reason"
+        )
+        return [
+            name_cell(member.label),
+            *(text_cell(row[c]) for c in ("version", "lens", "control")),
+            reasons.cell(row["G"], "undefined for this version"),
+            reasons.cell(row["D"], "undefined for this version"),
+            reasons.estimate(row["GD_ratio"], row["lo"], row["hi"], "undefined for this version", few),
+            reasons.cell(row["n_prompts"]),
+            reasons.cell(row["n_runs"]),
+        ]
+
+    columns = [
+        *(Column(title, kind="text") for title in ("model", "version", "lens", "control")),
+        Column("G", "1"),
+        Column("D", "1"),
+        Column("GD_ratio", "1, 95 %"),
+        Column("prompts", "n"),
+        Column("runs", "n"),
+    ]
+    caption = "GD_ratio = mean G / mean D per model and version, with its 95 % interval over prompts."
+    return Table("gd-table", caption, columns, _grouped(members, rows, line), reasons.found)
+
+
+def separation(folder: Folder) -> Table | None:
+    """Build the table of the S tests."""
+    rows, reasons = _records(folder.results.get("separation")), Reasons()
+    if not rows:
+        return None
+    columns = [
+        Column("claim", kind="text"),
+        Column("version", kind="text"),
+        Column("S", "1"),
+        Column("p"),
+        Column("S", "without twins"),
+        Column("p", "without twins"),
+        Column("models", "M"),
+        Column("power", "6 SD"),
+        Column("power", "8 SD"),
+        Column("power", "10 SD"),
+        Column("best split", kind="text"),
+    ]
+    order = ("S", "p", "S_without_twins", "p_without_twins", "M", "power_6", "power_8", "power_10")
+    lines = [
+        [
+            Cell(visible(str(row.get("claim", DASH))), kind="head"),
+            text_cell(row.get("version")),
+            *(
+                reasons.cell(row.get(c), "fewer than four models have this number, or the test was not run")
+                for c in order
+            ),
+            Cell(_split(row.get("groups")), kind="text"),
+        ]
+        for row in rows
+    ]
+    caption = (
+        "The S test: S is the between-group share of the total sum of squares for the best split of the model "
+        "values into two groups; "
+        "p against points drawn uniformly. A claim needs p ≤ .05 with twins in and with twins dropped. Power is "
+        "for two groups "
+        "6, 8 or 10 within-group standard deviations apart."
+    )
+    return Table("separation-table", caption, columns, [("", lines)], reasons.found)
+
+
+def _split(groups: object) -> str:
+    """Write the two groups of a split."""
+    if isinstance(groups, (list, tuple)) and groups and all(isinstance(g, (list, tuple)) for g in groups):
+        return " | ".join(", ".join(visible(str(m)) for m in g) for g in groups)
+    return value(groups)
+
+
+def temperature(folder: Folder) -> Table | None:
+    """Build the table of the common temperature."""
+    rows, reasons = _records(folder.results.get("temperature")), Reasons()
+    if not rows:
+        return None
+    columns = [
+        Column("model", kind="text"),
+        Column("temperature", "T"),
+        Column("entropy_norm", "before"),
+        Column("entropy_norm", "after"),
+        Column("target", "panel median"),
+    ]
+    order = (("T", "temperature"), ("entropy_norm_before", "before"), ("entropy_norm_after", "after"), ("target",))
+    lines = [
+        [
+            name_cell(visible(str(row.get("model", DASH)))),
+            *(reasons.cell(next((row[k] for k in keys if k in row), None)) for keys in order),
+        ]
+        for row in rows
+    ]
+    caption = (
+        "Temperature per model at which its mean output entropy_norm (1) on the calibration prompts is "
+        "nearest to the panel's median."
+    )
+    return Table("temperature-table", caption, columns, [("", lines)], reasons.found)
+
+
+def _records(content: object) -> list[dict]:
+    """Give a JSON file's rows: a list of objects, an object with the rows under one key, or an object of rows by
+    model.
+    """
+    if isinstance(content, dict):
+        lists = [v for v in content.values() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)]
+        if lists:
+            return lists[0]
+        shared = {k: v for k, v in content.items() if not isinstance(v, (dict, list))}
+        return [{"model": k, **shared, **v} for k, v in content.items() if isinstance(v, dict)]
+    return [row for row in content if isinstance(row, dict)] if isinstance(content, Iterable) else []

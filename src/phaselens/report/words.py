@@ -1,0 +1,154 @@
+"""Numbers and names as a reader meets them: the one place where the report writes a value or lets foreign text in."""
+
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+
+DASH = "—"
+SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+SIGNS = {"\n": "↵", "\r": "␍", "\t": "⇥", "\u00a0": "⍽", "\u00ad": "⟨U+00AD⟩"}
+
+
+def is_number(value: object) -> bool:
+    """Say whether the value is a finite number (a truth value is none)."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number(value: object, digits: int = 4) -> str:
+    """Write a number with `digits` significant digits, a true minus sign, and groups of three; a dash where undefined.
+
+    >>> number(1234567), number(0.0213), number(-1.5), number(1.2e-7), number(float("nan"))
+    ('1,234,567', '0.0213', '−1.5', '1.2×10⁻⁷', '—')
+    """
+    if isinstance(value, Real) and not isinstance(value, bool) and math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if not is_number(value):
+        return DASH
+    if isinstance(value, Integral) or (float(value).is_integer() and abs(value) < 1e15 and abs(value) >= 1000):
+        return f"{int(value):,}".replace("-", "−")
+    value = float(value)
+    if value != 0 and not 1e-4 <= abs(value) < 1e6:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        return f"{mantissa}×10{str(int(exponent)).translate(SUPERSCRIPT)}".replace("-", "−")
+    places = max(0, digits - 1 - (math.floor(math.log10(abs(value))) if value else 0))
+    written = f"{value:,.{places}f}"
+    return (written.rstrip("0").rstrip(".") if "." in written else written).replace("-", "−")
+
+
+def interval(low: object, high: object) -> str:
+    """Write an interval in square brackets; a dash where either end is undefined.
+
+    >>> interval(1.25, 1.5), interval(float("nan"), 2.0)
+    ('[1.25, 1.5]', '—')
+    """
+    return f"[{number(low)}, {number(high)}]" if defined(low) and defined(high) else DASH
+
+
+def defined(value: object) -> bool:
+    """Say whether there is anything to write: neither None nor NaN, nor an empty text."""
+    if value is None or value == "":
+        return False
+    return not (isinstance(value, float) and math.isnan(value))
+
+
+def value(content: object) -> str:
+    """Write whatever a verdict holds: a number, a pair as an interval, a mapping, a list, a truth value, a text.
+
+    >>> value([0.5, 1.0]), value({"M": 5, "prompts": 24}), value(None)
+    ('[0.5, 1]', 'M 5, prompts 24', '—')
+    """
+    if isinstance(content, bool):
+        return "yes" if content else "no"
+    if isinstance(content, Real):
+        return number(content)
+    if isinstance(content, Mapping):
+        return ", ".join(f"{visible(str(k)).replace('_', ' ')} {value(v)}" for k, v in content.items()) or DASH
+    if isinstance(content, (list, tuple)):
+        if len(content) == 2 and all(isinstance(c, Real) or c is None for c in content):
+            return interval(*content)
+        return ", ".join(value(c) for c in content) or DASH
+    return visible(str(content)) if defined(content) else DASH
+
+
+def visible(content: str, limit: int | None = None) -> str:
+    r"""Turn every sign that a page would hide or obey into one that shows, and cut at `limit` signs with an ellipsis.
+
+    Control signs, direction marks, joiners, line separators, lone surrogates and unassigned code points become
+    symbols; a text that begins with a combining mark gets a dotted circle to stand on. Spaces inside stay. HTML is not
+    escaped here: the template and the SVG builder do that for every text.
+
+    >>> visible("a\n\u202eb\x00")
+    'a↵⟨U+202E⟩b␀'
+    """
+    pieces = [_shown(sign) for sign in (content if limit is None else content[: limit + 1])]
+    while limit is not None and sum(map(len, pieces)) > limit:
+        pieces = [*pieces[:-2], "…"] if pieces[-1] == "…" else [*pieces[:-1], "…"]
+    shown = "".join(pieces)
+    return "◌" + shown if shown and unicodedata.category(shown[0]).startswith("M") else shown
+
+
+def token(content: str, limit: int | None = None) -> str:
+    """Write a token so that its spaces can be seen; an empty token is `∅`.
+
+    >>> token(" the"), token(""), token("<script>")
+    ('·the', '∅', '<script>')
+    """
+    return visible(content.replace(" ", "·"), limit) or "∅"
+
+
+def _shown(sign: str) -> str:
+    if sign in SIGNS:
+        return SIGNS[sign]
+    code = ord(sign)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "␡"
+    if unicodedata.category(sign) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}:
+        return f"⟨U+{code:04X}⟩"
+    return sign
+
+
+def count(amount: int, noun: str, plural: str | None = None) -> str:
+    """Write an amount with its noun, small amounts in words.
+
+    >>> count(1, "claim"), count(5, "claim"), count(40, "claim"), count(2, "study", "studies")
+    ('one claim', 'five claims', '40 claims', 'two studies')
+    """
+    name = noun if amount == 1 else plural or noun + "s"
+    return f"{SMALL[amount] if amount < len(SMALL) else f'{amount:,}'} {name}"
+
+
+def listing(items: Iterable[object], last: str = "and") -> str:
+    """Join items as a sentence does.
+
+    >>> listing(["a"]), listing(["a", "b"]), listing(["a", "b", "c"])
+    ('a', 'a and b', 'a, b and c')
+    """
+    items = [str(item) for item in items]
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}" if items else ""
+
+
+def extent(values: Iterable[object], noun: str) -> str:
+    """Write how many of something every row had: one number if all agree, else the least and the most.
+
+    >>> extent([24, 24], "prompts"), extent([8, 24], "prompts"), extent([], "prompts")
+    ('24 prompts', '8 to 24 prompts', 'an unrecorded number of prompts')
+    """
+    known = sorted({v for v in values if is_number(v)})
+    if not known:
+        return f"an unrecorded number of {noun}"
+    return f"{number(known[0])} {noun}" if len(known) == 1 else f"{number(known[0])} to {number(known[-1])} {noun}"
+
+
+def sentence(content: str) -> str:
+    """Begin with a capital letter and end with a full stop.
+
+    >>> sentence("the split survives")
+    'The split survives.'
+    """
+    content = visible(content).strip()
+    return content and content[0].upper() + content[1:] + ("" if content[-1] in ".?!…" else ".")

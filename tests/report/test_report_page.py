@@ -1,0 +1,206 @@
+"""The page made of a study folder: whole, closed to the network, deaf to what models say, and honest about gaps."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from phaselens.errors import StudyFileError
+from phaselens.report import render
+from phaselens.report.folder import RESULTS, TABLES
+from phaselens.report.words import number, visible
+from synthetic_study import CLAIMS, HOSTILE, LONG, make_study, models, put, trajectory
+
+VOID = {"meta", "br", "img", "input", "link", "col", "hr", "base"}
+
+
+class Page(HTMLParser):
+    """Collects elements, text and ids; fails on a tag that closes what is not open."""
+
+    def __init__(self, content: str):
+        super().__init__(convert_charrefs=True)
+        self.open, self.elements, self.text = [], [], []
+        self.feed(content)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in {"style", "script"}:
+            self.text.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return make_study(tmp_path_factory.mktemp("study") / "synthetic")
+
+
+@pytest.fixture(scope="module")
+def html(study):
+    return render(study).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
+
+
+def test_it_is_well_formed_with_one_heading_and_ids_that_are_unique_and_linked(html, page):
+    assert html.startswith("<!DOCTYPE html>")
+    assert len(page.all("h1")) == 1
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    links = {a["href"][1:] for a in page.all("a") if a["href"].startswith("#")}
+    labels = {i for _, a in page.elements for i in a.get("aria-labelledby", "").split()}
+    assert (links | labels) <= set(ids)
+
+
+def test_it_fetches_nothing(html, page):
+    loads = [a[key] for _, a in page.elements for key in ("src", "srcset", "data", "action", "poster") if key in a]
+    loads += [a["href"] for name, a in page.elements if "href" in a and not (name == "a" and a["href"].startswith("#"))]
+    assert all(link.startswith("data:image/png;base64,") for link in loads)
+    assert not page.all("link") and not page.all("iframe")
+    style = re.search(r"<style>(.*?)</style>", html, re.S).group(1)
+    assert "@import" not in style and "url(" not in style and "@font-face" not in style
+    policy = next(m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_what_a_model_says_stays_text(page):
+    assert len(page.all("script")) == 1
+    assert {name for name, _ in page.elements} <= {
+        *(
+            "html head meta title style body nav ol ul li a main header section p h1 h2 h3 dl dt dd div span i b bdi".split()
+        ),
+        *("table caption colgroup col thead tbody tr th td sup figure figcaption details summary code footer".split()),
+        *("svg desc g rect line text path circle image defs pattern script".split()),
+    }
+    assert not [key for _, attrs in page.elements for key in attrs if key.startswith("on")]
+    words = "".join(page.text)
+    assert "<script>alert(1)</script>" in words and "{{·7*7·}}" in words and "&amp;" in words
+    assert "49" not in [t.strip() for t in page.text if "{{" in t]
+
+
+def test_signs_that_do_not_show_are_written_out(html):
+    for sign in ("\x00", "\u202e", "\u202c", "\ud800", "\u200d"):
+        assert sign not in html
+    for sign in ("⟨U+202E⟩evil⟨U+202C⟩", "␀", "↵", "⇥", "⟨U+D800⟩", "∅", "◌"):
+        assert sign in html
+
+
+def test_right_to_left_tokens_are_isolated(html):
+    assert re.search(r'<bdi class="tk[^>]*>שלום</bdi>', html)
+
+
+def test_every_number_and_word_of_the_ledger_is_there(html, page):
+    words = "".join(page.text)
+    for claim in CLAIMS:
+        for key in ("estimate", "null", "p"):
+            assert number(claim[key]) in words
+        for end in claim["interval"] or ():
+            assert number(end) in words
+        for key in ("verdict", "decided_by", "needed", "why", "published"):
+            wanted = visible(claim[key] or "")
+            assert wanted in words or wanted[:1].upper() + wanted[1:] in words
+        assert f'id="claim-{claim["id"]}"' in html
+    assert "one is supported, one is rejected, two are left open and one is not applicable" in words
+
+
+def test_every_model_has_a_row_and_twins_stand_apart(page):
+    words = "".join(page.text)
+    assert all(name in words for name, *_ in models())
+    assert LONG in words and "untrained twins" in words
+
+
+def test_figures_are_described_and_tables_have_headings(page):
+    for svg in page.all("svg"):
+        assert svg["role"] == "img" and svg["aria-labelledby"]
+    assert all(th.get("scope") in {"col", "row", "rowgroup"} for th in page.all("th"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert len(page.all("figcaption")) == len(page.all("figure")) == 5
+
+
+def test_undefined_is_a_dash_with_a_reason(html):
+    assert "nan" not in re.sub(r"base64,[^\"]*|<style>.*?</style>", "", html, flags=re.S).lower().split()
+    assert "runs are without it: frozen: mean ct below 1e-8" in html
+    assert "undefined: see why" in html
+
+
+def test_same_files_same_bytes_and_small(study, html):
+    assert render(study).read_text(encoding="utf-8") == html
+    assert len(html.encode()) < 1_500_000
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*(f"results/{t}.parquet" for t in TABLES), *(f"results/{r}.json" for r in RESULTS)]
+    + ["claims.json", "manifest.json", "study.toml"],
+)
+@pytest.mark.parametrize("how", ["absent", "broken"])
+def test_a_missing_file_is_named_and_the_rest_stands(tmp_path, name, how):
+    study = make_study(tmp_path / "s")
+    (study / name).unlink()
+    if how == "broken":
+        (study / name).write_bytes(b'{"half": ')
+    content = render(study).read_text(encoding="utf-8")
+    Page(content)
+    if (name, how) != ("results/notes.json", "absent"):  # no notes is nothing to report
+        assert f"{name} {'is not in this folder' if how == 'absent' else 'cannot be read'}" in content
+
+
+def test_only_claims(tmp_path):
+    (tmp_path / "claims.json").write_text(json.dumps(CLAIMS))
+    content = render(tmp_path).read_text(encoding="utf-8")
+    Page(content)
+    assert "results/panel.parquet is not in this folder" in content and "<figure" not in content
+
+
+def test_a_table_without_a_column_or_without_rows_is_named(tmp_path):
+    study = make_study(tmp_path / "s")
+    put(study, "depth", [{"model": "a", "twin": False}])
+    put(study, "gd_depth", [{c: 0.0 for c in TABLES["gd_depth"].split()}][:0] or [{"model": "a"}])
+    content = render(study).read_text(encoding="utf-8")
+    assert "results/depth.parquet lacks depth, observable, value" in content
+    assert "results/gd_depth.parquet lacks twin" in content
+
+
+def test_a_run_that_does_not_fit_its_steps_is_named(tmp_path):
+    study = make_study(tmp_path / "s")
+    run = trajectory()
+    run["tokens"] = run["tokens"][:-1]
+    (study / "results/trajectory.json").write_text(json.dumps(run))
+    assert "it has 71 tokens for 72 steps" in render(study).read_text(encoding="utf-8")
+
+
+def test_a_long_run_is_wrapped_and_says_where_it_was_cut(tmp_path):
+    study = make_study(tmp_path / "s")
+    (study / "results/trajectory.json").write_text(json.dumps([trajectory(400, 33), trajectory(8, 3)]))
+    content = render(study).read_text(encoding="utf-8")
+    Page(content)
+    assert "The first 288 of 400 steps are drawn." in content and 'id="fig-run1"' in content
+
+
+def test_a_folder_that_is_no_study_is_refused(tmp_path):
+    with pytest.raises(StudyFileError, match="holds none of"):
+        render(tmp_path)
+    with pytest.raises(StudyFileError, match="is not a folder"):
+        render(tmp_path / "absent")
+
+
+def test_every_hostile_token_is_in_the_fixture():
+    assert set(HOSTILE) <= set(trajectory()["tokens"])
