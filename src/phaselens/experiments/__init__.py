@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from phaselens.claims import Claim, claims_by_id
 from phaselens.errors import unknown_name
 from phaselens.experiments.base import Experiment, ModelData, ModelInfo, Panel, Result
 from phaselens.experiments.gd import GD
@@ -21,6 +22,7 @@ __all__ = [
     "Panel",
     "Result",
     "experiments_by_name",
+    "registered_claims",
     "run_experiments",
 ]
 
@@ -32,6 +34,11 @@ def experiments_by_name(names: Sequence[str]) -> tuple[Experiment, ...]:
         if name not in known:
             raise unknown_name("experiment", name, known)
     return tuple(e for e in EXPERIMENTS if e.name in set(names))
+
+
+def registered_claims(names: Sequence[str] = DEFAULT) -> tuple[Claim, ...]:
+    """The claims that the named experiments inform: what a study locks before it generates anything."""
+    return claims_by_id([claim for e in experiments_by_name(names) for claim in e.claims])
 
 
 def run_experiments(panel: Panel, names: Sequence[str] = DEFAULT) -> Result:

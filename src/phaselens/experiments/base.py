@@ -111,10 +111,12 @@ class ModelData:
         return np.asarray(table[column])
 
     def at_layer(self, column: str, layer: int) -> np.ndarray | None:
-        """One layer-level column at one layer, float64 [run, step]; None where that layer was not recorded."""
-        if layer not in self.recorded_layers:
+        """One layer-level column at one layer, float64 [run, step]; None where it was not recorded."""
+        if layer not in self.recorded_layers or column not in self.layers:
             return None
-        return self.per_layer(column)[:, :, self.recorded_layers.index(layer)]
+        rows = np.asarray(self.layers["layer"]) == layer
+        row, step, shape = self._cells({k: np.asarray(self.layers[k])[rows] for k in ("run", "step")})
+        return _scatter((row, step), shape, np.asarray(self.layers[column])[rows])
 
     @cached_property
     def measured(self) -> np.ndarray:

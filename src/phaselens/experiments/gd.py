@@ -14,7 +14,6 @@ from phaselens.experiments.separations import (
     Estimate,
     evidence,
     log_estimate,
-    n_prompts_of,
     of_twins,
     panel_split,
     separation_row,
@@ -69,6 +68,11 @@ class Sums:
     runs: np.ndarray
     layers: tuple[int, ...]
 
+    @property
+    def n_prompts(self) -> int:
+        """Prompts with at least one cell where G and D are defined (count)."""
+        return int((self.cells.sum(axis=0) > 0).sum())
+
 
 def version_sums(panel: Panel, model: ModelData, version: Version) -> Sums | None:
     """Sums of G and D by prompt over steps and measured runs, layers 1..L apart.
@@ -107,7 +111,7 @@ def gd_estimate(panel: Panel, sums: Sums | None) -> Estimate:
 
 
 def _model_row(panel: Panel, model: ModelData, version: Version, sums: Sums | None, estimate: Estimate) -> dict:
-    prompts = 0 if sums is None else int((sums.cells.sum(axis=0) > 0).sum())
+    prompts = 0 if sums is None else sums.n_prompts
     interval = percentile_interval(estimate.draws, prompts)
     cells = 0.0 if sums is None else float(sums.cells.sum())
     return {
@@ -131,8 +135,7 @@ def _depth_rows(panel: Panel, model: ModelData, version: Version, sums: Sums) ->
     draws = resampled_ratio(sums.g, sums.d, panel.weights)
     rows = []
     for i, layer in enumerate(sums.layers):
-        prompts = n_prompts_of(panel, model, sums.runs) if sums.cells[i].sum() else 0
-        interval = percentile_interval(draws[:, i], prompts)
+        interval = percentile_interval(draws[:, i], int((sums.cells[i] > 0).sum()))
         total = float(sums.d[i].sum())
         rows.append(
             {

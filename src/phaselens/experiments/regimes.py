@@ -62,19 +62,24 @@ def run_figures(model: ModelData, layer: int) -> RunFigures:
 
     All NaN, with the reason, if it was not recorded.
     """
+    nothing = np.full((len(np.asarray(model.runs["run"])), 0), np.nan)
     ct, frozen = model.at_layer("instability", layer), model.at_layer("frozen", layer)
-    missing = ct is None
-    if missing:
-        ct = frozen = np.full((len(np.asarray(model.runs["run"])), 0), np.nan)
+    missing = "" if ct is not None else f"layer {layer} was not recorded"
+    if missing and "instability" not in model.layers:
+        missing = "instability was not recorded"
+    ct = nothing if ct is None else ct
+    frozen = np.full(ct.shape, np.nan) if frozen is None else frozen
     ratio = regimes.ratio_norm(ct)
     return RunFigures(
         ratio=ratio.value,
-        reason=tuple(f"layer {layer} was not recorded" for _ in ratio.reason) if missing else ratio.reason,
+        reason=(missing,) * len(ratio.reason) if missing else ratio.reason,
         ratio_32=regimes.ratio_norm(ct, window=32).value,
         ratio_128=regimes.ratio_norm(ct, window=128).value,
         q95=regimes.q95_over_median(ct).value,
         later=regimes.ratio_without_first(ct).value,
-        moving=regimes.ratio_without_frozen(ct, frozen).value,
+        moving=regimes.ratio_without_frozen(ct, frozen).value
+        if np.isfinite(frozen).any()
+        else np.full(len(ct), np.nan),
         n_values=np.isfinite(ct).sum(axis=1),
         frozen_fraction=regimes.run_mean(frozen),
         mean_ct=regimes.run_mean(ct),

@@ -25,57 +25,53 @@ def mean_over_runs(model: ModelData, values: np.ndarray) -> float:
     return float(seen.mean()) if len(seen) else float("nan")
 
 
+FACTS = ("family", "twin", "parameters", "n_layers", "d_model", "vocab_size", "noise_floor")
+
+
 def _panel_row(panel: Panel, model: ModelData) -> dict:
-    info, figures = (
-        model.info,
-        run_figures(model, model.layer_of_record) if _has(model, "instability", "frozen") else None,
-    )
     index = panel.prompt_index(model)
-    nan = float("nan")
-    row = {
-        k: getattr(info, k)
-        for k in ("family", "twin", "parameters", "n_layers", "d_model", "vocab_size", "noise_floor")
-    }
-    row |= {
-        "model": info.name,
+    figures = run_figures(model, model.layer_of_record)
+    median = model_median(panel, model, figures.ratio)
+    around_median, _ = interval_of(panel, model, median, model.measured & np.isfinite(figures.ratio))
+    sums = version_sums(panel, model, VERSIONS[0])
+    ratio = gd_estimate(panel, sums)
+    around_ratio = percentile_interval(ratio.draws, 0 if sums is None else sums.n_prompts)
+    return {
+        "model": model.info.name,
+        **{fact: getattr(model.info, fact) for fact in FACTS},
         "n_prompts": len(np.unique(index[index >= 0])),
         "n_runs": int(model.measured.sum()),
         "n_tokens": int(np.asarray(model.runs["n_generated"])[model.measured].sum()),
-        "ratio_norm": nan,
-        "ratio_norm_lo": nan,
-        "ratio_norm_hi": nan,
-        "mean_ct": nan,
-        "frozen_fraction": nan,
+        "ratio_norm": median.value,
+        "ratio_norm_lo": around_median.lo,
+        "ratio_norm_hi": around_median.hi,
+        "mean_ct": mean_over_runs(model, figures.mean_ct),
+        "frozen_fraction": mean_over_runs(model, figures.frozen_fraction),
+        "collapse_share": _collapse_share(model),
+        "entropy_norm": _output_mean(model, "entropy_norm"),
+        "GD_ratio": ratio.value,
+        "GD_lo": around_ratio.lo,
+        "GD_hi": around_ratio.hi,
     }
-    if figures is not None:
-        ratio = model_median(panel, model, figures.ratio)
-        interval, _ = interval_of(panel, model, ratio, model.measured & np.isfinite(figures.ratio))
-        row |= {"ratio_norm": ratio.value, "ratio_norm_lo": interval.lo, "ratio_norm_hi": interval.hi}
-        row |= {"mean_ct": mean_over_runs(model, figures.mean_ct)}
-        row |= {"frozen_fraction": mean_over_runs(model, figures.frozen_fraction)}
-    stored = bool(model.completions)
-    collapsed = np.array([c.collapsed for c in run_collapses(model)[0]], dtype=float) if stored else np.array([])
-    row["collapse_share"] = mean_over_runs(model, collapsed) if stored else nan
-    row["entropy_norm"] = nan
-    if "entropy_norm" in model.steps:
-        sums, cells = sums_by_unit(model.per_step("entropy_norm")[:, :, None], index, len(panel.prompts))
-        row["entropy_norm"] = sums.sum() / cells.sum() if cells.sum() else nan
-    sums = version_sums(panel, model, VERSIONS[0])
-    ratio = gd_estimate(panel, sums)
-    prompts = 0 if sums is None else int((sums.cells.sum(axis=0) > 0).sum())
-    interval = percentile_interval(ratio.draws, prompts)
-    return row | {"GD_ratio": ratio.value, "GD_lo": interval.lo, "GD_hi": interval.hi}
 
 
-def _has(model: ModelData, *columns: str) -> bool:
-    return set(columns) <= set(model.layers)
+def _collapse_share(model: ModelData) -> float:
+    """Share of measured runs that collapsed (proportion); NaN where completions are not stored."""
+    if not model.completions:
+        return float("nan")
+    return mean_over_runs(model, np.array([c.collapsed for c in run_collapses(model)[0]], dtype=float))
+
+
+def _output_mean(model: ModelData, column: str) -> float:
+    """Mean of an output-level column over the steps of measured runs (its unit); NaN where it was not recorded."""
+    if column not in model.steps:
+        return float("nan")
+    values = model.per_step(column)[model.measured]
+    return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else float("nan")
 
 
 def _depth_rows(panel: Panel, model: ModelData) -> list[dict]:
-    """Mean of every observable at each layer over steps and measured runs, and the median ratio_norm.
-
-    With intervals.
-    """
+    """Mean of every observable per layer over steps and measured runs, and the median ratio_norm, with intervals."""
     names = [c for c in model.layers if c not in KEYS and "__" not in c]
     index = panel.prompt_index(model)
     n = len(panel.prompts)
@@ -87,7 +83,7 @@ def _depth_rows(panel: Panel, model: ModelData) -> list[dict]:
             total, prompts = float(counts[i].sum()), int((counts[i] > 0).sum())
             value = sums[i].sum() / total if total else np.nan
             rows.append(_depth_row(model, layer, name, value, draws[:, i], prompts))
-    if _has(model, "instability"):
+    if "instability" in model.layers:
         ct = model.per_layer("instability")
         for i, layer in enumerate(model.recorded_layers):
             ratio = ratio_norm(ct[:, :, i]).value
