@@ -1,0 +1,215 @@
+"""The ledger: registered claims are frozen and locked, and every verdict follows its rule, each beside its opposite."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from phaselens.claims import (
+    REGISTER,
+    Evidence,
+    Outcome,
+    absent_in_twins,
+    claims_by_id,
+    judge,
+    judge_all,
+    ledger_json,
+    ledger_rows,
+    lock,
+    survives,
+)
+from phaselens.errors import StateError, UnknownNameError
+from phaselens.statistics.splits import split
+
+R1, G1, G2, G3, G4 = REGISTER
+GROUPED = np.array([0.0, 0.1, 0.2, 0.05, 4.0, 4.1, 4.2, 4.05, 4.15])
+EVEN = np.linspace(0, 1, 9)
+CLUMPED = np.array([-3.0, -0.1, 0.0, 0.0, 0.05, 0.1, 0.12, 0.2, 3.0])  # S = .31: one clump, two outliers apart
+
+
+def made(values, *, version="v", noise=0.02, twins=None, n_prompts=8):
+    values = np.asarray(values, float)
+    g = np.random.default_rng(1)
+    draws = values + noise * g.standard_normal((300, len(values)))
+    names = tuple(f"m{i}" for i in range(len(values)))
+    return split(version, names, values, draws, g, twins=twins or (False,) * len(values), n_prompts=n_prompts)
+
+
+def evidence(tested, outcomes=(), *, base=None, power=0.9, lacking=""):
+    return Evidence(
+        split=tested,
+        outcomes=tuple(outcomes),
+        power={6: 0.5, 8: power, 10: 0.99},
+        counts={"models": 9, "prompts": 8},
+        base=base,
+        models_for_power=8,
+        models_for_split=20,
+        lacking=lacking,
+    )
+
+
+def verdict(claim, found, p_holm=None):
+    return judge(claim, found, found.split.p if p_holm is None else p_holm)
+
+
+FINE = Outcome("untrained twin", "survived", "none of it before training")
+
+
+def test_a_split_whose_controls_survive_is_supported():
+    v = verdict(G1, evidence(made(GROUPED), [FINE]))
+    assert v.verdict == "supported" and v.estimate > 0.99 and v.p <= 0.05 and v.needed == ""
+    assert v.interval[0] <= v.estimate and v.null == pytest.approx(0.918, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"), [("explains it away", "rejected"), ("undecided", "open"), ("missing", "open")]
+)
+def test_a_control_decides_and_is_named(word, expected):
+    v = verdict(G1, evidence(made(GROUPED), [Outcome("untrained twin", word, "because")]))
+    assert v.verdict == expected and v.decided_by == "untrained twin" and "because" in v.why
+    assert (v.needed != "") == (expected == "open")
+
+
+def test_a_control_cannot_explain_away_what_is_not_there():
+    v = verdict(G1, evidence(made(EVEN), [Outcome("untrained twin", "explains it away", "because")]))
+    assert v.verdict == "open" and v.decided_by == "S test"
+
+
+def test_no_separation_is_rejected_only_with_power():
+    assert verdict(G1, evidence(made(CLUMPED), [FINE], power=0.9)).verdict == "rejected"
+    weak = verdict(G1, evidence(made(CLUMPED), [FINE], power=0.4))
+    assert weak.verdict == "open" and "8 models for power .8" in weak.needed
+
+
+def test_in_between_is_open_and_says_how_many_models():
+    v = verdict(G1, evidence(made(EVEN), [FINE]))
+    assert v.verdict == "open" and "20 models if this S holds (this panel: 9)" in v.needed
+
+
+def test_dropping_twins_can_open_a_verdict():
+    near = np.array([0.0, 0.7, 0.35, 4.2, 5.1, 4.6])
+    assert verdict(G1, evidence(made(near), [FINE])).verdict == "supported"
+    v = verdict(G1, evidence(made(near, twins=(False, False, True, False, False, True)), [FINE]))
+    assert v.verdict == "open" and v.p <= 0.05 < v.p_without_twins and "twins dropped" in v.why
+
+
+def test_too_few_models_without_twins_say_what_to_add():
+    v = verdict(G1, evidence(made(GROUPED, twins=(True,) * 3 + (False,) * 3 + (True,) * 3), [FINE]))
+    assert v.verdict == "open" and v.reasons["p_without_twins"] and "four models that are twins of none" in v.needed
+
+
+def test_holm_can_open_a_verdict():
+    assert verdict(G1, evidence(made(GROUPED), [FINE]), p_holm=0.06).decided_by == "Holm"
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0, 2.0], [math.nan] * 6, [2.0] * 6])
+def test_an_undefined_test_is_not_applicable_with_reasons(values):
+    v = verdict(G1, evidence(made(values, noise=0.0), []), p_holm=math.nan)
+    assert v.verdict == "not applicable" and v.needed
+    assert {"estimate", "null", "p", "p_holm", "interval"} <= set(v.reasons)
+
+
+def test_what_the_panel_lacks_is_said():
+    v = verdict(R1, evidence(made([math.nan] * 6), [], lacking="generate at least 66 tokens"), p_holm=math.nan)
+    assert v.verdict == "not applicable" and v.needed == "generate at least 66 tokens"
+
+
+def test_a_survivor_keeps_groups_order_and_significance():
+    base = made(GROUPED)
+    assert survives("c", base, made(GROUPED * 0.6 + 1)).outcome == "survived"
+    assert survives("c", base, made(-GROUPED)).outcome == "explains it away"
+    moved = GROUPED.copy()
+    moved[0] = 4.0
+    assert survives("c", base, made(moved)).outcome == "undecided"
+
+
+def test_a_control_explains_away_only_if_most_of_the_gap_is_surely_gone():
+    base = made(GROUPED)
+    gone = survives("c", base, made(EVEN[::-1] * 0.3))
+    assert gone.outcome == "explains it away" and gone.gap_interval.hi < 0.5
+    half = survives("c", base, made(GROUPED * 0.45 + 1.2 * (-1.0) ** np.arange(9), noise=1.5))
+    assert half.outcome == "undecided"
+    assert survives("c", made(EVEN), made(-EVEN)).outcome == "undecided"  # nothing was there to be explained
+
+
+def test_incomplete_and_missing_versions_are_not_survivors():
+    partly, nothing = GROUPED.copy(), np.full(9, np.nan)
+    partly[0] = np.nan
+    assert survives("c", made(GROUPED), made(partly)).outcome == "undecided"
+    assert survives("c", made(GROUPED), made(nothing)).outcome == "missing"
+    assert absent_in_twins("c", made(GROUPED), made(partly)).outcome == "undecided"
+    assert absent_in_twins("c", made(GROUPED), made(nothing)).outcome == "missing"
+
+
+def test_untrained_twins_explain_the_same_groups_and_not_others():
+    base = made(GROUPED)
+    assert absent_in_twins("t", base, made(GROUPED * 0.2)).outcome == "explains it away"  # smaller, but the same groups
+    assert absent_in_twins("t", base, made(EVEN[[4, 0, 8, 2, 6, 1, 5, 3, 7]] * 0.1)).outcome == "survived"
+    assert absent_in_twins("t", base, made(GROUPED * 0.4, noise=4.0)).outcome == "explains it away"
+    shaky = absent_in_twins("t", base, made(EVEN * 3.5, noise=2.5))
+    assert shaky.outcome == "undecided"
+
+
+def test_surviving_needs_something_to_survive():
+    base = made(EVEN)
+    v = verdict(G2, evidence(made(EVEN), [survives("common temperature", base, made(EVEN))], base=base))
+    assert v.verdict == "open" and "to survive" in v.why
+
+
+def test_a_missing_tuned_lens_keeps_g4_open():
+    base = made(GROUPED)
+    names = ("raw lens", "final-norm lens", "output only")
+    outcomes = [survives(n, base, base) for n in names] + [Outcome("tuned lens", "missing", "not in this study")]
+    v = verdict(G4, evidence(base, outcomes, base=base))
+    assert v.verdict == "open" and v.decided_by == "tuned lens" and "not in this study" in v.why
+    assert verdict(G4, evidence(base, outcomes[:3], base=base)).verdict == "supported"
+
+
+def test_outcomes_must_be_registered_controls():
+    with pytest.raises(StateError, match="registered controls"):
+        verdict(G1, evidence(made(GROUPED), [Outcome("phase of the moon", "survived", "")]))
+
+
+def test_holm_runs_within_a_document_and_no_claim_is_passed_over():
+    found = {c.id: evidence(made(GROUPED), [], base=None) for c in REGISTER}
+    verdicts = {v.id: v for v in judge_all(REGISTER, found)}
+    assert verdicts["R1"].p_holm == verdicts["R1"].p
+    assert verdicts["G1"].p_holm == pytest.approx(4 * verdicts["G1"].p)
+    with pytest.raises(StateError, match="G4"):
+        judge_all(REGISTER, {k: v for k, v in found.items() if k != "G4"})
+
+
+def test_the_ledger_has_no_nan_and_says_why():
+    found = {"R1": evidence(made([math.nan] * 6), [], lacking="add tokens"), "G1": evidence(made(GROUPED), [FINE])}
+    text = ledger_json(judge_all([R1, G1], found))
+    rows = json.loads(text)
+    assert "NaN" not in text and text == ledger_json(judge_all([R1, G1], found))
+    keys = {"id", "statement", "verdict", "estimate", "interval", "null", "p", "decided_by", "n", "published", "needed"}
+    assert all(keys <= set(r) for r in rows)
+    empty, full = rows
+    assert empty["estimate"] is None and empty["interval"] is None and empty["reasons"]["estimate"]
+    assert full["interval"] and full["n"] == 9 and full["reasons"] == {}
+    assert ledger_rows(judge_all([G1], found))[0]["id"] == "G1"
+
+
+def test_one_prompt_gives_an_estimate_without_an_interval():
+    row = ledger_rows([verdict(G1, evidence(made(GROUPED, n_prompts=1), [FINE]))])[0]
+    assert row["estimate"] is not None and row["interval"] is None and "two units" in row["reasons"]["interval"]
+
+
+def test_claims_are_frozen_and_the_lock_moves_with_every_word():
+    with pytest.raises(ValidationError):
+        G1.statement = "something easier"
+    with pytest.raises(ValidationError):
+        type(G1)(**G1.model_dump(), extra=1)
+    changed = [c.model_copy(update={"published": "else"}) if c.id == "G3" else c for c in REGISTER]
+    assert lock(REGISTER) == lock(REGISTER) != lock(changed) and len(lock(REGISTER)) == 64
+    assert lock(REGISTER) != lock(REGISTER[:-1])
+
+
+def test_claims_are_found_by_id():
+    assert [c.id for c in claims_by_id(["G2", "R1"])] == ["R1", "G2"]
+    with pytest.raises(UnknownNameError, match="Did you mean"):
+        claims_by_id(["G11"])
