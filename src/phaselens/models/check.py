@@ -12,7 +12,8 @@ from phaselens.models.discover import probe_ids
 from phaselens.models.forward import run
 from phaselens.models.hooks import amplify, edit, record, watch
 
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+REORDERED = 4  # half precision: sums in another order (cache, padding) differ by more than the readout does
 TIME = 8
 PADDED = 3
 LOUD = 60.0
@@ -79,7 +80,7 @@ def prove(model: Any, *, seed: int = 0) -> Proof:
         _edited_lens(model, ids, mask, tol),
     ]
     rows.append(_same("hooks_gone", "logits afterwards equal those before", plain, run(network, ids, mask=mask).logits))
-    rows.append(_causal(model, ids, own, tol))
+    rows.append(_causal(model, ids, own, tol if tol <= 1e-4 else REORDERED * tol))
     facts: dict[str, Any] = {"in_place": _in_place(model, ids, mask, states)}
     for fact, row in _informative(model, ids, own, tol):
         rows.append(row)
@@ -197,6 +198,7 @@ def _in_place(model: Any, ids: Tensor, mask: Tensor, states: dict[int, Tensor]) 
 
 def _informative(model: Any, ids: Tensor, own: Tensor, tol: float) -> list[tuple[str, Row]]:
     """Cache and padding: a failure changes how the model is run, not whether."""
+    tol = tol if tol <= 1e-4 else REORDERED * tol
     decoding = _tried(
         "decoding", "one token at a time with the cache equals one pass", tol, _decoded_gap, model, ids, own
     )

@@ -65,7 +65,7 @@ def discover(network: nn.Module, *, rows: int, overrides: Mapping[str, Any] | No
     Runs about eight passes over 7 tokens. Raises ModelRefused where blocks, head or the way between them cannot be
     found, InputError for overrides of another form or with paths that do not exist.
     """
-    overrides = known_overrides(network, overrides or {})
+    overrides = known_overrides(network, overrides or {}, rows)
     notes = settle(network)
     ids = probe_ids(network, rows)
     refuse_acausal(network, ids)
@@ -93,7 +93,7 @@ def discover(network: nn.Module, *, rows: int, overrides: Mapping[str, Any] | No
     return Adapter(chain.blocks, chain.path, canonical(last, layout).shape[-1], facts, readout)
 
 
-def known_overrides(network: nn.Module, given: Mapping[str, Any]) -> dict[str, Any]:
+def known_overrides(network: nn.Module, given: Mapping[str, Any], rows: int) -> dict[str, Any]:
     """Overrides with every name known and every path there; `norm` becomes a `tail` of one step."""
     for name in given:
         if name not in OVERRIDES:
@@ -105,8 +105,11 @@ def known_overrides(network: nn.Module, given: Mapping[str, Any]) -> dict[str, A
     wanted = [(p, modules) for p in (out.get("blocks"), out.get("head"), *out.get("tail", [])) if p is not None]
     wanted += [(out["bias"], parameters)] if out.get("bias") else []
     for path, there in wanted:
-        if path not in there:
+        if not isinstance(path, str) or path not in there:
             raise InputError(f"overrides name {path!r}, which this {network.config.model_type} does not have. {FORM}")
+    if out.get("bias") and parameters[out["bias"]].numel() < rows:
+        size = parameters[out["bias"]].numel()
+        raise InputError(f"overrides say bias = {out['bias']!r}, of {size} values; wanted one per token, {rows}.")
     return out
 
 
@@ -137,7 +140,7 @@ def refuse_acausal(network: nn.Module, ids: Tensor) -> None:
     moved = gap(whole[:, : part.shape[1]], part)
     if moved > (1e-3 if whole.dtype == torch.float32 else 0.2):
         raise ModelRefused(
-            f"{network.config.model_type}: later tokens change earlier logits (by {moved:.2g}), so this is not a causal "
+            f"{network.config.model_type}: later tokens change earlier logits (by {moved:.2g}), so this is no causal "
             "model as configured. Encoder families need is_decoder = true in their configuration."
         )
 

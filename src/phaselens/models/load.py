@@ -179,6 +179,8 @@ def quiet() -> Iterator[None]:
 
 def offline() -> bool:
     """Whether the Hub is out of reach, so that only the local cache is asked; a proxy is trusted to reach it."""
+    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
+        return True
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return False
     place = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
@@ -191,8 +193,8 @@ def offline() -> bool:
 
 def _not_found(source: str, error: Exception) -> InputError:
     return InputError(
-        f"no model {source!r}: it is no folder here, not in the local Hub cache, and the Hub gave: {_first_line(error)} Check "
-        "the name; without a network, download it elsewhere (`hf download NAME`) and give the folder."
+        f"no model {source!r}: no folder here, not in the local Hub cache, and the Hub gave: {_first_line(error)} "
+        "Check the name; without a network, download it elsewhere (`hf download NAME`) and give the folder."
     )
 
 

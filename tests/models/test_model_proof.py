@@ -1,0 +1,157 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from phaselens.errors import ModelRefused
+from phaselens.models import load, prove, run
+from phaselens.models.tiny import VOCAB, build_tiny
+
+ROWS = [
+    "finite",
+    "chain",
+    "raw",
+    "lens",
+    "loud_lens",
+    "hooks_on",
+    "interventions",
+    "edited_lens",
+    "hooks_gone",
+    "causal",
+]
+INFORMATIVE = ["decoding", "cached", "left_padding"]
+
+
+def own_states(network, blocks, ids):
+    """The plainest way to the state after the last block: one hook, none of our code."""
+    kept = []
+    handle = blocks[-1].register_forward_hook(
+        lambda module, args, out: kept.append(out if isinstance(out, torch.Tensor) else out[0])
+    )
+    with torch.no_grad():
+        logits = network(ids).logits
+    handle.remove()
+    return kept[0], logits
+
+
+@pytest.mark.parametrize(
+    ("family", "by_hand"),
+    [
+        ("gpt2", lambda n, h: n.lm_head(n.transformer.ln_f(h))),
+        ("opt", lambda n, h: n.lm_head(n.model.decoder.final_layer_norm(h))),
+        ("gpt_neox", lambda n, h: n.lm_head(n.gpt_neox.final_layer_norm(h))),
+        ("llama", lambda n, h: n.lm_head(n.model.norm(h))),
+        ("gemma2", lambda n, h: 30.0 * torch.tanh(n.lm_head(n.model.norm(h)) / 30.0)),
+        ("cohere", lambda n, h: 0.0625 * n.lm_head(n.model.norm(h))),
+        ("granite", lambda n, h: n.lm_head(n.model.norm(h)) / 3.0),
+        ("bert", lambda n, h: n.cls(h)),
+        ("minicpm3", lambda n, h: n.lm_head(n.model.norm(h) / (64 / 256))),
+    ],
+)
+def test_the_readout_is_what_the_family_does(family, by_hand):
+    network = build_tiny(family, 5)
+    model = load(network)
+    ids = torch.randint(3, VOCAB, (2, 11), generator=torch.Generator().manual_seed(9))
+    last, logits = own_states(network, model.blocks, ids)
+    with torch.no_grad():
+        torch.testing.assert_close(by_hand(network, last), logits, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(model.readout.logits(last), logits, atol=1e-4, rtol=1e-5)
+
+
+def test_rows_of_the_proof():
+    proof = load(build_tiny("qwen3", 0)).proof
+    assert [row.name for row in proof.rows] == ROWS + INFORMATIVE
+    assert all(row.passed for row in proof.rows) and proof.reason == ""
+    assert proof.facts == {"in_place": False, "decodes": True, "chunks": True, "pads_left": True}
+
+
+def test_a_wrong_adapter_fails_the_row_that_says_so():
+    model = load(build_tiny("llama", 0))
+    right = model.readout
+
+    def failing(**changes):
+        return [row.name for row in prove(replace(model, **changes)).rows if row.needed and not row.passed]
+
+    assert "lens" in failing(readout=replace(right, norm=lambda h: h))
+    assert "lens" in failing(readout=replace(right, scale=1.01))
+    assert failing(readout=replace(right, cap=1e4)) == []
+    assert "loud_lens" in failing(readout=replace(right, cap=300.0))
+    assert "chain" in failing(blocks=(model.blocks[0], model.blocks[2], model.blocks[1], model.blocks[3]))
+    assert "lens" in failing(blocks=model.blocks[:3], n_layers=3)
+    assert failing() == []
+
+
+def test_a_cap_far_above_the_logits_is_still_found():
+    network = build_tiny("gemma2", 0)
+    with torch.no_grad():
+        network.lm_head.weight.mul_(1e-3)
+    model = load(network)
+    assert model.readout.cap == 30.0 and "final_logit_softcapping" in " ".join(model.facts.notes)
+
+
+def test_an_undeclared_cap_is_refused_and_can_be_helped():
+    class Capped(nn.Module):
+        def forward(self, logits):
+            return 5.0 * torch.tanh(logits / 5.0)
+
+    network = build_tiny("llama", 0)
+    plain, cap = network.forward, Capped()
+
+    def forward(input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, use_cache=None):
+        out = plain(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+        )
+        out.logits = cap(out.logits)
+        return out
+
+    network.forward = forward
+    with pytest.raises(ModelRefused, match=r"loud_lens failed.*cap = 30\.0"):
+        load(network)
+    assert load(network, overrides={"cap": 5.0}).proof.passed
+
+
+def test_encoders_are_refused_as_not_causal():
+    network = build_tiny("bert", 0)
+    network.config.is_decoder = False
+    for module in network.modules():
+        for name in ("is_decoder", "is_causal"):
+            if hasattr(module, name):
+                setattr(module, name, False)
+    with pytest.raises(ModelRefused, match="later tokens change earlier logits.*is_decoder = true"):
+        load(network)
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        ("xlnet", "later tokens change earlier logits"),
+        ("hrm_text", "not once each"),
+        ("inkling2_text", "no way found from the last block's output to the head's input"),
+        ("musicgen", "token ids alone fails"),
+    ],
+)
+def test_families_without_one_residual_state_are_refused_with_the_reason(family, said):
+    with pytest.raises(ModelRefused, match=said):
+        load(build_tiny(family, 0))
+
+
+def test_rwkv_layers_share_one_scale():
+    network = build_tiny("rwkv", 0)
+    network.config.rescale_every = 2
+    ids = torch.randint(3, VOCAB, (2, 6), generator=torch.Generator().manual_seed(9))
+    before = run(network, ids).logits
+    assert network.rwkv.layers_are_rescaled
+    model = load(network)
+    assert network.config.rescale_every == 0 and "rescaling" in model.facts.notes[0]
+    torch.testing.assert_close(run(network, ids).logits, before, atol=1e-3, rtol=1e-3)
+    assert model.facts.pads_left is False and model.facts.chunks is True
+
+
+@pytest.mark.parametrize(("family", "fact"), [("bart", "pads_left"), ("mamba", "chunks"), ("openai-gpt", "decodes")])
+def test_what_a_family_cannot_do_is_a_fact(family, fact):
+    assert getattr(load(build_tiny(family, 0)).facts, fact) is False
