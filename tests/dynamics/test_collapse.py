@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from phaselens.dynamics.collapse import MASK, collapses, cycle_length, distinct_trigrams, immediate, mask_digits
+from phaselens.dynamics.collapse import MASK, collapses, cycle_length, distinct_trigrams, frozen_early, mask_digits
 from phaselens.dynamics.gd import MASS, NUCLEUS, OPERATORS, PLAIN, TOP10, jointly_defined
 
 
@@ -66,11 +66,12 @@ def test_rows_are_judged_as_if_alone():
     assert math.isnan(distinct_trigrams([1, 2]))
 
 
-def test_immediate_needs_collapse_and_an_early_frozen_step():
+def test_frozen_early_is_the_first_quarter():
     frozen = np.zeros((3, 40))
     frozen[:, 0] = np.nan
-    frozen[0, 5], frozen[1, 20], frozen[2, 5] = 1, 1, 1
-    assert immediate(np.array([True, True, False]), frozen).tolist() == [True, False, False]
+    frozen[0, 5], frozen[1, 20] = 1, 1
+    assert frozen_early(frozen).tolist() == [True, False, False]
+    assert frozen_early(np.empty((2, 0))).tolist() == [False, False]
 
 
 def test_operators_of_a_known_distribution():

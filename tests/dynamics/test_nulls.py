@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from phaselens.dynamics import nulls
 from phaselens.dynamics.regimes import ratio_norm
 from phaselens.errors import InputError
+from phaselens.observables import by_name, evaluate
 
 
 def ratios(states):
@@ -63,3 +65,13 @@ def test_standing_still_has_no_instability():
 def test_draws_come_from_the_generator():
     first, again, other = (nulls.random_walk(np.random.default_rng(s), n_draws=2) for s in (1, 1, 2))
     assert (first == again).all() and (first != other).any()
+
+
+@pytest.mark.parametrize("make", [nulls.random_walk, nulls.sphere_walk, nulls.independent_states])
+def test_nulls_and_models_are_measured_by_one_definition(make):
+    states = make(np.random.default_rng(3), n_draws=3, d_model=24)
+    states[1, 30:35] = states[1, 30]  # a stretch that stands still
+    hidden = torch.tensor(states)[:, None]  # [run, layer, step, d_model]
+    observed = evaluate(by_name(["instability"]), {"hidden": hidden})["instability"]
+    assert observed[:, 0, 2:].numpy() == pytest.approx(nulls.instability_of(states), abs=1e-9)
+    assert observed[:, 0, :2].isnan().all()

@@ -97,12 +97,13 @@ def _collapse(tokens: Sequence[int], window: tuple[int, ...], ended: bool, cover
     return Collapse(True, "repetition") if distinct_trigrams(window) < FEWEST_NEW else Collapse(False)
 
 
-def immediate(collapsed: np.ndarray, frozen: np.ndarray) -> np.ndarray:
-    """Collapse whose first frozen step lies in the first quarter of the run (bool [run]).
+def frozen_early(frozen: np.ndarray) -> np.ndarray:
+    """Whether the first frozen step lies in the first quarter of the run (bool [run]); with collapse it is immediate.
 
-    Shapes: collapsed bool [run], frozen [run, step] (0, 1 or NaN).
+    Shapes: frozen [run, step] (0, 1, or NaN where undefined). False where no step is frozen.
     """
-    still = np.asarray(frozen, float) > 0.5
-    length = np.isfinite(np.asarray(frozen, float)).sum(axis=1) + 1  # step 0 has no step length
-    first = np.where(still.any(axis=1), still.argmax(axis=1), np.iinfo(int).max)
-    return np.asarray(collapsed, bool) & (first < length / 4)
+    frozen = np.asarray(frozen, float)
+    still = frozen > 0.5
+    length = np.isfinite(frozen).sum(axis=1) + 1  # step 0 has no step length
+    first = still.argmax(axis=1) if frozen.shape[1] else np.zeros(len(frozen), int)
+    return still.any(axis=1) & (first < length / 4)

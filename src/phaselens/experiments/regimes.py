@@ -7,7 +7,7 @@ import numpy as np
 
 from phaselens.claims import Outcome, absent_in_twins, survives
 from phaselens.dynamics import nulls, regimes
-from phaselens.dynamics.collapse import Collapse, collapses, mask_digits
+from phaselens.dynamics.collapse import Collapse, collapses, frozen_early, mask_digits
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.separations import (
     Estimate,
@@ -27,7 +27,7 @@ RUNS = (
     "model:str twin:bool arm:str run:int prompt_id:str category:str ratio_norm:float ratio_norm_32:float "
     "ratio_norm_128:float q95_over_median:float n_values:int frozen_fraction:float mean_ct:float late_ct:float "
     "label:str outside_published:bool label_panel:str collapsed:bool reason:str sample:int ratio_norm_later:float "
-    "ratio_norm_moving:float collapsed_masked:bool collapse_cause:str"
+    "ratio_norm_moving:float collapsed_masked:bool collapse_cause:str immediate_collapse:bool"
 )
 MODELS = (
     "model:str twin:bool layer_choice:str ratio_norm:float lo:float hi:float n_prompts:int n_runs:int "
@@ -55,6 +55,7 @@ class RunFigures:
     frozen_fraction: np.ndarray
     mean_ct: np.ndarray
     late_ct: np.ndarray
+    frozen_early: np.ndarray
 
 
 def run_figures(model: ModelData, layer: int) -> RunFigures:
@@ -84,6 +85,7 @@ def run_figures(model: ModelData, layer: int) -> RunFigures:
         frozen_fraction=regimes.run_mean(frozen),
         mean_ct=regimes.run_mean(ct),
         late_ct=regimes.late_ct(ct),
+        frozen_early=frozen_early(frozen),
     )
 
 
@@ -147,6 +149,7 @@ def _run_rows(model: ModelData, f: RunFigures, cuts: tuple[float, ...]) -> list[
             "collapsed": plain[i].collapsed,
             "collapsed_masked": masked[i].collapsed,
             "collapse_cause": plain[i].cause or masked[i].cause,
+            "immediate_collapse": plain[i].collapsed and bool(f.frozen_early[i]),
             "reason": f.reason[i],
         }
         for i in np.flatnonzero(model.measured)
