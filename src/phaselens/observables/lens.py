@@ -1,7 +1,7 @@
 """The lens: residual states of all layers to statistics of their next-token distributions, without keeping logits.
 
 A distribution over V tokens costs one row of a matrix product; everything measured on it here costs about a sixth of
-that. What makes it cheap: logits go into one reused buffer; the passes over them run on one step at a time (all its
+that. What makes it cheap: logits go into one reused buffer; the passes over them run on a few steps at a time (all their
 layers together, which is what KL and Jensen-Shannon need), small enough to stay in cache; the ten largest are found
 through the maxima of blocks of 64; logits are centred in place, which keeps every sum accurate in float32 whatever the
 shift of the logits was. `statistics_from_logits` is the plain form of the same numbers and the reference in tests.
@@ -24,7 +24,7 @@ TOP = 10
 ONE_PERCENT = 0.01
 TINY = torch.finfo(torch.float32).tiny
 BUFFER_BYTES = 96 * 2**20
-CACHE_BYTES = 4 * 2**20
+CACHE_BYTES = 12 * 2**20
 DEVICE_CACHE_BYTES = 256 * 2**20
 BLOCK = 64
 WIDE = 4096
@@ -158,7 +158,7 @@ def _product(states: Tensor, weight: Tensor, out: Tensor) -> None:
     if weight.dtype == torch.float32:
         torch.mm(states, weight.T, out=out)
         return
-    tile = max(1, CACHE_BYTES * 4 // (4 * weight.shape[1]))
+    tile = max(1, CACHE_BYTES // (4 * weight.shape[1]))
     for a in range(0, weight.shape[0], tile):
         out[:, a : a + tile] = states @ weight[a : a + tile].float().T
 

@@ -239,8 +239,7 @@ def log_rms(hidden: States, state_norms: Values) -> Values:
 
 @observable(axis="step", unit="ln")
 def log_rms_core(hidden: States, log_rms_all: Values) -> Values:
-    """Logarithm of the root mean square of the state without its massive dimensions, in ln units of the residual
-    stream.
+    """Logarithm of the root mean square of the state without massive dimensions, in ln units of the residual stream.
 
     ln sqrt(mean h^2) over the dimensions that are not massive; massive means |x| > 100 and |x| > 1000 x the median of
     |x| over the same state. -inf for a state that is exactly 0.
