@@ -32,11 +32,7 @@ def opened(out: str | Path, study: Study) -> Iterator[Path]:
     another study or to something else, or another process works in it; says which.
     """
     folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror}. Choose another --out.") from error
-    with _held(folder):
+    with held(folder):
         _check_owner(folder, study)
         sweep(folder)
         atomic_write(folder / DECLARATION, study.to_toml())
@@ -44,8 +40,12 @@ def opened(out: str | Path, study: Study) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process. The system lets go when a process dies, however it dies."""
+def held(folder: Path) -> Iterator[None]:
+    """Hold the folder (made if it is not there) for this process; the system lets go when it dies, however it dies."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror}. Choose another --out.") from error
     path = folder / LOCK
     try:
         import fcntl

@@ -1,0 +1,105 @@
+"""The command line: `phaselens run`, `observe`, `report`, `claims`, `models`, `organisms`, `bench`.
+
+Wrong input gives one line on stderr and exit code 2; an unexpected error gives one line, a hint, and exit code 1;
+`--debug` anywhere shows the traceback. Model libraries are imported only by the commands that need them.
+"""
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import click
+import typer
+
+from phaselens import __version__
+from phaselens.cli import bench, claims, models, organisms, run
+from phaselens.errors import PhaselensError, StateError
+
+GREETING = """phaselens measures the internal dynamics of decoder-only language models while they generate.
+
+  phaselens run --quick --out demo      a whole study on the bundled models, in under a minute
+  phaselens run my-study.toml --out DIR a study of your own models
+  phaselens observe MODEL --prompts FILE.jsonl --out DIR
+  phaselens models check MODEL          whether a model can be read, and the proof
+  phaselens claims list                 what is registered before the data
+  phaselens --help                      everything else
+"""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.command("run")(run.run)
+app.command("observe")(models.observe)
+app.command("report")(run.report)
+app.add_typer(claims.app, name="claims")
+app.add_typer(models.app, name="models")
+app.add_typer(organisms.app, name="organisms")
+app.add_typer(bench.app, name="bench")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"phaselens {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
+) -> None:
+    """Measure the internal dynamics of decoder-only language models, with controls and a ledger of claims."""
+    if context.invoked_subcommand is None:
+        typer.echo(GREETING, nl=False)
+
+
+def call(arguments: list[str]) -> int:
+    """Run one command line; return the exit code. Messages go to stderr, results to stdout."""
+    debug = "--debug" in arguments
+    _quiet_libraries(debug)
+    try:
+        return app([a for a in arguments if a != "--debug"], prog_name="phaselens", standalone_mode=False) or 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        error.show(file=sys.stderr)
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted. Finished files are whole and kept; the same command goes on from there.", debug)
+        return 130
+    except BrokenPipeError:  # the reader of our output, e.g. `head`, has gone
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  stays open until the end of the process
+        return 0
+    except StateError as error:
+        _say(f"error: {error} This should not happen: please report it with the output of --debug.", debug)
+        return 1
+    except PhaselensError as error:
+        _say(f"error: {error}", debug)
+        return 2
+    except Exception as error:
+        line = (str(error).strip().splitlines() or [""])[0]
+        _say(f"unexpected error: {type(error).__name__}: {line} (run again with --debug for the traceback)", debug)
+        return 1
+
+
+def _say(message: str, debug: bool) -> None:
+    """One line on stderr; the traceback before it where it was asked for."""
+    if debug:
+        traceback.print_exc()
+    print(" ".join(message.split()), file=sys.stderr)
+
+
+def _quiet_libraries(debug: bool) -> None:
+    """Keep progress bars and advice of the model libraries out of our output; the user's own settings win."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not debug:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+
+
+def main() -> None:
+    """Entry point of the command `phaselens`."""
+    sys.exit(call(sys.argv[1:]))

@@ -1,0 +1,60 @@
+"""`phaselens bench`: the speed figures, measured by the scripts of the source checkout."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from phaselens.cli.run import AsJson
+from phaselens.cli.show import note, number, print_json, print_table
+from phaselens.errors import InputError, StateError
+
+app = typer.Typer(help="Speed and memory figures, as ratios within one run.", no_args_is_help=True)
+SCRIPTS = ("capture", "lens")
+
+
+@app.callback()
+def _root() -> None:
+    """Speed and memory figures, as ratios within one run."""
+
+
+@app.command("capture")
+def bench_capture(
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller form, under a minute.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure generating, observing and reading through the lens against bare work and against peers."""
+    folder = scripts_folder()
+    found: dict[str, Any] = {}
+    for script in SCRIPTS:
+        if script == "capture" or "lens_over_gemm" not in found:
+            note(f"benchmarks/{script}.py{' --quick' if quick else ''}")
+            found |= _run(folder / f"{script}.py", quick)
+    if as_json:
+        print_json(found)
+        return
+    rows = [(k, v if isinstance(v, str) else number(v)) for k, v in found.items() if not isinstance(v, (dict, list))]
+    print_table(("figure", "value"), rows)
+
+
+def scripts_folder() -> Path:
+    """The folder `benchmarks` of the source checkout; raises InputError where there is none."""
+    for above in (Path(__file__).resolve().parents[3], Path.cwd()):
+        if (above / "benchmarks" / "capture.py").is_file():
+            return above / "benchmarks"
+    raise InputError(
+        "the benchmarks are scripts of the source checkout, and this is an installed package. Get the source, go into "
+        "its folder, and run `phaselens bench capture` there."
+    )
+
+
+def _run(script: Path, quick: bool) -> dict[str, Any]:
+    """What one script prints as JSON; its own messages go to stderr."""
+    command = [sys.executable, str(script), *(["--quick"] if quick else [])]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise StateError(f"{script} ended with exit code {done.returncode}.")
+    return json.loads(done.stdout)

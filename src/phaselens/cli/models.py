@@ -1,0 +1,167 @@
+"""`phaselens observe` and `phaselens models`: one model at a time."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from phaselens.cli.run import AsJson, Device, Dtype, check_device
+from phaselens.cli.show import note, number, print_json, print_table, quiet_models
+
+if TYPE_CHECKING:
+    from phaselens.models import Model
+
+app = typer.Typer(help="Which models can be read, and the proof.", no_args_is_help=True)
+
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="organism:NAME, a folder, or a Hub id.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
+Overrides = Annotated[Path | None, typer.Option(help="TOML that says where blocks, norm and head are.")]
+Revision = Annotated[str | None, typer.Option(help="Revision of a Hub model.")]
+
+
+def open_model(name: str, check: bool = True, **settings: Any) -> "Model":
+    """Load a model by organism, folder or Hub id."""
+    from phaselens.models import load
+    from phaselens.organisms import path
+    from phaselens.study import ORGANISM
+
+    quiet_models()
+    check_device(settings.get("device", "cpu"))
+    place = str(path(name.removeprefix(ORGANISM))) if name.startswith(ORGANISM) else name
+    return load(place, check=check, **settings)
+
+
+def observe(
+    model: ModelName,
+    out: Annotated[Path, typer.Option(help="Folder for transcripts and trace.")],
+    prompts: Annotated[Path | None, typer.Option(help="JSONL or CSV with a prompt per row.")] = None,
+    transcripts: Annotated[
+        Path | None, typer.Option(help="Observe these transcripts (JSONL) instead of generating.")
+    ] = None,
+    lens: Annotated[list[str] | None, typer.Option(help="final_norm or raw; may be given twice.")] = None,
+    observables: Annotated[str | None, typer.Option(help="Names, separated by commas; default: all.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate per run.")] = 72,
+    samples: Annotated[int, typer.Option(help="Generations per prompt.")] = 1,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
+    allow_eos: Annotated[bool, typer.Option("--allow-eos", help="Let a run end by itself.")] = False,
+    keep_hidden: Annotated[bool, typer.Option("--keep-hidden", help="Store the hidden states too.")] = False,
+    batch_size: Annotated[int | None, typer.Option(help="Runs per batch when generating.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    overrides: Overrides = None,
+    revision: Revision = None,
+    trust_remote_code: Trust = False,
+    as_json: AsJson = False,
+) -> None:
+    """Generate on your prompts (or take transcripts) and write what happens at every step and layer."""
+    from phaselens.cli.observing import Request, observe_into
+
+    request = Request(
+        prompts, transcripts, tuple(lens or ("final_norm",)), _names(observables), max_new_tokens,
+        samples, temperature, not allow_eos, keep_hidden, batch_size, seed,
+    )  # fmt: skip
+    request.check()
+    settings = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
+    opened = open_model(model, device=device, dtype=dtype, **settings)
+    found = observe_into(opened, request, out)
+    if as_json:
+        print_json(found)
+        return
+    what = "was there already" if found["skipped"] else f"written in {found['seconds']:.1f} s"
+    print(f"{found['runs']} runs, {found['steps']:,} steps, {found['rows']:,} rows by layer: {what}")
+    if found["nonfinite_steps"]:
+        note(
+            f"{found['nonfinite_steps']} steps hold a hidden state that is not finite: their rows are kept and flagged"
+        )
+    for path in found["files"]:
+        print(f"  {path}")
+
+
+def _names(given: str | None) -> tuple[str, ...] | None:
+    """Names separated by commas."""
+    return None if given is None else tuple(name.strip() for name in given.split(","))
+
+
+@app.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """Print the models that can be opened without a network: bundled organisms, and the local Hub cache."""
+    rows = [{"model": f"organism:{name}", "where": "bundled"} for name in _organisms()]
+    rows += [{"model": name, "where": "Hub cache"} for name in _cached()]
+    print_json(rows) if as_json else print_table(("model", "where"), [tuple(row.values()) for row in rows])
+
+
+def _organisms() -> list[str]:
+    from phaselens.organisms import names
+
+    return names()
+
+
+def _cached() -> list[str]:
+    """Models in the local Hub cache; none where there is no cache."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        return sorted(repo.repo_id for repo in scan_cache_dir().repos if repo.repo_type == "model")
+    except CacheNotFound:
+        return []
+
+
+@app.command("check")
+def check_model(
+    model: ModelName,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    overrides: Overrides = None,
+    revision: Revision = None,
+    trust_remote_code: Trust = False,
+    as_json: AsJson = False,
+) -> None:
+    """Load a model and print the proof that its states and logits are read right. Exit code 2 where it fails."""
+    from dataclasses import replace
+
+    from phaselens.models import prove
+    from phaselens.models.families import check_report
+
+    settings = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
+    opened = open_model(model, check=False, device=device, dtype=dtype, **settings)
+    proof = prove(opened)
+    found = check_report(replace(opened, proof=proof, facts=replace(opened.facts, **proof.facts)))
+    if as_json:
+        print_json(found)
+    else:
+        _print_proof(found)
+    if not proof.passed:
+        note(f"error: {opened.name} is refused: {proof.reason}")
+        raise typer.Exit(2)
+
+
+def _print_proof(found: dict[str, Any]) -> None:
+    """The proof as a table."""
+    title = f"{found['name']} ({found['family']}): {found['n_layers']} blocks at {found['block_path']}"
+    rows = []
+    for r in found["rows"]:
+        result = "pass" if r["passed"] else "FAIL" if r["needed"] else "no"
+        rows.append((r["name"], result, f"{r['value']:.2g}", f"{r['tolerance']:.2g}", r["detail"]))
+    print_table(("check", "result", "value", "tolerance", "what"), rows, title)
+    for fact in found["facts_in_words"]:
+        print(f"note: {fact}")
+
+
+@app.command("families")
+def families(as_json: AsJson = False) -> None:
+    """Print what became of every causal family of the transformers library."""
+    from phaselens.models.families import families_table
+
+    table = families_table()
+    if as_json:
+        print_json(table)
+        return
+    print_table(
+        ("family", "outcome", "facts or reason"),
+        [(r["family"], r["outcome"], "; ".join(r["facts"]) or r["reason"]) for r in table],
+    )
+    counts = Counter(r["outcome"] for r in table)
+    print(", ".join(f"{number(n)} {outcome}" for outcome, n in counts.most_common()))

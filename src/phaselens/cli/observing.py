@@ -1,0 +1,133 @@
+"""Observe one model into a folder: transcripts, trace, and nothing done twice."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phaselens.batteries import Battery, load_battery
+from phaselens.capture import Sampling, generate
+from phaselens.cli.show import watching
+from phaselens.engines.events import Event
+from phaselens.engines.folder import held
+from phaselens.engines.members import versions
+from phaselens.errors import InputError, OutputError, StudyFileError
+from phaselens.recording import as_lenses, as_observables, as_transcripts
+from phaselens.recording import observe as record
+from phaselens.trace.store import digest, is_valid, read_facts, read_table, sweep, trace_paths, write_trace
+from phaselens.trace.transcripts import Transcripts
+
+if TYPE_CHECKING:
+    from phaselens.models import Model
+
+UNIT = "trace"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `phaselens observe` was asked for."""
+
+    prompts: Path | None
+    transcripts: Path | None
+    lens: tuple[str, ...]
+    observables: tuple[str, ...] | None
+    max_new_tokens: int
+    samples: int
+    temperature: float
+    suppress_eos: bool
+    keep_hidden: bool
+    batch_size: int | None
+    seed: int
+
+    def check(self) -> None:
+        """See that names and files are right before a model is loaded; raises InputError."""
+        if (self.prompts is None) == (self.transcripts is None):
+            raise InputError(
+                "give one of --prompts FILE.jsonl (to generate) and --transcripts FILE.jsonl (to observe only)."
+            )
+        as_observables(self.observables, with_lens=bool(as_lenses(self.lens)))
+        if self.prompts is not None:
+            load_battery(self.prompts)
+        elif not self.transcripts.is_file():
+            raise StudyFileError(f"no such file: {self.transcripts}.")
+
+
+def observe_into(model: "Model", request: Request, out: Path) -> dict[str, Any]:
+    """Write transcripts.jsonl and the tables of the trace into `out`; what is there and valid is not done again.
+
+    Raises OutputError where the folder holds the trace of something else.
+    """
+    started = time.monotonic()
+    depends = {k: v for k, v in asdict(request).items() if k not in ("prompts", "transcripts")}
+    given = request.prompts or request.transcripts
+    said = load_battery(given) if request.prompts else as_transcripts(model, given)
+    prompts = [asdict(p) for p in said.prompts] if isinstance(said, Battery) else list(said.lines())
+    key = digest({"model": model.fingerprint, "prompts": prompts, "request": depends, "versions": versions()})
+    with held(out):
+        _check_owner(out, key)
+        sweep(out)
+        skipped = is_valid(out, UNIT, key)
+        if not skipped:
+            with watching() as listener:
+                _record(model, request, said, out, key, listener)
+    paths = trace_paths(out, UNIT)
+    nonfinite = sum(read_table(paths["runs"], ["n_nonfinite"]).column(0).to_pylist())
+    return {
+        "out": str(out),
+        "model": model.name,
+        "files": [str(out / "transcripts.jsonl"), *(str(p) for p in paths.values())],
+        "runs": read_table(paths["runs"], ["run"]).num_rows,
+        "steps": read_table(paths["steps"], ["run"]).num_rows,
+        "rows": read_table(paths["layers"], ["run"]).num_rows,
+        "nonfinite_steps": nonfinite,
+        "skipped": skipped,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def _check_owner(out: Path, key: str) -> None:
+    """Refuse a folder that holds the trace of another model, other prompts or other settings."""
+    path = trace_paths(out, UNIT)["runs"]
+    if path.is_file() and read_facts(path).get("key") != key:
+        raise OutputError(
+            f"{out} holds a trace of another model, other prompts or other settings. Choose another --out."
+        )
+
+
+def _record(model: "Model", request: Request, said: Battery | Transcripts, out: Path, key: str, listener: Any) -> None:
+    """Generate where needed, observe, and write."""
+    if isinstance(said, Battery):
+        said = generate(
+            model,
+            said.prompts + said.calibration,
+            max_new_tokens=request.max_new_tokens,
+            sampling=Sampling(request.temperature, suppress_eos=request.suppress_eos),
+            samples=request.samples,
+            seed=request.seed,
+            batch_size=request.batch_size,
+            progress=_progress(listener, "generate"),
+        )
+    said.write_jsonl(out / "transcripts.jsonl")
+    trace = record(
+        model,
+        said,
+        lens=request.lens,
+        observables=request.observables,
+        keep_hidden=request.keep_hidden,
+        progress=_progress(listener, "observe"),
+    )
+    write_trace(trace, out, UNIT, key)
+
+
+def _progress(listener: Any, stage: str) -> Any:
+    """Counts of tokens as events of one stage."""
+    seen: list[tuple[int, float]] = [(0, time.monotonic())]
+
+    def progress(done: int, total: int) -> None:
+        if seen[-1][0] == 0:
+            listener(Event("stage", stage, "tokens", 0, total))
+        before, then = seen[-1]
+        seen.append((done, time.monotonic()))
+        listener(Event("unit", stage, "tokens", done, total, done - before, seen[-1][1] - then))
+
+    return progress

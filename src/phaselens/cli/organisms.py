@@ -1,0 +1,100 @@
+"""`phaselens organisms`: the bundled, trained panel."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from phaselens.cli.run import AsJson, check_device
+from phaselens.cli.show import note, number, print_json, print_table, quiet_models
+
+app = typer.Typer(help="The bundled panel: small trained models of a known world.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_organisms(as_json: AsJson = False) -> None:
+    """Print the bundled organisms with what was measured after their training."""
+    from phaselens.organisms import list_models
+
+    rows = list_models()
+    if as_json:
+        print_json(rows)
+        return
+    columns = (
+        "name",
+        "family",
+        "vocabulary",
+        "layers",
+        "width",
+        "parameters",
+        "tokens",
+        "loss",
+        "true entropy",
+        "excess",
+    )
+    print_table(
+        columns,
+        [
+            (
+                *(r[c] for c in columns[:7]),
+                number(r["loss"]),
+                number(r["true_entropy"]),
+                number(r["excess_nats"]["overall"]),
+            )
+            for r in rows
+        ],
+        "losses in nats per token on held-out documents of the generator",
+    )
+
+
+@app.command("train")
+def train_organisms(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; all of the panel where none is named.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to fill with one folder per organism.")] = Path("organisms"),
+    device: Annotated[str, typer.Option(help="Where to train, e.g. cpu or cuda.")] = "cpu",
+    seed: Annotated[int | None, typer.Option(help="Another seed than the panel's.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Another number of steps than the panel's.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what is finished, go on from the last checkpoint.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train organisms from scratch on text of the seeded generator, and measure them."""
+    from phaselens.organisms import train
+
+    quiet_models()
+    check_device(device)
+    every = 20 if sys.stderr.isatty() else 200
+
+    def progress(name: str, step: int, total: int, loss: float) -> None:
+        if step % every == 0 or step == total:
+            note(f"{name}: step {step} of {total}, loss {loss:.3f}")
+
+    folders = train(names or (), out=out, device=device, seed=seed, steps=steps, resume=resume, progress=progress)
+    if as_json:
+        print_json([str(folder) for folder in folders])
+        return
+    for folder in folders:
+        print(folder)
+
+
+@app.command("samples")
+def show_samples(
+    name: Annotated[str, typer.Argument(help="Name of a bundled organism.")],
+    prompt: Annotated[list[str] | None, typer.Option(help="Prompt to continue; default: one per category.")] = None,
+    new_tokens: Annotated[int, typer.Option(help="Tokens to add at most.")] = 72,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Print text that a bundled organism writes."""
+    from phaselens.organisms import samples
+
+    quiet_models()
+    rows = samples(name, prompts=prompt, new_tokens=new_tokens, temperature=temperature, seed=seed)
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        print(f"{row['prompt']}[{row['continuation']}]\n")

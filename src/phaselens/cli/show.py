@@ -1,0 +1,158 @@
+"""How the command line shows things: progress on stderr, tables on stdout, JSON without NaN."""
+
+import json
+import math
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from phaselens.engines.events import Event, Listener
+
+DASH = "\u2013"
+
+
+def plain(value: Any) -> Any:
+    """The same value with NaN and infinity as null, tuples as lists: what JSON can say."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(v) for v in value]
+    return value if isinstance(value, (str, int, bool, type(None))) else str(value)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number for a table; a dash where it is undefined."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}"
+
+
+def bounded(row: Mapping[str, Any], name: str, lo: str, hi: str) -> str:
+    """A value with its interval, e.g. `1.41 [1.38, 1.45]`; without one where the interval is undefined."""
+    value, low, high = (number(row.get(key)) for key in (name, lo, hi))
+    return value if DASH in (low, high) else f"{value} [{low}, {high}]"
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+    """A table on stdout; numbers to the right, wrapped to the width of the terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    body = [list(row) for row in rows]
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for i, column in enumerate(columns):
+        numeric = all(isinstance(row[i], (int, float, type(None))) for row in body) and body
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in body:
+        table.add_row(*(Text(cell if isinstance(cell, str) else number(cell)) for cell in row))
+    wide = None if sys.stdout.isatty() else 200
+    Console(file=sys.stdout, width=wide, highlight=False).print(table)
+
+
+def note(message: str) -> None:
+    """One line on stderr."""
+    print(message, file=sys.stderr)
+
+
+@contextmanager
+def watching() -> "Iterator[Listener]":
+    """A listener that draws bars with rate and time left on a terminal, and short lines elsewhere; all on stderr."""
+    if sys.stderr.isatty():
+        with _bars() as listener:
+            yield listener
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bars() -> "Iterator[Listener]":
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:>16}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[now]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(file=sys.stderr), transient=False) as progress:
+        tasks: dict[str, Any] = {}
+        counted: dict[str, tuple[int, float]] = {}
+
+        def listener(event: "Event") -> None:
+            if event.kind == "note":
+                progress.console.print(event.text, markup=False, highlight=False)
+            elif event.kind == "stage":
+                total = event.total or None
+                tasks[event.stage] = progress.add_task(event.stage, total=total, rate="", now=event.text)
+                if total is None:
+                    progress.update(tasks[event.stage], total=1, completed=0)
+            else:
+                tokens, seconds = counted.get(event.stage, (0, 0.0))
+                counted[event.stage] = tokens + event.tokens, seconds + event.seconds
+                progress.update(
+                    tasks[event.stage], completed=event.done, rate=rate_text(*counted[event.stage]), now=event.text
+                )
+
+        yield listener
+        for task in tasks.values():
+            progress.update(task, completed=progress.tasks[task].total, now="")
+
+
+def rate_text(tokens: int, seconds: float) -> str:
+    """Tokens per second, or nothing where there were none."""
+    return f"{tokens / seconds:,.0f} tokens/s" if tokens and seconds > 0 else ""
+
+
+def _lines() -> "Listener":
+    """A line when a stage begins and one when it is done."""
+    state: dict[str, float] = {"tokens": 0, "start": time.monotonic()}
+
+    def listener(event: "Event") -> None:
+        if event.kind == "note":
+            note(event.text)
+        elif event.kind == "stage":
+            state.update(tokens=0, start=time.monotonic(), skipped=0)
+            if not event.total:
+                note(f"{event.stage}: {event.text}")
+        else:
+            state["tokens"] += event.tokens
+            state["skipped"] += event.skipped
+            if event.done == event.total:
+                seconds = time.monotonic() - state["start"]
+                there = f", {state['skipped']:.0f} were there" if state["skipped"] else ""
+                rate = rate_text(int(state["tokens"]), seconds)
+                note(f"{event.stage}: {event.total} done in {seconds:.1f} s{there}{', ' + rate if rate else ''}")
+
+    return listener
+
+
+def quiet_models() -> None:
+    """Switch off progress bars and advice of the model library, once it is imported."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    if transformers.utils.logging.get_verbosity() >= transformers.utils.logging.ERROR:
+        warnings.filterwarnings("ignore")
