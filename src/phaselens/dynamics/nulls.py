@@ -74,8 +74,7 @@ def partly_frozen(generator: np.random.Generator, share: float, *, n_draws: int 
 def outlier_first_state(
     generator: np.random.Generator, *, n_draws: int = 200, d_model: int = 64, step: float = 0.3
 ) -> np.ndarray:
-    """Sphere walk whose state 1 is an unrelated vector: one state that lies apart; ratio_norm about 8 (3-12 over
-    steps).
+    """Sphere walk whose state 1 is an unrelated vector: ratio_norm about 8 (3-12 over steps).
 
     It must be state 1: the leap into state 0 lies before the first defined value, so an outlier there moves nothing.
     """

@@ -60,11 +60,11 @@ def _why(count: int, seen: np.ndarray, window: int) -> str:
 
 
 def max_over_mean(values: np.ndarray, reason: tuple[str, ...]) -> Ratio:
-    """Maximum over mean of each row (1), in [1, number of values]; NaN with reason "frozen" where the mean is below
-    1e-8.
+    """Maximum over mean of each row (1), in [1, number of values].
 
-    Shapes: values [run, value], NaN entries left out. Keeps: a positive factor, the order of the values. Moves with:
-    the number of values (the maximum grows with it), a single outlier.
+    NaN, with reason "frozen": the mean is below 1e-8. Shapes: values [run, value], NaN entries left out. Keeps: a
+    positive factor, the order of the values. Moves with: the number of values (the maximum grows with it), a single
+    outlier.
     """
     values = np.asarray(values, float)
     seen = np.isfinite(values)
@@ -94,8 +94,7 @@ def ratio_norm(ct: np.ndarray, *, window: int = WINDOW) -> Ratio:
 
 
 def ratio_without_first(ct: np.ndarray, *, window: int = WINDOW, skip: int = 3) -> Ratio:
-    """`ratio_norm` from the fourth defined value on (1): what is left once a first state that lies apart is out of
-    reach.
+    """`ratio_norm` from the fourth defined value on (1): what is left without a first state that lies apart.
 
     Instability at step s reads states s-2..s, so state 0 (the last of the prompt) touches s = 2 only, and state 1
     touches s = 2 and 3; three values are skipped so that neither counts, and the ones after an outlier at state 2
@@ -170,8 +169,7 @@ def label_of(values: np.ndarray, cuts: tuple[float, ...]) -> np.ndarray:
 
 
 def published_label(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nominal regime of each ratio_norm (index into `REGIMES`, -1 where NaN), and whether it lies outside what was
-    published.
+    """Nominal regime of each ratio_norm (index into `REGIMES`, -1 where NaN); whether it lies outside all bands.
 
     Bands U 1.55-1.70, A 2.27-2.92, T about 2.97, C 4.42-35.55, cut at midpoints: U < 1.985 <= A < 2.945 <= T < 3.695
     <= C. Below 1.55 and above 35.55 the label is kept and the second array is True. A comparison column; decides

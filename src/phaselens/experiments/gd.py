@@ -1,7 +1,4 @@
-"""Experiment.
-
-Does GD_ratio split the panel, and what of it survives temperature, vocabulary and lens? Evidence for G1-G4.
-"""
+"""Experiment: does GD_ratio split the panel, and does the split survive temperature, vocabulary and lens? G1-G4."""
 
 from dataclasses import dataclass
 

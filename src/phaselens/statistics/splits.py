@@ -17,8 +17,8 @@ class Split:
 
     `values` holds one number per model (on the scale of the test, usually a logarithm), `draws` [B, M] the same under
     the prompt bootstrap, `test` the S test of all models, `without_twins` of those that are no twin of another, and
-    `interval` the prompt-bootstrap interval of S (how S moves with other prompts, the models held fixed; for S is a
-    maximum it lies to the right of the truth in small panels and decides nothing).
+    `interval` the prompt-bootstrap interval of S: how S moves with other prompts, the models held fixed. Resampling
+    adds noise within groups, so it lies mostly below the estimate; it decides nothing.
     """
 
     version: str
