@@ -21,12 +21,14 @@ TRAINED = (
 )
 VERSIONS = (
     ("final_norm", "final_norm", "none"),
-    ("raw", "raw", "none"),
-    ("output", "final_norm", "output only"),
+    ("raw", "raw", "lens"),
+    ("output", "output", "lens"),
     ("tmatch", "final_norm", "common temperature"),
     ("shared", "final_norm", "shared tokens"),
-    ("nucleus", "final_norm", "nucleus of 0.99"),
-    ("topk10", "final_norm", "top-10 mass"),
+    ("nucleus", "final_norm", "nucleus"),
+    ("topk10", "final_norm", "top ten tokens"),
+    ("mass", "final_norm", "second operator"),
+    ("output_tmatch", "output", "common temperature"),
 )
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -58,7 +60,7 @@ def models():
     for name, family, layers, width, vocabulary, parameters, ratio, gd in TRAINED:
         yield name, False, family, layers, width, vocabulary, parameters, ratio, gd
     for k, (name, family, layers, width, vocabulary, parameters, _, _) in enumerate(TRAINED):
-        yield f"{name}~untrained", True, family, layers, width, vocabulary, parameters, 1.21 + 0.02 * k, 0.55 + 0.08 * k
+        yield f"{name}:untrained", True, family, layers, width, vocabulary, parameters, 1.21 + 0.02 * k, 0.55 + 0.08 * k
 
 
 def put(folder: Path, name: str, rows: list[dict]) -> None:
@@ -162,10 +164,14 @@ def regimes(folder: Path, rng: np.random.Generator) -> None:
     put(folder, "regimes_runs", runs)
     put(folder, "regimes_models", per_model)
     nulls = [
-        ("random walk", "", 1.223, 1.214, 1.231, "Gaussian random walk of the panel's width, 64 steps, unit states"),
-        ("white noise", "", 1.187, 1.180, 1.195, "independent Gaussian states of the panel's width"),
-        ("shuffled steps", "organism:llama", 1.36, 1.33, 1.39, "the run's own states in random order"),
-        ("AR(1) drift", "", 1.71, 1.62, 1.80, "autoregressive states with the lag-1 correlation of the panel"),
+        ("random walk", "", 3.152, 2.347, 4.344, "cumulative sum of Gaussian vectors; 66 states, width 128"),
+        ("sphere walk", "", 1.223, 1.184, 1.262, "walk on the sphere with step 0.3; 66 states, width 128"),
+        ("independent states", "", 1.187, 1.18, 1.195, "independent Gaussian vectors; 66 states, width 128"),
+        ("outlier first state", "", 7.741, 6.092, 8.882, "sphere walk whose state 1 is unrelated"),
+        ("frozen 25%", "", 1.663, 1.552, 1.783, "sphere walk frozen for a share f = 0.25: r0 / (1 - f)"),
+        ("frozen steps left out", "organism:llama", 1.36, 1.33, 1.39, "runs of the model: r0 of r0 / (1 - f)"),
+        ("untrained twin", "organism:llama", 1.27, 1.2, 1.33, "same configuration, re-initialised"),
+        ("untrained twin", LONG, NAN, NAN, NAN, "same configuration, re-initialised"),
     ]
     put(
         folder,
@@ -266,34 +272,57 @@ def gd_models(folder: Path, rng: np.random.Generator) -> None:
     put(folder, "gd_models", rows)
 
 
+COUNTS = {"models": 5, "untrained twins": 5, "prompts": 24, "runs": 240}
 CLAIMS = [
     {
         "id": "R1",
-        "statement": "models fall into distinct regimes by ratio_norm",
+        "seed_doc": 4,
+        "statement": "Models fall into distinct regimes by ratio_norm.",
         "verdict": "rejected",
         "estimate": 0.7132,
         "interval": [0.64, 0.802],
         "null": 0.953,
-        "decided_by": "untrained twin",
-        "n": {"M": 5, "prompts": 24},
-        "published": "bands",
         "p": 0.4115,
-        "needed": "a panel whose S reaches 0.953 with and without twins",
-        "why": "S < .75 while power at 8 SD is .83",
+        "p_without_twins": 0.4116,
+        "p_holm": 0.4117,
+        "decided_by": "untrained twin",
+        "n": 5,
+        "counts": COUNTS,
+        "published": "bands 1.55-1.70, 2.27-2.92, about 2.97, 4.42-35.55 (never decide)",
+        "needed": "",
+        "why": "S = 0.713, 5 % point 0.953, p = 0.4115, M = 5; untrained twin: 0.91 of the gap precedes training",
+        "controls": [
+            {
+                "name": "length fixed",
+                "outcome": "survived",
+                "why": "240 of 240 runs",
+                "p": 0.4,
+                "gap_interval": [0.8, 1.1],
+            },
+            {
+                "name": "untrained twin",
+                "outcome": "explains it away",
+                "why": "0.91 of the gap <i>is there</i>",
+                "p": None,
+            },
+        ],
+        "reasons": {},
     },
     {
         "id": "G1",
-        "statement": "GD_ratio splits the panel into two groups",
+        "statement": "GD_ratio splits the panel into two groups.",
         "verdict": "supported",
         "estimate": 0.9681,
         "interval": [0.941, 0.987],
         "null": 0.9544,
-        "decided_by": "S test, twins in and twins dropped",
-        "n": 5,
-        "published": ">1.5 / <.1",
         "p": 0.0187,
-        "needed": "any control of G2 to G4 that moves one model across the gap",
-        "why": "p <= .05 both times",
+        "decided_by": "S test",
+        "n": 5,
+        "published": "> 1.5 against < .1",
+        "needed": "",
+        "why": "p <= .05 both times; every control survived",
+        "controls": [],
+        "reasons": {},
     },
     {
         "id": "G2",
@@ -302,12 +331,13 @@ CLAIMS = [
         "estimate": 0.88,
         "interval": None,
         "null": 0.9544,
-        "decided_by": "temperature matching",
-        "n": 5,
-        "published": None,
         "p": 0.21,
-        "needed": "8 models (power .83)",
-        "why": "neither region is met; the interval needs a second panel",
+        "decided_by": "temperature matching",
+        "n": {"M": 5, "prompts": 24},
+        "published": None,
+        "needed": "8 models for power .8 at 8 SD (this panel: 5)",
+        "why": "neither region is met",
+        "reasons": {"interval": "fewer than two prompts"},
     },
     {
         "id": "G3",
@@ -316,26 +346,27 @@ CLAIMS = [
         "estimate": NAN,
         "interval": [NAN, NAN],
         "null": None,
+        "p": NAN,
         "decided_by": None,
         "n": 4,
         "published": "asked",
-        "p": NAN,
         "needed": "shared tokens for every model",
         "why": "one model has no shared tokens <b>at all</b>",
     },
     {
-        "id": "G4",
+        "id": "G4 & <more>",
         "statement": "the split survives the choice of lens",
         "verdict": "not applicable",
         "estimate": None,
         "interval": None,
         "null": None,
-        "decided_by": None,
+        "p": None,
+        "decided_by": "panel",
         "n": 0,
         "published": "ours",
-        "p": None,
         "needed": "a tuned lens",
         "why": "the panel has no tuned lens",
+        "reasons": {"estimate": "3 values where two groups of two need 4"},
     },
 ]
 

@@ -109,14 +109,16 @@ def test_right_to_left_tokens_are_isolated(html):
 def test_every_number_and_word_of_the_ledger_is_there(html, page):
     words = "".join(page.text)
     for claim in CLAIMS:
-        for key in ("estimate", "null", "p"):
-            assert number(claim[key]) in words
+        for key in ("estimate", "null", "p", "p_without_twins", "p_holm"):
+            assert number(claim.get(key)) in words
         for end in claim["interval"] or ():
             assert number(end) in words
         for key in ("verdict", "decided_by", "needed", "why", "published"):
             wanted = visible(claim[key] or "")
             assert wanted in words or wanted[:1].upper() + wanted[1:] in words
-        assert f'id="claim-{claim["id"]}"' in html
+        for control in claim.get("controls", ()):
+            assert control["why"] in words and control["outcome"] in words
+        assert all(reason in words for reason in claim.get("reasons", {}).values())
     assert "one is supported, one is rejected, two are left open and one is not applicable" in words
 
 
@@ -131,13 +133,13 @@ def test_figures_are_described_and_tables_have_headings(page):
         assert svg["role"] == "img" and svg["aria-labelledby"]
     assert all(th.get("scope") in {"col", "row", "rowgroup"} for th in page.all("th"))
     assert len(page.all("caption")) == len(page.all("table"))
-    assert len(page.all("figcaption")) == len(page.all("figure")) == 5
+    assert len(page.all("figcaption")) == len(page.all("figure")) == 7
 
 
 def test_undefined_is_a_dash_with_a_reason(html):
     assert "nan" not in re.sub(r"base64,[^\"]*|<style>.*?</style>", "", html, flags=re.S).lower().split()
     assert "runs are without it: frozen: mean ct below 1e-8" in html
-    assert "undefined: see why" in html
+    assert "undefined: see why" in html and "undefined: 3 values where two groups of two need 4" in html
 
 
 def test_same_files_same_bytes_and_small(study, html):

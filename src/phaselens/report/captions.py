@@ -3,6 +3,7 @@
 from markupsafe import Markup
 
 from phaselens.report.folder import Row
+from phaselens.report.symbols import GROUPS
 from phaselens.report.trajectory import Run, drawn
 from phaselens.report.words import count, extent, listing, number, visible
 
@@ -25,7 +26,8 @@ def phase_map(rows: list[Row]) -> Markup:
         "Do models fall into regimes?",
         "max(ct)/mean(ct) over the first 64 defined steps of a run, unit 1, ct along tokens.",
         "Circles: at l* = round(0.75 L); squares: at L, the last layer; ticks: single runs at l*;",
-        "lines: 95 % intervals over prompts; hollow: untrained twins; diamonds: nulls.",
+        "lines: 95 % intervals over prompts; hollow: untrained twins.",
+        "Diamonds: nulls; their lines hold 95 % of the draws (small: a model's own null, named by its tooltip).",
         _sample(rows),
         "Shaded: the published bands of other models, a comparison only; no verdict uses them.",
     )
@@ -67,10 +69,10 @@ def gd_by_depth(rows: list[Row]) -> Markup:
     )
 
 
-def profiles(rows: list[Row]) -> Markup:
-    """Caption of the depth profiles."""
+def profiles(rows: list[Row], group: str) -> Markup:
+    """Caption of the depth profiles of one group of observables."""
     return _caption(
-        "How a token forms along depth.",
+        f"{GROUPS[group]}, by depth.",
         "Mean over steps and runs of each observable, in its own unit, over relative depth l/L (0: embedding;",
         "1: last layer, before the final norm). Ribbons: 95 % intervals over prompts; a gap: undefined there.",
         f"n: {extent((row['n_prompts'] for row in rows), 'prompts')} per model.",

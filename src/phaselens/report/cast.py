@@ -20,6 +20,14 @@ class Member:
     label: str
 
     @property
+    def short(self) -> str:
+        """Name it for a narrow page: no organisation or kind before it, and a hollow circle for an untrained twin."""
+        name = self.label.rsplit("/", 1)[-1]
+        for word in (" (untrained)", ":untrained", "~untrained"):
+            name = name.removesuffix(word)
+        return name.rsplit(":", 1)[-1] + (" ○" if self.twin else "")
+
+    @property
     def kind(self) -> str:
         """Name the style classes of its marks."""
         return f"hue{self.hue} twin" if self.twin else f"hue{self.hue}"

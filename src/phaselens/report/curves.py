@@ -1,7 +1,7 @@
 """Curves over relative depth l/L: GD_ratio with labels at its ends, and small panels for the other observables."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -36,6 +36,8 @@ def gd_by_depth(name: str, members: list[Member], rows: list[Row], layout: Layou
     for version in versions:
         chosen = [row for row in rows if str(row["version"]) == version]
         panels.append((version, "GD_ratio", chosen, domain))
+    if len(versions) > 2:
+        layout = replace(layout, plot=0.66 * layout.plot)
     title = "GD_ratio by relative depth"
     return _grid(name, title, members, panels, layout, log=True, labelled=True)
 
@@ -144,7 +146,7 @@ def _labels(x: Scale, y: Scale, members: list[Member], rows: list[Row], column: 
     marks = []
     for (member, at, shown), place in zip(last, places, strict=True):
         marks.append(svg.path([(x.end + 2, at), (x.end + 9, place)], f"leader {member.kind}"))
-        label = svg.fitted(member.label, room - 14, 11)
+        label = svg.fitted(member.short if room < 130 else member.label, room - 14, 11)
         marks.append(
             svg.text(
                 Markup("").join((svg.tip(shown), Markup.escape(label))),

@@ -13,7 +13,7 @@ from phaselens.report.scale import Scale, span
 from phaselens.report.words import interval, is_number, number
 
 TITLE = "GD_ratio of every model under every version"
-PUBLISHED = "published, other models"
+PUBLISHED = "published, others"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def versions(rows: list[Row]) -> list[tuple[str, str, str]]:
 def gd_panels(name: str, members: list[Member], rows: list[Row], layout: Layout = WIDE) -> Markup:
     """Draw GD_ratio (1) with its 95 % interval per model, a panel per version; published values are ticks."""
     kinds = versions(rows)
-    across = min(layout.across, len(kinds))
+    across = 3 if layout.across == 4 and len(kinds) in (3, 5, 6, 9) else min(layout.across, len(kinds))
     pitch = (layout.width - layout.left) / across
     high = HEAD + layout.row * (len(members) + 1) + FOOT
     domain = _domain(rows)
@@ -68,7 +68,15 @@ def _names(members: list[Member], top: float, layout: Layout) -> Markup:
     for k, member in enumerate(members):
         kind = "label twin-name" if member.twin else "label"
         y = top + HEAD + (k + 0.5) * layout.row + 4
-        marks.append(svg.text(svg.fitted(member.label, layout.left - 16), layout.left - 10, y, kind, "end"))
+        marks.append(
+            svg.text(
+                svg.fitted(member.label if layout.across > 1 else member.short, layout.left - 16),
+                layout.left - 10,
+                y,
+                kind,
+                "end",
+            )
+        )
     y = top + HEAD + (len(members) + 0.5) * layout.row + 4
     marks.append(svg.text(svg.fitted(PUBLISHED, layout.left - 12, 11), layout.left - 10, y, "note", "end"))
     return svg.group(*marks)
@@ -79,8 +87,10 @@ def _panel(
 ) -> Markup:
     version, lens, control = kind
     first, last = top + HEAD, top + HEAD + layout.row * (len(members) + 1)
-    plain = control in ("none", "", "None")
-    under = f"{lens} lens" if plain else control if lens == "final_norm" else f"{control}, {lens} lens"
+    seen = "at the output" if lens == "output" else f"{lens} lens"
+    under = (
+        seen if control in ("none", "", "None", "lens") else control if lens == "final_norm" else f"{control}, {seen}"
+    )
     marks = [
         svg.text(svg.fitted(version, axis.end - axis.start), axis.start, top + 14, "heading"),
         svg.text(svg.fitted(under, axis.end - axis.start, 11), axis.start, top + 28, "note"),

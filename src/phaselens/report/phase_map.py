@@ -11,7 +11,7 @@ from phaselens.report.cast import Member, of
 from phaselens.report.folder import Row
 from phaselens.report.published import BANDS
 from phaselens.report.scale import Scale, span
-from phaselens.report.words import DASH, interval, is_number, number
+from phaselens.report.words import DASH, interval, is_number, number, visible
 
 RUNS_DRAWN = 400
 TITLE = "ratio_norm of every model, with its nulls"
@@ -41,27 +41,34 @@ def phase_map(
     The lower strip shows the whole published range on a logarithmic axis and where the upper axis lies in it. A model
     whose value is undefined keeps its row, with a dash.
     """
-    bottom = HEAD + layout.row * len(members) + (22 + layout.row * len(nulls) if nulls else 0) + 8
+    own = [null for null in nulls if null["model"]]
+    general = [null for null in nulls if not null["model"]]
+    bottom = HEAD + layout.row * len(members) + (22 + layout.row * len(general) if general else 0) + 8
     axis = Scale(*_range(models, nulls), layout.left, layout.right)
     body = [_bands(axis, layout, HEAD - 8, bottom), _key(layout), _ticks(axis, bottom)]
     y = HEAD
     for member in members:
         body.append(_model(axis, layout, y, member, of(models, member), of(runs, member)))
+        body.append(_own_nulls(axis, layout, y, member, own))
         y += layout.row
-    if nulls:
+    if general:
         body.append(svg.line(0, y + 6, layout.width, y + 6, "rule"))
         body.append(svg.text("nulls: the same number where there is nothing to find", 0, y + 20, "note"))
         y += 22
-    for null in nulls:
+    for null in general:
         body.append(_null(axis, layout, y, null))
         y += layout.row
-    body.append(_strip(axis, layout, bottom + FOOT, members, models))
+    body.append(_strip(axis, layout, bottom + FOOT, members, models, general))
     return svg.frame(name, TITLE, _describe(members, models, nulls), layout.width, bottom + FOOT + STRIP, *body)
 
 
 def _range(models: list[Row], nulls: list[Row]) -> tuple[float, float]:
-    ends = [row[column] for row in (*models, *nulls) for column in ("ratio_norm", "lo", "hi")]
-    low, high = span([*ends, BANDS[0].low, BANDS[0].high], pad=0.05) or (1.0, 2.0)
+    """Give the axis: all models and the lowest band; nulls only while they do not crowd the models (factor 1.25)."""
+    ends = [row[column] for row in models for column in ("ratio_norm", "lo", "hi") if is_number(row[column])]
+    ends += [BANDS[0].low, BANDS[0].high]
+    high = max(ends) * 1.25
+    ends += [row[c] for row in nulls for c in ("ratio_norm", "lo", "hi") if is_number(row[c]) and row[c] <= high]
+    low, high = span(ends, pad=0.05) or (1.0, 2.0)
     return max(low, 0.9), high
 
 
@@ -153,24 +160,41 @@ def _figure(layout: Layout, y: float, row: Row | None) -> Markup:
 
 
 def _null(axis: Scale, layout: Layout, y: float, row: Row) -> Markup:
+    """Draw one null in a row of its own; where it lies beyond the axis an arrow says so, and its number is printed."""
     middle = y + layout.row / 2 + (8 if layout.stacked else 0)
-    label = f"{row['null']}, {row['model']}" if row["model"] else str(row["null"])
-    marks = [
-        svg.tip(f"{label}: {row['description']}"),
-        _label(layout, y, label, "label null-name"),
-        _figure(layout, y, row),
-    ]
+    label = visible(str(row["null"]))
+    marks = [svg.tip(f"{label}: {visible(str(row['description']))}"), _label(layout, y, label, "label null-name")]
+    marks.append(_figure(layout, y, row))
+    if is_number(row["ratio_norm"]) and row["ratio_norm"] > axis.high:
+        d = f"M{svg.place(axis.end - 26)} {svg.place(middle)}h20m-5-4l5 4l-5 4"
+        return svg.group(*marks, svg.element("path", d=d, class_="beyond"))
     if is_number(row["lo"]) and is_number(row["hi"]):
         marks.append(svg.line(axis.clipped(row["lo"]), middle, axis.clipped(row["hi"]), middle, "whisker null"))
     if is_number(row["ratio_norm"]):
-        x = axis(row["ratio_norm"])
-        marks.append(
-            svg.element("path", d=f"M{svg.place(x)} {svg.place(middle - 5)}l5 5l-5 5l-5-5z", class_="dot null")
-        )
+        marks.append(_diamond(axis.clipped(row["ratio_norm"]), middle, 5))
     return svg.group(*marks)
 
 
-def _strip(axis: Scale, layout: Layout, top: float, members: list[Member], models: list[Row]) -> Markup:
+def _own_nulls(axis: Scale, layout: Layout, y: float, member: Member, nulls: list[Row]) -> Markup:
+    """Mark a trained model's own nulls in its row as small diamonds; an untrained twin has a row of its own already."""
+    middle = y + layout.row / 2 + (8 if layout.stacked else 0) + 11
+    marks = []
+    for row in nulls if not member.twin else ():
+        if row["model"] == member.model and row["null"] != "untrained twin" and axis.holds(row["ratio_norm"]):
+            words = (
+                f"{row['null']}: {number(row['ratio_norm'])} {interval(row['lo'], row['hi'])} ({row['description']})"
+            )
+            marks.append(svg.group(svg.tip(visible(words)), _diamond(axis(row["ratio_norm"]), middle, 3)))
+    return svg.group(*marks)
+
+
+def _diamond(x: float, y: float, r: int) -> Markup:
+    return svg.element("path", d=f"M{svg.place(x)} {svg.place(y - r)}l{r} {r}l-{r} {r}l-{r}-{r}z", class_="dot null")
+
+
+def _strip(
+    axis: Scale, layout: Layout, top: float, members: list[Member], models: list[Row], nulls: list[Row]
+) -> Markup:
     """Draw the whole published range, so that it is seen how little of it the panel covers."""
     left = layout.left
     whole = Scale(1.0, max(40.0, axis.high), left, layout.right, log=True)
@@ -179,17 +203,19 @@ def _strip(axis: Scale, layout: Layout, top: float, members: list[Member], model
     for band in BANDS:
         x1, x2 = whole(band.low), whole(band.high)
         marks.append(svg.rect(x1, y, max(x2 - x1, 1.5), 16, "band", svg.tip(_band(band))))
-    for band, x, anchor in (
-        (BANDS[0], BANDS[0].high, "end"),
-        (BANDS[1], BANDS[1].low, None),
-        (BANDS[3], BANDS[3].low, None),
-    ):
-        marks.append(svg.text(band.name, whole(x), y - 4, "band-name", anchor))
+    for band in (BANDS[0], BANDS[1], BANDS[3]):
+        first = band is BANDS[0]
+        x = whole.start if first and layout.stacked else whole(band.high if first else band.low)
+        marks.append(svg.text(band.name, x, y - 4, "band-name", "end" if first and not layout.stacked else None))
     for member in members:
         for row in of(models, member):
             if whole.holds(row["ratio_norm"]) and row["layer_choice"] != "L":
                 x = whole(row["ratio_norm"])
                 marks.append(svg.line(x, y + 1, x, y + 15, f"stroke {member.kind}"))
+    for null in nulls:
+        if whole.holds(null["ratio_norm"]):
+            words = f"null {null['null']}: {number(null['ratio_norm'])}"
+            marks.append(svg.group(svg.tip(visible(words)), _diamond(whole(null["ratio_norm"]), y + 8, 3)))
     marks.append(
         svg.rect(whole.clipped(axis.low), y - 1, whole.clipped(axis.high) - whole.clipped(axis.low), 18, "window")
     )

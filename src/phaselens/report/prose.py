@@ -42,6 +42,9 @@ class Entry:
     published: str
     needed: str
     why: str
+    more: tuple[str, ...]
+    controls: tuple[tuple[str, str, str], ...]
+    reasons: Mapping[str, str]
 
 
 def ledger(claims: Iterable[Mapping[str, object]]) -> list[Entry]:
@@ -50,12 +53,43 @@ def ledger(claims: Iterable[Mapping[str, object]]) -> list[Entry]:
     for claim in claims:
         anchor = unique(f"claim-{claim['id']}", anchors)
         verdict = visible(str(claim["verdict"]))
-        written = {key: value(claim.get(key)) for key in ("estimate", "interval", "null", "p", "n", "published")}
+        written = {key: value(claim.get(key)) for key in ("estimate", "interval", "null", "p", "published")}
+        written["n"] = _counts(claim)
         said = {key: _said(claim.get(key)) for key in ("decided_by", "needed", "why")}
         statement = sentence(str(claim.get("statement") or "no statement recorded"))
         style = verdict.replace(" ", "-") if verdict in VERDICTS else "open"
-        entries.append(Entry(anchor, visible(str(claim["id"])), statement, verdict, style, **written, **said))
+        extra = {"more": _further(claim), "controls": _controls(claim), "reasons": _reasons(claim)}
+        entries.append(Entry(anchor, visible(str(claim["id"])), statement, verdict, style, **written, **said, **extra))
     return entries
+
+
+def _counts(claim: Mapping[str, object]) -> str:
+    """Say how many of what a claim rests on: its counts where it has them, else its n."""
+    counts = claim.get("counts")
+    if isinstance(counts, Mapping) and counts:
+        tested = f"M = {value(claim['n'])}; " if defined(claim.get("n")) else ""
+        return tested + ", ".join(f"{value(amount)} {visible(str(noun))}" for noun, amount in counts.items())
+    return value(claim.get("n"))
+
+
+def _further(claim: Mapping[str, object]) -> tuple[str, ...]:
+    """Write the p-values beside the first: with twins dropped, and after Holm's correction."""
+    known = (("p_without_twins", "twins dropped: p = "), ("p_holm", "after Holm: p = "))
+    return tuple(words + value(claim[key]) for key, words in known if defined(claim.get(key)))
+
+
+def _controls(claim: Mapping[str, object]) -> tuple[tuple[str, str, str], ...]:
+    """List (name, outcome, why) of the controls of a claim."""
+    rows = claim.get("controls")
+    rows = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, (list, tuple)) else []
+    return tuple((value(r.get("name")), value(r.get("outcome")), _said(r.get("why"))) for r in rows)
+
+
+def _reasons(claim: Mapping[str, object]) -> dict[str, str]:
+    """Give, field by field, why it is undefined."""
+    reasons = claim.get("reasons")
+    known = reasons.items() if isinstance(reasons, Mapping) else ()
+    return {"estimate": "", "interval": "", "null": ""} | {str(k): visible(str(v)) for k, v in known}
 
 
 def _said(content: object) -> str:
@@ -82,9 +116,8 @@ def verdict_groups(entries: list[Entry]) -> list[tuple[str, list[Entry]]]:
 def lede(entries: list[Entry], members: list[Member]) -> str:
     """Say in two sentences what was measured and how the claims came out."""
     trained, twins = (sum(m.twin is kind for m in members) for kind in (False, True))
-    panel = count(trained, "trained model") + (
-        f", each beside an untrained twin ({number(twins)} in all)" if twins else ""
-    )
+    beside = ", each beside an untrained twin" if twins == trained else f" and {count(twins, 'untrained twin')}"
+    panel = count(trained, "trained model") + (beside if twins else "")
     families = count(len({m.family for m in members}), "family", "families")
     first = f"This study measured the internal dynamics of {panel}, of {families}." if members else ""
     if not entries:

@@ -174,8 +174,10 @@ def _gd(folder: Folder, members: list[Member]) -> dict[str, object]:
 
 
 def _depth(folder: Folder, members: list[Member]) -> dict[str, object]:
-    rows = folder.rows("depth")
-    if not rows:
-        return {"profiles": None, "depth_caption": ""}
-    pair = _pair("profiles", curves.profiles, members, rows, layouts=(curves.WIDE, curves.NARROW))
-    return {"profiles": pair, "depth_caption": captions.profiles(rows)}
+    rows, shown = folder.rows("depth"), []
+    for group in symbols.FIGURES:
+        own = [row for row in rows if symbols.group_of(str(row["observable"])) == group]
+        if own:
+            pair = _pair(f"profiles-{group}", curves.profiles, members, own, layouts=(curves.WIDE, curves.NARROW))
+            shown.append({"id": f"fig-depth-{group}", "pair": pair, "caption": captions.profiles(own, group)})
+    return {"profiles": shown}

@@ -170,10 +170,11 @@ def regimes(folder: Folder, members: list[Member]) -> Table | None:
     shares = [f"share_{name}{suffix}" for suffix in ("", "_panel") for name in REGIMES]
 
     def line(member: Member, row: Row) -> list[Cell]:
+        said = visible(str(row["reason"])) if row.get("reason") else why.get(_key(row), NO_REASON)
         return [
             name_cell(member.label),
             text_cell(row["layer_choice"]),
-            reasons.estimate(row["ratio_norm"], row["lo"], row["hi"], why.get(_key(row), NO_REASON)),
+            reasons.estimate(row["ratio_norm"], row["lo"], row["hi"], said),
             reasons.cell(row["n_prompts"]),
             reasons.cell(row["n_runs"]),
             *(reasons.cell(row.get(share), "no run of this model has a label") for share in shares),
@@ -208,12 +209,13 @@ def gd(folder: Folder, members: list[Member]) -> Table | None:
             if is_number(row["n_prompts"]) and row["n_prompts"] < 2
             else "undefined in the results file, which gives no reason"
         )
+        said = visible(str(row.get("reason") or "undefined for this version"))
         return [
             name_cell(member.label),
             *(text_cell(row[c]) for c in ("version", "lens", "control")),
-            reasons.cell(row["G"], "undefined for this version"),
-            reasons.cell(row["D"], "undefined for this version"),
-            reasons.estimate(row["GD_ratio"], row["lo"], row["hi"], "undefined for this version", few),
+            reasons.cell(row["G"], said),
+            reasons.cell(row["D"], said),
+            reasons.estimate(row["GD_ratio"], row["lo"], row["hi"], said, few),
             reasons.cell(row["n_prompts"]),
             reasons.cell(row["n_runs"]),
         ]
@@ -272,7 +274,11 @@ def separation(folder: Folder) -> Table | None:
 
 
 def _split(groups: object) -> str:
-    """Write the two groups of a split."""
+    """Write the groups of a split, from a list of groups or a mapping of model to group."""
+    if isinstance(groups, dict):
+        groups = [
+            [model for model, own in groups.items() if own == one] for one in sorted(set(groups.values()), key=str)
+        ]
     if isinstance(groups, (list, tuple)) and groups and all(isinstance(g, (list, tuple)) for g in groups):
         return " | ".join(", ".join(visible(str(m)) for m in g) for g in groups)
     return value(groups)

@@ -97,7 +97,13 @@ def picture(name: str, run: Run) -> Markup:
     starts = list(range(0, len(run.steps), ACROSS))[:ROWS_DRAWN]
     room = 24 + 6.0 * min(14, max(len(token(t, 14)) for t in run.tokens))
     high = cell * len(run.layers)
-    marks, y = [_hatch(name), *(_colour_bar(name, run, q, LEFT + k * 440, 8) for k, q in enumerate(QUANTITIES))], 62.0
+    marks, y = (
+        [
+            _hatch(name),
+            *(_colour_bar(name, run, q, LEFT + k * 440, 8, ("above", "below")[k]) for k, q in enumerate(QUANTITIES)),
+        ],
+        62.0,
+    )
     for start in starts:
         steps = range(start, min(start + ACROSS, len(run.steps)))
         marks.append(_map(name, run, QUANTITIES[0], steps, y, pitch, cell, numbered=True))
@@ -142,9 +148,9 @@ def _image(name: str, x: float, y: float, width: float, height: float, uri: str)
     )
 
 
-def _colour_bar(name: str, run: Run, quantity: Quantity, x: float, y: float, width: float = 150) -> Markup:
+def _colour_bar(name: str, run: Run, quantity: Quantity, x: float, y: float, where: str, width: float = 150) -> Markup:
     both = ends(run, quantity.key)
-    words = svg.text(f"{quantity.title} ({quantity.unit})", x, y + 6, "heading")
+    words = svg.text(f"{where}: {quantity.title} ({quantity.unit})", x, y + 6, "heading")
     if both is None:
         return svg.group(words, svg.text("undefined everywhere in this run", x, y + 24, "note"))
     ramp = png.heat_map([[k / 63 for k in range(64)]], 0.0, 1.0, quantity.anchors, cell=2)
@@ -203,14 +209,14 @@ def tall_picture(name: str, run: Run, cell: float = 15.0) -> Markup:
     steps = range(min(len(run.steps), ACROSS * ROWS_DRAWN))
     layers, left, gap = len(run.layers), 112.0, 12.0
     pitch = min(16.0, (360 - left - gap) / 2 / layers)
-    width, top = pitch * layers, 96.0
+    width, top = pitch * layers, 102.0
     marks: list[object] = [_hatch(name)]
     for k, quantity in enumerate(QUANTITIES):
         x = left + k * (width + gap)
         both = ends(run, quantity.key) or (0.0, 1.0)
         rows = [[run.values[quantity.key][layer][s] for layer in range(layers)] for s in steps]
         marks.append(_image(name, x, top, width, cell * len(steps), png.heat_map(rows, *both, quantity.anchors)))
-        marks.append(_colour_bar(name, run, quantity, 0, 8 + 32 * k, width=120))
+        marks.append(_colour_bar(name, run, quantity, 0, 8 + 34 * k, ("left", "right")[k], width=120))
         stride = max(1, math.ceil(14 / pitch))
         for layer in range(0, layers, stride):
             marks.append(svg.text(run.layers[layer], x + (layer + 0.5) * pitch, top - 4, "tick", "middle"))
