@@ -17,8 +17,8 @@ ROWS = [
     "hooks_on",
     "interventions",
     "edited_lens",
-    "hooks_gone",
     "causal",
+    "hooks_gone",
 ]
 INFORMATIVE = ["decoding", "cached", "left_padding"]
 

@@ -57,7 +57,8 @@ class Proof:
 def prove(model: Any, *, seed: int = 0) -> Proof:
     """Check states, lens, hooks, interventions, causality, padding and cache of `model` on a short random input.
 
-    Takes about n_layers + 20 forward passes over 8 tokens. Leaves the model as it was.
+    Takes about n_layers + 25 forward passes over 8 tokens. Leaves the model as it was. Where a network does not repeat
+    its own logits bit by bit (some kernels on accelerators), rows that ask for it ask for the tolerance instead.
     """
     network = model.network
     time = min(TIME, (model.context or TIME) - PADDED)
@@ -68,6 +69,7 @@ def prove(model: Any, *, seed: int = 0) -> Proof:
     with record(model, clone=True) as taps:
         hooked = run(network, ids, mask=mask).logits
     states = dict(taps.states)
+    noise = 0.0 if identical(plain, run(network, ids, mask=mask).logits) else tol
     own = plain[..., : model.vocab_size].float()
     rows = [
         _finite(own),
@@ -75,25 +77,27 @@ def prove(model: Any, *, seed: int = 0) -> Proof:
         _raw(model, states),
         _lens(model, states, own, tol),
         _loud(model, ids, mask, states, own, tol),
-        _same("hooks_on", "logits with capture hooks equal those without, bit by bit", plain, hooked),
-        _interventions(model, ids, mask, plain),
+        _same("hooks_on", "logits with capture hooks equal those without, bit by bit", plain, hooked, noise),
+        _interventions(model, ids, mask, plain, noise),
         _edited_lens(model, ids, mask, tol),
+        _causal(model, ids, own, tol if tol <= 1e-4 else REORDERED * tol),
     ]
-    rows.append(_same("hooks_gone", "logits afterwards equal those before", plain, run(network, ids, mask=mask).logits))
-    rows.append(_causal(model, ids, own, tol if tol <= 1e-4 else REORDERED * tol))
-    facts: dict[str, Any] = {"in_place": _in_place(model, ids, mask, states)}
-    for fact, row in _informative(model, ids, own, tol):
-        rows.append(row)
-        facts[fact] = row.passed
-    return Proof(tuple(rows), facts)
+    facts: dict[str, Any] = {"in_place": _in_place(model, ids, mask)}
+    informative = _informative(model, ids, own, tol)
+    facts.update((fact, row.passed) for fact, row in informative)
+    after = run(network, ids, mask=mask).logits
+    rows.append(_same("hooks_gone", "logits after all this equal those before, bit by bit", plain, after, noise))
+    return Proof((*rows, *(row for _, row in informative)), facts)
 
 
 def _row(name: str, value: float, tolerance: float, detail: str, needed: bool = True) -> Row:
     return Row(name, value <= tolerance, value, tolerance, detail, needed)
 
 
-def _same(name: str, detail: str, a: Tensor, b: Tensor) -> Row:
-    return _row(name, 0.0 if identical(a, b) else max(gap(a, b), 1e-30), 0.0, detail)
+def _same(name: str, detail: str, a: Tensor, b: Tensor, noise: float) -> Row:
+    if noise:
+        detail += " (within tolerance: the network does not repeat its own logits bit by bit)"
+    return _row(name, 0.0 if identical(a, b) else max(gap(a, b), 1e-30), noise, detail)
 
 
 def _finite(own: Tensor) -> Row:
@@ -157,15 +161,17 @@ def _change(model: Any, layer: int, seed: int = 5) -> Callable[[Tensor], Tensor]
     return change
 
 
-def _interventions(model: Any, ids: Tensor, mask: Tensor, plain: Tensor) -> Row:
+def _interventions(model: Any, ids: Tensor, mask: Tensor, plain: Tensor, noise: float) -> Row:
     """An identity edit changes nothing; a change at any layer changes the logits."""
     dead = []
     with edit(model, dict.fromkeys(range(model.n_layers + 1), lambda state: state)):
-        if not identical(run(model.network, ids, mask=mask).logits, plain):
+        same = run(model.network, ids, mask=mask).logits
+        if not (identical(same, plain) or gap(same, plain) <= noise):
             dead.append("identity")
     for layer in range(model.n_layers + 1):
         with edit(model, {layer: _change(model, layer)}):
-            if identical(run(model.network, ids, mask=mask).logits, plain):
+            moved = run(model.network, ids, mask=mask).logits
+            if identical(moved, plain) or gap(moved, plain) <= noise:
                 dead.append(str(layer))
     detail = "an edit at every layer changes the logits, the identity does not"
     return _row("interventions", float(len(dead)), 0.0, detail + (f"; wrong: {', '.join(dead)}" if dead else ""))
@@ -189,11 +195,12 @@ def _causal(model: Any, ids: Tensor, own: Tensor, tol: float) -> Row:
     return _row("causal", gap(logits, own[:, : short.shape[1]]), tol, "later tokens do not change earlier logits")
 
 
-def _in_place(model: Any, ids: Tensor, mask: Tensor, states: dict[int, Tensor]) -> bool:
+def _in_place(model: Any, ids: Tensor, mask: Tensor) -> bool:
     """Whether states change after they were captured, so that taps must copy."""
-    with record(model) as taps:
+    bare = replace(model, facts=replace(model.facts, in_place=False))
+    with record(bare) as views, record(bare, clone=True) as copies:
         run(model.network, ids, mask=mask)
-    return any(not identical(taps.states[layer], state) for layer, state in states.items())
+    return any(not identical(views.states[layer], copies.states[layer]) for layer in copies.states)
 
 
 def _informative(model: Any, ids: Tensor, own: Tensor, tol: float) -> list[tuple[str, Row]]:

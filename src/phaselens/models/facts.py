@@ -110,7 +110,7 @@ def special_ids(config: Any) -> frozenset[int]:
 
 
 def _no_rescale(network: nn.Module) -> str | None:
-    """RWKV halves its states every few blocks at inference: switch that off (logits move by a norm's epsilon at most)."""
+    """RWKV halves its states every few blocks at inference: switch that off (logits move by a norm's epsilon)."""
     config = network.config
     if not getattr(config, "rescale_every", 0):
         return None
