@@ -58,7 +58,7 @@ def _root(
 def call(arguments: list[str]) -> int:
     """Run one command line; return the exit code. Messages go to stderr, results to stdout."""
     debug = "--debug" in arguments
-    _quiet_libraries(debug)
+    _set_environment(debug)
     try:
         return app([a for a in arguments if a != "--debug"], prog_name="phaselens", standalone_mode=False) or 0
     except click.exceptions.Exit as done:
@@ -91,8 +91,13 @@ def _say(message: str, debug: bool) -> None:
     print(" ".join(message.split()), file=sys.stderr)
 
 
-def _quiet_libraries(debug: bool) -> None:
-    """Keep progress bars and advice of the model libraries out of our output; the user's own settings win."""
+def _set_environment(debug: bool) -> None:
+    """Settings that libraries read when they are imported; the user's own win.
+
+    Progress bars and advice stay out of our output. Threads that wait let others work: a busy machine is then slower in
+    proportion, not by a factor of ten.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if not debug:

@@ -97,6 +97,7 @@ def _check_owner(out: Path, key: str) -> None:
 def _record(model: "Model", request: Request, said: Battery | Transcripts, out: Path, key: str, listener: Any) -> None:
     """Generate where needed, observe, and write."""
     if isinstance(said, Battery):
+        n = len(said.prompts + said.calibration)
         said = generate(
             model,
             said.prompts + said.calibration,
@@ -105,7 +106,7 @@ def _record(model: "Model", request: Request, said: Battery | Transcripts, out: 
             samples=request.samples,
             seed=request.seed,
             batch_size=request.batch_size,
-            progress=_progress(listener, "generate"),
+            progress=_progress(listener, "generate", n * request.samples * request.max_new_tokens),
         )
     said.write_jsonl(out / "transcripts.jsonl")
     trace = record(
@@ -114,18 +115,17 @@ def _record(model: "Model", request: Request, said: Battery | Transcripts, out: 
         lens=request.lens,
         observables=request.observables,
         keep_hidden=request.keep_hidden,
-        progress=_progress(listener, "observe"),
+        progress=_progress(listener, "observe", sum(t.n_generated for t in said)),
     )
     write_trace(trace, out, UNIT, key)
 
 
-def _progress(listener: Any, stage: str) -> Any:
+def _progress(listener: Any, stage: str, total: int) -> Any:
     """Counts of tokens as events of one stage."""
     seen: list[tuple[int, float]] = [(0, time.monotonic())]
+    listener(Event("stage", stage, "tokens", 0, total))
 
     def progress(done: int, total: int) -> None:
-        if seen[-1][0] == 0:
-            listener(Event("stage", stage, "tokens", 0, total))
         before, then = seen[-1]
         seen.append((done, time.monotonic()))
         listener(Event("unit", stage, "tokens", done, total, done - before, seen[-1][1] - then))
