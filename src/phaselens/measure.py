@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from phaselens.errors import InputError, StateError
-from phaselens.observables import LENS_STATISTICS, Observable, base_inputs, evaluate, lens_statistics
+from phaselens.observables import LENS_STATISTICS, Observable, base_inputs, evaluate, lens_statistics, settings_of
 from phaselens.trace.tile import Tile
 from phaselens.types import Readout
 
@@ -230,7 +230,7 @@ class Reducer:
         for group in self._groups:
             back = max(one.lookback for one in group)
             inputs["hidden"] = _window(tile, tail, runs, block, back)
-            values = evaluate(group, inputs, _accepted(group, self._settings))
+            values = evaluate(group, inputs, {k: v for k, v in self._settings.items() if k in settings_of(group)})
             for one in group:
                 new = values[one.name][..., back:]
                 short = known < one.lookback
@@ -276,11 +276,6 @@ def _reads(one: Observable) -> str:
         f"{one.name} needs {sorted(base)} with lookback {one.lookback}; an observable reads either hidden states or "
         f"lens statistics of its own step ({', '.join(LENS_STATISTICS)})."
     )
-
-
-def _accepted(group: tuple[Observable, ...], settings: dict[str, str]) -> dict[str, str]:
-    """The settings, unless nothing in the group is about the geometry of states."""
-    return settings if any("state_norms" in one.needs for one in group) else {}
 
 
 def _passes(

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from phaselens.errors import unknown_name
 from phaselens.observables import depth, distribution, trajectory
 from phaselens.observables.lens import LENS_STATISTICS, lens_statistics, statistics_from_logits
-from phaselens.observables.spec import Observable, base_inputs, evaluate, observable, quantity, resolve
+from phaselens.observables.spec import Observable, base_inputs, evaluate, observable, quantity, resolve, settings_of
 
 TRAJECTORY = tuple(
     fn.observable
@@ -75,6 +75,7 @@ __all__ = [
     "observable",
     "quantity",
     "resolve",
+    "settings_of",
     "statistics_from_logits",
 ]
 

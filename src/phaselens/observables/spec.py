@@ -148,6 +148,12 @@ def base_inputs(observables: Iterable[Observable]) -> frozenset[str]:
     return frozenset(n for asker in (*observables, *quantities) for n in asker.needs if n not in made)
 
 
+def settings_of(observables: Iterable[Observable]) -> frozenset[str]:
+    """Names of the settings that the observables take, directly or through quantities."""
+    observables = tuple(observables)
+    return frozenset(name for asker in (*observables, *resolve(observables)) for name in _settings(asker.fn))
+
+
 def evaluate(
     observables: Iterable[Observable], inputs: Mapping[str, object], settings: Mapping[str, object] | None = None
 ) -> dict[str, Tensor]:
@@ -163,7 +169,7 @@ def evaluate(
     if missing:
         raise InputError(f"the observables need {missing}, the inputs have {sorted(have)}.")
     settings = settings or {}
-    unused = set(settings) - {name for asker in (*observables, *quantities) for name in _settings(asker.fn)}
+    unused = set(settings) - settings_of(observables)
     if unused:
         raise InputError(f"no wanted observable has the setting {sorted(unused)}.")
     with torch.no_grad():
