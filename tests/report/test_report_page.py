@@ -133,7 +133,7 @@ def test_figures_are_described_and_tables_have_headings(page):
         assert svg["role"] == "img" and svg["aria-labelledby"]
     assert all(th.get("scope") in {"col", "row", "rowgroup"} for th in page.all("th"))
     assert len(page.all("caption")) == len(page.all("table"))
-    assert len(page.all("figcaption")) == len(page.all("figure")) == 7
+    assert len(page.all("figcaption")) == len(page.all("figure")) == 8
 
 
 def test_undefined_is_a_dash_with_a_reason(html):

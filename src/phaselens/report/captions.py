@@ -33,6 +33,17 @@ def phase_map(rows: list[Row]) -> Markup:
     )
 
 
+def label_bars(rows: list[Row]) -> Markup:
+    """Caption of the label bars."""
+    return _caption(
+        "Which label do the runs get?",
+        "Share of a model's runs (0 to 1) under each name, at l*. Left: by the published bands, cut at midpoints;",
+        "a comparison only, which decides nothing. Right: by quantile bands of this panel's calibration runs.",
+        _sample(rows),
+        "How sure the label of a model is: bootstrap columns of the table below.",
+    )
+
+
 def run(which: Run) -> Markup:
     """Caption of the picture of one run."""
     words = {key: "" if key in ("model", "arm") else key.replace("_id", "") + " " for key in which.title}

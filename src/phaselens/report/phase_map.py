@@ -207,15 +207,15 @@ def _strip(
         first = band is BANDS[0]
         x = whole.start if first and layout.stacked else whole(band.high if first else band.low)
         marks.append(svg.text(band.name, x, y - 4, "band-name", "end" if first and not layout.stacked else None))
+    for null in nulls:
+        if whole.holds(null["ratio_norm"]):
+            words = f"null {null['null']}: {number(null['ratio_norm'])}"
+            marks.append(svg.group(svg.tip(visible(words)), _diamond(whole(null["ratio_norm"]), y + 8, 3)))
     for member in members:
         for row in of(models, member):
             if whole.holds(row["ratio_norm"]) and row["layer_choice"] != "L":
                 x = whole(row["ratio_norm"])
                 marks.append(svg.line(x, y + 1, x, y + 15, f"stroke {member.kind}"))
-    for null in nulls:
-        if whole.holds(null["ratio_norm"]):
-            words = f"null {null['null']}: {number(null['ratio_norm'])}"
-            marks.append(svg.group(svg.tip(visible(words)), _diamond(whole(null["ratio_norm"]), y + 8, 3)))
     marks.append(
         svg.rect(whole.clipped(axis.low), y - 1, whole.clipped(axis.high) - whole.clipped(axis.low), 18, "window")
     )

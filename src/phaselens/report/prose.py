@@ -144,7 +144,12 @@ def change(entry: Entry) -> str:
     """Say what would change a verdict."""
     if entry.needed:
         return sentence(entry.needed)
-    return "Not recorded." if entry.verdict in VERDICTS else "The verdict is not one that the ledger knows."
+    if entry.verdict == "supported":
+        return "Data in which its rule is no longer met, or a control explains it away."
+    if entry.verdict == "rejected":
+        by = f"{entry.decided_by} does not speak against it" if entry.decided_by else "nothing speaks against it"
+        return f"Data in which its rule is met and {by}."
+    return "Not recorded."
 
 
 def facts(folder: Folder, entries: list[Entry], members: list[Member]) -> list[tuple[str, str]]:

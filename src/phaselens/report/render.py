@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from phaselens import __version__
-from phaselens.report import captions, curves, gd, phase_map, prose, symbols, tables, trajectory
+from phaselens.report import captions, curves, gd, labels, phase_map, prose, symbols, tables, trajectory
 from phaselens.report.cast import Member, cast
 from phaselens.report.folder import Folder, read_folder
 from phaselens.report.words import DASH, defined, visible
@@ -134,10 +134,18 @@ def _pair(name: str, draw: Callable[..., Markup], *args: object, layouts: Sequen
 def _regimes(folder: Folder, members: list[Member]) -> dict[str, object]:
     rows = folder.rows("regimes_models")
     if not rows:
-        return {"phase_map": None, "phase_caption": ""}
+        return {"phase_map": None, "phase_caption": "", "label_bars": None, "label_caption": ""}
     args = (members, rows, folder.rows("regimes_runs"), folder.rows("regimes_nulls"))
     pair = _pair("phase", phase_map.phase_map, *args, layouts=(phase_map.WIDE, phase_map.NARROW))
-    return {"phase_map": pair, "phase_caption": captions.phase_map(rows)}
+    bars = None
+    if labels.labelled(rows):
+        bars = _pair("labels", labels.label_bars, members, rows, layouts=(labels.WIDE, labels.NARROW))
+    return {
+        "phase_map": pair,
+        "phase_caption": captions.phase_map(rows),
+        "label_bars": bars,
+        "label_caption": captions.label_bars(labels.labelled(rows)),
+    }
 
 
 def _runs(folder: Folder) -> dict[str, object]:

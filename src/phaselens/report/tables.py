@@ -93,48 +93,48 @@ def panel(folder: Folder, members: list[Member]) -> Table | None:
     why = _ratio_reasons(folder)
 
     def line(member: Member, row: Row) -> list[Cell]:
-        few = (
-            ONE_PROMPT
-            if is_number(row["n_prompts"]) and row["n_prompts"] < 2
-            else "undefined in the results file, which gives no reason"
-        )
+        few = ONE_PROMPT if is_number(row["n_prompts"]) and row["n_prompts"] < 2 else NO_REASON
+        said = why.get(_key(row), NO_REASON)
         return [
             name_cell(member.label),
             text_cell(row["family"]),
-            *(
-                reasons.cell(row[c])
-                for c in ("parameters", "n_layers", "d_model", "vocab_size", "n_prompts", "n_runs", "n_tokens")
-            ),
-            reasons.estimate(
-                row["ratio_norm"], row["ratio_norm_lo"], row["ratio_norm_hi"], why.get(_key(row), NO_REASON), few
-            ),
+            reasons.cell(row["parameters"]),
+            _together(row, "n_layers", "d_model", " × "),
+            reasons.cell(row["vocab_size"]),
+            _together(row, "n_prompts", "n_runs", " / "),
+            reasons.cell(row["n_tokens"]),
+            reasons.estimate(row["ratio_norm"], row["ratio_norm_lo"], row["ratio_norm_hi"], said, few),
             reasons.estimate(row["GD_ratio"], row["GD_lo"], row["GD_hi"], "mean D is 0 or undefined", few),
-            *(
-                reasons.cell(row[c])
-                for c in ("mean_ct", "frozen_fraction", "collapse_share", "entropy_norm", "noise_floor")
-            ),
+            reasons.cell(row["mean_ct"]),
+            reasons.cell(row["frozen_fraction"]),
+            reasons.cell(row["collapse_share"]),
+            reasons.cell(row["entropy_norm"]),
+            reasons.cell(row["noise_floor"], "the noise floor was not measured for this model"),
         ]
 
     columns = (
         Column("model", kind="text"),
         Column("family", kind="text"),
         Column("parameters"),
-        Column("layers", "L"),
-        Column("width", "d"),
+        Column("layers", "L × d"),
         Column("vocabulary", "V"),
-        Column("prompts", "n"),
-        Column("runs", "n"),
+        Column("n", "prompts / runs"),
         Column("tokens", "n"),
         Column("ratio_norm", "1, 95 %"),
         Column("GD_ratio", "1, 95 %"),
         Column("mean ct", "rad"),
-        Column("frozen", "share of steps"),
-        Column("collapse", "share of runs"),
+        Column("frozen", "share"),
+        Column("collapse", "share"),
         Column("entropy_norm", "1"),
         Column("noise floor", "relative"),
     )
     caption = "The panel. Numbers are means or ratios over a model's runs; brackets are 95 % intervals over prompts."
     return Table("panel-table", caption, columns, _grouped(members, rows, line), reasons.found)
+
+
+def _together(row: Row, first: str, second: str, sign: str) -> Cell:
+    """Write two counts in one cell, sorted by the first."""
+    return Cell(f"{number(row[first])}{sign}{number(row[second])}", repr(row[first]) if is_number(row[first]) else "")
 
 
 def _key(row: Row) -> tuple[str, bool]:
@@ -167,7 +167,6 @@ def regimes(folder: Folder, members: list[Member]) -> Table | None:
     if not rows:
         return None
     why = _ratio_reasons(folder)
-    shares = [f"share_{name}{suffix}" for suffix in ("", "_panel") for name in REGIMES]
 
     def line(member: Member, row: Row) -> list[Cell]:
         said = visible(str(row["reason"])) if row.get("reason") else why.get(_key(row), NO_REASON)
@@ -177,7 +176,7 @@ def regimes(folder: Folder, members: list[Member]) -> Table | None:
             reasons.estimate(row["ratio_norm"], row["lo"], row["hi"], said),
             reasons.cell(row["n_prompts"]),
             reasons.cell(row["n_runs"]),
-            *(reasons.cell(row.get(share), "no run of this model has a label") for share in shares),
+            *(_shares(row, kind, suffix, reasons) for suffix in ("", "_panel") for kind in ("share", "boot_share")),
         ]
 
     columns = [
@@ -186,15 +185,25 @@ def regimes(folder: Folder, members: list[Member]) -> Table | None:
         Column("ratio_norm", "1, 95 %"),
         Column("prompts", "n"),
         Column("runs", "n"),
-        *(Column(name[:1].upper() + name[1:5] + ".", "published label") for name in REGIMES),
-        *(Column(name[:1].upper() + name[1:5] + ".", "panel label") for name in REGIMES),
+        Column("U / A / T / C", "runs, published"),
+        Column("U / A / T / C", "bootstrap, published"),
+        Column("U / A / T / C", "runs, panel bands"),
+        Column("U / A / T / C", "bootstrap, panel bands"),
     ]
     caption = (
-        "ratio_norm per model and layer of record, and the share of its runs under each label. "
-        "Published labels are a comparison only and decide nothing; panel labels are quantile bands of this "
-        "panel's calibration runs."
+        "ratio_norm per model and layer of record. Shares under UNDERACTIVE / ADAPTIVE / TRANSITION / CHAOTIC: of its "
+        "runs and of the prompt bootstraps of its own label. Published bands are a comparison only and decide nothing; "
+        "panel bands are quantiles of this panel's calibration runs."
     )
     return Table("regimes-table", caption, columns, _grouped(members, rows, line), reasons.found)
+
+
+def _shares(row: Row, kind: str, suffix: str, reasons: Reasons) -> Cell:
+    """Write the four shares of one labelling in one cell, sorted by the first."""
+    shares = [row.get(f"{kind}_{name}{suffix}") for name in REGIMES]
+    if not all(is_number(share) for share in shares):
+        return reasons.cell(None, "no run of this model has a label")
+    return Cell(" / ".join(number(share, 2) for share in shares), repr(shares[0]))
 
 
 def gd(folder: Folder, members: list[Member]) -> Table | None:
@@ -204,11 +213,7 @@ def gd(folder: Folder, members: list[Member]) -> Table | None:
         return None
 
     def line(member: Member, row: Row) -> list[Cell]:
-        few = (
-            ONE_PROMPT
-            if is_number(row["n_prompts"]) and row["n_prompts"] < 2
-            else "undefined in the results file, which gives no reason"
-        )
+        few = ONE_PROMPT if is_number(row["n_prompts"]) and row["n_prompts"] < 2 else NO_REASON
         said = visible(str(row.get("reason") or "undefined for this version"))
         return [
             name_cell(member.label),
