@@ -1,0 +1,54 @@
+"""Cards of the observables for people, made from what each declares about itself and from its docstring."""
+
+import inspect
+import math
+from collections.abc import Iterable
+
+from phaselens.observables.spec import Observable
+
+HEAD = "| name | first line | per | along | unit | bounds | looks back | keeps |\n|---|---|---|---|---|---|---|---|"
+
+
+def table(observables: Iterable[Observable]) -> str:
+    """A Markdown table, one row per observable, in the order given."""
+    return "\n".join([HEAD, *(_row(one) for one in observables)])
+
+
+def card(one: Observable) -> str:
+    """One observable as Markdown: heading, what it declares, and the rest of its docstring."""
+    body = inspect.getdoc(one.fn)
+    declared = (
+        f"one value per (run, step{', layer' if one.per == 'layer' else ''}); along {one.axis}; unit {one.unit}; bounds "
+        f"{_bounds(one)}; looks back {_lookback(one)}; keeps {_keeps(one)}; needs {', '.join(one.needs)}"
+    )
+    return f"### {one.name}\n\n{body}\n\n*Declared:* {declared}."
+
+
+def _row(one: Observable) -> str:
+    cells = (f"`{one.name}`", one.summary, one.per, one.axis, one.unit, _bounds(one), _lookback(one), _keeps(one))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _bounds(one: Observable) -> str:
+    if one.bounds is None:
+        return "none"
+    return f"[{_number(one.bounds[0])}, {_number(one.bounds[1])}]"
+
+
+def _number(value: float) -> str:
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    multiple = value / math.pi
+    if value and abs(multiple - round(multiple)) < 1e-3:
+        return "pi" if round(multiple) == 1 else f"{round(multiple)} pi"
+    return f"{value:.4g}"
+
+
+def _lookback(one: Observable) -> str:
+    if one.lookback is None:
+        return "the whole run"
+    return f"{one.lookback} step{'' if one.lookback == 1 else 's'}"
+
+
+def _keeps(one: Observable) -> str:
+    return ", ".join(sorted(one.keeps)) or "nothing"

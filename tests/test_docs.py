@@ -1,0 +1,32 @@
+"""The pages for people say what the code says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from phaselens.observables import OBSERVABLES
+from phaselens.observables.cards import card, table
+
+ROOT = Path(__file__).parents[1]
+MARKED = re.compile(r"(<!-- generated: observables -->\n).*?(<!-- end -->)", re.S)
+
+
+def with_table(page: str) -> str:
+    return MARKED.sub(lambda m: f"{m[1]}{table(OBSERVABLES)}\n{m[2]}", page)
+
+
+def test_definitions_hold_the_table_that_the_code_declares():
+    page = (ROOT / "docs" / "definitions.md").read_text()
+    assert with_table(page) == page, "stale: write with_table(page) to docs/definitions.md"
+
+
+def test_every_observable_has_a_card_with_its_source():
+    for one in OBSERVABLES:
+        assert "Source" in card(one) and one.unit in card(one), one.name
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]), ids=lambda p: p.name)
+def test_pages_name_files_that_exist(page):
+    named = re.findall(r"`((?:docs|src|benchmarks|tests)/[\w./-]+\.\w+)`", page.read_text())
+    assert not [name for name in named if not (ROOT / name).exists()]
