@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
+from phaselens.capture.cache import roomy_cache
 from phaselens.capture.prompts import Given, Job, batches, jobs
 from phaselens.capture.sampling import Sampling, choose, uniforms
 from phaselens.models import Model, run
@@ -235,7 +236,9 @@ def _library_loop(model: Model, ids: Tensor, mask: Tensor, stepper: Stepper, n: 
     wanted = GenerationConfig(
         max_new_tokens=n, do_sample=False, num_beams=1, use_cache=model.facts.decodes is not False
     )
-    inputs = {"attention_mask": mask} if "attention_mask" in model.facts.takes else {}
+    inputs = roomy_cache(model, ids.shape[1] + n)
+    if "attention_mask" in model.facts.takes:
+        inputs["attention_mask"] = mask
     with neutral_settings(model.network):
         model.network.generate(
             ids,

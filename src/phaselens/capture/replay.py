@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phaselens.capture.cache import roomy_cache
 from phaselens.capture.prompts import batches, check_transcripts
 from phaselens.errors import InputError
 from phaselens.models import Model, Taps, record
@@ -102,11 +103,10 @@ class Labels:
 def _passes(model: Model, labels: Labels, chunk: int, taps: Taps) -> Iterator[tuple[int, int]]:
     """Run the batch piece by piece; after each piece the taps hold the states of the positions handed out."""
     chunk = chunk if model.facts.chunks else labels.length
-    cache = None
+    cache = roomy_cache(model, labels.length).get("past_key_values") if labels.length > chunk else None
     for start in range(0, labels.length, chunk):
         stop = min(start + chunk, labels.length)
-        more = stop < labels.length
-        cache = advance(model, labels.ids[:, start:stop], start, cache, keep_cache=more or start > 0)
+        cache = advance(model, labels.ids[:, start:stop], start, cache, keep_cache=labels.length > chunk)
         if stop > labels.first:
             yield max(start, labels.first), stop
         taps.states.clear()
