@@ -84,7 +84,7 @@ def test_no_separation_is_rejected_only_with_power():
 
 
 def test_in_between_is_open_and_says_how_many_models():
-    v = verdict(G1, evidence(made(EVEN), [FINE]))
+    v = verdict(G1, evidence(made([0, 0.1, 0.2, 0.3, 0.7, 0.8, 0.9, 1.1, 1.2]), [FINE]))
     assert v.verdict == "open" and "20 models if this S holds (this panel: 9)" in v.needed
 
 

@@ -198,8 +198,8 @@ class Verdict(BaseModel):
 def survives(name: str, base: Split, other: Split) -> Outcome:
     """Whether the split `base` is still there in the version `other`: same two groups, same order, p <= .05.
 
-    It "explains it away" if there was a split (p <= .05) and less than half of its gap is left, whatever the prompts
-    (upper bound of the share below one half). Anything else is undecided.
+    It "explains it away" if less than half of the gap is left, whatever the prompts (upper bound of the share below
+    one half). Anything else is undecided, and all of it where `base` is no established split (p <= .05).
     """
     if not other.complete:
         seen = sum(math.isfinite(v) for v in other.values)
@@ -208,9 +208,11 @@ def survives(name: str, base: Split, other: Split) -> Outcome:
     kept, interval = gap_kept(base, other)
     facts = {"p": other.p, "agreement": agreement, "gap_kept": kept, "gap_interval": interval}
     left = f"{kept:.2f} of the gap is left"
+    if not base.p <= LEVEL:
+        return Outcome(name, "undecided", f"no established split to test; here p = {other.p:.3g}, {left}", **facts)
     if other.p <= LEVEL and agreement == 1.0 and kept > 0:
         return Outcome(name, "survived", f"p = {other.p:.3g}, same groups, {left}", **facts)
-    if base.p <= LEVEL and interval.hi < HALF:
+    if interval.hi < HALF:
         return Outcome(name, "explains it away", f"{left}, at most {interval.hi:.2f}; p = {other.p:.3g}", **facts)
     groups = "same groups" if agreement == 1.0 else "other groups"
     return Outcome(name, "undecided", f"p = {other.p:.3g}, {groups}, {left}", **facts)
@@ -220,7 +222,8 @@ def absent_in_twins(name: str, base: Split, twins: Split) -> Outcome:
     """Whether the split is absent from the untrained twins (whose `models` carry the names of their originals).
 
     It "explains it away" if the twins fall into the same groups in the same order (p <= .05), or keep more than half
-    of the gap (lower bound); it survived if they keep less than half (upper bound). Anything else is undecided.
+    of the gap (lower bound); it survived if they keep less than half (upper bound). Anything else is undecided, and all
+    of it where `base` is no established split (p <= .05).
     """
     if not twins.complete:
         seen = sum(math.isfinite(v) for v in twins.values)
@@ -231,6 +234,8 @@ def absent_in_twins(name: str, base: Split, twins: Split) -> Outcome:
     kept, interval = gap_kept(base, twins)
     facts = {"p": twins.test.p, "agreement": agreement, "gap_kept": kept, "gap_interval": interval}
     share = f"{kept:.2f} of the gap is there before training"
+    if not base.p <= LEVEL:
+        return Outcome(name, "undecided", f"no established split to test; {share} (p = {twins.test.p:.3g})", **facts)
     if (twins.test.p <= LEVEL and agreement == 1.0 and kept > 0) or interval.lo > HALF:
         why = f"{share}: architecture at initialisation makes the same groups (p = {twins.test.p:.3g})"
         return Outcome(name, "explains it away", why, **facts)
@@ -318,20 +323,17 @@ def _said(tested: Split) -> str:
 def _needed(evidence: Evidence, tested: Split) -> str:
     """How many models would settle it, in words."""
     m = min(tested.test.m, tested.without_twins.m)
+    low = min(tested.test.s, tested.without_twins.s) <= NO_SEPARATION
     parts = []
     if evidence.power[8] < ENOUGH_POWER:
-        count = evidence.models_for_power
-        parts.append(f"{count if count else 'more than 40'} models for power .8 at 8 SD")
+        parts.append(f"{evidence.models_for_power or 'more than 40'} models for power .8 at 8 SD")
     if math.isnan(tested.p):
         parts.append("four models that are twins of none")
-    elif tested.p > LEVEL:
+    elif tested.p > LEVEL and not low:
         count = evidence.models_for_split
-        if count:
-            parts.append(f"{max(count, m + 1)} models if this S holds")
-        elif tested.test.s <= NO_SEPARATION:
-            parts.append("no number of models makes an S this low significant; a truly split panel would raise it")
-        else:
-            parts.append("more than 120 models if this S holds")
+        parts.append(f"{max(count, m + 1) if count else 'more than 120'} models if this S holds")
+    elif tested.p > LEVEL and not parts:
+        parts.append("other models: no number of them makes an S this low significant")
     if not parts:
         parts.append("more prompts, or models that are twins of none, to decide the control")
     return f"{'; '.join(parts)} (this panel: {m})"

@@ -29,26 +29,29 @@ DEPTH = "model:str twin:bool version:str layer:int depth:float GD_ratio:float lo
 
 @dataclass(frozen=True)
 class Version:
-    """One way to take GD_ratio: which operator, from which columns (table and lens suffix), as control for what."""
+    """One way to take GD_ratio: which operator, from which columns, as control for what.
+
+    `suffix` is that of the lens; `where` is "layers" (1..L), "last" (layer L alone) or "output" (the steps table).
+    """
 
     name: str
     operator: gd.Operator
     lens: str
     control: str
     suffix: str = ""
-    table: str = "layers"
+    where: str = "layers"
 
 
 VERSIONS = (
     Version("final_norm", gd.PLAIN, "final_norm", "none"),
     Version("raw", gd.PLAIN, "raw", "lens", "__raw"),
-    Version("output", gd.PLAIN, "output", "lens", table="steps"),
+    Version("output", gd.PLAIN, "output", "lens", where="output"),
     Version("tmatch", gd.PLAIN, "final_norm", "common temperature", "__tmatch"),
     Version("shared", gd.PLAIN, "final_norm", "shared tokens", "__shared"),
     Version("nucleus", gd.NUCLEUS, "final_norm", "nucleus"),
     Version("topk10", gd.TOP10, "final_norm", "top ten tokens"),
     Version("mass", gd.MASS, "final_norm", "second operator"),
-    Version("output_tmatch", gd.PLAIN, "output", "common temperature", "__tmatch", "steps"),
+    Version("output_tmatch", gd.PLAIN, "output", "common temperature", "__tmatch", "last"),
 )
 
 
@@ -76,11 +79,12 @@ def version_sums(panel: Panel, model: ModelData, version: Version) -> Sums | Non
 
     None where the columns were not recorded.
     """
-    table = model.layers if version.table == "layers" else model.steps
+    table = model.steps if version.where == "output" else model.layers
     if not {c + version.suffix for c in version.operator.needs} <= set(table):
         return None
-    if version.table == "layers":
-        keep = [i for i, layer in enumerate(model.recorded_layers) if layer >= 1]
+    if version.where != "output":
+        first = 1 if version.where == "layers" else model.info.n_layers
+        keep = [i for i, layer in enumerate(model.recorded_layers) if layer >= first]
         layers = tuple(model.recorded_layers[i] for i in keep)
         columns = {c: model.per_layer(c + version.suffix)[:, :, keep] for c in version.operator.needs}
     else:
@@ -103,7 +107,8 @@ def gd_estimate(panel: Panel, sums: Sums | None) -> Estimate:
         return Estimate(float("nan"), nothing, "not recorded")
     g, d = sums.g.sum(axis=0), sums.d.sum(axis=0)
     if not d.sum() > 0:
-        return Estimate(float("nan"), nothing, "no cell where G and D are defined")
+        why = "D is 0 everywhere" if sums.cells.sum() else "no cell where G and D are defined"
+        return Estimate(float("nan"), nothing, why)
     return Estimate(float(g.sum() / d.sum()), resampled_ratio(g, d, panel.weights))
 
 
@@ -236,7 +241,7 @@ def analyse_gd(panel: Panel) -> Result:
             estimate = gd_estimate(panel, sums)
             estimates[version.name][model.info.name] = log_estimate(estimate)
             models.append(_model_row(panel, model, version, sums, estimate))
-            if sums is not None and version.table == "layers":
+            if sums is not None and version.where == "layers":
                 depth += _depth_rows(panel, model, version, sums)
     splits = {v.name: panel_split(panel, "G", v.name, estimates[v.name]) for v in VERSIONS}
     twins = panel_split(panel, "G", "untrained twin", of_twins(panel, estimates["final_norm"]))
