@@ -1,5 +1,6 @@
 """GD on planted panels: what is a matter of logit scale is caught, what is not survives; closed forms; reasons."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -177,3 +178,17 @@ def test_tables_have_the_agreed_columns():
     for name, columns in agreed.items():
         assert set(columns.split()) <= set(tables[name].column_names), name
         assert isinstance(tables[name], pa.Table) and tables[name].num_rows
+
+
+def test_every_version_has_a_row_of_separation_that_json_can_hold():
+    rows = run_experiments(build(1, scale=SCALES)).documents["separation"]
+    json.dumps(rows, allow_nan=False)
+    keys = {"claim", "version", "S", "p", "groups", "S_without_twins", "p_without_twins", "M"}
+    assert all(keys | {"power_6", "power_8", "power_10"} <= set(r) for r in rows)
+    assert {r["claim"] for r in rows} == {"R1", "G1", "G2", "G3", "G4"}
+    base = next(r for r in rows if (r["claim"], r["version"]) == ("G1", "final_norm"))
+    assert base["groups"] == {f"m{i}": int(i < 4) for i in range(M)} or base["groups"] == {
+        f"m{i}": int(i >= 4) for i in range(M)
+    }
+    absent = next(r for r in rows if r["version"] == "nucleus")
+    assert absent["S"] is None and absent["reason"] and absent["M"] == 0
