@@ -17,6 +17,7 @@ from torch import Tensor
 
 from phaselens.errors import InputError, StateError
 from phaselens.observables import LENS_STATISTICS, Observable, base_inputs, evaluate, lens_statistics, settings_of
+from phaselens.trace.lookback import Joined, Lookback
 from phaselens.trace.tile import Tile
 from phaselens.types import Readout
 
@@ -24,7 +25,6 @@ HIDDEN_INPUTS = frozenset({"hidden", "layers", "n_blocks"})
 LENS_INPUTS = frozenset(LENS_STATISTICS) | {"layers", "n_blocks"}
 BLOCK_BYTES = 4 * 2**20
 GATHER_BYTES = 64 * 2**20
-NO_STEP = -(2**40)
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,6 @@ class _Pass:
     over_layers: bool
 
 
-@dataclass
-class _Tail:
-    """The last few states of each run of the previous tile, for the observables that look back."""
-
-    run: Tensor
-    step: Tensor
-    hidden: Tensor
-
-
 class Reducer:
     """Turns tiles of hidden states into rows of numbers; the memory it needs does not depend on their number.
 
@@ -111,10 +102,9 @@ class Reducer:
         # Two groups, so that what does not look back is computed on the new steps only.
         groups = (tuple(o for o in on_hidden if o.lookback), tuple(o for o in on_hidden if not o.lookback))
         self._groups = tuple(group for group in groups if group)
-        self._lookback = max((one.lookback for one in on_hidden), default=0)
+        self._lookback = Lookback(max((one.lookback for one in on_hidden), default=0))
         self._passes = _passes(tuple(lenses), on_lens, readout, self.layers, self.n_layers, output)
         self.columns = _columns(self._groups, self._passes)
-        self._tail: _Tail | None = None
         self._buffers: dict[str, Tensor] = {}
         self._drained: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
@@ -126,10 +116,9 @@ class Reducer:
         if tuple(tile.layers) != self.layers:
             raise StateError(f"got a tile of layers {tile.layers}, wanted {self.layers} as announced to the reducer.")
         with torch.no_grad():
-            tail = self._matching_tail(tile)
+            joined = self._lookback.join(tile)
             if bool(tile.valid.any()):
-                self._measure(tile, tail)
-            self._remember(tile, tail)
+                self._measure(tile, joined)
 
     def rows(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Rows measured since the last call, as columns sorted by (run, step) and (run, step, layer).
@@ -163,31 +152,7 @@ class Reducer:
         self._drained = []
         return tuple(np.concatenate(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
 
-    def _matching_tail(self, tile: Tile) -> _Tail:
-        """The states before the tile, run by run; NaN for a run that the previous tile did not hold."""
-        n_runs, n_layers, _, width = tile.hidden.shape
-        kept, back = self._tail, self._lookback
-        if kept is not None and kept.hidden.shape[-1] == width and torch.equal(kept.run, tile.run):
-            return kept
-        hidden = tile.hidden.new_full((n_runs, n_layers, back, width), math.nan)
-        step = tile.step.new_full((n_runs, back), NO_STEP)
-        if kept is not None:
-            at = {run: i for i, run in enumerate(kept.run.tolist())}
-            pairs = [(i, at[run]) for i, run in enumerate(tile.run.tolist()) if run in at]
-            for new, old in pairs:
-                hidden[new], step[new] = kept.hidden[old], kept.step[old]
-        return _Tail(tile.run, step, hidden)
-
-    def _remember(self, tile: Tile, tail: _Tail) -> None:
-        back = self._lookback
-        step = torch.cat((tail.step, torch.where(tile.valid, tile.step, NO_STEP)), 1)
-        short = back - tile.hidden.shape[2]
-        hidden = tile.hidden[:, :, tile.hidden.shape[2] - min(back, tile.hidden.shape[2]) :]
-        hidden = torch.cat((tail.hidden[:, :, back - short :], hidden), 2) if short > 0 else hidden.clone()
-        self._tail = _Tail(tile.run, step[:, step.shape[1] - back :], hidden)
-
-    def _measure(self, tile: Tile, tail: _Tail) -> None:
-        past = _past(tile, tail, self._lookback)
+    def _measure(self, tile: Tile, joined: Joined) -> None:
         n_runs, n_layers, n_steps, width = tile.hidden.shape
         state_bytes = 4 * n_layers * width
         limit = BLOCK_BYTES if tile.hidden.device.type == "cpu" else GATHER_BYTES
@@ -198,16 +163,16 @@ class Reducer:
             for start in range(0, n_steps, wide):
                 block = slice(start, min(start + wide, n_steps))
                 if bool(tile.valid[runs, block].any()):
-                    self._measure_block(tile, tail, past, runs, block)
+                    self._measure_block(tile, joined, runs, block)
 
-    def _measure_block(self, tile: Tile, tail: _Tail, past: Tensor, runs: slice, block: slice) -> None:
+    def _measure_block(self, tile: Tile, joined: Joined, runs: slice, block: slice) -> None:
         """Rows of one block: values of all observables at its recorded states, moved off the device once."""
         at = tile.valid[runs, block].nonzero(as_tuple=True)
         states = tile.hidden[runs, :, block]
         finite = states.sum(-1).sum(1).isfinite()[at]
-        ids = [torch.where(at[0] >= 0, tile.run[runs][at[0]], 0)]
+        ids = [tile.run[runs][at[0]]]
         ids += [label[runs, block][at] for label in (tile.step, tile.position, tile.token)]
-        of_layers, of_steps = self._on_hidden(tile, tail, past, runs, block, at)
+        of_layers, of_steps = self._on_hidden(joined, runs, block, at)
         if self._passes:
             more_layers, more_steps = self._on_lens(states, at, finite, ids[3])
             of_layers, of_steps = of_layers + more_layers, of_steps + more_steps
@@ -221,15 +186,15 @@ class Reducer:
         self._drained.append((labels.numpy(), per_step.float().cpu().numpy(), per_layer.float().cpu().numpy()))
 
     def _on_hidden(
-        self, tile: Tile, tail: _Tail, past: Tensor, runs: slice, block: slice, at: tuple[Tensor, ...]
+        self, joined: Joined, runs: slice, block: slice, at: tuple[Tensor, ...]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Values [row, layer] and [row] of the observables of hidden states; NaN where an earlier step is missing."""
-        known = past[runs, block][at]
-        inputs = {"layers": torch.tensor(self.layers, device=tile.hidden.device), "n_blocks": self.n_layers}
+        known = joined.known[runs, block][at]
+        inputs = {"layers": torch.tensor(self.layers, device=known.device), "n_blocks": self.n_layers}
         of_layers, of_steps = [], []
         for group in self._groups:
             back = max(one.lookback for one in group)
-            inputs["hidden"] = _window(tile, tail, runs, block, back)
+            inputs["hidden"] = joined.window(runs, block, back)
             values = evaluate(group, inputs, {k: v for k, v in self._settings.items() if k in settings_of(group)})
             for one in group:
                 new = values[one.name][..., back:]
@@ -366,23 +331,3 @@ def _read(
     of_layers = [values[o.name].T for o in p.observables if o.per == "layer"] if p.over_layers else []
     of_steps = [values[o.name] if o.per == "step" else values[o.name][-1] for o in _on_steps(p)]
     return of_layers, of_steps
-
-
-def _past(tile: Tile, tail: _Tail, back: int) -> Tensor:
-    """How many steps right before each state were recorded, up to `back`."""
-    n_steps = tile.step.shape[1]
-    step = torch.cat((tail.step, torch.where(tile.valid, tile.step, NO_STEP)), 1)
-    known = torch.zeros_like(tile.step)
-    unbroken = tile.valid
-    for j in range(1, back + 1):
-        unbroken = unbroken & (step[:, back - j : back - j + n_steps] == tile.step - j)
-        known = known + unbroken
-    return known
-
-
-def _window(tile: Tile, tail: _Tail, runs: slice, block: slice, back: int) -> Tensor:
-    """States of the block with the `back` steps before it."""
-    if block.start >= back:
-        return tile.hidden[runs, :, block.start - back : block.stop]
-    kept = tail.hidden[runs, :, tail.hidden.shape[2] - (back - block.start) :]
-    return torch.cat((kept, tile.hidden[runs, :, : block.stop]), 2)
