@@ -1,9 +1,10 @@
-"""Tiny random networks of many families, with norms and scales that are not all one; one per kind of position coding."""
+"""Tiny random networks of many families, with norms and scales that are not all one."""
 
 import torch
 import transformers as tf
 
 V, D, L, H = 97, 32, 3, 4
+SMALL_VOCABULARY = V
 
 
 def _config(family: str):
@@ -39,9 +40,9 @@ def network(family: str, seed: int = 0, **change):
             setattr(config, name, value)
         net = tf.AutoModelForCausalLM.from_config(config).eval()
         with torch.no_grad():
-            for name, p in net.named_parameters():
+            for p in net.parameters():
                 if p.dim() == 1 and family not in ("mamba", "rwkv"):
                     p.add_(0.2 * torch.randn_like(p))
                 elif p.dim() == 2:
-                    p.mul_(4.0)
+                    p.mul_(1.0 if family in ("mamba", "rwkv") else 4.0)
     return net

@@ -39,8 +39,8 @@ class RoomyLayer(DynamicLayer):
 def roomy_cache(model: Model, room: int) -> dict[str, Any]:
     """The cache argument for one batch of up to `room` positions, or nothing where the library's own kind is needed.
 
-    Only plain attention layers are exchanged; sliding windows, recurrent states and families with a cache class of their
-    own keep what the library gives them.
+    Only plain attention layers are exchanged; sliding windows, recurrent states and families with a cache class of
+    their own keep what the library gives them.
     """
     network = model.network
     takes_default = getattr(network, "_supports_default_dynamic_cache", None)

@@ -88,7 +88,10 @@ def choose(
         p = _nucleus(p, sampling.top_p)
     exact = torch.float32 if p.device.type == "mps" else torch.float64  # that device has no float64
     cdf = p.cumsum(dim=-1, dtype=exact)
-    target = uniform.to(device=p.device, dtype=exact)[:, None] * cdf[:, -1:]
+    total = cdf[:, -1:]
+    # A float32 uniform can round up to 1, which would lie behind the last token that has any probability.
+    below = torch.nextafter(total, torch.zeros_like(total))
+    target = torch.minimum(uniform.to(device=p.device, dtype=exact)[:, None] * total, below)
     return torch.searchsorted(cdf, target, right=True)[:, 0].clamp(max=p.shape[-1] - 1)
 
 
