@@ -40,7 +40,7 @@ def done(tiny, tmp_path_factory):
     return run_study(read_study(tiny), tmp_path_factory.mktemp("done") / "out")
 
 
-# --- the declaration ---------------------------------------------------------------------------------------------------
+# --- the declaration ---
 
 
 def test_every_preset_reads_and_its_quick_form_differs():
@@ -63,7 +63,7 @@ def test_every_preset_reads_and_its_quick_form_differs():
         ("arms = []", "line 1, field 'arms'"),
         (
             'seed = "x"',
-            "line 1, field 'seed': input should be a valid integer, unable to parse string as an integer, got 'x'",
+            "line 1, field 'seed': input should be a valid integer",
         ),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_battery_without_calibration_gives_some_and_none_is_both(tmp_path):
         battery_of(Study(name="s", models=["m"], battery=str(tmp_path / "one.jsonl")))
 
 
-# --- the folder --------------------------------------------------------------------------------------------------------
+# --- the folder ---
 
 
 def test_the_folder_holds_what_it_should(done):
@@ -172,12 +172,9 @@ def test_claims_are_locked_before_the_data_and_all_judged(done):
 
 
 def test_matched_models_have_the_panels_entropy_on_the_calibration_prompts(done):
-    for row in document(done.folder, "results/temperature.json"):
-        assert row["entropy_norm_after"] == pytest.approx(row["target"], abs=2e-4), row
-    assert any(
-        abs(row["entropy_norm_before"] - row["target"]) > 1e-2
-        for row in document(done.folder, "results/temperature.json")
-    )
+    rows = document(done.folder, "results/temperature.json")
+    assert all(row["entropy_norm_after"] == pytest.approx(row["target"], abs=2e-4) for row in rows)
+    assert any(abs(row["entropy_norm_before"] - row["target"]) > 1e-2 for row in rows)
 
 
 def test_calibration_prompts_are_in_no_measured_table(done):
@@ -210,7 +207,7 @@ def test_a_finished_study_is_not_done_again(done, tiny):
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
 
-@pytest.mark.parametrize("moment", [1, 6, 11, 14])
+@pytest.mark.parametrize("moment", [6, *(pytest.param(m, marks=pytest.mark.slow) for m in (1, 11, 14, 20))])
 def test_an_interrupted_study_goes_on_to_the_same_bytes(done, tiny, tmp_path, moment):
     seen = []
 
@@ -228,7 +225,7 @@ def test_an_interrupted_study_goes_on_to_the_same_bytes(done, tiny, tmp_path, mo
     assert all(files(done.folder)[name] == data for name, data in left.items())
 
 
-# --- bad input ---------------------------------------------------------------------------------------------------------
+# --- bad input ---
 
 
 def test_a_folder_of_another_study_is_refused_with_what_differs(done, tiny):
@@ -328,7 +325,7 @@ def test_an_error_of_one_model_leaves_the_others(tmp_path, monkeypatch):
 
 
 def test_states_that_are_not_finite_are_kept_and_flagged(tmp_path):
-    """Weights so large that float32 overflows in the last block: the runs stay, their rows are flagged, figures are NaN."""
+    """Weights so large that float32 overflows: the runs stay, and their rows are flagged."""
     from transformers import AutoModelForCausalLM
 
     study = save_study(tmp_path / "in", families=("llama", "gpt2"))
