@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from phaselens.errors import InputError, ModelRefused, unknown_name
 from phaselens.models.compare import gap, identical
-from phaselens.models.facts import MERGES, Facts, declared_layers, settle, special_ids, text_config
+from phaselens.models.facts import MERGES, WHY, Facts, declared_layers, settle, special_ids, text_config
 from phaselens.models.forward import arguments, cache_name, run
 from phaselens.models.hooks import Call, canonical, watch
 from phaselens.models.unembedding import finish, make_readout
@@ -66,6 +66,15 @@ def discover(network: nn.Module, *, rows: int, overrides: Mapping[str, Any] | No
     found, InputError for overrides of another form or with paths that do not exist.
     """
     overrides = known_overrides(network, overrides or {}, rows)
+    try:
+        return _found(network, rows, overrides)
+    except ModelRefused as error:
+        why = WHY.get(network.config.model_type)
+        raise (ModelRefused(f"{why} ({error})") if why else error) from error.__cause__
+
+
+def _found(network: nn.Module, rows: int, overrides: Mapping[str, Any]) -> Adapter:
+    """The adapter, step by step; a refusal says which step."""
     notes = settle(network)
     ids = probe_ids(network, rows)
     refuse_acausal(network, ids)
