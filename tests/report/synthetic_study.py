@@ -159,6 +159,11 @@ def regimes(folder: Path, rng: np.random.Generator) -> None:
                     "boot_share_adaptive": 0.03,
                     "boot_share_transition": 0.0,
                     "boot_share_chaotic": 0.0,
+                    "boot_share_underactive_panel": 0.0,
+                    "boot_share_adaptive_panel": 0.88,
+                    "boot_share_transition_panel": 0.12,
+                    "boot_share_chaotic_panel": 0.0,
+                    "reason": "",
                 }
             )
     put(folder, "regimes_runs", runs)

@@ -4,6 +4,7 @@ import json
 import re
 from html.parser import HTMLParser
 
+import pyarrow.parquet as pq
 import pytest
 from synthetic_study import CLAIMS, HOSTILE, LONG, make_study, models, put, trajectory
 
@@ -178,6 +179,47 @@ def test_a_table_without_a_column_or_without_rows_is_named(tmp_path):
     content = render(study).read_text(encoding="utf-8")
     assert "results/depth.parquet lacks depth, observable, value" in content
     assert "results/gd_depth.parquet lacks twin" in content
+
+
+def test_what_no_model_has_is_said_and_not_drawn(tmp_path):
+    study = make_study(tmp_path / "s")
+    for table, column in (("gd_models", "GD_ratio"), ("gd_depth", "GD_ratio"), ("depth", "value")):
+        rows = pq.read_table(study / f"results/{table}.parquet").to_pylist()
+        put(study, table, [row | {column: float("nan")} for row in rows])
+    content = render(study).read_text(encoding="utf-8")
+    Page(content)
+    assert content.count("there is nothing to draw") == 3
+    assert 'id="fig-gd"' not in content and 'id="fig-depth' not in content
+
+
+def test_a_version_that_no_model_has_is_named_in_the_caption(tmp_path):
+    study = make_study(tmp_path / "s")
+    rows = pq.read_table(study / "results/gd_models.parquet").to_pylist()
+    put(study, "gd_models", [row | ({"GD_ratio": float("nan")} if row["version"] == "nucleus" else {}) for row in rows])
+    assert "Undefined for every model, so not drawn: nucleus." in render(study).read_text(encoding="utf-8")
+
+
+def test_no_labelled_run_is_said_and_not_drawn(tmp_path):
+    study = make_study(tmp_path / "s")
+    rows = pq.read_table(study / "results/regimes_models.parquet").to_pylist()
+    empty = {column: float("nan") for column in rows[0] if "share_" in column or column == "ratio_norm"}
+    put(study, "regimes_models", [row | empty for row in rows])
+    content = render(study).read_text(encoding="utf-8")
+    assert "so no run has a label" in content and 'id="fig-labels"' not in content
+
+
+def test_methods_are_written_from_the_declaration(tmp_path):
+    study = make_study(tmp_path / "s")
+    (study / "study.toml").write_text(
+        'name = "s"\nmax_new_tokens = 72\nsuppress_eos = true\nbootstraps = 2000\nlenses = ["final_norm", "raw"]\n'
+        "[[arms]]\ntemperature = 0.7\nsamples = 3\n[[arms]]\ntemperature = 0\n"
+    )
+    content = render(study).read_text(encoding="utf-8")
+    assert (
+        "up to 72 tokens, with end-of-text suppressed: 3 times per prompt at temperature 0.7 and once greedily."
+        in content
+    )
+    assert "Intervals rest on 2,000 prompt bootstraps; every draw follows from the seed 0." in content
 
 
 def test_a_run_that_does_not_fit_its_steps_is_named(tmp_path):

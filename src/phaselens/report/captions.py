@@ -5,7 +5,7 @@ from markupsafe import Markup
 from phaselens.report.folder import Row
 from phaselens.report.symbols import GROUPS
 from phaselens.report.trajectory import Run, drawn
-from phaselens.report.words import count, extent, listing, number, visible
+from phaselens.report.words import count, extent, is_number, listing, number, visible
 
 
 def _caption(head: str, *body: str) -> Markup:
@@ -14,10 +14,16 @@ def _caption(head: str, *body: str) -> Markup:
 
 
 def _sample(rows: list[Row]) -> str:
-    """Say how many prompts and runs stand behind each value of a table."""
+    """Say how many prompts and runs stand behind the defined values of a table."""
+    rows = [row for row in rows if is_number(row.get("ratio_norm", row.get("GD_ratio")))]
     known = [noun for noun in ("prompts", "runs") if rows and f"n_{noun}" in rows[0]]
     said = listing(extent((row[f"n_{noun}"] for row in rows), noun) for noun in known)
     return f"n: {said} per model." if said else "n: not recorded."
+
+
+def _absent(names: list[str]) -> str:
+    """Name what is undefined for every model."""
+    return f"Undefined for every model, so not drawn: {listing(visible(name) for name in names)}." if names else ""
 
 
 def phase_map(rows: list[Row]) -> Markup:
@@ -58,8 +64,8 @@ def run(which: Run) -> Markup:
     )
 
 
-def gd(rows: list[Row], versions: int) -> Markup:
-    """Caption of the GD panels."""
+def gd(rows: list[Row], versions: int, undefined: list[str]) -> Markup:
+    """Caption of the GD panels; `undefined` names the versions that no model has, which are not drawn."""
     return _caption(
         "Does the split survive its controls?",
         "GD_ratio = mean G / mean D over steps, layers 1 … L and runs, unit 1, logarithmic axis; dashed line: 1.",
@@ -67,6 +73,7 @@ def gd(rows: list[Row], versions: int) -> Markup:
         "with the models in one order: a split that is real stays where it is.",
         "Filled: trained; hollow: untrained twins; grey ticks: published values of other models, a comparison only.",
         _sample(rows),
+        _absent(undefined),
     )
 
 
@@ -80,11 +87,12 @@ def gd_by_depth(rows: list[Row]) -> Markup:
     )
 
 
-def profiles(rows: list[Row], group: str) -> Markup:
-    """Caption of the depth profiles of one group of observables."""
+def profiles(rows: list[Row], group: str, undefined: list[str]) -> Markup:
+    """Caption of the depth profiles of one group of observables; `undefined` are not drawn."""
     return _caption(
         f"{GROUPS[group]}, by depth.",
         "Mean over steps and runs of each observable, in its own unit, over relative depth l/L (0: embedding;",
         "1: last layer, before the final norm). Ribbons: 95 % intervals over prompts; a gap: undefined there.",
         f"n: {extent((row['n_prompts'] for row in rows), 'prompts')} per model.",
+        _absent(undefined),
     )

@@ -35,6 +35,11 @@ def labelled(rows: list[Row]) -> list[Row]:
     return [row for row in known if row["layer_choice"] != "L"] or known
 
 
+def has_label(row: Row) -> bool:
+    """Say whether any run behind the row has a label."""
+    return is_number(row[f"share_{REGIMES[0]}"])
+
+
 def label_bars(name: str, members: list[Member], rows: list[Row], layout: Layout = WIDE) -> Markup:
     """Draw, per model, two bars cut into the shares (0 to 1) of runs under each label, with its most likely label.
 

@@ -1,13 +1,11 @@
-"""The sentences of the report: what was asked, what was found, what was not, what was run, and what was left out."""
+"""The ledger and its summary in sentences: what was asked, what was found, what was not, and what would change it."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from phaselens.report.cast import Member
-from phaselens.report.folder import Folder
-from phaselens.report.words import DASH, count, defined, listing, number, sentence, value, visible
+from phaselens.report.words import DASH, count, defined, listing, sentence, value, visible
 
 VERDICTS = ("supported", "rejected", "open", "not applicable")
 PHRASES = {
@@ -39,6 +37,7 @@ class Entry:
     p: str
     decided_by: str
     n: str
+    counts: str
     published: str
     needed: str
     why: str
@@ -53,23 +52,25 @@ def ledger(claims: Iterable[Mapping[str, object]]) -> list[Entry]:
     for claim in claims:
         anchor = unique(f"claim-{claim['id']}", anchors)
         verdict = visible(str(claim["verdict"]))
-        written = {key: value(claim.get(key)) for key in ("estimate", "interval", "null", "p", "published")}
-        written["n"] = _counts(claim)
+        written = {key: value(claim.get(key)) for key in ("estimate", "interval", "null", "p", "n", "published")}
         said = {key: _said(claim.get(key)) for key in ("decided_by", "needed", "why")}
         statement = sentence(str(claim.get("statement") or "no statement recorded"))
         style = verdict.replace(" ", "-") if verdict in VERDICTS else "open"
-        extra = {"more": _further(claim), "controls": _controls(claim), "reasons": _reasons(claim)}
+        extra = {
+            "more": _further(claim),
+            "controls": _controls(claim),
+            "reasons": _reasons(claim),
+            "counts": _counts(claim),
+        }
         entries.append(Entry(anchor, visible(str(claim["id"])), statement, verdict, style, **written, **said, **extra))
     return entries
 
 
 def _counts(claim: Mapping[str, object]) -> str:
-    """Say how many of what a claim rests on: its counts where it has them, else its n."""
+    """Say what else a claim rests on, beside its n."""
     counts = claim.get("counts")
-    if isinstance(counts, Mapping) and counts:
-        tested = f"M = {value(claim['n'])}; " if defined(claim.get("n")) else ""
-        return tested + ", ".join(f"{value(amount)} {visible(str(noun))}" for noun, amount in counts.items())
-    return value(claim.get("n"))
+    counts = counts if isinstance(counts, Mapping) else {}
+    return ", ".join(f"{value(amount)} {visible(str(noun))}" for noun, amount in counts.items())
 
 
 def _further(claim: Mapping[str, object]) -> tuple[str, ...]:
@@ -89,7 +90,8 @@ def _reasons(claim: Mapping[str, object]) -> dict[str, str]:
     """Give, field by field, why it is undefined."""
     reasons = claim.get("reasons")
     known = reasons.items() if isinstance(reasons, Mapping) else ()
-    return {"estimate": "", "interval": "", "null": ""} | {str(k): visible(str(v)) for k, v in known}
+    said = {"estimate": "", "interval": "", "null": ""} | {str(k): visible(str(v)) for k, v in known}
+    return said | ({"null": "as the estimate"} if said["null"] and said["null"] == said["estimate"] else {})
 
 
 def _said(content: object) -> str:
@@ -122,10 +124,16 @@ def lede(entries: list[Entry], members: list[Member]) -> str:
     first = f"This study measured the internal dynamics of {panel}, of {families}." if members else ""
     if not entries:
         return f"{first} It holds no verdicts.".strip()
+    groups = verdict_groups(entries)
+    if len(groups) == 1:
+        said = PHRASES.get(groups[0][0], groups[0][0])
+        every = "The one claim" if len(entries) == 1 else f"All {count(len(entries), 'claim')}"
+        be = "is" if len(entries) == 1 else "are"
+        return f"{first} {every} registered before the data {be} {said}.".strip()
     parts = [
         f"{count(len(own), 'claim').removesuffix(' claims').removesuffix(' claim')} {'is' if len(own) == 1 else 'are'} "
         f"{PHRASES.get(name, name)}"
-        for name, own in verdict_groups(entries)
+        for name, own in groups
     ]
     return f"{first} Of {count(len(entries), 'claim')} registered before the data, {listing(parts)}.".strip()
 
@@ -150,93 +158,3 @@ def change(entry: Entry) -> str:
         by = f"{entry.decided_by} does not speak against it" if entry.decided_by else "nothing speaks against it"
         return f"Data in which its rule is met and {by}."
     return "Not recorded."
-
-
-def facts(folder: Folder, entries: list[Entry], members: list[Member]) -> list[tuple[str, str]]:
-    """List the few figures that stand at the head of the page."""
-    out = []
-    if members:
-        trained = sum(not m.twin for m in members)
-        twins = len(members) - trained
-        out.append(("models", f"{trained} trained" + (f" + {twins} untrained" if twins else "")))
-    if entries:
-        out.append(("claims", number(len(entries))))
-    battery = _first(folder, "battery")
-    if battery is not None:
-        out.append(("prompts", f"battery {value(battery)}"))
-    seed = _first(folder, "seed")
-    if seed is not None:
-        out.append(("seed", value(seed)))
-    lock = next((folder.manifest[k] for k in ("claims_lock", "claims_hash", "lock") if folder.manifest.get(k)), None)
-    if lock is not None:
-        out.append(("claims lock", visible(str(lock))[:12] + "…"))
-    return out
-
-
-def _first(folder: Folder, key: str) -> object | None:
-    for source in (folder.declaration, folder.declaration.get("study"), folder.manifest, folder.manifest.get("study")):
-        if isinstance(source, Mapping) and source.get(key) is not None:
-            return source[key]
-    return None
-
-
-def study_name(folder: Folder) -> str:
-    """Give the declared name of the study, else the folder's."""
-    return visible(str(_first(folder, "name") or folder.name), 120)
-
-
-def flat(content: Mapping[str, object], skip: frozenset[str] = frozenset()) -> list[tuple[str, str]]:
-    """List a nested mapping as (path, value) lines; a long list of records is only counted."""
-    lines = []
-    for key, item in content.items():
-        if key in skip:
-            continue
-        name = visible(str(key)).replace("_", " ")
-        if isinstance(item, Mapping):
-            lines += [(f"{name}: {inner}", written) for inner, written in flat(item)]
-        elif isinstance(item, list) and len(item) > 4 and all(isinstance(i, (dict, list)) for i in item):
-            lines.append((name, count(len(item), "record")))
-        else:
-            lines.append((name, value(item)))
-    return lines
-
-
-def fingerprints(manifest: Mapping[str, object]) -> list[tuple[str, str]]:
-    """List (model, fingerprint) of the manifest, from a list of records or a mapping by name."""
-    models = manifest.get("models")
-    if isinstance(models, Mapping):
-        models = [{"name": k, **(v if isinstance(v, Mapping) else {"fingerprint": v})} for k, v in models.items()]
-    rows = [m for m in models if isinstance(m, Mapping)] if isinstance(models, list) else []
-    return [(value(m.get("name") or m.get("model")), value(m.get("fingerprint"))) for m in rows]
-
-
-def refusals(manifest: Mapping[str, object]) -> list[str]:
-    """Say which models were refused, and why."""
-    refused = manifest.get("refused") or []
-    if isinstance(refused, Mapping):
-        refused = [{"model": k, "reason": v} for k, v in refused.items()]
-    return [
-        f"{value(r.get('model') or r.get('name'))} was refused: {value(r.get('reason'))}"
-        if isinstance(r, Mapping)
-        else value(r)
-        for r in refused
-    ]
-
-
-def notes(folder: Folder) -> list[str]:
-    """List the notes of the experiments, and how many runs have no ratio_norm for which reason."""
-    found = folder.results.get("notes", [])
-    if isinstance(found, Mapping):
-        found = [
-            {"experiment": k, "note": n} for k, ns in found.items() for n in (ns if isinstance(ns, list) else [ns])
-        ]
-    out = [
-        f"{value(n.get('experiment'))}: {value(n.get('note'))}" if isinstance(n, Mapping) else value(n) for n in found
-    ]
-    runs = Counter((str(r["model"]), str(r["reason"])) for r in folder.rows("regimes_runs") if defined(r["reason"]))
-    of_all = Counter(str(r["model"]) for r in folder.rows("regimes_runs"))
-    for (model, reason), amount in sorted(runs.items()):
-        out.append(
-            f"{visible(model)}: {number(amount)} of {number(of_all[model])} runs have no ratio_norm ({visible(reason)})"
-        )
-    return out

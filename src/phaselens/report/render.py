@@ -11,10 +11,10 @@ import jinja2
 from markupsafe import Markup
 
 from phaselens import __version__
-from phaselens.report import captions, curves, gd, labels, phase_map, prose, symbols, tables, trajectory
+from phaselens.report import captions, curves, gd, labels, methods, phase_map, prose, symbols, tables, trajectory
 from phaselens.report.cast import Member, cast
-from phaselens.report.folder import Folder, read_folder
-from phaselens.report.words import DASH, defined, visible
+from phaselens.report.folder import Folder, Row, read_folder
+from phaselens.report.words import DASH, defined, is_number, visible
 from phaselens.trace.store import atomic_write
 
 CONTENTS = (
@@ -64,7 +64,7 @@ def page(folder: Folder) -> str:
     script = _source("report.js")
     content = {
         "version": __version__,
-        "name": prose.study_name(folder),
+        "name": methods.study_name(folder),
         "folder": folder,
         "contents": CONTENTS,
         "style": Markup(_source("report.css")),
@@ -72,7 +72,7 @@ def page(folder: Folder) -> str:
         "script_hash": base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
         "dash": DASH,
         "lede": prose.lede(entries, members),
-        "facts": prose.facts(folder, entries, members),
+        "facts": methods.facts(folder, entries, members),
         "entries": entries,
         "groups": prose.verdict_groups(entries),
         "explained": prose.EXPLAINED,
@@ -82,10 +82,12 @@ def page(folder: Folder) -> str:
         "twins": any(m.twin for m in members),
         "definitions": definitions,
         "symbols": _anchors(definitions),
-        "declared": prose.flat(folder.declaration),
-        "recorded": prose.flat(folder.manifest, skip=frozenset({"models", "refused", "name", "units", "study"})),
-        "fingerprints": prose.fingerprints(folder.manifest),
-        "remarks": [*prose.refusals(folder.manifest), *prose.notes(folder)],
+        "methods": methods.methods(folder),
+        "declared": methods.flat(folder.declaration),
+        "recorded": methods.flat(folder.manifest, skip=frozenset({"models", "refused", "name", "units", "study"})),
+        "fingerprints": methods.fingerprints(folder.manifest),
+        "remarks": [*methods.refusals(folder.manifest), *methods.notes(folder)],
+        "empty": _empty(folder),
         **_tables(folder, members),
         **_regimes(folder, members),
         **_runs(folder),
@@ -134,17 +136,22 @@ def _pair(name: str, draw: Callable[..., Markup], *args: object, layouts: Sequen
 def _regimes(folder: Folder, members: list[Member]) -> dict[str, object]:
     rows = folder.rows("regimes_models")
     if not rows:
-        return {"phase_map": None, "phase_caption": "", "label_bars": None, "label_caption": ""}
+        return {"phase_map": None, "phase_caption": "", "label_bars": None, "label_caption": "", "unlabelled": ""}
     args = (members, rows, folder.rows("regimes_runs"), folder.rows("regimes_nulls"))
     pair = _pair("phase", phase_map.phase_map, *args, layouts=(phase_map.WIDE, phase_map.NARROW))
-    bars = None
-    if labels.labelled(rows):
+    shares, bars, unlabelled = labels.labelled(rows), None, ""
+    if shares and any(labels.has_label(row) for row in shares):
         bars = _pair("labels", labels.label_bars, members, rows, layouts=(labels.WIDE, labels.NARROW))
+    elif shares:
+        unlabelled = (
+            "No run of any model has a ratio_norm, so no run has a label; the reasons stand under the panel table."
+        )
     return {
         "phase_map": pair,
         "phase_caption": captions.phase_map(rows),
         "label_bars": bars,
-        "label_caption": captions.label_bars(labels.labelled(rows)),
+        "label_caption": captions.label_bars(shares),
+        "unlabelled": unlabelled,
     }
 
 
@@ -167,12 +174,31 @@ def _runs(folder: Folder) -> dict[str, object]:
     return {"runs": shown, "run_faults": faults}
 
 
+def _empty(folder: Folder) -> dict[str, list[str]]:
+    """Say, per table, that nothing in it is defined for any model."""
+    kinds = (("gd_models", "GD_ratio"), ("gd_depth", "GD_ratio"), ("depth", "value"))
+    return {
+        table: [f"results/{table}.parquet holds no defined {column} for any model: there is nothing to draw."]
+        if folder.rows(table) and not any(is_number(row[column]) for row in folder.rows(table))
+        else []
+        for table, column in kinds
+    }
+
+
+def _drawable(rows: list[Row], key: str, column: str) -> tuple[list[Row], list[str]]:
+    """Split off what no model has: the rows of names with a number somewhere, and the other names."""
+    known = {str(row[key]) for row in rows if is_number(row[column])}
+    absent = dict.fromkeys(str(row[key]) for row in rows if str(row[key]) not in known)
+    return [row for row in rows if str(row[key]) in known], list(absent)
+
+
 def _gd(folder: Folder, members: list[Member]) -> dict[str, object]:
-    rows, by_depth = folder.rows("gd_models"), folder.rows("gd_depth")
+    rows, undefined = _drawable(folder.rows("gd_models"), "version", "GD_ratio")
+    by_depth, _ = _drawable(folder.rows("gd_depth"), "version", "GD_ratio")
     out: dict[str, object] = {"gd_panels": None, "gd_caption": "", "gd_by_depth": None, "gd_depth_caption": ""}
     if rows:
         out["gd_panels"] = _pair("gd", gd.gd_panels, members, rows, layouts=(gd.WIDE, gd.NARROW))
-        out["gd_caption"] = captions.gd(rows, len(gd.versions(rows)))
+        out["gd_caption"] = captions.gd(rows, len(gd.versions(rows)), undefined)
     if by_depth:
         out["gd_by_depth"] = _pair(
             "gddepth", curves.gd_by_depth, members, by_depth, layouts=(curves.GD_WIDE, curves.GD_NARROW)
@@ -184,8 +210,11 @@ def _gd(folder: Folder, members: list[Member]) -> dict[str, object]:
 def _depth(folder: Folder, members: list[Member]) -> dict[str, object]:
     rows, shown = folder.rows("depth"), []
     for group in symbols.FIGURES:
-        own = [row for row in rows if symbols.group_of(str(row["observable"])) == group]
+        every = [row for row in rows if symbols.group_of(str(row["observable"])) == group]
+        own, undefined = _drawable(every, "observable", "value")
         if own:
             pair = _pair(f"profiles-{group}", curves.profiles, members, own, layouts=(curves.WIDE, curves.NARROW))
-            shown.append({"id": f"fig-depth-{group}", "pair": pair, "caption": captions.profiles(own, group)})
+            shown.append(
+                {"id": f"fig-depth-{group}", "pair": pair, "caption": captions.profiles(own, group, undefined)}
+            )
     return {"profiles": shown}

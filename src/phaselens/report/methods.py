@@ -1,0 +1,168 @@
+"""What was run, in sentences and lists: the head of the page, the methods, the notes, and what was refused."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from phaselens.report.cast import Member
+from phaselens.report.folder import Folder
+from phaselens.report.prose import Entry
+from phaselens.report.words import count, defined, is_number, listing, number, sentence, value, visible
+
+
+def facts(folder: Folder, entries: list[Entry], members: list[Member]) -> list[tuple[str, str]]:
+    """List the few figures that stand at the head of the page."""
+    out = []
+    if members:
+        trained = sum(not m.twin for m in members)
+        twins = len(members) - trained
+        out.append(("models", f"{trained} trained" + (f" + {twins} untrained" if twins else "")))
+    if entries:
+        out.append(("claims", number(len(entries))))
+    prompts, battery = folder.manifest.get("n_prompts"), _battery(folder)
+    if is_number(prompts):
+        out.append(("prompts", number(prompts)))
+    if battery is not None:
+        out.append(("battery", value(battery)))
+    seed = _first(folder, "seed")
+    if seed is not None:
+        out.append(("seed", value(seed)))
+    lock = next((folder.manifest[k] for k in ("claims_lock", "claims_hash", "lock") if folder.manifest.get(k)), None)
+    if lock is not None:
+        out.append(("claims lock", visible(str(lock))[:12] + "…"))
+    return out
+
+
+def _first(folder: Folder, key: str) -> object | None:
+    for source in (folder.declaration, folder.declaration.get("study"), folder.manifest, folder.manifest.get("study")):
+        if isinstance(source, Mapping) and source.get(key) is not None:
+            return source[key]
+    return None
+
+
+def study_name(folder: Folder) -> str:
+    """Give the declared name of the study, else the folder's."""
+    return visible(str(_first(folder, "name") or folder.name), 120)
+
+
+def methods(folder: Folder) -> list[str]:
+    """Say what was run: a sentence each for prompts, sampling, recording, statistics, as far as they are declared."""
+    said = [_prompts(folder), _sampling(folder), _recording(folder), _resampling(folder)]
+    return [one for one in said if one]
+
+
+def _prompts(folder: Folder) -> str:
+    amount, battery = folder.manifest.get("n_prompts"), _battery(folder)
+    if not is_number(amount) and battery is None:
+        return ""
+    prompts = f"{number(amount)} prompts" if is_number(amount) else "The prompts"
+    where = f" of the battery {visible(str(battery))}" if battery is not None else ""
+    kinds = folder.manifest.get("categories")
+    kinds = (
+        f" in {count(len(kinds), 'category', 'categories')} ({value(kinds)})"
+        if isinstance(kinds, list) and kinds
+        else ""
+    )
+    apart = folder.manifest.get("n_calibration_prompts")
+    apart = f"; {number(apart)} further prompts served for calibration only" if is_number(apart) and apart else ""
+    return f"{prompts}{where}{kinds} were given to every model{apart}."
+
+
+def _battery(folder: Folder) -> object | None:
+    """Give the battery's name: as recorded, else as declared."""
+    return folder.manifest.get("battery") or _first(folder, "battery")
+
+
+def _sampling(folder: Folder) -> str:
+    tokens, arms = _first(folder, "max_new_tokens"), folder.declaration.get("arms")
+    arms = [arm for arm in arms if isinstance(arm, Mapping)] if isinstance(arms, list) else []
+    ways = listing(_arm(arm) for arm in arms)
+    up_to = f"up to {number(tokens)} tokens" if is_number(tokens) else ""
+    if not (up_to or ways):
+        return ""
+    held = ", with end-of-text suppressed" if _first(folder, "suppress_eos") is True else ""
+    return f"Each model generated {up_to or 'text'}{held}{': ' + ways if ways else ''}."
+
+
+def _arm(arm: Mapping[str, object]) -> str:
+    heat, samples = arm.get("temperature"), arm.get("samples", 1)
+    if heat == 0:
+        return "once greedily"
+    cuts = [f"top-p {number(arm['top_p'])}"] if is_number(arm.get("top_p")) and arm["top_p"] < 1 else []
+    cuts += [f"top-k {number(arm['top_k'])}"] if is_number(arm.get("top_k")) and arm["top_k"] > 0 else []
+    times = f"{number(samples)} times per prompt" if is_number(samples) and samples > 1 else "once per prompt"
+    return f"{times} at temperature {number(heat)}{''.join(', ' + cut for cut in cuts)}"
+
+
+def _recording(folder: Folder) -> str:
+    lenses, dtype = _first(folder, "lenses"), _first(folder, "dtype")
+    parts = [f"under the lenses {listing(value(x) for x in lenses)}"] if isinstance(lenses, list) and lenses else []
+    parts += [f"in {visible(str(dtype))}"] if dtype is not None else []
+    device, batch, threads = (_first(folder, key) for key in ("device", "batch_size", "threads"))
+    parts += [f"on {visible(str(device))}"] if device is not None else []
+    parts += [f"in batches of at most {number(batch)}"] if is_number(batch) else []
+    parts += [f"with {count(threads, 'thread')}"] if is_number(threads) else []
+    return f"States were recorded {', '.join(parts)}." if parts else ""
+
+
+def _resampling(folder: Folder) -> str:
+    times, seed = _first(folder, "bootstraps"), _first(folder, "seed")
+    drawn = f"Intervals rest on {number(times)} prompt bootstraps" if is_number(times) else ""
+    seeded = f"every draw follows from the seed {number(seed)}" if is_number(seed) else ""
+    return sentence("; ".join(part for part in (drawn, seeded) if part))
+
+
+def flat(content: Mapping[str, object], skip: frozenset[str] = frozenset()) -> list[tuple[str, str]]:
+    """List a nested mapping as (path, value) lines; a long list of records is only counted."""
+    lines = []
+    for key, item in content.items():
+        if key in skip:
+            continue
+        name = visible(str(key)).replace("_", " ")
+        if isinstance(item, Mapping):
+            lines += [(f"{name}: {inner}", written) for inner, written in flat(item)]
+        elif isinstance(item, list) and len(item) > 4 and all(isinstance(i, (dict, list)) for i in item):
+            lines.append((name, count(len(item), "record")))
+        else:
+            lines.append((name, "none named" if item == [] else value(item)))
+    return lines
+
+
+def fingerprints(manifest: Mapping[str, object]) -> list[tuple[str, str]]:
+    """List (model, fingerprint) of the manifest, from a list of records or a mapping by name."""
+    models = manifest.get("models")
+    if isinstance(models, Mapping):
+        models = [{"name": k, **(v if isinstance(v, Mapping) else {"fingerprint": v})} for k, v in models.items()]
+    rows = [m for m in models if isinstance(m, Mapping)] if isinstance(models, list) else []
+    return [(value(m.get("name") or m.get("model")), value(m.get("fingerprint"))) for m in rows]
+
+
+def refusals(manifest: Mapping[str, object]) -> list[str]:
+    """Say which models were refused, and why."""
+    refused = manifest.get("refused") or []
+    if isinstance(refused, Mapping):
+        refused = [{"model": k, "reason": v} for k, v in refused.items()]
+    return [
+        f"{value(r.get('model') or r.get('name'))} was refused: {value(r.get('reason'))}"
+        if isinstance(r, Mapping)
+        else value(r)
+        for r in refused
+    ]
+
+
+def notes(folder: Folder) -> list[str]:
+    """List the notes of the experiments, and how many runs have no ratio_norm for which reason."""
+    found = folder.results.get("notes", [])
+    if isinstance(found, Mapping):
+        found = [
+            {"experiment": k, "note": n} for k, ns in found.items() for n in (ns if isinstance(ns, list) else [ns])
+        ]
+    out = [
+        f"{value(n.get('experiment'))}: {value(n.get('note'))}" if isinstance(n, Mapping) else value(n) for n in found
+    ]
+    runs = Counter((str(r["model"]), str(r["reason"])) for r in folder.rows("regimes_runs") if defined(r["reason"]))
+    of_all = Counter(str(r["model"]) for r in folder.rows("regimes_runs"))
+    for (model, reason), amount in sorted(runs.items()):
+        out.append(
+            f"{visible(model)}: {number(amount)} of {number(of_all[model])} runs have no ratio_norm ({visible(reason)})"
+        )
+    return out
