@@ -9,12 +9,15 @@ import sys
 import traceback
 from typing import Annotated
 
-import click
 import typer
 
 from phaselens import __version__
 from phaselens.cli import bench, claims, models, organisms, run
 from phaselens.errors import PhaselensError, StateError
+
+# Newer versions of Typer carry their own copy of click: the base of its usage errors is found through one of them.
+UsageProblem = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+INTERRUPTED = 130
 
 GREETING = """phaselens measures the internal dynamics of decoder-only language models while they generate.
 
@@ -60,15 +63,15 @@ def call(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     _set_environment(debug)
     try:
-        return app([a for a in arguments if a != "--debug"], prog_name="phaselens", standalone_mode=False) or 0
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    except click.ClickException as error:
+        code = app([a for a in arguments if a != "--debug"], prog_name="phaselens", standalone_mode=False) or 0
+        return _interrupted(debug) if code == INTERRUPTED else code
+    except typer.Exit as done:
+        return _interrupted(debug) if done.exit_code == INTERRUPTED else done.exit_code
+    except UsageProblem as error:
         error.show(file=sys.stderr)
         return 2
-    except (click.Abort, KeyboardInterrupt):
-        _say("interrupted. Finished files are whole and kept; the same command goes on from there.", debug)
-        return 130
+    except (typer.Abort, KeyboardInterrupt):
+        return _interrupted(debug)
     except BrokenPipeError:  # the reader of our output, e.g. `head`, has gone
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  stays open until the end of the process
         return 0
@@ -82,6 +85,12 @@ def call(arguments: list[str]) -> int:
         line = (str(error).strip().splitlines() or [""])[0]
         _say(f"unexpected error: {type(error).__name__}: {line} (run again with --debug for the traceback)", debug)
         return 1
+
+
+def _interrupted(debug: bool) -> int:
+    """Say what is left after Ctrl-C."""
+    _say("interrupted. Finished files are whole and kept; the same command goes on from there.", debug)
+    return INTERRUPTED
 
 
 def _say(message: str, debug: bool) -> None:
