@@ -19,7 +19,7 @@ PerStep = Float[Tensor, "*batch step"]
 PerLayer = Float[Tensor, "*batch step layer"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Readout:
     """How a residual state becomes logits: `cap(scale * (W norm(h) + b))`, in nats up to a constant.
 

@@ -42,6 +42,12 @@ def test_folder_and_live_model_agree(folder, network):
     assert loaded.to_dict()["versions"]["torch"] == torch.__version__
 
 
+def test_a_model_prints_short_and_can_be_a_key(network):
+    model = load(network)
+    assert repr(model) == "Model(gpt2: gpt2, 4 layers, width 64, 96 tokens, float32 on cpu, proved)"
+    assert {model: 1}[model] == 1
+
+
 def test_vocabulary_drops_padding_rows(folder, network):
     model = load(folder)
     assert model.vocab_size == 90 and model.readout.weight.shape == (90, 64)

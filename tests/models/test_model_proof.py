@@ -115,6 +115,28 @@ def test_an_undeclared_cap_is_refused_and_can_be_helped():
     assert load(network, overrides={"cap": 5.0}).proof.passed
 
 
+def test_a_bias_outside_the_head_is_found():
+    network = build_tiny("gpt2", 0)
+    plain = network.forward
+    extra = torch.randn(VOCAB, generator=torch.Generator().manual_seed(3))
+
+    def forward(input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, use_cache=None):
+        out = plain(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+        )
+        out.logits = out.logits + extra
+        return out
+
+    network.forward = forward
+    model = load(network)
+    assert model.facts.outside_bias
+    torch.testing.assert_close(model.readout.bias, extra)
+
+
 def test_encoders_are_refused_as_not_causal():
     network = build_tiny("bert", 0)
     network.config.is_decoder = False

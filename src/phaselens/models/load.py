@@ -36,7 +36,7 @@ TOKENIZER_FILES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A language model whose residual states and logits can be read.
 
@@ -65,6 +65,13 @@ class Model:
     dtype: torch.dtype
     source: str
     revision: str | None
+
+    def __repr__(self) -> str:
+        kind = str(self.dtype).removeprefix("torch.")
+        return (
+            f"Model({self.name}: {self.family}, {self.n_layers} layers, width {self.d_model}, "
+            f"{self.vocab_size} tokens, {kind} on {self.device}, {'proved' if self.proof else 'not proved'})"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Provenance for manifests, as plain JSON values: which weights, revision, dtype, kernel and versions."""
