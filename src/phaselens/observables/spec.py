@@ -30,7 +30,7 @@ INVARIANCES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Observable:
     """One measured number per (run, step) or per (run, step, layer), with everything a table needs to say about it.
 
@@ -58,7 +58,7 @@ class Observable:
         return self.fn(*args, **settings)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Quantity:
     """A shared intermediate result: computed once for all observables and quantities that name it."""
 
@@ -142,16 +142,24 @@ def _resolve(observables: tuple[Observable, ...]) -> tuple[Quantity, ...]:
 
 def base_inputs(observables: Iterable[Observable]) -> frozenset[str]:
     """Names of the base inputs that the observables need, directly or through quantities."""
-    observables = tuple(observables)
-    quantities = resolve(observables)
+    return _base_inputs(tuple(observables))
+
+
+@cache
+def _base_inputs(observables: tuple[Observable, ...]) -> frozenset[str]:
+    quantities = _resolve(observables)
     made = {q.name for q in quantities}
     return frozenset(n for asker in (*observables, *quantities) for n in asker.needs if n not in made)
 
 
 def settings_of(observables: Iterable[Observable]) -> frozenset[str]:
     """Names of the settings that the observables take, directly or through quantities."""
-    observables = tuple(observables)
-    return frozenset(name for asker in (*observables, *resolve(observables)) for name in _settings(asker.fn))
+    return _settings_of(tuple(observables))
+
+
+@cache
+def _settings_of(observables: tuple[Observable, ...]) -> frozenset[str]:
+    return frozenset(name for asker in (*observables, *_resolve(observables)) for name in _settings(asker.fn))
 
 
 def evaluate(
