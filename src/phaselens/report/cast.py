@@ -1,23 +1,27 @@
 """The models of a study as the figures show them: their order, their label, the hue of their family."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from phaselens.report.folder import Folder, Row
 from phaselens.report.words import visible
 
-HUES = 8
+HUES, DASHES = 8, 4
 
 
 @dataclass(frozen=True)
 class Member:
-    """One model of the panel; a twin is its untrained copy and shares its family's hue."""
+    """One model of the panel; a twin is its untrained copy and shares its family's hue.
+
+    `dash` tells apart the trained models of one hue (0: an unbroken line).
+    """
 
     model: str
     twin: bool
     family: str
     hue: int
     label: str
+    dash: int = 0
 
     @property
     def short(self) -> str:
@@ -30,7 +34,7 @@ class Member:
     @property
     def kind(self) -> str:
         """Name the style classes of its marks."""
-        return f"hue{self.hue} twin" if self.twin else f"hue{self.hue}"
+        return f"hue{self.hue} twin" if self.twin else f"hue{self.hue} dash{self.dash}"
 
 
 def cast(folder: Folder) -> list[Member]:
@@ -45,7 +49,10 @@ def cast(folder: Folder) -> list[Member]:
         Member(model, twin, family, families.index(family) % HUES, _label(model, twin))
         for (model, twin), family in seen.items()
     ]
-    return sorted(members, key=lambda m: m.twin)
+    trained = [m for m in members if not m.twin]
+    before = [sum(other.hue == m.hue for other in trained[:k]) for k, m in enumerate(trained)]
+    told_apart = [replace(m, dash=k % DASHES) for m, k in zip(trained, before, strict=True)]
+    return told_apart + [m for m in members if m.twin]
 
 
 def _label(model: str, twin: bool) -> str:

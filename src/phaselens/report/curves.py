@@ -36,8 +36,8 @@ def gd_by_depth(name: str, members: list[Member], rows: list[Row], layout: Layou
     for version in versions:
         chosen = [row for row in rows if str(row["version"]) == version]
         panels.append((version, "GD_ratio", chosen, domain))
-    if len(versions) > 2:
-        layout = replace(layout, plot=0.66 * layout.plot)
+    plot = layout.plot if len(versions) <= 2 else 0.66 * layout.plot
+    layout = replace(layout, plot=max(plot, 13.0 * sum(not m.twin for m in members)))  # room for every label
     title = "GD_ratio by relative depth"
     return _grid(name, title, members, panels, layout, log=True, labelled=True)
 

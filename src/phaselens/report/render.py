@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from phaselens import __version__
-from phaselens.report import captions, curves, gd, labels, methods, phase_map, prose, symbols, tables, trajectory
+from phaselens.report import captions, curves, gd, labels, methods, phase_map, prose, svg, symbols, tables, trajectory
 from phaselens.report.cast import Member, cast
 from phaselens.report.folder import Folder, Row, read_folder
 from phaselens.report.words import DASH, defined, is_number, visible
@@ -79,6 +79,7 @@ def page(folder: Folder) -> str:
         "finding": prose.finding,
         "change": prose.change,
         "members": members,
+        "swatch": svg.swatch,
         "twins": any(m.twin for m in members),
         "definitions": definitions,
         "symbols": _anchors(definitions),

@@ -85,6 +85,11 @@ def frame(name: str, title: str, description: str, width: float, height: float, 
     )
 
 
+def swatch(kind: str) -> Markup:
+    """Write a short piece of curve for a legend; the name beside it says what it is."""
+    return element("svg", line(0, 4, 28, 4, f"curve {kind}"), viewBox="0 0 28 8", aria_hidden="true")
+
+
 def fitted(label: str, room: float, size: float = 12.0) -> str:
     """Shorten a label to the room (px) at a font size (px) by taking letters out of its middle.
 

@@ -242,40 +242,38 @@ def separation(folder: Folder) -> Table | None:
     rows, reasons = _records(folder.results.get("separation")), Reasons()
     if not rows:
         return None
-    columns = [
+    columns = (
         Column("claim", kind="text"),
         Column("version", kind="text"),
-        Column("S", "1"),
+        Column("S", "1, 95 %"),
+        Column("5 % point", "1"),
         Column("p"),
-        Column("S", "without twins"),
-        Column("p", "without twins"),
+        Column("S", "twins dropped"),
+        Column("p", "twins dropped"),
         Column("models", "M"),
-        Column("power", "6 SD"),
-        Column("power", "8 SD"),
-        Column("power", "10 SD"),
+        Column("power", "6 / 8 / 10 SD"),
         Column("best split", kind="text"),
-    ]
-    order = ("S", "p", "S_without_twins", "p_without_twins", "M", "power_6", "power_8", "power_10")
-    lines = [
-        [
+    )
+
+    def line(row: Row) -> list[Cell]:
+        said = visible(str(row.get("reason") or "fewer than four models have this number"))
+        powers = [row.get(f"power_{gap}") for gap in (6, 8, 10)]
+        power = Cell(" / ".join(number(p, 2) for p in powers), repr(powers[1])) if all(map(is_number, powers)) else None
+        return [
             Cell(visible(str(row.get("claim", DASH))), kind="head"),
             text_cell(row.get("version")),
-            *(
-                reasons.cell(row.get(c), "fewer than four models have this number, or the test was not run")
-                for c in order
-            ),
+            reasons.estimate(row.get("S"), row.get("lo"), row.get("hi"), said, said),
+            *(reasons.cell(row.get(c), said) for c in ("critical", "p", "S_without_twins", "p_without_twins", "M")),
+            power or reasons.cell(None, said),
             Cell(_split(row.get("groups")), kind="text"),
         ]
-        for row in rows
-    ]
+
     caption = (
-        "The S test: S is the between-group share of the total sum of squares for the best split of the model "
-        "values into two groups; "
-        "p against points drawn uniformly. A claim needs p ≤ .05 with twins in and with twins dropped. Power is "
-        "for two groups "
-        "6, 8 or 10 within-group standard deviations apart."
+        "The S test: S is the between-group share of the total sum of squares for the best split of the model values "
+        "into two groups; p against uniform points. A claim needs p ≤ .05 with twins in and with twins dropped. "
+        "Power is for two groups 6, 8 or 10 within-group standard deviations apart."
     )
-    return Table("separation-table", caption, columns, [("", lines)], reasons.found)
+    return Table("separation-table", caption, columns, [("", [line(row) for row in rows])], reasons.found)
 
 
 def _split(groups: object) -> str:

@@ -70,6 +70,8 @@ def _fault(entry: object) -> str | None:
     layers, steps = len(entry["layers"]), len(entry["steps"])
     if not layers or not steps:
         return "it has no layers or no steps"
+    if not all(isinstance(step, int) for step in entry["steps"]):
+        return "its steps are not whole numbers"
     if len(entry["tokens"]) != steps:
         return f"it has {len(entry['tokens'])} tokens for {steps} steps"
     for quantity in QUANTITIES:
