@@ -95,7 +95,7 @@ def _interrupted(debug: bool) -> int:
 
 def _say(message: str, debug: bool) -> None:
     """One line on stderr; the traceback before it where it was asked for."""
-    if debug:
+    if debug and sys.exc_info()[0]:
         traceback.print_exc()
     print(" ".join(message.split()), file=sys.stderr)
 
