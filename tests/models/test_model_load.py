@@ -141,6 +141,27 @@ def test_untrained_twin_is_deterministic_and_leaves_global_randomness(folder):
     assert one.name == "gpt2-tiny:untrained" and one.vocab_size == model.vocab_size and one.proof.passed
 
 
+def test_untrained_twin_shares_nothing_with_the_model(network):
+    tied = build_tiny("llama", 0)
+    tied.config.tie_word_embeddings = True
+    tied.tie_weights()
+    tied.generation_config.eos_token_id = [5, 6]
+    model = load(tied)
+    twin = untrained_twin(model, 0)
+    assert twin.eos_ids == model.eos_ids and set(twin.eos_ids) >= {5, 6}
+    assert twin.network.config is not model.network.config
+    assert twin.network.lm_head.weight.data_ptr() == twin.network.model.embed_tokens.weight.data_ptr()
+    ours = {p.data_ptr() for p in model.network.parameters()}
+    assert not ours & {p.data_ptr() for p in twin.network.parameters()}
+
+
+def test_a_device_that_is_not_here(folder):
+    with pytest.raises(InputError, match="device 'cuda:99' cannot be used here"):
+        load(folder, device="cuda:99")
+    with pytest.raises(InputError, match="device 'gpu' cannot be used here"):
+        load(folder, device="gpu")
+
+
 def test_overrides_from_a_file(folder, tmp_path):
     toml = tmp_path / "help.toml"
     toml.write_text('blocks = "transformer.h"\nnorm = "transformer.ln_f"\nhead = "lm_head"\nscale = 1.0\n')

@@ -128,7 +128,7 @@ class Taps:
         """Keep one layer's state; called by the hooks."""
         if self.layout != "btd":
             state = canonical(state, self.layout)
-        if self.last_only:
+        if self.last_only and state.shape[1] != 1:
             state = state[:, -1:]
         self.states[layer] = state.clone() if self.clone else state
         if layer == self.last:

@@ -1,5 +1,6 @@
 """Load a decoder-only language model from a folder, the Hub, or memory, and prove that its states are read right."""
 
+import copy
 import hashlib
 import json
 import os
@@ -106,7 +107,7 @@ def load(
     source: str | Path | nn.Module,
     *,
     device: str | torch.device = "cpu",
-    dtype: str = "float32",
+    dtype: str | torch.dtype = "float32",
     tokenizer: Any | None = None,
     trust_remote_code: bool = False,
     revision: str | None = None,
@@ -128,12 +129,21 @@ def load(
         origin = str(source)
         name = Path(origin).resolve().name if Path(origin).is_dir() else origin
         name = Path(origin).resolve().parent.name if name == "hf" else name
-        network = _network(origin, _dtype(dtype), trust_remote_code, revision).to(device)
+        network = _network(origin, _dtype(dtype), trust_remote_code, revision).to(_device(device))
         tokenizer = tokenizer if tokenizer is not None else _tokenizer(origin, trust_remote_code, revision)
     return _assemble(network.eval(), tokenizer, name, origin, revision, read_overrides(overrides), check)
 
 
-def _dtype(name: str) -> torch.dtype:
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {str(name)!r} cannot be used here: {_first_line(error)} Try 'cpu'.") from error
+
+
+def _dtype(name: str | torch.dtype) -> torch.dtype:
+    if isinstance(name, torch.dtype):
+        name = str(name).removeprefix("torch.")
     if name not in DTYPES:
         raise unknown_name("dtype", name, DTYPES)
     return DTYPES[name]
@@ -363,7 +373,8 @@ def untrained_twin(model: Model, seed: int) -> Model:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = type(model.network)(model.network.config)
+        network = type(model.network)(copy.deepcopy(model.network.config))
+    network.generation_config = copy.deepcopy(getattr(model.network, "generation_config", None))
     network = network.to(device=model.device, dtype=model.dtype).eval()
     name = f"{model.name}:untrained"
     return _assemble(network, model.tokenizer, name, f"{model.source}:untrained-{seed}", model.revision, {}, True)
