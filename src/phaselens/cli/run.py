@@ -74,27 +74,17 @@ def _document(outcome: "Outcome", page: Path) -> dict[str, Any]:
 
 
 def _print(study: "Study", outcome: "Outcome", page: Path) -> None:
-    columns = (
-        "model",
-        "parameters",
-        "prompts",
-        "runs",
-        "tokens",
-        "ratio_norm",
-        "mean ct",
-        "entropy_norm",
-        "GD_ratio",
-        "collapsed",
-    )
+    columns = ("model", "parameters", "runs", "ratio_norm", "mean ct", "entropy_norm", "GD_ratio", "collapsed")
     rows = [
         (
-            row["model"], row["parameters"], row["n_prompts"], row["n_runs"], row["n_tokens"],
+            row["model"], row["parameters"], row["n_runs"],
             bounded(row, "ratio_norm", "ratio_norm_lo", "ratio_norm_hi"), number(row["mean_ct"]),
             number(row["entropy_norm"]), bounded(row, "GD_ratio", "GD_lo", "GD_hi"), number(row["collapse_share"]),
         )
         for row in outcome.panel
     ]  # fmt: skip
-    print_table(columns, rows, f"{study.name}: values with 95 % intervals over prompts")
+    prompts = max(row["n_prompts"] for row in outcome.panel)
+    print_table(columns, rows, f"{study.name}: {prompts} prompts per model, 95 % intervals over prompts")
     print_verdicts(outcome.claims)
     for name, what in (("cannot take part", outcome.refused), ("failed and was left out", outcome.failed)):
         for entry in what:

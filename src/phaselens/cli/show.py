@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from phaselens.engines.events import Event, Listener
 
 DASH = "\u2013"
+SHORT = 30  # cells up to this length stay on one line
 
 
 def plain(value: Any) -> Any:
@@ -59,7 +60,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for i, column in enumerate(columns):
         numeric = all(isinstance(row[i], (int, float, type(None))) for row in body) and body
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        short = all(len(str(row[i])) <= SHORT for row in body)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=short)
     for row in body:
         table.add_row(*(Text(cell if isinstance(cell, str) else number(cell)) for cell in row))
     wide = None if sys.stdout.isatty() else 200

@@ -1,0 +1,72 @@
+"""Tokens as bytes: what two vocabularies share is found by what the tokens stand for, not by how they are written."""
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from phaselens.engines.vocabulary import digit_tokens, shared_tokens, token_bytes
+from tiny_panel import tokenizer
+
+
+def metaspace(pieces) -> PreTrainedTokenizerFast:
+    """A tokenizer in the way of SentencePiece: U+2581 is a space, and bytes are written <0x0A>."""
+    core = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[], byte_fallback=True))
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    core.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback()])
+    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+
+
+def test_byte_level_tokens_are_their_bytes_and_special_ones_are_left_out():
+    coder = tokenizer()
+    found = token_bytes(coder, len(coder))
+    assert found[coder.convert_tokens_to_ids("\u0120a")] == b" a"
+    assert found[coder.convert_tokens_to_ids("\u0120")] == b" "
+    assert coder.eos_token_id not in found
+    for index, text in found.items():
+        assert coder.decode([index]).encode() == text
+
+
+def test_metaspace_is_a_space_and_byte_tokens_are_bytes():
+    coder = metaspace(["<unk>", "\u2581a", "a", "<0x0A>", "\u00e9", "1b"])
+    assert token_bytes(coder, 6) == {1: b" a", 2: b"a", 3: b"\n", 4: "\u00e9".encode(), 5: b"1b"}
+
+
+def test_ids_beyond_the_vocabulary_are_left_out():
+    assert set(token_bytes(tokenizer(), 5)) == {1, 2, 3, 4}
+
+
+def test_shared_tokens_are_in_one_order_and_stand_for_the_same_bytes():
+    left, right = tokenizer(words=("a", "b", "c", "1")), metaspace(["<unk>", "c", "\u2581c", "b", "zz", "a", "1"])
+    vocabularies = {"left": token_bytes(left, len(left)), "right": token_bytes(right, 7)}
+    shared = shared_tokens(vocabularies)
+    texts = {name: [vocabularies[name][i] for i in ids] for name, ids in shared.items()}
+    assert texts["left"] == texts["right"] == sorted([b"a", b"b", b"c", b" c", b"1"])
+
+
+def test_of_two_ids_for_the_same_bytes_the_lower_counts():
+    assert shared_tokens({"m": {7: b"x", 3: b"x", 5: b"y"}, "n": {0: b"y", 1: b"x"}}) == {"m": (3, 5), "n": (1, 0)}
+
+
+def test_nothing_shared_is_nothing():
+    assert shared_tokens({"m": {0: b"x"}, "n": {0: b"y"}}) == {"m": (), "n": ()}
+    assert shared_tokens({}) == {}
+
+
+def test_digit_tokens():
+    assert digit_tokens({0: b"a", 1: b" 12", 2: "\u0661".encode(), 3: b"x9"}) == {1, 3}
+
+
+@pytest.mark.assets
+def test_real_tokenizers_agree_with_their_own_decoding(shared):
+    """A Llama tokenizer with 512 pieces and one with 105 characters: a token alone, up to the space in front."""
+    for name in ("stories260K", "babyllama-105"):
+        coder = AutoTokenizer.from_pretrained(shared / "models" / name / "hf")
+        found = token_bytes(coder, len(coder))
+        assert len(found) > 90
+        seen = 0
+        for index, text in found.items():
+            shown = coder.decode([index])
+            if "\ufffd" not in shown:
+                assert shown.strip(" ").encode() == text.strip(b" "), (name, index)
+                seen += 1
+        assert seen > 80
