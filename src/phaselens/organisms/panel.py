@@ -33,16 +33,17 @@ class Cell:
     seed: int = 1
     steps: int = 4500
     batch: int = 8
-    lr: float = 3e-3
+    lr: float = 2e-3
+    init: float = 0.06
     attention: str = "eager"
 
 
 PANEL = (
-    Cell("llama-512", "llama"),
-    Cell("gpt2-512", "gpt2", inner=384, lr=2e-3),
-    Cell("neox-512", "gpt_neox", inner=384, lr=2e-3),
-    Cell("opt-1024", "opt", vocabulary=1024, inner=384, lr=2e-3),
-    Cell("gemma2-1024", "gemma2", vocabulary=1024),
+    Cell("llama-512", "llama", steps=4500, lr=3e-3, init=0.02),
+    Cell("gpt2-512", "gpt2", inner=384),
+    Cell("neox-512", "gpt_neox", inner=384),
+    Cell("opt-1024", "opt", vocabulary=1024, inner=384),
+    Cell("gemma2-1024", "gemma2", vocabulary=1024, init=0.04),
 )
 
 
@@ -65,7 +66,7 @@ def config(cell: Cell) -> PreTrainedConfig:
     Gemma-2 has a soft-cap of 10 on attention scores and of 12 on the final logits (the released models have 50 and 30):
     at this scale only caps of that size bend anything. Every second of its layers sees 128 positions back.
     """
-    special = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
+    special = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD, "initializer_range": cell.init}
     shape = {
         "vocab_size": cell.vocabulary, "hidden_size": cell.width, "num_hidden_layers": cell.layers,
         "num_attention_heads": HEADS, "max_position_embeddings": CONTEXT, **special,
