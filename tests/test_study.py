@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from phaselens.engines import run_study
 from phaselens.engines.members import battery_of
 from phaselens.errors import InputError, ModelRefused, OutputError, StudyFileError, UnknownNameError
-from phaselens.study import Study, presets, read_study, toml_text
+from phaselens.study import Arm, Source, Study, presets, read_study, toml_text
 from phaselens.trace.store import read_table
 from tiny_panel import save_battery, save_model, save_study
 
@@ -43,8 +44,19 @@ def done(tiny, tmp_path_factory):
 # --- the declaration ---
 
 
-def test_every_preset_reads_and_its_quick_form_differs():
+def test_every_preset_reads_and_its_quick_form_is_smaller():
     assert "organisms" in presets()
+    for name in presets():
+        study = read_study(name)
+        assert study.quickened().hash != study.hash
+        assert study.quickened().bootstraps < study.bootstraps
+
+
+def test_the_documented_fields_are_the_fields():
+    page = (Path(__file__).parents[1] / "docs" / "study.md").read_text()
+    for heading, model in (("Fields", Study), ("Fields of a model", Source), ("Fields of an arm", Arm)):
+        section = page.split(f"## {heading}\n")[1].split("\n## ")[0]
+        assert re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE) == list(model.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +122,13 @@ def test_the_resolved_study_reads_back_to_the_same_hash(tiny, tmp_path):
     assert read_study(tmp_path / "again.toml").hash == study.hash
     assert study.changed(seed=5).hash != study.hash
     assert study.changed(seed=None, device=None) == study
+
+
+def test_models_are_called_by_their_folder_and_hf_by_the_one_above(tmp_path):
+    (tmp_path / "mine" / "hf").mkdir(parents=True)
+    sources = ["organism:x", str(tmp_path / "mine"), str(tmp_path / "mine" / "hf"), "org/name"]
+    assert [Source(source=s).label for s in sources] == ["x", "mine", "mine", "org/name"]
+    assert Source(source="org/name", name="short").label == "short"
 
 
 def test_toml_text_keeps_awkward_values():

@@ -68,7 +68,10 @@ class Source(_Part):
         if self.source.startswith(ORGANISM):
             return self.source.removeprefix(ORGANISM)
         path = Path(self.source)
-        return path.resolve().name if path.exists() else self.source
+        if not path.exists():
+            return self.source
+        whole = path.resolve()
+        return whole.parent.name if whole.name == "hf" else whole.name
 
 
 class Study(_Part):
@@ -209,7 +212,7 @@ def _parse(text: str, where: str, folder: Path | None) -> Study:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise StudyFileError(f"{where} is not TOML: {error}. See docs for the form of a study.") from error
+        raise StudyFileError(f"{where} is not TOML: {error}. docs/study.md shows the form of a study.") from error
     study = _validated(values, where, text)
     if folder is None:
         return study

@@ -86,9 +86,9 @@ def _print(study: "Study", outcome: "Outcome", page: Path) -> None:
     prompts = max(row["n_prompts"] for row in outcome.panel)
     print_table(columns, rows, f"{study.name}: {prompts} prompts per model, 95 % intervals over prompts")
     print_verdicts(outcome.claims)
-    for name, what in (("cannot take part", outcome.refused), ("failed and was left out", outcome.failed)):
-        for entry in what:
-            note(f"{entry['model']} {name}: {entry['reason']}")
+    absent = [entry["model"] for entry in (*outcome.refused, *outcome.failed)]
+    if absent:
+        note(f"not in this panel: {', '.join(absent)} (the reasons stand above and in the report)")
     print(f"\nreport: {page}   ({outcome.seconds:.0f} s)")
 
 
