@@ -266,5 +266,19 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path):
         render(tmp_path / "absent")
 
 
+@pytest.mark.parametrize("junk", [None, 1.5, "x<script>", [], [1, "a"], {"a": {"b": [1]}}, [[1], [2]]], ids=str)
+def test_documents_of_another_shape_do_not_break_the_page(tmp_path, junk):
+    study = make_study(tmp_path / "s")
+    for name in ("claims.json", "manifest.json", "results/separation.json", "results/temperature.json"):
+        content = json.loads((study / name).read_text())
+        rows = content if isinstance(content, list) else [content]
+        for k, row in enumerate(rows):  # every field in turn is junk, id and verdict apart
+            keys = [key for key in row if key not in {"id", "verdict"}]
+            row |= {key: junk for key in keys[k :: len(rows)]}
+        (study / name).write_text(json.dumps(content))
+    (study / "results/notes.json").write_text(json.dumps([junk, {"experiment": junk, "note": junk}]))
+    Page(render(study).read_text(encoding="utf-8"))
+
+
 def test_every_hostile_token_is_in_the_fixture():
     assert set(HOSTILE) <= set(trajectory()["tokens"])

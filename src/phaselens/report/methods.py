@@ -141,6 +141,7 @@ def refusals(manifest: Mapping[str, object]) -> list[str]:
     refused = manifest.get("refused") or []
     if isinstance(refused, Mapping):
         refused = [{"model": k, "reason": v} for k, v in refused.items()]
+    refused = refused if isinstance(refused, list) else [refused]
     return [
         f"{value(r.get('model') or r.get('name'))} was refused: {value(r.get('reason'))}"
         if isinstance(r, Mapping)

@@ -279,9 +279,8 @@ def separation(folder: Folder) -> Table | None:
 def _split(groups: object) -> str:
     """Write the groups of a split, from a list of groups or a mapping of model to group."""
     if isinstance(groups, dict):
-        groups = [
-            [model for model, own in groups.items() if own == one] for one in sorted(set(groups.values()), key=str)
-        ]
+        named = {model: value(own) for model, own in groups.items()}
+        groups = [[model for model, own in named.items() if own == one] for one in sorted(set(named.values()))]
     if isinstance(groups, (list, tuple)) and groups and all(isinstance(g, (list, tuple)) for g in groups):
         return " | ".join(", ".join(visible(str(m)) for m in g) for g in groups)
     return value(groups)
