@@ -1,0 +1,151 @@
+import json
+
+import pytest
+
+from phaselens.errors import InputError, PromptError, StudyFileError, TokenizerError
+from phaselens.trace.transcripts import Transcript, Transcripts, from_pairs, read_jsonl, split_text
+
+
+def letters(text, first):
+    """A tokenizer of letters with a beginning-of-text token 0."""
+    return ([0] if first else []) + [ord(c) for c in text]
+
+
+ONE = Transcript(
+    run=0,
+    prompt_ids=(5, 6),
+    completion_ids=(7, 8, 9),
+    prompt_id="q1",
+    category="factual",
+    sample=2,
+    seed=11,
+    prompt='é \u2028 "quoted"\n',
+    completion="x",
+    finish="eos",
+    arm="t0.7",
+    answer="42",
+    correct=False,
+)
+
+
+def test_round_trip_with_every_field_set_and_unset(tmp_path):
+    other = Transcript(run=1, prompt_ids=(5,), completion_ids=(7,))
+    said = Transcripts((ONE, other), {"temperature": 0.7, "seed": 11}, "abc")
+    path = said.write_jsonl(tmp_path / "t.jsonl")
+    assert read_jsonl(path) == said
+    assert path.read_bytes() == said.write_jsonl(tmp_path / "again.jsonl").read_bytes()
+    assert len(path.read_text().strip().split("\n")) == 3
+
+
+def test_what_is_fed_leaves_out_the_last_token():
+    assert ONE.fed == (5, 6, 7, 8) and ONE.n_prompt == 2 and ONE.n_generated == 3
+
+
+def test_run_rows_are_sorted_by_run():
+    said = Transcripts((Transcript(3, (1,), (2,)), Transcript(1, (1, 1), (2, 2, 2))))
+    assert [(r["run"], r["n_prompt"], r["n_generated"]) for r in said.run_rows()] == [(1, 2, 3), (3, 1, 1)]
+
+
+def test_pairs_become_numbered_runs():
+    said = from_pairs([([5], [6, 7]), ((8, 9), (1,))])
+    assert [(t.run, t.prompt_id, t.prompt_ids, t.completion_ids, t.finish) for t in said] == [
+        (0, "p0000", (5,), (6, 7), "given"),
+        (1, "p0001", (8, 9), (1,), "given"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pair", "says"),
+    [
+        (([5], []), "pair 0: completion_ids is empty"),
+        (([], [5]), "prompt_ids is empty"),
+        (([5], [-1]), "holds -1"),
+        (([5], [1.5]), "holds 1.5"),
+        (([5], [True]), "holds True"),
+        (("ab", [5]), "prompt_ids is a str"),
+        (([5], 7), "completion_ids is a int"),
+        ([5], "wanted \\(prompt_ids, completion_ids\\)"),
+        (7, "wanted \\(prompt_ids, completion_ids\\)"),
+    ],
+)
+def test_pairs_that_are_none(pair, says):
+    with pytest.raises(PromptError, match=says):
+        from_pairs([pair])
+
+
+def test_a_run_number_may_occur_once():
+    with pytest.raises(InputError, match="twice"):
+        Transcripts((ONE, ONE))
+
+
+def write(tmp_path, *rows):
+    path = tmp_path / "foreign.jsonl"
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
+    return path
+
+
+def test_foreign_rows_of_ids_and_of_text(tmp_path):
+    path = write(
+        tmp_path,
+        {"prompt_ids": [5, 6], "completion_ids": [7], "id": "a", "category": "c", "answer": 3},
+        "",
+        {"text": "ab", "response": "cd"},
+        {"prompt": "ab", "output": "c"},
+    )
+    said = read_jsonl(path, letters)
+    assert [t.prompt_ids for t in said] == [(5, 6), (0, 97, 98), (0, 97, 98)]
+    assert [t.completion_ids for t in said] == [(7,), (99, 100), (99,)]
+    assert said[0].prompt_id == "a" and said[0].answer == "3" and said[1].prompt_id == "p0001" and said.model == ""
+
+
+def test_text_is_cut_where_the_prompt_ends_or_encoded_apart():
+    assert split_text("ab", "c", letters) == ([0, 97, 98], [99])
+
+    def joining(text, first):
+        return ([0] if first else []) + [
+            9 if part == "ab" else ord(part[0]) for part in text.replace("ab", "ab ").split()
+        ]
+
+    assert split_text("a", "b", joining) == ([0, 97], [98])
+
+
+@pytest.mark.parametrize(
+    ("row", "error", "says"),
+    [
+        ("{not json", StudyFileError, "line 2: not JSON"),
+        ("[1, 2]", StudyFileError, "line 2: got a list"),
+        ({"prompt": "a"}, StudyFileError, "line 2: no completion among"),
+        ({"completion": "a"}, StudyFileError, "line 2: no prompt among"),
+        ({"prompt": 3, "completion": "a"}, StudyFileError, "'prompt' is a int"),
+        ({"prompt_ids": [1]}, StudyFileError, "'prompt_ids' without the other"),
+        ({"prompt_ids": [1], "completion_ids": []}, StudyFileError, "completion_ids is empty"),
+        ({"prompt_ids": [1], "completion_ids": "7"}, StudyFileError, "is a str"),
+        ({"prompt_ids": [1], "completion_ids": [2.5]}, StudyFileError, "holds 2.5"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_named(tmp_path, row, error, says):
+    path = write(tmp_path, {"prompt_ids": [5], "completion_ids": [6]}, row)
+    with pytest.raises(error, match=says):
+        read_jsonl(path, letters)
+
+
+def test_text_without_a_tokenizer(tmp_path):
+    with pytest.raises(TokenizerError, match="prompt_ids and completion_ids"):
+        read_jsonl(write(tmp_path, {"prompt": "a", "completion": "b"}))
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(StudyFileError, match="No such file"):
+        read_jsonl(tmp_path / "none.jsonl")
+    with pytest.raises(StudyFileError, match="holds no transcripts"):
+        read_jsonl(write(tmp_path, ""))
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(StudyFileError, match="not UTF-8"):
+        read_jsonl(tmp_path / "binary")
+    with pytest.raises(StudyFileError, match="version 99"):
+        read_jsonl(write(tmp_path, {"phaselens_transcripts": 99}))
+    lines = list(Transcripts((ONE,)).lines())
+    cut = json.loads(lines[1])
+    del cut["seed"]
+    with pytest.raises(StudyFileError, match=r"line 2: fields \['seed'\] are missing"):
+        read_jsonl(write(tmp_path, lines[0], cut))
