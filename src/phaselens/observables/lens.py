@@ -25,7 +25,7 @@ TOP = 10
 ONE_PERCENT = 0.01
 TINY = torch.finfo(torch.float32).tiny
 BUFFER_BYTES = 96 * 2**20
-CACHE_BYTES = 12 * 2**20
+CACHE_BYTES = 24 * 2**20
 DEVICE_CACHE_BYTES = 256 * 2**20
 # Widths in which the ten largest are searched by blocks: narrow rows from 128 up to 640 (where the library's own search
 # turns fast), wide rows from 4096.
