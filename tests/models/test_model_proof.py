@@ -171,7 +171,7 @@ def test_rwkv_layers_share_one_scale():
     model = load(network)
     assert network.config.rescale_every == 0 and "rescaling" in model.facts.notes[0]
     torch.testing.assert_close(run(network, ids).logits, before, atol=1e-3, rtol=1e-3)
-    assert model.facts.pads_left is False and model.facts.chunks is True
+    assert model.facts.pads_left is False and model.facts.chunks is False
 
 
 @pytest.mark.parametrize(("family", "fact"), [("bart", "pads_left"), ("mamba", "chunks"), ("openai-gpt", "decodes")])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from phaselens.models.compare import gap, identical
 from phaselens.models.discover import probe_ids
+from phaselens.models.facts import declared_window
 from phaselens.models.forward import run
 from phaselens.models.hooks import amplify, edit, record, watch
 
@@ -16,6 +17,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6, torch.float16: 5e-3, torc
 REORDERED = 4  # half precision: sums in another order (cache, padding) differ by more than the readout does
 TIME = 8
 PADDED = 3
+LONG = 64
 LOUD = 60.0
 
 
@@ -204,12 +206,16 @@ def _in_place(model: Any, ids: Tensor, mask: Tensor) -> bool:
 
 
 def _informative(model: Any, ids: Tensor, own: Tensor, tol: float) -> list[tuple[str, Row]]:
-    """Cache and padding: a failure changes how the model is run, not whether."""
+    """Cache and padding: a failure changes how the model is run, not whether. A short sliding window is passed over."""
     tol = tol if tol <= 1e-4 else REORDERED * tol
+    window = declared_window(model.network.config)
+    if window is not None and TIME < window + PADDED < min(LONG, model.context or LONG):
+        ids = probe_ids(model.network, model.vocab_size, seed=3, time=window + PADDED)
+        own = run(model.network, ids, mask=torch.ones_like(ids)).logits[..., : model.vocab_size].float()
     decoding = _tried(
         "decoding", "one token at a time with the cache equals one pass", tol, _decoded_gap, model, ids, own
     )
-    cached = _tried("cached", "a pass in two pieces with the cache equals one pass", tol, _chunked_gap, model, ids, own)
+    cached = _tried("cached", "a pass in pieces with the cache equals one pass", tol, _chunked_gap, model, ids, own)
     detail = "left-padded logits equal unpadded ones" + (", decoding with the cache too" if decoding.passed else "")
     padding = _tried("left_padding", detail, tol, _padded_gap, model, ids, own, decoding.passed)
     return [("decodes", decoding), ("chunks", cached), ("pads_left", padding)]
@@ -242,7 +248,7 @@ def _padded_gap(model: Any, ids: Tensor, own: Tensor, cached: bool) -> float:
 
 
 def _chunked_gap(model: Any, ids: Tensor, own: Tensor) -> float:
-    return _pieces_gap(model, ids, own, [ids.shape[1] // 2, ids.shape[1] - ids.shape[1] // 2])
+    return _pieces_gap(model, ids, own, [ids.shape[1] // 2, ids.shape[1] - ids.shape[1] // 2 - 1, 1])
 
 
 def _decoded_gap(model: Any, ids: Tensor, own: Tensor) -> float:

@@ -73,9 +73,22 @@ def declared_context(config: Any) -> int | None:
     return _first_int(text_config(config), CONTEXT_NAMES)
 
 
+def declared_window(config: Any) -> int | None:
+    """The sliding window of attention that the configuration declares, in tokens, or None."""
+    return _first_int(text_config(config), ("sliding_window", "sliding_window_size", "attention_window"))
+
+
 def _first_int(config: Any, names: tuple[str, ...]) -> int | None:
-    values = (getattr(config, name, None) for name in names)
+    values = (_attribute(config, name) for name in names)
     return next((int(v) for v in values if isinstance(v, int) and not isinstance(v, bool) and v > 0), None)
+
+
+def _attribute(config: Any, name: str) -> Any:
+    """An attribute, or None where there is none or where it differs from layer to layer (the library then raises)."""
+    try:
+        return getattr(config, name, None)
+    except Exception:
+        return None
 
 
 def numbers_named(config: Any, pattern: str) -> dict[str, float]:
