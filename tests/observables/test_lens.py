@@ -217,6 +217,7 @@ def test_blocks_buffers_and_rows_change_nothing(monkeypatch):
     whole = lens_statistics(*made)
     monkeypatch.setattr(lens, "BUFFER_BYTES", 5 * 4 * 4 * 1500)
     monkeypatch.setattr(lens, "CACHE_BYTES", 2 * 4 * 4 * 1500)
+    monkeypatch.setattr(lens, "MIN_PRODUCT_ROWS", 1)
     buffers = {}
     for _ in range(2):
         parts = lens_statistics(*made, buffers=buffers)
