@@ -79,16 +79,22 @@ def measure(folder: Path, *, device: str = "cpu") -> dict:
     return figures | {"seconds": time.time() - started}
 
 
+def _finished(folder: Path, cell: Cell) -> bool:
+    """Whether the folder holds this very cell, trained to its end."""
+    file = folder / "training.json"
+    return file.is_file() and json.loads(file.read_text())["recipe"] == vars(cell)
+
+
 def train(
     names: Sequence[str] = (), *, out: Path, device: str = "cpu", seed: int | None = None, steps: int | None = None,
     resume: bool = False, progress: Callable[[str, int, int, float], None] | None = None,
 ) -> list[Path]:  # fmt: skip
     """Train the named organisms (all where none is named), one after the other, measure them, and return their folders.
 
-    `seed` and `steps` replace those of the table. With `resume`, finished organisms are kept and the last checkpoint of
-    an unfinished one is continued. `progress(name, step, steps, loss)` is called after each step. Raises
-    `UnknownNameError` for a name that is not in the table, `InputError` for steps below 1, `OutputError` where `out`
-    cannot be written.
+    `seed` (of the initial weights; the data stay the same) and `steps` replace those of the table. With `resume`,
+    finished organisms are kept and the last checkpoint of an unfinished one is continued.
+    `progress(name, step, steps, loss)` is called after each step. Raises `UnknownNameError` for a name that is not in
+    the table, `InputError` for steps below 1, `OutputError` where `out` cannot be written.
     """
     if steps is not None and steps < 1:
         raise InputError(f"got steps={steps}; wanted at least 1.")
@@ -96,7 +102,7 @@ def train(
     folders = []
     for cell in (Cell(**{**vars(cell), **changes}) for cell in cells(names)):
         folder = Path(out) / cell.name
-        if not (resume and (folder / "training.json").is_file()):
+        if not (resume and _finished(folder, cell)):
             told = (lambda *state, name=cell.name: progress(name, *state)) if progress else None
             folder = train_cell(cell, Path(out), device=device, resume=resume, progress=told)
         if "figures" not in json.loads((folder / "training.json").read_text()):
