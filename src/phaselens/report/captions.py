@@ -93,6 +93,6 @@ def profiles(rows: list[Row], group: str, undefined: list[str]) -> Markup:
         f"{GROUPS[group]}, by depth.",
         "Mean over steps and runs of each observable, in its own unit, over relative depth l/L (0: embedding;",
         "1: last layer, before the final norm). Ribbons: 95 % intervals over prompts; a gap: undefined there.",
-        f"n: {extent((row['n_prompts'] for row in rows), 'prompts')} per model.",
+        f"n: {extent((row['n_prompts'] for row in rows if is_number(row['value'])), 'prompts')} per model.",
         _absent(undefined),
     )

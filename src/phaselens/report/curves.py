@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from phaselens.report import svg
+from phaselens.report import svg, words
 from phaselens.report.cast import Member, of
 from phaselens.report.folder import Row
 from phaselens.report.scale import Scale, span
@@ -79,7 +79,7 @@ def _axes(x: Scale, y: Scale, heading: str, top: float, pitch: float) -> Markup:
     marks = [svg.text(svg.fitted(heading, pitch - LEFT, 11.5), x.start, top + 14, "heading")]
     for tick in y.ticks(4):
         marks.append(svg.line(x.start, y(tick), x.end, y(tick), "unity" if y.log and tick == 1 else "grid"))
-        marks.append(svg.text(number(tick), x.start - 5, y(tick) + 4, "tick", "end"))
+        marks.append(svg.text(words.tick(tick), x.start - 5, y(tick) + 4, "tick", "end"))
     marks.append(svg.line(x.start, y.start, x.end, y.start, "axis"))
     for tick in (0, 0.5, 1):
         marks.append(svg.line(x(tick), y.start, x(tick), y.start + 3, "axis"))

@@ -57,13 +57,12 @@ def _prompts(folder: Folder) -> str:
     prompts = f"{number(amount)} prompts" if is_number(amount) else "The prompts"
     where = f" of the battery {visible(str(battery))}" if battery is not None else ""
     kinds = folder.manifest.get("categories")
-    kinds = (
-        f" in {count(len(kinds), 'category', 'categories')} ({value(kinds)})"
-        if isinstance(kinds, list) and kinds
-        else ""
-    )
+    kinds = [kind for kind in kinds if defined(kind)] if isinstance(kinds, list) else []
+    kinds = f" in {count(len(kinds), 'category', 'categories')} ({value(kinds)})" if kinds else ""
     apart = folder.manifest.get("n_calibration_prompts")
-    apart = f"; {number(apart)} further prompts served for calibration only" if is_number(apart) and apart else ""
+    apart = (
+        f"; {count(apart, 'further prompt')} served for calibration only" if isinstance(apart, int) and apart else ""
+    )
     return f"{prompts}{where}{kinds} were given to every model{apart}."
 
 

@@ -38,6 +38,17 @@ def number(value: object, digits: int = 4) -> str:
     return (written.rstrip("0").rstrip(".") if "." in written else written).replace("-", "−")
 
 
+def tick(value: float) -> str:
+    """Write a round value for an axis, large powers of ten in their short form.
+
+    >>> tick(0.5), tick(1000000.0), tick(2000.0)
+    ('0.5', '10⁶', '2,000')
+    """
+    if value >= 1e5 and math.log10(value).is_integer():
+        return f"10{str(round(math.log10(value))).translate(SUPERSCRIPT)}"
+    return number(value)
+
+
 def interval(low: object, high: object) -> str:
     """Write an interval in square brackets; a dash where either end is undefined.
 
