@@ -51,7 +51,8 @@ def imports(file: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "phaselens" else {node.module}
+            ours = node.module == "phaselens"
+            found |= {f"phaselens.{alias.name}" for alias in node.names} if ours else {node.module}
     return found
 
 

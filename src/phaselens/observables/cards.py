@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from phaselens.observables.spec import Observable
 
-HEAD = "| name | first line | per | along | unit | bounds | looks back | keeps |\n|---|---|---|---|---|---|---|---|"
+HEAD = "| name | first line | per | along | unit | bounds | looks back | keeps |\n" + "|---" * 8 + "|"
 
 
 def table(observables: Iterable[Observable]) -> str:
