@@ -18,8 +18,8 @@ def card(one: Observable) -> str:
     """One observable as Markdown: heading, what it declares, and the rest of its docstring."""
     body = inspect.getdoc(one.fn)
     declared = (
-        f"one value per (run, step{', layer' if one.per == 'layer' else ''}); along {one.axis}; unit {one.unit}; bounds "
-        f"{_bounds(one)}; looks back {_lookback(one)}; keeps {_keeps(one)}; needs {', '.join(one.needs)}"
+        f"one value per (run, step{', layer' if one.per == 'layer' else ''}); along {one.axis}; unit {one.unit}; "
+        f"bounds {_bounds(one)}; looks back {_lookback(one)}; keeps {_keeps(one)}; needs {', '.join(one.needs)}"
     )
     return f"### {one.name}\n\n{body}\n\n*Declared:* {declared}."
 
