@@ -1,0 +1,26 @@
+"""The examples run as they stand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.capture.zoo import network
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    network("llama").save_pretrained(folder)
+    (folder / "said.jsonl").write_text('{"prompt_ids": [5, 6], "completion_ids": [7, 8, 9]}\n')
+    return folder
+
+
+@pytest.mark.parametrize("script", sorted(p.name for p in EXAMPLES.glob("*.py")))
+def test_example(saved, script):
+    arguments = [str(saved), str(saved / "said.jsonl")] if script.startswith("foreign") else [str(saved)]
+    done = subprocess.run([sys.executable, str(EXAMPLES / script), *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) >= 4
