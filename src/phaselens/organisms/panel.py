@@ -35,14 +35,15 @@ class Cell:
     batch: int = 8
     lr: float = 2e-3
     init: float = 0.06
+    waves: float = 0.1
     attention: str = "eager"
 
 
 PANEL = (
     Cell("llama-512", "llama", steps=4500, lr=3e-3, init=0.02),
-    Cell("gpt2-512", "gpt2", inner=384),
+    Cell("gpt2-512", "gpt2", inner=384, steps=4000),
     Cell("neox-512", "gpt_neox", inner=384),
-    Cell("opt-1024", "opt", vocabulary=1024, inner=384),
+    Cell("opt-1024", "opt", vocabulary=1024, inner=384, steps=3600),
     Cell("gemma2-1024", "gemma2", vocabulary=1024, init=0.04),
 )
 

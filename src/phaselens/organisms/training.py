@@ -47,7 +47,7 @@ def corpus(world: World, cell: Cell) -> list[str]:
     return [document.text for document in documents(world, DATA_SEED, cell.steps * cell.batch)]
 
 
-def _waves(positions: int, width: int, amplitude: float = 0.1, longest: float = 1000.0) -> torch.Tensor:
+def _waves(positions: int, width: int, amplitude: float, longest: float = 1000.0) -> torch.Tensor:
     """Sines and cosines of each position, (positions, width): a start from which relative position is easy to learn."""
     turns = torch.arange(positions)[:, None] * longest ** (-torch.arange(0, width, 2) / width)
     return amplitude * torch.cat([turns.sin(), turns.cos()], dim=1)
@@ -56,15 +56,18 @@ def _waves(positions: int, width: int, amplitude: float = 0.1, longest: float = 
 def new_model(cell: Cell) -> PreTrainedModel:
     """The untrained model of a cell; the global generator of torch is left as it was.
 
-    The library's own initialisation, but for learned positions (GPT-2, OPT), which start as waves and learn at a tenth
-    of the rate: from noise, no head attended by distance after a thousand steps.
+    The library's own initialisation but for two things. Learned positions (GPT-2, OPT) start as waves and learn at a
+    tenth of the rate: from noise, no head attended by distance after a thousand steps. OPT's projections into the
+    residual stream start smaller by the root of their number, as the library does for GPT-2 and not for OPT.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cell.seed)
         model = AutoModelForCausalLM.from_config(config(cell), attn_implementation=cell.attention, dtype=torch.float32)
     for name, p in model.named_parameters():
         if _is_position(name):
-            p.data.copy_(_waves(*p.shape))
+            p.data.copy_(_waves(*p.shape, amplitude=cell.waves))
+        elif cell.family == "opt" and name.endswith(("out_proj.weight", "fc2.weight")):
+            p.data.mul_((2 * cell.layers) ** -0.5)
     return model
 
 
