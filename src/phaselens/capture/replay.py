@@ -15,7 +15,8 @@ from phaselens.models.hooks import check_layers
 from phaselens.trace.tile import Tile
 from phaselens.trace.transcripts import Transcript, Transcripts
 
-TOKENS_PER_PASS = 4096
+# Enough rows for full speed of the matrix products; more would leave the processor's cache between two of them.
+TOKENS_PER_PASS, DEVICE_TOKENS_PER_PASS = 1024, 8192
 TILE_BYTES = 1 << 25
 Progress = Callable[[int, int], None]
 Columns = dict[str, np.ndarray]
@@ -48,7 +49,7 @@ def replay(
     Runs are padded on the right, where causal networks cannot see; passes are cut into `chunk` positions joined by the
     cache where the model was proved to allow it. With `sink`, finished rows are drained into it after every chunk.
     With `keep_hidden` (a dict), states are kept in it as `run<number>`, float32 [step, layer, d_model]. The batch size
-    is chosen so that one pass holds about 4,096 tokens unless given. `progress(done, total)` counts generated tokens.
+    is chosen so that one pass holds about 1,024 tokens (8,192 on a device) unless given. `progress(done, total)` counts generated tokens.
 
     Raises PromptError for ids outside the vocabulary or runs longer than the context, InputError for no runs or a
     layer that does not exist.
@@ -58,7 +59,8 @@ def replay(
         raise InputError(f"chunk is {chunk}; wanted at least 1 position per pass.")
     chosen = check_layers(layers, model.n_layers)
     longest = max(len(t.fed) for t in transcripts)
-    size = batch_size or max(1, min(32, TOKENS_PER_PASS // min(longest, chunk if model.facts.chunks else longest)))
+    width = min(longest, chunk) if model.facts.chunks else longest
+    size = batch_size or pass_size(model.device, width)
     done, total = 0, sum(t.n_generated for t in transcripts)
     for batch in batches(transcripts.runs, lambda t: len(t.fed), size):
         labels = Labels(batch, model.device)
@@ -74,6 +76,12 @@ def replay(
         done += sum(t.n_generated for t in batch)
         if progress is not None:
             progress(done, total)
+
+
+def pass_size(device: torch.device, width: int) -> int:
+    """How many runs a pass of `width` positions holds, by the number of tokens that suits the device."""
+    tokens = TOKENS_PER_PASS if device.type == "cpu" else DEVICE_TOKENS_PER_PASS
+    return max(1, min(32, tokens // width))
 
 
 class Labels:
