@@ -49,7 +49,8 @@ def replay(
     Runs are padded on the right, where causal networks cannot see; passes are cut into `chunk` positions joined by the
     cache where the model was proved to allow it. With `sink`, finished rows are drained into it after every chunk.
     With `keep_hidden` (a dict), states are kept in it as `run<number>`, float32 [step, layer, d_model]. The batch size
-    is chosen so that one pass holds about 1,024 tokens (8,192 on a device) unless given. `progress(done, total)` counts generated tokens.
+    is chosen so that one pass holds about 1,024 tokens (8,192 on a device) unless given. `progress(done, total)`
+    counts generated tokens.
 
     Raises PromptError for ids outside the vocabulary or runs longer than the context, InputError for no runs or a
     layer that does not exist.
