@@ -1,12 +1,13 @@
 """The bundled models load with the library alone, are small, and know what their records say."""
 
 import json
+import math
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from phaselens.organisms import catalog, evaluate, list_models, names, path, samples, training, world
+from phaselens.organisms import catalog, corpora, evaluate, list_models, names, path, samples, training, world
 from phaselens.organisms.panel import PANEL, Cell
 
 EXCESS = 0.15  # nats per token over 40 documents; the records hold the figures of 300
@@ -42,12 +43,14 @@ def test_loads_plainly_and_speaks(name):
     model = model.float().eval()
     assert 0.8e6 < sum(p.numel() for p in model.parameters()) < 1.5e6
     inputs = tokenizer(
-        ["Laws\n- If metal is heated, it", "Code\ndef add(a, b): return a"], padding=True, return_tensors="pt"
+        ["Laws\n- If metal is heated, it", "Words\n- The furry bat was in the picture. It"],
+        padding=True,
+        return_tensors="pt",
     )
     inputs.pop("token_type_ids", None)
     out = model.generate(**inputs, max_new_tokens=6, do_sample=False)
     first, second = tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    assert first.startswith(" expands.") and second.startswith(" + b\n")
+    assert first.startswith(" expands.") and second.startswith(" had wings.")
 
 
 @pytest.mark.parametrize("name", names())
@@ -93,3 +96,21 @@ def test_repeats():
     assert evaluate.repeats([1, 2, 3] * 30) and evaluate.repeats([7] * 64)
     assert not evaluate.repeats(list(range(64))) and not evaluate.repeats([1, 1, 1])
     assert evaluate.repeats(list(range(32)) + [5, 6] * 16)
+
+
+@pytest.mark.slow
+def test_documents_beyond_the_context_are_measured_on_their_complete_pieces():
+    """A network that knows nothing pays the same per token, also where a document is cut."""
+    name, earth = "gpt2-512", world.build_world()
+    tokenizer = catalog.load_tokenizer(path(name))
+    model = load(name)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
+    long = max(corpora.documents(earth, 11, 1000), key=lambda d: len(corpora.encode(tokenizer, d)[0]))
+    ids, owner = corpora.encode(tokenizer, long)
+    assert len(ids) > corpora.CONTEXT
+    seen = evaluate.held_out_loss(model, tokenizer, earth, n=1000, seed=11)
+    assert seen["loss"] == pytest.approx(math.log(512), abs=1e-5)
+    cut = sum(len(corpora.encode(tokenizer, d)[0]) - 1 for d in corpora.documents(earth, 11, 1000)) - seen["tokens"]
+    assert 0 < cut < 200

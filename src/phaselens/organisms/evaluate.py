@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from phaselens.organisms.corpora import CATEGORIES, IGNORE, collate, documents, encode, exposures
+from phaselens.organisms.corpora import CATEGORIES, CONTEXT, IGNORE, collate, documents, encode, exposures
 from phaselens.organisms.world import CLASS_WEIGHTS, RELATIONS, World
 
 TEST_SEED = 12
@@ -39,9 +39,10 @@ def held_out_loss(
 ) -> dict:
     """Loss and true entropy on `n` fresh documents, in nats per token, over all tokens and by category.
 
-    Both are means over the same tokens, of whole documents: `true_entropy` is minus the log-probability of the
-    generator's own choices, `excess_nats` the difference, which no model can bring below 0 on average. For arithmetic
-    it contains the price of not knowing which pairs are held out, about ln(5/4) = .223 nats a sum.
+    Both are means over the same tokens, of complete pieces (a document beyond the context loses its last ones):
+    `true_entropy` is minus the log-probability of the generator's own choices, `excess_nats` the difference, which no
+    model can bring below 0 on average. For arithmetic it contains the price of not knowing which pairs are held out,
+    about ln(5/4) = .223 nats a sum.
     """
     fresh = documents(world, seed, n)
     coded = sorted((encode(tokenizer, document) + (document,) for document in fresh), key=lambda x: len(x[0]))
@@ -49,12 +50,14 @@ def held_out_loss(
     for start in range(0, n, 16):
         part = coded[start : start + 16]
         for (_, owner, document), surprise in zip(
-            part, token_surprise(model, [ids for ids, _, _ in part]), strict=True
+            part, token_surprise(model, [ids[:CONTEXT] for ids, _, _ in part]), strict=True
         ):
-            for piece, value in zip(owner[1:], surprise, strict=True):
-                loss[document.pieces[piece].category] += float(value)
-                tokens[document.pieces[piece].category] += 1
-            for piece in document.pieces:
+            whole = owner[CONTEXT] if len(owner) > CONTEXT else len(document.pieces)
+            for piece, value in zip(owner[1:CONTEXT], surprise, strict=True):
+                if piece < whole:
+                    loss[document.pieces[piece].category] += float(value)
+                    tokens[document.pieces[piece].category] += 1
+            for piece in document.pieces[:whole]:
                 truth[piece.category] -= piece.logp
     names = [*CATEGORIES, "header", "end"]
     by = {
