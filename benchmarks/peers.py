@@ -8,6 +8,7 @@ import argparse
 import importlib.util
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import capture
 import phaselens
+from phaselens.observables import DEPTH, TRAJECTORY, evaluate
 
 
 def measure_nnsight(quick: bool) -> dict[str, Any]:
-    """nnsight saving every layer's state at every step through `iter`, over our live observation of all observables."""
+    """nnsight saving every layer at every step through `iter`, and the same observables on them, over our `live`."""
     if importlib.util.find_spec("nnsight") is None:
         return {"nnsight_over_ours": None, "nnsight_note": "nnsight is not installed"}
     import nnsight
@@ -32,28 +34,31 @@ def measure_nnsight(quick: bool) -> dict[str, Any]:
     wrapped = nnsight.NNsight(model.network)
     ids = torch.tensor(given)
     found: dict[str, Any] = {}
+    of_states, numbers = (*TRAJECTORY, *DEPTH), torch.arange(1, model.n_layers + 1)
 
     def theirs() -> None:
-        with wrapped.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False, pad_token_id=0
-        ) as tracer:
-            states = list().save()  # noqa: C408  a list that the tracer keeps
-            with tracer.iter[:new]:
+        settings = {"max_new_tokens": new, "do_sample": False, "pad_token_id": 0}
+        with wrapped.trace(ids, fn=model.network.generate, attention_mask=torch.ones_like(ids), **settings) as tracer:
+            states = nnsight.save([])
+            for _ in tracer.iter[:new]:
                 for block in wrapped.model.layers:
                     out = block.output
                     states.append((out[0] if isinstance(out, tuple) else out)[:, -1])
         found["states"] = torch.stack(list(states)).unflatten(0, (new, model.n_layers))
+        hidden = found["states"].permute(2, 1, 0, 3)
+        evaluate(of_states, {"hidden": hidden, "layers": numbers, "n_blocks": model.n_layers})
 
     def ours() -> None:
         phaselens.live(model, given, max_new_tokens=new, sampling=phaselens.GREEDY, lens=None, batch_size=len(given))
 
-    times = capture.alternate({"nnsight": theirs, "ours": ours}, 2 if quick else 5)
+    times = capture.alternate({"nnsight": theirs, "ours": ours}, 3 if quick else 7)
     said = phaselens.generate(model, given, max_new_tokens=new, sampling=phaselens.GREEDY)
     kept = phaselens.observe(model, said, lens=None, keep_hidden=True).hidden
     ours_states = torch.from_numpy(np.stack([kept[f"run{i}"][:, 1:] for i in range(len(given))], axis=2))
     gap = (found["states"] - ours_states).norm(dim=-1) / ours_states.norm(dim=-1)
     return {
         "nnsight_over_ours": capture.ratio(times, "nnsight", "ours"),
+        "nnsight_over_ours_cpu": capture.ratio(times, "nnsight", "ours", "_cpu"),
         "nnsight_largest_relative_difference": float(gap.max()),
         "nnsight_version": nnsight.__version__,
     }
@@ -63,40 +68,32 @@ def measure_transformer_lens(quick: bool) -> dict[str, Any]:
     """TransformerLens's logit lens at every layer against ours: largest difference of log probabilities."""
     if importlib.util.find_spec("transformer_lens") is None:
         return {"transformer_lens_note": "TransformerLens is not installed"}
-    from transformer_lens import HookedTransformer, HookedTransformerConfig
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from tokenizers import Tokenizer, models
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.tools.analysis.logit_lens import logit_lens
+    from transformers import PreTrainedTokenizerFast
 
-    config = GPT2Config(vocab_size=512, n_embd=64, n_layer=4, n_head=4, n_positions=64, activation_function="gelu_new")
-    torch.manual_seed(0)
-    network = GPT2LMHeadModel(config).eval()
+    model = capture.llama(8, 256, 8192)
+    ids = torch.tensor(capture.prompts(1, 24, 8192))
+    # Ours first: the bridge rebuilds the network that it is given.
+    trace = phaselens.observe(model, [(ids[0, :1].tolist(), [*ids[0, 1:].tolist(), 0])], keep_hidden=True)
     with torch.no_grad():
-        for p in network.parameters():
-            p.mul_(3.0) if p.dim() == 2 else p.add_(0.1 * torch.randn_like(p))
-    model = phaselens.load(network)
-    from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights
-
-    theirs = HookedTransformer(
-        HookedTransformerConfig(
-            n_layers=4, d_model=64, n_ctx=64, d_head=16, n_heads=4, d_mlp=256, d_vocab=512, act_fn="gelu_new",
-            normalization_type="LN", positional_embedding_type="standard",
-        )
-    )  # fmt: skip
-    theirs.load_state_dict(convert_gpt2_weights(network, theirs.cfg), strict=False)
-    ids = torch.tensor(capture.prompts(1, 32, 512))
-    with torch.no_grad():
-        _, cache = theirs.run_with_cache(ids)
-        streams = cache.accumulated_resid(layer=-1, incl_mid=False, apply_ln=False)
-        lens = theirs.unembed(theirs.ln_final(streams[:, 0])).log_softmax(-1)
-    kept = phaselens.observe(model, [(ids[0, :1].tolist(), [*ids[0, 1:].tolist(), 0])], lens=None, keep_hidden=True)
-    states = torch.from_numpy(kept.hidden["run0"]).transpose(0, 1)
-    with torch.no_grad():
+        states = torch.from_numpy(trace.hidden["run0"]).transpose(0, 1)
         ours = model.readout.logits(states).log_softmax(-1)
-    gap = (ours - lens).abs().max()
-    entropy = phaselens.observe(model, [(ids[0, :1].tolist(), [*ids[0, 1:].tolist(), 0])]).numpy("layers")["entropy"]
-    wanted = -(lens.exp() * lens).sum(-1).T.reshape(-1)
+    # It insists on a tokenizer; the ids below never pass through it.
+    words = models.WordLevel({f"w{i}": i for i in range(model.vocab_size)}, unk_token="w0")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(words), bos_token="w1", eos_token="w2", unk_token="w0"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        model.network.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        theirs = TransformerBridge.boot_transformers(folder, hf_model=model.network, device="cpu")
+        lens = logit_lens(theirs, ids, positions=None).values.detach()[:, 0].log_softmax(-1)
+    entropy = -(lens.exp() * lens).sum(-1).T.reshape(-1).numpy()
     return {
-        "transformer_lens_largest_log_p_difference": float(gap),
-        "transformer_lens_largest_entropy_difference": float(np.abs(entropy - wanted.numpy()).max()),
+        "transformer_lens_largest_log_p_difference": float((ours - lens).abs().max()),
+        "transformer_lens_largest_entropy_difference": float(np.abs(trace.numpy("layers")["entropy"] - entropy).max()),
     }
 
 
