@@ -1,7 +1,7 @@
 """phaselens: measure the internal dynamics of decoder-only language models while they generate.
 
 >>> import phaselens
->>> m = phaselens.load("path/or/hub-id")                                   # doctest: +SKIP
+>>> m = phaselens.load("organism:llama-512")   # or a folder, a Hub id     # doctest: +SKIP
 >>> t = phaselens.generate(m, ["Once upon a time"], max_new_tokens=72)     # doctest: +SKIP
 >>> trace = phaselens.observe(m, t, lens="final_norm")                     # doctest: +SKIP
 >>> trace.to_pandas("layers")                                              # doctest: +SKIP
@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 # Names are fetched when they are first used, so that `import phaselens` and reading a trace need no model library.
 _HOMES = {
-    "load": "phaselens.models",
+    "load": "phaselens.organisms",
     "Model": "phaselens.models",
     "untrained_twin": "phaselens.models",
     "generate": "phaselens.capture",
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from phaselens.batteries import Battery, Prompt, load_battery
     from phaselens.capture import GREEDY, Plan, Sampling, generate
     from phaselens.measure import LensSpec
-    from phaselens.models import Model, load, untrained_twin
+    from phaselens.models import Model, untrained_twin
+    from phaselens.organisms import load
     from phaselens.recording import live, noise_floor, observe
     from phaselens.trace import Trace, read_trace, write_trace
     from phaselens.trace.transcripts import Transcript, Transcripts, read_jsonl

@@ -15,12 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from phaselens.errors import InputError, StudyFileError, unknown_name
 from phaselens.experiments import DEFAULT, experiments_by_name
 from phaselens.observables import by_name
-from phaselens.organisms import names
+from phaselens.organisms import ORGANISM, names
 from phaselens.trace.store import digest
 
 LENSES = ("final_norm", "raw", "tmatch", "shared")
 DTYPES = ("float32", "float16", "bfloat16")
-ORGANISM = "organism:"
 EVERY_ORGANISM = "organism:*"
 PRESETS = files("phaselens") / "presets"
 

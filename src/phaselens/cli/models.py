@@ -22,14 +22,11 @@ Revision = Annotated[str | None, typer.Option(help="Revision of a Hub model.")]
 
 def open_model(name: str, check: bool = True, **settings: Any) -> "Model":
     """Load a model by organism, folder or Hub id."""
-    from phaselens.models import load
-    from phaselens.organisms import path
-    from phaselens.study import ORGANISM
+    from phaselens.organisms import load
 
     quiet_models()
     check_device(settings.get("device", "cpu"))
-    place = str(path(name.removeprefix(ORGANISM))) if name.startswith(ORGANISM) else name
-    return load(place, check=check, **settings)
+    return load(name, check=check, **settings)
 
 
 def observe(

@@ -14,9 +14,9 @@ import phaselens
 from phaselens.batteries import Battery, Prompt, load_battery, take
 from phaselens.capture.prompts import jobs
 from phaselens.errors import InputError, ModelRefused
-from phaselens.models import Model, load, untrained_twin
-from phaselens.organisms import PROMPT_CATEGORIES, path, prompts
-from phaselens.study import ORGANISM, Source, Study
+from phaselens.models import Model, untrained_twin
+from phaselens.organisms import PROMPT_CATEGORIES, load, prompts
+from phaselens.study import Source, Study
 
 # Models stay in memory between the stages up to this many bytes of weights; larger ones are loaded once per stage.
 KEPT_BYTES = 2 << 30
@@ -100,9 +100,8 @@ def _set_apart(battery: Battery) -> Battery:
 
 def load_member(study: Study, source: Source) -> Model:
     """Load and prove the model of `source`."""
-    place = str(path(source.source.removeprefix(ORGANISM))) if source.source.startswith(ORGANISM) else source.source
     return load(
-        place,
+        source.source,
         device=study.device,
         dtype=study.dtype,
         trust_remote_code=source.trust_remote_code,
