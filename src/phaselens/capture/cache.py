@@ -1,6 +1,7 @@
 """A cache with room for the whole run: states are written in place, where the library copies all of them every step.
 
-On a CPU that copy is half of a decoding step already at 100 tokens, and doubles the peak memory of the cache.
+Measured on a CPU (batch 16, 8 layers of width 256): 900 prompt tokens and 24 new ones take 4.6 s instead of 5.5; at 100
+tokens it makes no difference.
 """
 
 from typing import Any
