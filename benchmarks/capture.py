@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,9 @@ def prompts(count: int, length: int, vocabulary: int) -> list[list[int]]:
     return np.random.default_rng(0).integers(3, vocabulary, size=(count, length)).tolist()
 
 
-def alternate(runs: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, list[float]]:
+def alternate(runs: Mapping[str, Callable[[], Any]], repetitions: int, *, warm: bool = True) -> dict[str, list[float]]:
     """Seconds of every run, in turns, after one warm-up of each: by the clock, and as `NAME_cpu` of processor time."""
-    for run_once in runs.values():
+    for run_once in runs.values() if warm else ():
         run_once()
     times: dict[str, list[float]] = {name + kind: [] for name in runs for kind in ("", "_cpu")}
     for _ in range(repetitions):
@@ -90,27 +91,29 @@ def ratio(times: Mapping[str, list[float]], above: str, below: str, kind: str = 
 
 def measure_overhead(quick: bool) -> dict[str, Any]:
     """`generate + observe` and `live` of all observables without lens, over the library's own batched `generate`."""
-    batch, new, length = 16, 32 if quick else 128, 8 if quick else 16
+    batch, new, length = 16, 64 if quick else 128, 8 if quick else 16
     model = llama(16, 512, 32_000)
     given = prompts(batch, length, model.vocab_size)
     ids = torch.tensor(given)
-    settings = {"max_new_tokens": new, "sampling": phaselens.GREEDY, "batch_size": batch}
+    settings = {"sampling": phaselens.GREEDY, "batch_size": batch}
 
-    def bare() -> None:
-        model.network.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False, pad_token_id=0
-        )
+    def bare(n: int) -> None:
+        mask = torch.ones_like(ids)
+        model.network.generate(ids, attention_mask=mask, max_new_tokens=n, do_sample=False, pad_token_id=0)
 
-    def replayed() -> None:
-        phaselens.observe(model, phaselens.generate(model, given, **settings), lens=None)
+    def generated(n: int) -> Any:
+        return phaselens.generate(model, given, max_new_tokens=n, **settings)
 
-    runs = {
-        "bare": bare,
-        "generate": lambda: phaselens.generate(model, given, **settings),
-        "replay": replayed,
-        "live": lambda: phaselens.live(model, given, lens=None, **settings),
-    }
-    times = alternate(runs, 2 if quick else 5)
+    def replayed(n: int) -> None:
+        phaselens.observe(model, generated(n), lens=None)
+
+    def lived(n: int) -> None:
+        phaselens.live(model, given, lens=None, max_new_tokens=n, **settings)
+
+    ways = {"bare": bare, "generate": generated, "replay": replayed, "live": lived}
+    for way in ways.values():
+        way(2)
+    times = alternate({name: partial(way, new) for name, way in ways.items()}, 2 if quick else 5, warm=False)
     return {
         "replay_over_bare": ratio(times, "replay", "bare"),
         "live_over_bare": ratio(times, "live", "bare"),
