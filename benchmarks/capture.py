@@ -91,7 +91,7 @@ def ratio(times: Mapping[str, list[float]], above: str, below: str, kind: str = 
 
 def measure_overhead(quick: bool) -> dict[str, Any]:
     """`generate + observe` and `live` of all observables without lens, over the library's own batched `generate`."""
-    batch, new, length = 16, 64 if quick else 128, 8 if quick else 16
+    batch, new, length = 16, 32 if quick else 128, 4 if quick else 16
     model = llama(16, 512, 32_000)
     given = prompts(batch, length, model.vocab_size)
     ids = torch.tensor(given)

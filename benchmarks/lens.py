@@ -110,7 +110,7 @@ def extra_memory(steps: int) -> float:
 def measure_lens(quick: bool) -> dict:
     """`lens_over_gemm` (median ratio) and `lens_extra_mb`, with what stands behind them."""
     steps = 36 if quick else 144
-    found = measure_ratio(steps, 5 if quick else 9, others=not quick)
+    found = measure_ratio(steps, 3 if quick else 9, others=not quick)
     # Peak memory is a number of the whole process, so it needs a process of its own.
     command = [sys.executable, os.path.abspath(__file__), "--memory", str(steps)]
     found["lens_extra_mb"] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
