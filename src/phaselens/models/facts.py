@@ -87,7 +87,7 @@ def _attribute(config: Any, name: str) -> Any:
     """An attribute, or None where there is none or where it differs from layer to layer (the library then raises)."""
     try:
         return getattr(config, name, None)
-    except Exception:
+    except RuntimeError:
         return None
 
 
