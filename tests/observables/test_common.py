@@ -22,7 +22,7 @@ from phaselens.observables import (
     trajectory,
 )
 
-N_BLOCKS, STEPS, WIDTH, VOCAB = 5, 9, 32, 40
+N_BLOCKS, STEPS, WIDTH, VOCAB = 5, 20, 32, 40
 LAYERS = torch.arange(N_BLOCKS + 1)
 ON_HIDDEN = [o for o in OBSERVABLES if "hidden" in base_inputs((o,))]
 ON_LENS = [o for o in OBSERVABLES if o not in ON_HIDDEN]

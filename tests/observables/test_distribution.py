@@ -7,7 +7,7 @@ import torch
 
 from phaselens.observables import DISTRIBUTION, EXTENDED, OBSERVABLES, base_inputs, evaluate, statistics_from_logits
 
-EVERY = DISTRIBUTION + EXTENDED
+EVERY = DISTRIBUTION + tuple(o for o in EXTENDED if o.axis == "vocabulary")
 
 
 def read(p, emitted=0, layers=None, n_blocks=None):

@@ -122,3 +122,31 @@ def test_shared_results_come_once_and_in_order():
         assert set(one.needs) <= done
         done.add(one.name)
     assert base_inputs(TRAJECTORY) == {"hidden"}
+
+
+def test_tortuosity_of_a_line_a_half_circle_and_a_closed_path():
+    line = torch.arange(20.0)[:, None] * torch.tensor([[1.0, -2.0, 0.5]]) + 3
+    values = measured("tortuosity", line, normalisation="raw")
+    assert values[:16].isnan().all()
+    near(values[16:], 1.0)
+    # 16 chords of a half circle of radius 1: path 32 sin(pi/32), diameter 2.
+    angle = torch.arange(17, dtype=torch.float64) * math.pi / 16
+    half = torch.stack((angle.cos(), angle.sin()), -1)
+    near(measured("tortuosity", half, normalisation="raw")[16:], 16 * math.sin(math.pi / 32))
+    # A square walked four times ends where it began, 20 steps do not.
+    square = polygon(4, 6)
+    assert measured("tortuosity", square)[16:].isnan().all()
+    near(measured("tortuosity", polygon(5, 6))[16:], 16.0)
+    near(measured("tortuosity", line, normalisation="raw", window=3)[3:], 1.0)
+
+
+def test_tortuosity_of_a_random_walk_grows_with_the_root_of_the_window():
+    """Path about n sigma sqrt(d), distance about sqrt(n) of it: 4 for 16 steps."""
+    walk = torch.randn(400, 256, generator=torch.Generator().manual_seed(2), dtype=torch.float64).cumsum(0)
+    values = measured("tortuosity", walk, normalisation="raw")[16:]
+    assert abs(values.mean() - 4.0) < 0.1
+
+
+def test_a_calibrated_normalisation_says_where_it_is_made():
+    with pytest.raises(InputError, match="needs a calibration"):
+        measured("step_length", polygon(4), normalisation="clipped_mad")

@@ -54,7 +54,13 @@ DISTRIBUTION = tuple(
     )
 )
 EXTENDED = tuple(
-    fn.observable for fn in (distribution.nucleus_mass, distribution.nucleus_size, distribution.nucleus_entropy)
+    fn.observable
+    for fn in (
+        distribution.nucleus_mass,
+        distribution.nucleus_size,
+        distribution.nucleus_entropy,
+        trajectory.tortuosity,
+    )
 )
 DEFAULT = TRAJECTORY + DEPTH + DISTRIBUTION
 OBSERVABLES = DEFAULT + EXTENDED

@@ -24,6 +24,9 @@ MASSIVE_ABOVE = 100.0
 MASSIVE_RATIO = 1000.0
 NORMALISATIONS = ("unit", "raw")
 CURVATURES = ("angle", "cosine", "second_difference")
+CALIBRATED = ("rms", "zscore", "clipped_mad")
+WINDOW = 16
+UNIT_GEOMETRY = frozenset({"rotation", "state_scale", "common_scale"})
 
 Values = Float[Tensor, "*batch layer step"]
 States = Float[Tensor, "*batch layer step d_model"]
@@ -39,12 +42,18 @@ def state_norms(hidden: States) -> Values:
 def states(hidden: States, state_norms: Values, *, normalisation: str = "unit") -> States:
     """States as the geometry sees them: `unit` divides by max(|h|, 1e-8), `raw` leaves them.
 
-    Raises InputError for another normalisation.
+    Raises InputError for another normalisation; those that need a calibration come before (`observables.normalisation`)
+    and are then `raw` here.
     """
     if normalisation == "unit":
         return hidden / state_norms.clamp(min=NORM_FLOOR).unsqueeze(-1)
     if normalisation == "raw":
         return hidden
+    if normalisation in CALIBRATED:
+        raise InputError(
+            f"{normalisation} needs a calibration: apply normalise(hidden, calibration) of observables.normalisation "
+            'to the states, then measure them with normalisation="raw".'
+        )
     raise InputError(f"got the state normalisation {normalisation!r}, wanted one of {', '.join(NORMALISATIONS)}.")
 
 
@@ -260,3 +269,21 @@ def log_rms_core(hidden: States, log_rms_all: Values) -> Values:
 def log_rms_all(hidden: States, state_norms: Values) -> Values:
     """`log_rms`, as the starting point of its version without massive dimensions."""
     return log_rms(hidden, state_norms)
+
+
+@observable(axis="step", lookback=WINDOW, unit="1", bounds=(1.0 - 1e-5, math.inf), keeps=UNIT_GEOMETRY)
+def tortuosity(
+    states: States, step_norms: Float[Tensor, "*batch layer moves"], state_norms: Values, *, window: int = WINDOW
+) -> Values:
+    """Length of the last 16 steps over the straight distance that they cover, dimensionless.
+
+    sum_{i<16} |v[s-i]| / |u[s] - u[s-16]|: 1 on a straight line, about 4 for a random walk in many dimensions. NaN at
+    s < 16, and where the distance is below 1e-6 (a closed or standing path). Another `window` looks back that far.
+    Keeps: rotation, positive scaling of each state. Moves with: translation, the window, the state normalisation.
+    Source: docs/definitions, section 1 (the window as 16 steps between 17 states is our reading).
+    """
+    if states.shape[-2] <= window:
+        return torch.full_like(state_norms, math.nan)
+    path = step_norms.unfold(-1, window, 1).sum(-1)
+    chord = torch.linalg.vector_norm(states[..., window:, :] - states[..., :-window, :], dim=-1)
+    return _as_long_as((path / chord).masked_fill(chord < ZERO_STEP_BELOW, math.nan), state_norms)
