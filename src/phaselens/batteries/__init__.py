@@ -1,6 +1,42 @@
-"""Prompts as data: with ids, categories and answers; and loaders for a user's own JSONL or CSV."""
+"""Prompts as data: with ids, categories and answers; how answers are graded; loaders for a user's own files."""
 
 from phaselens.batteries.battery import CATEGORIES, Battery, Prompt, take
-from phaselens.batteries.files import load_battery, load_csv, load_jsonl
+from phaselens.batteries.files import load_battery, load_choices, load_labelled, load_pairs, load_questions
+from phaselens.batteries.grading import RULES, Grade, exact, grade, normalise, normalised, tally
+from phaselens.batteries.items import FORMS, ForcedChoice, Labelled, MinimalPair, Question
+from phaselens.batteries.natural import (
+    NATURAL,
+    natural_battery,
+    natural_choices,
+    natural_pairs,
+    natural_questions,
+)
 
-__all__ = ["CATEGORIES", "Battery", "Prompt", "load_battery", "load_csv", "load_jsonl", "take"]
+__all__ = [
+    "CATEGORIES",
+    "FORMS",
+    "NATURAL",
+    "RULES",
+    "Battery",
+    "ForcedChoice",
+    "Grade",
+    "Labelled",
+    "MinimalPair",
+    "Prompt",
+    "Question",
+    "exact",
+    "grade",
+    "load_battery",
+    "load_choices",
+    "load_labelled",
+    "load_pairs",
+    "load_questions",
+    "natural_battery",
+    "natural_choices",
+    "natural_pairs",
+    "natural_questions",
+    "normalise",
+    "normalised",
+    "take",
+    "tally",
+]

@@ -13,7 +13,8 @@ CATEGORIES = ("factual", "arithmetic", "reasoning", "open", "format", "ambiguous
 class Prompt:
     """What a model is asked to go on with: text, or token ids where the user gave those.
 
-    `id` is the unit of resampling. `answer` is what the first line of the generation is graded against, or None.
+    `id` is the unit of resampling. `answer` is what the first line of the generation is graded against, or None;
+    `aliases` are other answers that count as right. `tag` is a kind within the category.
     """
 
     id: str
@@ -21,10 +22,19 @@ class Prompt:
     category: str = ""
     answer: str | None = None
     token_ids: tuple[int, ...] | None = None
+    aliases: tuple[str, ...] = ()
+    tag: str = ""
 
     def __post_init__(self) -> None:
         if not self.text and not self.token_ids:
             raise PromptError(f"prompt {self.id!r} is empty: give it text or token ids.")
+        if self.aliases and self.answer is None:
+            raise PromptError(f"prompt {self.id!r} has aliases {list(self.aliases)} of an answer that is not given.")
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Every answer that counts as right, the usual one first; empty where there is none."""
+        return () if self.answer is None else (self.answer, *self.aliases)
 
 
 @dataclass(frozen=True)

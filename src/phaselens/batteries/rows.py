@@ -1,0 +1,257 @@
+"""Rows of a user's file, and what a mapping of columns takes from them: one clear error for each mistake."""
+
+import csv
+import io
+import json
+import string
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from phaselens.errors import InputError, PromptError, StudyFileError, UnknownNameError, unknown_name
+
+# What a field is taken from: a column, a template over columns such as "Q: {question}", or a list of columns.
+Columns = Mapping[str, str | Sequence[str]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One record of a file: `number` counts lines (items in a JSON list) from 1, `place` says it in words."""
+
+    number: int
+    place: str
+    values: Mapping[str, Any]
+
+
+def read_rows(path: str | Path, encoding: str = "utf-8") -> list[Row]:
+    """The records of a file, by its suffix: .csv and .tsv with a header, .json (a list), .txt (lines), else JSON Lines.
+
+    TSV knows no quotes, as its definition says. Empty cells are left out of a row. Blank lines are passed over.
+
+    Raises:
+        StudyFileError: not there, not readable, another encoding, or a line is wrong; says which line.
+
+    """
+    path = Path(path)
+    text = _text(path, encoding)
+    match path.suffix.lower():
+        case ".csv":
+            rows = list(_delimited(path, text, ",", csv.QUOTE_MINIMAL))
+        case ".tsv":
+            rows = list(_delimited(path, text, "\t", csv.QUOTE_NONE))
+        case ".json":
+            rows = list(_items(path, text))
+        case ".txt":
+            lines = enumerate(text.split("\n"), start=1)
+            rows = [Row(n, f"line {n}", {"text": line.rstrip("\r")}) for n, line in lines if line.strip()]
+        case _:
+            rows = list(_lines(path, text))
+    if not rows:
+        raise StudyFileError(f"{path} has no prompts: no row was found in it.")
+    return rows
+
+
+def mapped(path: str | Path, rows: Sequence[Row], columns: Columns | None, fields: Sequence[str]) -> list[Row]:
+    """The same rows with our field names: as `columns` says, or as they stand where it is None.
+
+    With a mapping, columns that it does not name are left alone. Without one every column must be a field.
+
+    Raises:
+        StudyFileError: a field or column that is not known (says the nearest), or an empty column within a template.
+
+    """
+    names = tuple(dict.fromkeys(name for row in rows for name in row.values))
+    try:
+        if columns is None:
+            for row in rows:
+                _known(row.values, fields, f"{row.place}: ", "field")
+            return list(rows)
+        _known(columns, fields, "columns: ", "field")
+        for source in columns.values():
+            _known(_sources(source, names), names, "", "column")
+    except UnknownNameError as error:
+        raise StudyFileError(f"{path}, {error}" if columns is None else f"{path}: {error}") from error
+    return build(path, rows, lambda row: Row(row.number, row.place, _taken(row.values, columns)))
+
+
+def build(path: str | Path, rows: Sequence[Row], make: Callable[[Row], T]) -> list[T]:
+    """`make` of every row; what it refuses is said with the place of the row.
+
+    Raises StudyFileError.
+    """
+    out = []
+    for row in rows:
+        try:
+            out.append(make(row))
+        except InputError as error:
+            raise StudyFileError(f"{path}, {row.place}: {error}") from error
+    return out
+
+
+def require_unique_ids(path: str | Path, rows: Sequence[Row], ids: Sequence[str]) -> None:
+    """Raise StudyFileError where two rows have one id; says where both stand."""
+    seen: dict[str, Row] = {}
+    for row, id_ in zip(rows, ids, strict=True):
+        if id_ in seen:
+            raise StudyFileError(
+                f"{path}, {row.place}: the id {id_!r} occurs more than once (first at {seen[id_].place}); "
+                "ids name prompts."
+            )
+        seen[id_] = row
+
+
+def word(value: Any, name: str) -> str:
+    """A cell as text: whole numbers without a decimal point.
+
+    Raises PromptError for lists and tables.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise PromptError(f"{name!r} is a {type(value).__name__}, wanted text or a number.")
+
+
+def words(value: Any, name: str, separator: str | None = None) -> tuple[str, ...]:
+    """A cell as several texts: a list as it stands, text cut at `separator` where one is given; no repeats, no blanks.
+
+    Raises PromptError for a table, or a list that holds one.
+    """
+    if value is None:
+        return ()
+    cells = list(value) if isinstance(value, list | tuple) else [value]
+    parts = [word(cell, name) for cell in cells if cell is not None]
+    if separator:
+        parts = [part for whole in parts for part in whole.split(separator)]
+    return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def _text(path: Path, encoding: str) -> str:
+    """The text of `path`, or one clear error."""
+    try:
+        with path.open(encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding, newline="") as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise StudyFileError(f"no such file: {path}.") from error
+    except UnicodeError as error:
+        at = f" (byte {error.start})" if isinstance(error, UnicodeDecodeError) else ""
+        raise StudyFileError(
+            f"{path} is not {encoding.upper()} text{at}. Save it as UTF-8, or in Python say its encoding, "
+            'such as encoding="latin-1".'
+        ) from error
+    except LookupError as error:
+        raise StudyFileError(f"cannot read {path}: there is no encoding {encoding!r}.") from error
+    except OSError as error:
+        raise StudyFileError(f"cannot read {path}: {error.strerror}.") from error
+
+
+def _delimited(path: Path, text: str, delimiter: str, quoting: int) -> Iterator[Row]:
+    """Rows of CSV or TSV; a record may span lines, and its place is its first one."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    header: list[str] | None = None
+    start = 1
+    try:
+        for cells in reader:
+            number, start = start, reader.line_num + 1
+            if header is None:
+                header = _header(path, cells)
+            elif cells and len(cells) != len(header):
+                raise StudyFileError(
+                    f"{path}, line {number}: {'more' if len(cells) > len(header) else 'fewer'} fields than the header "
+                    f"has ({len(cells)}, not {len(header)}: {', '.join(header)}). Is a quote or a separator missing?"
+                )
+            elif cells:
+                yield Row(number, f"line {number}", {k: v for k, v in zip(header, cells, strict=True) if v != ""})
+    except csv.Error as error:
+        raise StudyFileError(f"{path}, the record that starts at line {start}: {error}.") from error
+
+
+def _header(path: Path, cells: list[str]) -> list[str]:
+    twice = [name for name in cells if name and cells.count(name) > 1]
+    if twice:
+        raise StudyFileError(f"{path}, line 1: the column {twice[0]!r} occurs more than once.")
+    return cells
+
+
+def _lines(path: Path, text: str) -> Iterator[Row]:
+    """Rows of JSON Lines; a bare string is a text."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise StudyFileError(
+                f"{path}, line {number}: not JSON ({error.msg}, column {error.colno}). Each line is one JSON object."
+            ) from error
+        yield _object(path, number, f"line {number}", value)
+
+
+def _items(path: Path, text: str) -> Iterator[Row]:
+    """Rows of a JSON list."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise StudyFileError(f"{path}, line {error.lineno}: not JSON ({error.msg}, column {error.colno}).") from error
+    if not isinstance(values, list):
+        raise StudyFileError(f"{path}: got a {type(values).__name__}, wanted a list of objects.")
+    for number, value in enumerate(values, start=1):
+        yield _object(path, number, f"item {number}", value)
+
+
+def _object(path: Path, number: int, place: str, value: Any) -> Row:
+    if isinstance(value, str):
+        value = {"text": value}
+    if not isinstance(value, dict):
+        raise StudyFileError(
+            f'{path}, {place}: got a {type(value).__name__}, wanted an object such as {{"text": "..."}}.'
+        )
+    return Row(number, place, {k: v for k, v in value.items() if v is not None})
+
+
+def _known(got: Mapping[str, Any] | Sequence[str], known: Sequence[str], where: str, kind: str) -> None:
+    """Raise UnknownNameError for the first name that is not known."""
+    for name in got:
+        if name not in known:
+            raise UnknownNameError(f"{where}{unknown_name(kind, name, known)}")
+
+
+def _sources(source: str | Sequence[str], names: Sequence[str]) -> list[str]:
+    """The columns that a source names. A column whose own name has braces in it is itself, not a template."""
+    if not isinstance(source, str):
+        return list(source)
+    if source in names or "{" not in source:
+        return [source]
+    try:
+        return [field for _, field, _, _ in string.Formatter().parse(source) if field is not None]
+    except ValueError as error:
+        raise UnknownNameError(f"the template {source!r} cannot be read: {error}.") from error
+
+
+def _taken(values: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
+    """The fields of one row; those without a value are left out."""
+    taken = {}
+    for field, source in columns.items():
+        if not isinstance(source, str):
+            value: Any = [values[name] for name in source if name in values] or None
+        elif source in values or "{" not in source:
+            value = values.get(source)
+        else:
+            value = _filled_in(source, values)
+        if value is not None:
+            taken[field] = value
+    return taken
+
+
+def _filled_in(template: str, values: Mapping[str, Any]) -> str:
+    """The template with the row's values in it."""
+    parts = []
+    for literal, field, _, _ in string.Formatter().parse(template):
+        parts.append(literal)
+        if field is not None:
+            if field not in values:
+                raise PromptError(f"the column {field!r}, which {template!r} needs, is empty.")
+            parts.append(word(values[field], field))
+    return "".join(parts)
