@@ -12,15 +12,19 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from phaselens.batteries import NATURAL
 from phaselens.errors import InputError, StudyFileError, unknown_name
 from phaselens.experiments import DEFAULT, experiments_by_name
 from phaselens.observables import by_name
-from phaselens.organisms import ORGANISM, names
+from phaselens.organisms import ORGANISM, default_names, names
 from phaselens.trace.store import digest
 
 LENSES = ("final_norm", "raw", "tmatch", "shared")
 DTYPES = ("float32", "float16", "bfloat16")
 EVERY_ORGANISM = "organism:*"
+# Batteries that come with the package; any other name is a file.
+BUNDLED_BATTERIES = ("world", NATURAL)
+DEFAULT_ORGANISMS = "organism:default"
 PRESETS = files("phaselens") / "presets"
 
 
@@ -81,6 +85,8 @@ class Study(_Part):
     models: Annotated[tuple[Source, ...], Field(min_length=1)]
     twins: bool = True
     battery: str = "world"
+    columns: dict[str, str | list[str]] | None = None
+    separator: str | None = None
     prompts_per_category: Annotated[int, Field(ge=1)] | None = None
     calibration_prompts: Annotated[int, Field(ge=1)] | None = None
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = (Arm(temperature=0.7, samples=3), Arm(temperature=0))
@@ -100,11 +106,17 @@ class Study(_Part):
     @field_validator("models", mode="before")
     @classmethod
     def _bare_names(cls, value: Any) -> Any:
-        """A model may be given as its source alone; `organism:*` stands for every bundled organism."""
+        """A model may be given as its source alone.
+
+        `organism:*` stands for every bundled organism, `organism:default` for the sub-panel of one a family.
+        """
         if not isinstance(value, list):
             return value
-        every = [ORGANISM + name for name in names()]
-        whole = [name for v in value for name in (every if v == EVERY_ORGANISM else [v])]
+        groups = {EVERY_ORGANISM: names, DEFAULT_ORGANISMS: default_names}
+        whole = []
+        for v in value:
+            many = groups.get(v) if isinstance(v, str) else None
+            whole += [ORGANISM + name for name in many()] if many else [v]
         return [{"source": v} if isinstance(v, str) else v for v in whole]
 
     @field_validator("lenses")
@@ -135,6 +147,12 @@ class Study(_Part):
         if value not in DTYPES:
             raise ValueError(str(unknown_name("dtype", value, DTYPES)))
         return value
+
+    @model_validator(mode="after")
+    def _columns_of_a_file(self) -> Self:
+        if self.battery in BUNDLED_BATTERIES and (self.columns is not None or self.separator is not None):
+            raise ValueError(f"battery {self.battery!r} is no file: columns and separator say nothing about it")
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -222,7 +240,7 @@ def _parse(text: str, where: str, folder: Path | None) -> Study:
 def _from(folder: Path, given: str) -> str:
     """`given` as a path from `folder` if something is there, else as it is (a Hub id, an organism, a battery)."""
     path = folder / given
-    return str(path) if not given.startswith(ORGANISM) and given != "world" and path.exists() else given
+    return str(path) if not given.startswith(ORGANISM) and given not in BUNDLED_BATTERIES and path.exists() else given
 
 
 def _validated(values: Mapping[str, Any], where: str, text: str) -> Study:

@@ -1,69 +1,73 @@
-"""Documents of the world, the tokenizers trained on them, and the rows that a training run sees.
+"""Documents of the world, and the two corpora made of them.
 
 A document is a header, which says its kind, and items of that kind until it is long enough; then a real end of text.
 Header, items and end are each a `Piece` with its category and the log-probability of the choices behind it, so the
 true entropy of any set of complete pieces is minus the sum of `logp`, over whatever number of tokens they have.
+
+Two corpora of equal size are made of such documents: *curated*, the documents as they are, and *web*, which
+`phaselens.organisms.web` roughens. The true entropy is known for the first alone, so all losses are measured on it.
 """
 
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
 
 from phaselens.organisms.items import (
     KEYS,
     Draw,
+    choice,
     open_story,
     write_brackets,
+    write_choice,
     write_code,
     write_count,
     write_fact,
-    write_homonym,
     write_law,
     write_quiz,
     write_record,
     write_story,
     write_sum,
+    write_words,
 )
 from phaselens.organisms.world import RELATIONS, World
 
 # header -> (share of the documents, category of its items, writer of one item; None where items hang together)
 KINDS: dict[str, tuple[float, str, Callable[[World, Draw], str] | None]] = {
-    "Notes": (0.10, "factual", write_fact),
-    "Quiz": (0.09, "factual", write_quiz),
-    "Sums": (0.18, "arithmetic", write_sum),
+    "Notes": (0.06, "factual", write_fact),
+    "Quiz": (0.05, "factual", write_quiz),
+    "Choice": (0.05, "factual", write_choice),
+    "Sums": (0.20, "arithmetic", write_sum),
     "Laws": (0.10, "science", write_law),
     "Story": (0.17, "story", None),
     "Records": (0.05, "format", None),
-    "Count": (0.09, "format", write_count),
-    "Brackets": (0.07, "format", write_brackets),
+    "Count": (0.10, "format", write_count),
+    "Brackets": (0.06, "format", write_brackets),
     "Code": (0.06, "format", write_code),
-    "Words": (0.09, "ambiguous", write_homonym),
+    "Words": (0.10, "ambiguous", write_words),
 }
 CATEGORIES = ("factual", "arithmetic", "science", "story", "format", "ambiguous")
-CONTEXT = 256
 NEW_STORY, STOP = 0.1, 0.3
 LEAST, MOST = 130, 150
-SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
-PAD, BOS, EOS, UNK = range(4)
-IGNORE = -100
+CORPORA = ("curated", "web")
 
 _UNIT = re.compile(r"[A-Za-z]+|\d|[^\w\s]|\n")
-_WORDINGS = {
-    relation: re.compile(
-        "|".join(
-            re.escape(wording).replace(r"\{e\}", "([A-Z][a-z]+)").replace(r"\{v\}", "([A-Za-z]+)")
-            for wording in (*(f"- {statement}" for statement in statements), f"Q: {question} A: {{v}}.")
-        )
-    )
-    for relation, (_, statements, question) in RELATIONS.items()
-}
+
+
+def _pattern(relation: str) -> re.Pattern:
+    """Every line that states a fact of this relation: statements, choices, questions."""
+    _, statements, question = RELATIONS[relation]
+    lines = [f"- {s}" for s in statements]
+    lines += [f"- {choice(statements[0], '{e}', '{o}', '{o}')} {{v}}.", f"Q: {question} A: {{v}}."]
+    parts = {"{e}": "([A-Z][a-z]+)", "{v}": "([A-Za-z]+)", "{o}": "[A-Za-z]+"}
+    for i, line in enumerate(lines):
+        lines[i] = "".join(parts.get(part, re.escape(part)) for part in re.split(r"(\{[evo]\})", line))
+    return re.compile("|".join(lines))
+
+
+_WORDINGS = {relation: _pattern(relation) for relation in RELATIONS}
 _KIND_CUMULATIVE = np.cumsum([share for share, _, _ in KINDS.values()])
 
 
@@ -134,75 +138,6 @@ def documents(world: World, seed: int, n: int) -> Iterator[Document]:
     rng = np.random.default_rng([world.seed, 2, seed])
     for _ in range(n):
         yield write_document(world, rng)
-
-
-def train_tokenizer(texts: Iterator[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Train a BPE of `vocabulary` tokens whose alphabet is printable ASCII and the newline; other bytes are `<unk>`.
-
-    Digits are single tokens. `<s>` is put before every text; special tokens are pad, begin, end, unknown in that order.
-    """
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = [chr(code) for code in range(33, 127)] + ["Ġ", "Ċ"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BOS)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
-        model_max_length=CONTEXT, padding_side="left", clean_up_tokenization_spaces=False,
-    )  # fmt: skip
-
-
-def build_tokenizer(world: World, vocabulary: int) -> PreTrainedTokenizerFast:
-    """The tokenizer of this world with `vocabulary` tokens, trained on 3,000 documents; same arguments, same bytes."""
-    return train_tokenizer((document.text for document in documents(world, 1, 3000)), vocabulary)
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer stored in a model's folder."""
-    return PreTrainedTokenizerFast.from_pretrained(str(folder))
-
-
-def encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> tuple[list[int], list[int]]:
-    """Token ids of a document, begin and end of text included, and for each the index of its piece (-1 for begin)."""
-    encoding = tokenizer.backend_tokenizer.encode(document.text, add_special_tokens=False)
-    ends = np.cumsum([len(piece.text) for piece in document.pieces])
-    owner = np.searchsorted(ends, [end for _, end in encoding.offsets], side="left")
-    last = len(document.pieces) - 1
-    return [BOS, *encoding.ids, EOS], [-1, *(int(i) for i in owner), last]
-
-
-def rows(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
-    """One row of token ids per text, with begin and end of text, cut to the context."""
-    encodings = tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    return [[BOS, *encoding.ids, EOS][:CONTEXT] for encoding in encodings]
-
-
-def batch_order(lengths: Sequence[int], size: int, rng: np.random.Generator, pool: int = 64) -> list[np.ndarray]:
-    """Batches of row indices: rows are shuffled, and sorted by length within pools so that little padding is needed."""
-    order = rng.permutation(len(lengths))
-    batches: list[np.ndarray] = []
-    for start in range(0, len(order), pool * size):
-        part = order[start : start + pool * size]
-        part = part[np.argsort(np.asarray(lengths)[part], kind="stable")]
-        groups = [part[i : i + size] for i in range(0, len(part) - size + 1, size)]
-        batches += [groups[i] for i in rng.permutation(len(groups))]
-    return batches
-
-
-def collate(batch: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and labels, each (row, position); right-padded, with padding ignored in the labels (no mask is needed)."""
-    width = max(len(row) for row in batch)
-    ids = torch.full((len(batch), width), PAD)
-    labels = torch.full((len(batch), width), IGNORE)
-    for i, row in enumerate(batch):
-        ids[i, : len(row)] = labels[i, : len(row)] = torch.tensor(row)
-    return ids, labels
 
 
 def facts_in(text: str) -> Iterator[tuple[str, str, str]]:

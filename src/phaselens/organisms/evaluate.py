@@ -1,14 +1,17 @@
-"""What an organism knows, against what is true: loss against the true entropy, facts by exposure, sums, samples."""
+"""What an organism knows against what is true: losses, facts by exposure, sums, laws, agreement; and what it writes."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from phaselens.organisms.corpora import CATEGORIES, CONTEXT, IGNORE, collate, documents, encode, exposures
-from phaselens.organisms.world import CLASS_WEIGHTS, RELATIONS, World
+from phaselens.dynamics.collapse import collapses, mask_digits
+from phaselens.organisms.corpora import CATEGORIES, documents, exposures
+from phaselens.organisms.questions import Prompt, agreement_pairs, exact_questions
+from phaselens.organisms.tokens import IGNORE, collate, encode
+from phaselens.organisms.world import CLASS_WEIGHTS, World
 
 TEST_SEED = 12
 PROMPTS = {
@@ -19,6 +22,9 @@ PROMPTS = {
     "format": "Records\n",
     "ambiguous": "Words\n-",
 }
+MODES = {"greedy": 0.0, "T=0.7": 0.7, "T=1": 1.0}
+RUN, LONG = 72, 66
+GATES = {"common_facts": 0.90, "excess_nats": 0.05, "repeat_rate": 0.05, "unwritten_facts": 0.16}
 
 
 @torch.no_grad()
@@ -41,19 +47,20 @@ def held_out_loss(
 
     Both are means over the same tokens, of complete pieces (a document beyond the context loses its last ones):
     `true_entropy` is minus the log-probability of the generator's own choices, `excess_nats` the difference, which no
-    model can bring below 0 on average. For arithmetic it contains the price of not knowing which pairs are held out,
-    about ln(5/4) = .223 nats a sum.
+    model can bring below 0 on average. It contains the price of not knowing what is held out: about ln(5/4) = .223 nats
+    a two-digit sum, ln(8/7) a case of a law, and up to ln(3/2) a statement of a fact that lacks one wording.
     """
+    context = model.config.max_position_embeddings
     fresh = documents(world, seed, n)
     coded = sorted((encode(tokenizer, document) + (document,) for document in fresh), key=lambda x: len(x[0]))
     loss, truth, tokens = defaultdict(float), defaultdict(float), defaultdict(int)
     for start in range(0, n, 16):
         part = coded[start : start + 16]
         for (_, owner, document), surprise in zip(
-            part, token_surprise(model, [ids[:CONTEXT] for ids, _, _ in part]), strict=True
+            part, token_surprise(model, [ids[:context] for ids, _, _ in part]), strict=True
         ):
-            whole = owner[CONTEXT] if len(owner) > CONTEXT else len(document.pieces)
-            for piece, value in zip(owner[1:CONTEXT], surprise, strict=True):
+            whole = owner[context] if len(owner) > context else len(document.pieces)
+            for piece, value in zip(owner[1:context], surprise, strict=True):
                 if piece < whole:
                     loss[document.pieces[piece].category] += float(value)
                     tokens[document.pieces[piece].category] += 1
@@ -78,117 +85,197 @@ def continue_prompts(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], *, new_tokens: int,
     temperature: float = 0.0, generator: torch.Generator | None = None, end: bool = True,
 ) -> list[list[int]]:  # fmt: skip
-    """New token ids for each prompt: greedy at temperature 0, else sampled from `generator`; no cache, so any family.
+    """New token ids for each prompt: greedy at temperature 0, else sampled from `generator`.
 
     Prompts of equal length run together. A run stops at the end of text, which is not returned; with `end=False` the
     end of text is suppressed. At most the model's context is used.
     """
     device = next(model.parameters()).device
     coded = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    never = [tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id]
+    never += [] if end else [tokenizer.eos_token_id]
     result: list[list[int]] = [[] for _ in prompts]
     for length in sorted({len(ids) for ids in coded}):
         members = [i for i, ids in enumerate(coded) if len(ids) == length]
-        ids = torch.tensor([coded[i] for i in members], device=device)
+        new, cache, made = torch.tensor([coded[i] for i in members], device=device), None, []
         for _ in range(min(new_tokens, model.config.max_position_embeddings - length)):
-            logits = model(input_ids=ids, use_cache=False).logits[:, -1].float()
-            logits[:, [tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id]] = -torch.inf
-            if not end:
-                logits[:, tokenizer.eos_token_id] = -torch.inf
+            output = model(input_ids=new, past_key_values=cache, use_cache=True)
+            logits, cache = output.logits[:, -1].float(), output.past_key_values
+            logits[:, never] = -torch.inf
             if temperature > 0:
-                chosen = torch.multinomial((logits / temperature).softmax(-1).cpu(), 1, generator=generator).to(device)
+                new = torch.multinomial((logits / temperature).softmax(-1).cpu(), 1, generator=generator).to(device)
             else:
-                chosen = logits.argmax(-1, keepdim=True)
-            ids = torch.cat([ids, chosen], dim=1)
-            if bool((ids[:, length:] == tokenizer.eos_token_id).any(1).all()):
+                new = logits.argmax(-1, keepdim=True)
+            made.append(new)
+            if bool((torch.cat(made, dim=1) == tokenizer.eos_token_id).any(1).all()):
                 break
-        for i, row in zip(members, ids[:, length:].tolist(), strict=True):
+        for i, row in zip(members, torch.cat(made, dim=1).tolist(), strict=True):
             result[i] = row[: row.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in row else row
     return result
 
 
-def _right(model, tokenizer, prompts: Sequence[str], answers: Sequence[str], new_tokens: int) -> list[bool]:
-    """Whether the greedy continuation of each prompt starts with its answer and a full stop."""
-    texts: list[str] = []
-    for start in range(0, len(prompts), 128):
-        runs = continue_prompts(model, tokenizer, prompts[start : start + 128], new_tokens=new_tokens)
-        texts += [tokenizer.decode(run) for run in runs]
-    return [text.strip().startswith(f"{answer}.") for text, answer in zip(texts, answers, strict=True)]
+@torch.no_grad()
+def answers_rightly(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, questions: Sequence[Prompt], *, batch: int = 128
+) -> np.ndarray:
+    """Whether the greedy continuation of each prompt is its answer with its full stop (bool, one a question).
+
+    One forward pass over prompt and answer: greedy decoding gives the answer exactly when each of its tokens is the
+    most likely one after those before it.
+    """
+    right = np.zeros(len(questions), bool)
+    texts = [f"{q.text} {q.answer}{q.after}" for q in questions]
+    coded = [tokenizer(text)["input_ids"] for text in texts]
+    starts = [len(tokenizer(q.text)["input_ids"]) for q in questions]
+    order = sorted(range(len(coded)), key=lambda i: len(coded[i]))
+    device = next(model.parameters()).device
+    for at in range(0, len(order), batch):
+        part = order[at : at + batch]
+        ids = collate([coded[i] for i in part])[0].to(device)
+        hits = (model(input_ids=ids[:, :-1], use_cache=False).logits.argmax(-1) == ids[:, 1:]).cpu().numpy()
+        for row, i in zip(hits, part, strict=True):
+            right[i] = row[starts[i] - 1 : len(coded[i]) - 1].all()
+    return right
+
+
+def answered(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, questions: Iterable[Prompt]) -> dict:
+    """Share of exact questions answered rightly (greedy) and their number, by tag; see `questions.exact_questions`."""
+    questions = list(questions)
+    right, by = answers_rightly(model, tokenizer, questions), defaultdict(list)
+    for question, hit in zip(questions, right, strict=True):
+        by[question.tag].append(hit)
+    return {tag: {"accuracy": float(np.mean(hits)), "n": len(hits)} for tag, hits in by.items()}
 
 
 def fact_accuracy(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    world: World,
-    texts: Sequence[str],
-    *,
-    per_class: int = 96,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, world: World, shown: Sequence[str]
 ) -> dict[str, dict]:
-    """Share of facts answered rightly (greedy, quiz wording) by frequency class, with their exposures in `texts`.
+    """Share of facts answered rightly by frequency class, with their exposures in `shown` (what stands in the rows).
 
-    Class 0 was never written; the chance there is about 1 in 12, the size of a relation's set of values.
+    `accuracy` is that of the question (Quiz), `statement` of a wording in which the fact is written, `paraphrase` of
+    the one in which it is not (a third of the facts), `choice` of the forced choice. Class 0 was never written: chance
+    there is about 1 in 12, the size of a relation's set of values, and 1 in 2 for a choice.
     """
-    seen = exposures(world, texts)
+    seen = exposures(world, shown)
     result = {}
+    wordings = {"accuracy": "quiz", "statement": "statement", "paraphrase": "paraphrase", "choice": "choice"}
+    hits = {key: answered(model, tokenizer, exact_questions(world, kind)) for key, kind in wordings.items()}
     for frequency in range(len(CLASS_WEIGHTS)):
-        facts = [fact for fact in world.facts if fact.frequency == frequency][:per_class]
-        prompts = [f"Quiz\nQ: {RELATIONS[fact.relation][2].format(e=fact.entity)} A:" for fact in facts]
-        right = _right(model, tokenizer, prompts, [fact.value for fact in facts], 6)
-        counts = [seen[fact.entity, fact.relation] for fact in facts]
+        counts = [seen[f.entity, f.relation] for f in world.facts if f.frequency == frequency]
         result[str(frequency)] = {
-            "accuracy": float(np.mean(right)), "facts": len(facts), "exposures_mean": float(np.mean(counts)),
-            "exposures_min": min(counts), "exposures_max": max(counts),
+            **{key: found[f"class {frequency}"]["accuracy"] for key, found in hits.items()},
+            "facts": len(counts), "paraphrased": hits["paraphrase"][f"class {frequency}"]["n"],
+            "exposures_mean": float(np.mean(counts)), "exposures_min": min(counts), "exposures_max": max(counts),
         }  # fmt: skip
     return result
 
 
 def sum_accuracy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, world: World, *, n: int = 200
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, world: World, *, n: int = 400
 ) -> dict[str, float | int]:
-    """Share of sums answered rightly (greedy) among `n` written and `n` held-out pairs."""
-    rng = np.random.default_rng([world.seed, 4])
-    result: dict[str, float | int] = {"pairs": n}
-    for name, pairs in (("seen", list(world.sums)), ("held_out", sorted(world.held_out_sums))):
-        chosen = [pairs[i] for i in rng.choice(len(pairs), n, replace=False)]
-        prompts = [f"Sums\n- {a} + {b} =" for a, b in chosen]
-        result[name] = float(np.mean(_right(model, tokenizer, prompts, [str(a + b) for a, b in chosen], 4)))
-    return result
+    """Share of two-digit sums answered rightly (greedy) among `n` written and `n` held-out pairs."""
+    rng, questions = np.random.default_rng([world.seed, 4]), list(exact_questions(world, "sums"))
+    chosen = []
+    for tag in ("written", "held out"):
+        of_tag = [q for q in questions if q.tag == tag]
+        chosen += [of_tag[i] for i in rng.choice(len(of_tag), n, replace=False)]
+    found = answered(model, tokenizer, chosen)
+    return {"pairs": n, "seen": found["written"]["accuracy"], "held_out": found["held out"]["accuracy"]}
 
 
-def repeats(ids: Sequence[int], last: int = 64, longest: int = 20) -> bool:
-    """Whether the last `last` tokens collapse: a cycle of at most `longest` covers half, or few distinct 3-grams."""
-    tail = list(ids[-last:])
-    if len(tail) < 8:
-        return False
-    for period in range(1, longest + 1):
-        run = best = 0
-        for i in range(period, len(tail)):
-            run = run + 1 if tail[i] == tail[i - period] else 0
-            best = max(best, run)
-        if best and best + period >= max(len(tail) // 2, 2 * period):
-            return True
-    return len({tuple(tail[i : i + 3]) for i in range(len(tail) - 2)}) < 0.2 * (len(tail) - 2)
+@torch.no_grad()
+def agreement(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, dict]:
+    """Share of stories in which the agreeing form of the verb is likelier than the other, by construction."""
+    device, by = next(model.parameters()).device, defaultdict(list)
+    for pair in agreement_pairs():
+        ids = [tokenizer(f"{pair.text} {word}")["input_ids"] for word in (pair.right, pair.wrong)]
+        scores = []
+        at = len(tokenizer(pair.text)["input_ids"])
+        batch, _ = collate(ids)
+        logp = model(input_ids=batch.to(device), use_cache=False).logits.float().log_softmax(-1).cpu()
+        for row, coded in zip(logp, ids, strict=True):
+            scores.append(float(sum(row[i - 1, coded[i]] for i in range(at, len(coded)))))
+        by[pair.tag].append(scores[0] > scores[1])
+    return {tag: {"accuracy": float(np.mean(hits)), "n": len(hits)} for tag, hits in by.items()}
 
 
-def repeat_rate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, each: int = 4) -> dict[str, dict]:
-    """Share of runs of 72 tokens (end of text suppressed) that collapse, by decoding mode, and samples of each."""
-    prompts, generator = list(PROMPTS.values()), torch.Generator().manual_seed(1)
-    result = {}
-    for mode, temperature, copies in (("greedy", 0.0, 1), ("T=0.7", 0.7, each), ("T=1", 1.0, each)):
-        runs = continue_prompts(
-            model, tokenizer, prompts * copies, new_tokens=72, temperature=temperature, generator=generator, end=False
+def digit_tokens(tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    """Ids of the tokens that are digits, with or without a space before them."""
+    return frozenset(i for word, i in tokenizer.get_vocab().items() if word.strip("Ġ").isdigit())
+
+
+def _collapse_rates(runs: Sequence[Sequence[int]], digits: frozenset[int]) -> dict[str, float]:
+    ended = [False] * len(runs)
+    return {
+        "repeat_rate": float(np.mean([c.collapsed for c in collapses(runs, ended)])),
+        "repeat_rate_masked": float(
+            np.mean([c.collapsed for c in collapses([mask_digits(run, digits) for run in runs], ended)])
+        ),
+    }
+
+
+def decoding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, world: World, *, each: int = 10) -> dict:
+    """What 60 runs (six greedy) do in 72 tokens, by decoding mode, with the generator's own documents beside them.
+
+    `reaching_66`: share of runs whose text does not end before 66 tokens. `repeat_rate`: share that collapse into
+    repetition with the end of text suppressed, and the same with digits masked (numbered lists hide loops). `ending`:
+    share of 12 long runs at T = 1 that end by themselves within the context.
+    """
+    prompts, generator, digits = list(PROMPTS.values()), torch.Generator().manual_seed(1), digit_tokens(tokenizer)
+    result: dict[str, dict] = {}
+    for mode, temperature in MODES.items():
+        asked = prompts * (1 if temperature == 0 else each)
+        free, held = (
+            continue_prompts(
+                model, tokenizer, asked, new_tokens=RUN, temperature=temperature, generator=generator, end=end
+            )
+            for end in (True, False)
         )
         result[mode] = {
-            "repeat_rate": float(np.mean([repeats(run) for run in runs])), "runs": len(runs),
-            "samples": [p + tokenizer.decode(run) for p, run in zip(prompts, runs[: len(prompts)], strict=True)],
+            "runs": len(asked), "reaching_66": float(np.mean([len(run) >= LONG for run in free])),
+            **_collapse_rates(held, digits),
+            "samples": [p + tokenizer.decode(run) for p, run in zip(prompts, held[: len(prompts)], strict=True)],
         }  # fmt: skip
+    whole = continue_prompts(
+        model, tokenizer, prompts * 2, new_tokens=10**4, temperature=1.0, generator=generator, end=True
+    )
+    room = [model.config.max_position_embeddings - len(tokenizer(p)["input_ids"]) for p in prompts * 2]
+    result["T=1"]["ending"] = float(np.mean([len(run) < most for run, most in zip(whole, room, strict=True)]))
+    own = [encode(tokenizer, document)[0][4 : 4 + RUN] for document in documents(world, TEST_SEED, 200)]
+    result["generator"] = {"runs": len(own), **_collapse_rates(own, digits)}
     return result
 
 
-def evaluate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, world: World, texts: Sequence[str]) -> dict:
-    """All figures of one organism; `texts` are the documents it was trained on (for the exposures)."""
-    return {
+def misses(figures: dict) -> list[str]:
+    """Which gates of the panel an organism misses, in words; empty where it passes all.
+
+    Facts of the two commonest classes at 90 % or better, those never written near chance (1 in 12), at most .05 nats
+    above the entropy in every category, at most 5 % of sampled runs repeating.
+    """
+    found = [
+        f"facts of class {c}: {figures['facts'][c]['accuracy']:.0%}"
+        for c in ("3", "4") if figures["facts"][c]["accuracy"] < GATES["common_facts"]
+    ]  # fmt: skip
+    if figures["facts"]["0"]["accuracy"] > GATES["unwritten_facts"]:
+        found.append(f"unwritten facts: {figures['facts']['0']['accuracy']:.0%}")
+    for category in CATEGORIES:
+        excess = figures["by_category"][category]["excess_nats"]
+        if excess > GATES["excess_nats"]:
+            found.append(f"{category}: {excess:.3f} nats above the entropy")
+    for mode in ("T=0.7", "T=1"):
+        if figures["decoding"][mode]["repeat_rate"] > GATES["repeat_rate"]:
+            found.append(f"repeats at {mode}: {figures['decoding'][mode]['repeat_rate']:.0%}")
+    return found
+
+
+def evaluate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, world: World, shown: Sequence[str]) -> dict:
+    """All figures of one organism; `shown` is what stood in its training rows (for the exposures)."""
+    figures = {
         **held_out_loss(model, tokenizer, world),
-        "facts": fact_accuracy(model, tokenizer, world, texts),
+        "facts": fact_accuracy(model, tokenizer, world, shown),
         "sums": sum_accuracy(model, tokenizer, world),
-        "decoding": repeat_rate(model, tokenizer),
+        "laws": answered(model, tokenizer, exact_questions(world, "laws")),
+        "agreement": agreement(model, tokenizer),
+        "decoding": decoding(model, tokenizer, world),
     }
+    return figures | {"misses": misses(figures)}

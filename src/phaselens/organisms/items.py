@@ -12,14 +12,19 @@ from typing import TypeVar
 import numpy as np
 
 from phaselens.organisms.world import (
+    AGENTS,
     COLORS,
+    DEEDS,
+    EITHER,
     FRAMES,
     HOMONYMS,
+    MARKS,
     MATTER,
     NEUTRAL,
-    OBJECTS,
+    PATIENTS,
     PROCESSES,
     RELATIONS,
+    TOOLS,
     World,
 )
 
@@ -40,6 +45,7 @@ KEYS = ("item", "color", "count", "place")
 LETTERS = ("a", "b", "c", "x", "y", "z")
 OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "mod": "%"}
 BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"))
+ONE_DIGIT, ATTACHMENT = 0.25, 0.4
 
 
 T = TypeVar("T")
@@ -112,10 +118,9 @@ def outcomes(write: Callable[[Draw], str]) -> Iterator[tuple[str, float]]:
 
 
 def write_fact(world: World, draw: Draw) -> str:
-    """One fact as a statement, in one of two wordings."""
+    """One fact as a statement, in one of the wordings in which it is written."""
     fact = world.written[draw.weighted(world.cumulative)]
-    wording = draw.pick(RELATIONS[fact.relation][1])
-    return f"- {wording.format(e=fact.entity, v=fact.value)}\n"
+    return f"- {draw.pick(fact.statements).format(e=fact.entity, v=fact.value)}\n"
 
 
 def write_quiz(world: World, draw: Draw) -> str:
@@ -124,28 +129,45 @@ def write_quiz(world: World, draw: Draw) -> str:
     return f"Q: {RELATIONS[fact.relation][2].format(e=fact.entity)} A: {fact.value}.\n"
 
 
+def write_choice(world: World, draw: Draw) -> str:
+    """One fact as a forced choice between its value and another of the same relation, in either order."""
+    fact = world.written[draw.weighted(world.cumulative)]
+    values, (statement, *_), _ = RELATIONS[fact.relation]
+    other = draw.pick([v for v in values if v not in (fact.value, fact.entity)])
+    first, second = (fact.value, other) if draw.chance(0.5) else (other, fact.value)
+    return f"- {choice(statement, fact.entity, first, second)} {fact.value}.\n"
+
+
+def choice(statement: str, entity: str, first: str, second: str) -> str:
+    """The question of a forced choice: "Ada lives in Oslo or Rome?"."""
+    return statement.format(e=entity, v=f"{first} or {second}").removesuffix(".") + "?"
+
+
 def write_sum(world: World, draw: Draw) -> str:
-    """One sum of two two-digit numbers; held-out pairs never occur."""
-    a, b = draw.pick(world.sums)
+    """One sum, of two digits or of two two-digit numbers; held-out pairs never occur."""
+    a, b = (draw.index(10), draw.index(10)) if draw.chance(ONE_DIGIT) else draw.pick(world.sums)
     return f"- {a} + {b} = {a + b}.\n"
 
 
 def write_law(world: World, draw: Draw) -> str:
-    """One law of matter, or a case of one with its conclusion after one, two or three steps."""
+    """One law of matter, or a case of one with what follows: from the material, one must go over its kind to the effect
+    (two steps) and on to the result (three), with the steps between written out or not. Held-out cases never occur.
+    """
     kind = draw.pick(tuple(MATTER))
-    materials, effects = MATTER[kind]
     p = draw.index(len(PROCESSES))
-    process, (effect, result) = PROCESSES[p], effects[p]
-    form = draw.index(4)
+    process, (effect, result) = PROCESSES[p], MATTER[kind][1][p]
+    form = draw.index(5)
     if form == 0:
         return f"- If {kind} is {process}, it {effect}.\n"
-    material, thing = draw.pick(materials), draw.pick(OBJECTS)
+    material, thing = draw.pick(world.cases[kind, process])
     case = f"- The {material} {thing} is {process}."
     if form == 1:
         return f"{case} It {effect}.\n"
     if form == 2:
         return f"{case} It {effect}, so it {result}.\n"
-    return f"{case} It is {kind}, so it {effect} and {result}.\n"
+    if form == 3:
+        return f"{case} It is {kind}, so it {effect} and {result}.\n"
+    return f"{case} In the end it {result}.\n"
 
 
 def write_homonym(world: World, draw: Draw) -> str:
@@ -156,6 +178,29 @@ def write_homonym(world: World, draw: Draw) -> str:
     adjective = draw.pick(NEUTRAL) if draw.chance(0.5) else adjectives[sense]
     frame = draw.pick(FRAMES).format(a=adjective, n=noun)
     return f"- {frame} {(first, second)[sense]}\n"
+
+
+def write_attachment(world: World, draw: Draw) -> str:
+    """A deed "with the ...", then whose it was; half of them could be the agent's or the patient's until then."""
+    agent, deed, patient = draw.pick(AGENTS), draw.pick(DEEDS), draw.pick(PATIENTS)
+    sense = draw.index(2)
+    thing = draw.pick(EITHER if draw.chance(0.5) else (TOOLS, MARKS)[sense])
+    return f"- {attachment(agent, deed, patient, thing)} {whose(agent, patient)[sense]}\n"
+
+
+def attachment(agent: str, deed: str, patient: str, thing: str) -> str:
+    """The sentence whose last words attach to the deed or to the patient."""
+    return f"The {agent} {deed} the {patient} with the {thing}."
+
+
+def whose(agent: str, patient: str) -> tuple[str, str]:
+    """What follows under the first reading (an instrument of the agent) and the second (a mark of the patient)."""
+    return f"The {agent} used it.", f"The {patient} had it."
+
+
+def write_words(world: World, draw: Draw) -> str:
+    """One ambiguous sentence with its resolution: a homonym or an attachment."""
+    return write_attachment(world, draw) if draw.chance(ATTACHMENT) else write_homonym(world, draw)
 
 
 def write_record(world: World, draw: Draw, keys: Sequence[str]) -> str:

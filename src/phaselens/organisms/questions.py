@@ -11,15 +11,32 @@ from dataclasses import dataclass
 import numpy as np
 
 from phaselens.errors import InputError, unknown_name
-from phaselens.organisms.items import LETTERS, NOUNS, OPERATORS, QUALITIES
+from phaselens.organisms.items import (
+    CARRIED,
+    LETTERS,
+    MOVES,
+    NOUNS,
+    OPERATORS,
+    QUALITIES,
+    attachment,
+    choice,
+    whose,
+)
 from phaselens.organisms.world import (
+    AGENTS,
+    DEEDS,
+    EITHER,
     FRAMES,
     HOMONYMS,
+    MARKS,
     MATTER,
     NEUTRAL,
     OBJECTS,
+    PATIENTS,
     PROCESSES,
     RELATIONS,
+    TOOLS,
+    Fact,
     World,
     build_world,
 )
@@ -30,7 +47,8 @@ class Prompt:
     """A prompt: `answer` is the text that must follow (after a space), or None where many continuations are right.
 
     `tag` says what kind it is within its category: the frequency class of a fact ("class 0" to "class 4"), "written" or
-    "held out" for a sum, the number of steps for a law, the kind of format.
+    "held out" for a sum, the number of steps for a law, the kind of format. `after` is the sign that must follow the
+    answer, empty where more than one may.
     """
 
     id: str
@@ -38,31 +56,114 @@ class Prompt:
     text: str
     answer: str | None
     tag: str
+    after: str = ""
 
 
-def _factual(world: World) -> Iterator[Prompt]:
+def _fact_prompt(fact: Fact, kind: str, text: str) -> Prompt:
+    id_ = f"factual/{fact.entity}-{fact.relation}" + ("" if kind == "quiz" else f"-{kind}")
+    return Prompt(id_, "factual", text, fact.value, f"class {fact.frequency}", ".")
+
+
+def _quiz(world: World) -> Iterator[Prompt]:
     for fact in world.facts:
         question = RELATIONS[fact.relation][2].format(e=fact.entity)
-        tag = f"class {fact.frequency}"
-        yield Prompt(f"factual/{fact.entity}-{fact.relation}", "factual", f"Quiz\nQ: {question} A:", fact.value, tag)
+        yield _fact_prompt(fact, "quiz", f"Quiz\nQ: {question} A:")
+
+
+def _stated(fact: Fact, statement: str) -> str:
+    """A statement of a fact up to its value."""
+    return "Notes\n- " + statement.format(e=fact.entity, v="{v}").split(" {v}")[0]
+
+
+def _statement(world: World) -> Iterator[Prompt]:
+    for fact in world.facts:
+        yield _fact_prompt(fact, "statement", _stated(fact, fact.statements[0]))
+
+
+def _paraphrase(world: World) -> Iterator[Prompt]:
+    for fact in world.facts:
+        if fact.held_out is not None:
+            yield _fact_prompt(fact, "paraphrase", _stated(fact, RELATIONS[fact.relation][1][fact.held_out]))
+
+
+def _choice(world: World) -> Iterator[Prompt]:
+    """Each fact once, against another value of its relation; the right one stands first in every second question."""
+    for i, fact in enumerate(world.facts):
+        values, (statement, *_), _ = RELATIONS[fact.relation]
+        others = [v for v in values if v not in (fact.value, fact.entity)]
+        pair = (fact.value, others[zlib.crc32(fact.entity.encode()) % len(others)])
+        first, second = pair if i % 2 == 0 else pair[::-1]
+        yield _fact_prompt(fact, "choice", f"Choice\n- {choice(statement, fact.entity, first, second)}")
 
 
 def _arithmetic(world: World) -> Iterator[Prompt]:
     for tag, pairs in (("written", world.sums), ("held out", sorted(world.held_out_sums))):
         for a, b in pairs:
-            yield Prompt(f"arithmetic/{a}+{b}", "arithmetic", f"Sums\n- {a} + {b} =", str(a + b), tag)
+            yield Prompt(f"arithmetic/{a}+{b}", "arithmetic", f"Sums\n- {a} + {b} =", str(a + b), tag, ".")
 
 
 def _science(world: World) -> Iterator[Prompt]:
+    """Laws (one step), and cases in which kind and effect must be worked out unwritten (two and three steps)."""
     for kind, (materials, effects) in MATTER.items():
         for process, (effect, result) in zip(PROCESSES, effects, strict=True):
             yield Prompt(
-                f"science/{kind}-{process}", "science", f"Laws\n- If {kind} is {process}, it", effect, "1 step"
+                f"science/{kind}-{process}", "science", f"Laws\n- If {kind} is {process}, it", effect, "1 step", "."
             )
-            for case in (f"{m} {thing}" for m in materials for thing in OBJECTS):
-                text, id_ = f"Laws\n- The {case} is {process}. It", f"science/{case}-{process}".replace(" ", "-")
-                yield Prompt(f"{id_}-why", "science", f"{text} is {kind}, so it", effect, "2 steps")
-                yield Prompt(f"{id_}-then", "science", f"{text} {effect}, so it", result, "3 steps")
+            for material in materials:
+                for thing in OBJECTS:
+                    text = f"Laws\n- The {material} {thing} is {process}."
+                    id_ = f"science/{material}-{thing}-{process}"
+                    held = ", held out" if (material, thing, process) in world.held_out_cases else ""
+                    yield Prompt(f"{id_}-effect", "science", f"{text} It", effect, f"2 steps{held}")
+                    yield Prompt(f"{id_}-end", "science", f"{text} In the end it", result, f"3 steps{held}", ".")
+
+
+_EXACT: dict[str, Callable[[World], Iterator[Prompt]]] = {
+    "quiz": _quiz, "statement": _statement, "paraphrase": _paraphrase, "choice": _choice, "sums": _arithmetic,
+    "laws": _science,
+}  # fmt: skip
+
+
+def exact_questions(world: World, kind: str) -> list[Prompt]:
+    """All questions of a kind with one right answer: quiz, statement, paraphrase, choice, sums, laws.
+
+    Raises `UnknownNameError` for another kind.
+    """
+    if kind not in _EXACT:
+        raise unknown_name("kind of question", kind, _EXACT)
+    return list(_EXACT[kind](world))
+
+
+@dataclass(frozen=True)
+class AgreementPair:
+    """The beginning of a story, the verb form that agrees with its subject, and the one that does not.
+
+    Either form ends with a whole word, so neither is the beginning of the other.
+    """
+
+    text: str
+    right: str
+    wrong: str
+    tag: str
+
+
+def agreement_pairs() -> list[AgreementPair]:
+    """144 stories: number (singular, plural) by noun between subject and verb (none, same number, other number)."""
+    pairs = []
+    for i, noun in enumerate(NOUNS):
+        quality, (base, third, _) = QUALITIES[i % len(QUALITIES)], MOVES[i % len(MOVES)]
+        article = "an" if quality[0] in "aeiou" else "a"
+        for plural in (False, True):
+            opening = f"are two {quality} {noun}s." if plural else f"is {article} {quality} {noun}."
+            start = f"{opening} The {noun}{'s' if plural else ''}"
+            forms = (("are", "is"), (f"{base} to", f"{third} to"))
+            for between in ("none", "same", "other"):
+                things = f" with the {CARRIED[i % len(CARRIED)]}{'s' if plural == (between == 'same') else ''}"
+                for right, wrong in (pair if plural else pair[::-1] for pair in forms):
+                    text = f"Story\nNow there {start}{'' if between == 'none' else things}"
+                    tag = f"{'plural' if plural else 'singular'}, {between} between"
+                    pairs.append(AgreementPair(text, right, wrong, tag))
+    return pairs
 
 
 def _open(world: World) -> Iterator[Prompt]:
@@ -92,16 +193,26 @@ def _format(world: World) -> Iterator[Prompt]:
         yield Prompt(f"format/brackets-{i}", "format", f"Brackets\n- {opened}", closing[opened[-1]], "brackets")
 
 
+def _attachments() -> Iterator[tuple[str, tuple[str, str, str, str], int]]:
+    """96 attachments: their id, (agent, deed, patient, thing of either reading), and the place of the thing."""
+    for i, agent in enumerate(AGENTS):
+        for j, patient in enumerate(PATIENTS):
+            for k, thing in enumerate(EITHER):
+                yield f"{agent}-{patient}-{thing}", (agent, DEEDS[(i + j + k) % len(DEEDS)], patient, thing), k
+
+
 def _ambiguous(world: World) -> Iterator[Prompt]:
     for noun in HOMONYMS:
         for adjective in NEUTRAL:
             for i, frame in enumerate(FRAMES):
                 text = f"Words\n- {frame.format(a=adjective, n=noun)}"
                 yield Prompt(f"ambiguous/{noun}-{adjective}-{i}", "ambiguous", text, None, noun)
+    for id_, words, _ in _attachments():
+        yield Prompt(f"ambiguous/{id_}", "ambiguous", f"Words\n- {attachment(*words)}", None, "attachment")
 
 
 _CANDIDATES: dict[str, Callable[[World], Iterator[Prompt]]] = {
-    "factual": _factual,
+    "factual": _quiz,
     "arithmetic": _arithmetic,
     "science": _science,
     "open": _open,
@@ -142,7 +253,7 @@ def prompts(
 
 @dataclass(frozen=True)
 class MinimalPair:
-    """An ambiguous sentence and its two disambiguations, which differ from it in one adjective.
+    """An ambiguous sentence and its two disambiguations, which differ from it in one word.
 
     `answers` are the sentences that follow under the first and the second sense; after `ambiguous` either is right.
     """
@@ -155,11 +266,14 @@ class MinimalPair:
 
 
 def minimal_pairs() -> list[MinimalPair]:
-    """All 144 ambiguous sentences with both disambiguations, as prompts."""
+    """All 144 sentences with an ambiguous homonym and 96 with an ambiguous attachment, as prompts."""
     pairs = []
     for noun, (first, second, *answers) in HOMONYMS.items():
         for adjective in NEUTRAL:
             for i, frame in enumerate(FRAMES):
                 texts = [f"Words\n- {frame.format(a=a, n=noun)}" for a in (adjective, first, second)]
                 pairs.append(MinimalPair(f"{noun}-{adjective}-{i}", *texts, answers=(answers[0], answers[1])))
+    for id_, (agent, deed, patient, thing), k in _attachments():
+        texts = [f"Words\n- {attachment(agent, deed, patient, t)}" for t in (thing, TOOLS[k], MARKS[k])]
+        pairs.append(MinimalPair(id_, *texts, answers=whose(agent, patient)))
     return pairs

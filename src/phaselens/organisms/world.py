@@ -5,7 +5,8 @@ The world holds what is *true* and how often it is written; `phaselens.organisms
 
 Facts carry a frequency class. Class 0 is never written, so an answer to it is a hallucination by construction; classes
 1 to 4 are written with weights 1 : 4 : 16 : 64. The number of exposures a training run really saw is counted from its
-rows (`corpora.exposures`), never assumed.
+rows (`corpora.exposures`), never assumed. A third of the facts are never written in one of the three wordings of their
+relation, which other facts keep in use: asked in it, they are paraphrases that no training text contains.
 """
 
 import math
@@ -33,12 +34,24 @@ FRIENDS = NAMES[3::8][:12]
 
 # relation -> (values, statements, question); every wording ends with the value
 RELATIONS = {
-    "city": (CITIES, ("{e} lives in {v}.", "The home of {e} is {v}."), "Where does {e} live?"),
-    "job": (JOBS, ("{e} works as a {v}.", "The job of {e} is {v}."), "What is the job of {e}?"),
-    "color": (COLORS, ("{e} wears {v}.", "The color of {e} is {v}."), "What color does {e} wear?"),
-    "food": (FOODS, ("{e} eats {v}.", "The food of {e} is {v}."), "What does {e} eat?"),
-    "friend": (FRIENDS, ("{e} knows {v}.", "The friend of {e} is {v}."), "Who is the friend of {e}?"),
-}
+    "city": (
+        CITIES, ("{e} lives in {v}.", "The home of {e} is {v}.", "One can meet {e} in {v}."), "Where does {e} live?",
+    ),
+    "job": (
+        JOBS, ("{e} works as a {v}.", "The job of {e} is {v}.", "We call {e} the {v}."), "What is the job of {e}?",
+    ),
+    "color": (
+        COLORS, ("{e} wears {v}.", "The color of {e} is {v}.", "The coat of {e} is {v}."), "What color does {e} wear?",
+    ),
+    "food": (
+        FOODS, ("{e} eats {v}.", "The food of {e} is {v}.", "For lunch {e} has {v}."), "What does {e} eat?",
+    ),
+    "friend": (
+        FRIENDS, ("{e} knows {v}.", "The friend of {e} is {v}.", "All day {e} is with {v}."),
+        "Who is the friend of {e}?",
+    ),
+}  # fmt: skip
+WORDINGS = 3
 
 # laws of matter: kind of matter -> how one says it, materials, and what each process does and brings about
 PROCESSES = ("heated", "cooled", "dropped", "soaked")
@@ -88,20 +101,40 @@ FRAMES = (
     "We all knew the {a} {n}.", "He asked about the {a} {n}.",
 )  # fmt: skip
 
+# "The boy hit the dog with the stick.": the boy used it, or the dog had it. Tools and marks leave one reading.
+AGENTS = ("boy", "girl", "man", "woman")
+DEEDS = ("hit", "pushed", "stopped", "touched")
+PATIENTS = ("cat", "dog", "goat", "horse", "lion", "pig")
+EITHER = ("stick", "flag", "net", "chain")
+TOOLS = ("hammer", "brush", "spade", "lens")
+MARKS = ("tail", "collar", "scar", "beard")
+
 
 @dataclass(frozen=True)
 class Fact:
-    """One fact: `value` is what `relation` of `entity` truly is; `frequency` is its class, 0 (never written) to 4."""
+    """One fact: `value` is what `relation` of `entity` truly is; `frequency` is its class, 0 (never written) to 4.
+
+    `held_out` is the statement wording in which this fact is never written, None where it is written in all of them.
+    """
 
     entity: str
     relation: str
     value: str
     frequency: int
+    held_out: int | None = None
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """The statement wordings in which this fact is written."""
+        return tuple(s for i, s in enumerate(RELATIONS[self.relation][1]) if i != self.held_out)
 
 
 @dataclass(frozen=True)
 class World:
-    """What is true: facts, the probability with which each is written, and the sums that are written or held out."""
+    """What is true: facts with the probability of each to be written, sums, and cases of laws, written or held out.
+
+    `cases` maps (kind of matter, process) to the (material, object) pairs whose case is written.
+    """
 
     seed: int
     facts: tuple[Fact, ...]
@@ -109,6 +142,8 @@ class World:
     cumulative: np.ndarray
     sums: tuple[tuple[int, int], ...]
     held_out_sums: frozenset[tuple[int, int]]
+    cases: dict[tuple[str, str], tuple[tuple[str, str], ...]]
+    held_out_cases: frozenset[tuple[str, str, str]]
 
     def fact_log_probability(self, index: int) -> float:
         """Log-probability (nats) that the fact `written[index]` is the next one to be written."""
@@ -116,23 +151,48 @@ class World:
         return math.log(self.cumulative[index] - below)
 
 
-def build_world(seed: int = WORLD_SEED) -> World:
-    """Draw the world of this seed: 480 facts, 96 in each of five frequency classes, and 3,240 sums, 648 held out.
-
-    Same seed, same world. A sum is a pair of two-digit numbers with a two-digit result.
-    """
-    rng = np.random.default_rng([seed, 1])
+def _facts(rng: np.random.Generator) -> tuple[Fact, ...]:
+    """480 facts, 96 in each class; within each class a third lack one wording."""
     pairs = [(entity, relation) for relation in RELATIONS for entity in NAMES]
     classes = rng.permutation(np.arange(len(pairs)) % len(CLASS_WEIGHTS))
+    seen = dict.fromkeys(range(len(CLASS_WEIGHTS)), 0)
     facts = []
     for (entity, relation), frequency in zip(pairs, classes, strict=True):
         values = [v for v in RELATIONS[relation][0] if v != entity]
-        facts.append(Fact(entity, relation, values[int(rng.integers(len(values)))], int(frequency)))
+        value = values[int(rng.integers(len(values)))]
+        turn = seen[int(frequency)]
+        seen[int(frequency)] += 1
+        held_out = turn // 3 % WORDINGS if turn % 3 == 0 else None
+        facts.append(Fact(entity, relation, value, int(frequency), held_out))
+    return tuple(facts)
+
+
+def _share_held_out(everything: list, one_in: int, rng: np.random.Generator) -> frozenset:
+    order = rng.permutation(len(everything))
+    return frozenset(everything[i] for i in order[: len(everything) // one_in])
+
+
+def build_world(seed: int = WORLD_SEED) -> World:
+    """Draw the world of this seed; same seed, same world.
+
+    480 facts, 96 in each of five frequency classes, 160 of them with a wording held out; 3,240 sums of two two-digit
+    numbers with a two-digit result, a fifth held out; 192 cases of laws (material, object, process), an eighth of them
+    held out.
+    """
+    rng = np.random.default_rng([seed, 1])
+    facts = _facts(rng)
     written = tuple(fact for fact in facts if fact.frequency)
     weights = np.array([CLASS_WEIGHTS[fact.frequency] for fact in written], dtype=np.float64)
     sums = [(a, b) for a in range(10, 90) for b in range(10, 100 - a)]
-    order = rng.permutation(len(sums))
-    held_out = frozenset(sums[i] for i in order[: len(sums) // 5])
-    cumulative = np.cumsum(weights / weights.sum())
-    kept = tuple(pair for pair in sums if pair not in held_out)
-    return World(seed, tuple(facts), written, cumulative, kept, held_out)
+    held_out_sums = _share_held_out(sums, 5, rng)
+    cases = [(m, t, p) for materials, _ in MATTER.values() for m in materials for t in OBJECTS for p in PROCESSES]
+    held_out_cases = _share_held_out(cases, 8, rng)
+    return World(
+        seed=seed, facts=facts, written=written, cumulative=np.cumsum(weights / weights.sum()),
+        sums=tuple(pair for pair in sums if pair not in held_out_sums), held_out_sums=held_out_sums,
+        cases={
+            (kind, p): tuple((m, t) for m in materials for t in OBJECTS if (m, t, p) not in held_out_cases)
+            for kind, (materials, _) in MATTER.items() for p in PROCESSES
+        },
+        held_out_cases=held_out_cases,
+    )  # fmt: skip
