@@ -34,15 +34,21 @@ _HOMES = {
     "Battery": "phaselens.batteries",
     "Prompt": "phaselens.batteries",
     "load_battery": "phaselens.batteries",
+    "study": "phaselens",
+    "read_study": "phaselens.study",
+    "run_study": "phaselens.engines",
 }
 
 if TYPE_CHECKING:
+    from phaselens import study
     from phaselens.batteries import Battery, Prompt, load_battery
     from phaselens.capture import GREEDY, Plan, Sampling, generate
+    from phaselens.engines import run_study
     from phaselens.measure import LensSpec
     from phaselens.models import Model, untrained_twin
     from phaselens.organisms import load
     from phaselens.recording import live, noise_floor, observe
+    from phaselens.study import read_study
     from phaselens.trace import Trace, read_trace, write_trace
     from phaselens.trace.transcripts import Transcript, Transcripts, read_jsonl
 
@@ -64,7 +70,10 @@ __all__ = [
     "noise_floor",
     "observe",
     "read_jsonl",
+    "read_study",
     "read_trace",
+    "run_study",
+    "study",
     "untrained_twin",
     "write_trace",
 ]
@@ -74,7 +83,8 @@ def __getattr__(name: str) -> Any:
     """Fetch one of the names above from its home."""
     if name not in _HOMES:
         raise AttributeError(f"module 'phaselens' has no attribute {name!r}; it has {', '.join(sorted(_HOMES))}")
-    return getattr(import_module(_HOMES[name]), name)
+    home = _HOMES[name]
+    return import_module(f"{home}.{name}") if home == "phaselens" else getattr(import_module(home), name)
 
 
 def __dir__() -> list[str]:
