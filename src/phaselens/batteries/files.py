@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from phaselens.batteries.battery import Battery, Prompt
 from phaselens.batteries.items import ForcedChoice, Labelled, MinimalPair, Question
-from phaselens.batteries.rows import Columns, Row, build, mapped, read_rows, require_unique_ids, word, words
+from phaselens.batteries.rows import Columns, Row, Table, build, mapped, read_table, require_unique_ids, word, words
 from phaselens.errors import InputError, PromptError, StudyFileError, unknown_name
 
 TEXT_KEYS = ("text", "prompt")
@@ -44,15 +44,20 @@ def load_battery(
         StudyFileError: not there, not readable, or a line is wrong; says which line and what was wanted.
 
     """
-    rows = mapped(path, _with_text(path, read_rows(path, encoding), columns), columns, PROMPT_FIELDS)
+    table = read_table(path, encoding)
+    if columns is None:
+        _require_text_column(table)
+    rows = mapped(table, columns, PROMPT_FIELDS)
+    if columns is not None and not {*TEXT_KEYS, "prompt_ids"} & set(columns):
+        raise StudyFileError(f'{path}: columns must say where the text is, such as columns = {{"text": "question"}}.')
     split_aliases = columns is not None and "aliases" in columns
 
     def make(row: Row) -> Prompt:
         return _prompt(row, None if split_aliases else separator, separator, answer_after)
 
-    prompts = build(path, rows, make)
-    require_unique_ids(path, rows, [p.id for p in prompts])
-    apart = [str(row.values.get("calibration", "")).strip().lower() in ("true", "1", "yes") for row in rows]
+    prompts = build(rows, make)
+    require_unique_ids(rows, [p.id for p in prompts])
+    apart = [str(row.values.get("calibration", "")).strip().lower() in ("true", "1", "yes") for row in rows.rows]
     try:
         return Battery(
             name=Path(path).stem,
@@ -70,13 +75,13 @@ def load_questions(
 
     Mapping, separator and errors are those of `load_battery`.
     """
-    rows = mapped(path, read_rows(path, encoding), columns, QUESTION_FIELDS)
+    rows = mapped(read_table(path, encoding), columns, QUESTION_FIELDS)
 
     def make(row: Row) -> Question:
-        answers = words(row.values.get("answers"), "answers", separator)
+        answers = tuple(dict.fromkeys(words(row.values.get("answers"), "answers", separator)))
         return Question(_id(row), _said(row, "completion"), _said(row, "question"), answers, _said(row, "tag"))
 
-    return _unique(path, rows, build(path, rows, make))
+    return _unique(rows, build(rows, make))
 
 
 def load_pairs(
@@ -86,14 +91,14 @@ def load_pairs(
 
     Mapping, separator and errors are those of `load_battery`.
     """
-    rows = mapped(path, read_rows(path, encoding), columns, PAIR_FIELDS)
+    rows = mapped(read_table(path, encoding), columns, PAIR_FIELDS)
 
     def make(row: Row) -> MinimalPair:
         texts = (_said(row, name) for name in ("ambiguous", "first", "second"))
         answers, senses = (words(row.values.get(name), name, separator) or ("", "") for name in ("answers", "senses"))
         return MinimalPair(_id(row), *texts, answers=answers, kind=_said(row, "kind"), senses=senses)  # type: ignore[arg-type]
 
-    return _unique(path, rows, build(path, rows, make))
+    return _unique(rows, build(rows, make))
 
 
 def load_choices(
@@ -105,9 +110,9 @@ def load_choices(
     alternative is the right one, and every second item is turned round, so that the right ones stand in balanced
     places. `text` may be missing where whole sentences are compared. Otherwise as `load_battery`.
     """
-    rows = mapped(path, read_rows(path, encoding), columns, CHOICE_FIELDS)
-    told = any("right" in row.values or "answer" in row.values for row in rows)
-    turned = {row.number: i % 2 == 1 for i, row in enumerate(rows)}
+    rows = mapped(read_table(path, encoding), columns, CHOICE_FIELDS)
+    told = any("right" in row.values or "answer" in row.values for row in rows.rows)
+    turned = {row.number: i % 2 == 1 for i, row in enumerate(rows.rows)}
 
     def make(row: Row) -> ForcedChoice:
         alternatives = words(row.values.get("alternatives"), "alternatives", separator)
@@ -118,7 +123,7 @@ def load_choices(
             _id(row), _said(row, "text"), alternatives, right, _said(row, "tag"), _said(row, "category")
         )
 
-    return _unique(path, rows, build(path, rows, make))
+    return _unique(rows, build(rows, make))
 
 
 def load_labelled(
@@ -144,8 +149,8 @@ def load_labelled(
     if missing not in MISSING:
         raise unknown_name("way with missing labels", missing, MISSING)
     columns = {"text": text, "label": label} | ({} if group is None else {"group": group})
-    rows = mapped(path, read_rows(path, encoding), columns, ("text", "label", "group"))
-    kept = [row for row in rows if missing == "error" or "label" in row.values]
+    rows = mapped(read_table(path, encoding), columns, ("text", "label", "group"))
+    kept = tuple(row for row in rows.rows if missing == "error" or "label" in row.values)
     if not kept:
         raise StudyFileError(f"{path}: no row has a label in {label!r}.")
 
@@ -158,21 +163,17 @@ def load_labelled(
         value = word(row.values["label"], label)
         return said, _number(value, label) if numeric else value, _said(row, "group") or str(row.number)
 
-    texts, labels, groups = zip(*build(path, kept, make), strict=True)
-    return Labelled(texts, labels, groups, len(rows) - len(kept))
+    texts, labels, groups = zip(*build(Table(rows.path, rows.columns, kept), make), strict=True)
+    return Labelled(texts, labels, groups, len(rows.rows) - len(kept))
 
 
-def _with_text(path: str | Path, rows: list[Row], columns: Columns | None) -> list[Row]:
-    """The rows, once it is sure that there is a column of prompts."""
-    if columns is not None and not {*TEXT_KEYS, "prompt_ids"} & set(columns):
-        raise StudyFileError(f'{path}: columns must say where the text is, such as columns = {{"text": "question"}}.')
-    names = tuple(dict.fromkeys(name for row in rows for name in row.values))
-    if columns is None and Path(path).suffix.lower() in (".csv", ".tsv") and not set(TEXT_KEYS) & set(names):
+def _require_text_column(table: Table) -> None:
+    """Raise StudyFileError where a CSV or TSV has no column of prompts by one of our names."""
+    if table.path.suffix.lower() in (".csv", ".tsv") and not set(TEXT_KEYS) & set(table.columns):
         raise StudyFileError(
-            f"{path}, line 1: no column 'prompt' or 'text' among {', '.join(names)}. "
-            f'Say which it is, such as columns = {{"text": "{names[0]}"}}.'
+            f"{table.path}, line 1: no column 'prompt' or 'text' among {', '.join(table.columns)}. "
+            f'Say which it is, such as columns = {{"text": "{table.columns[0]}"}}.'
         )
-    return rows
 
 
 def _prompt(row: Row, separator: str | None, alias_separator: str | None, after: str | None) -> Prompt:
@@ -243,6 +244,6 @@ def _said(row: Row, name: str) -> str:
     return word(row.values[name], name) if name in row.values else ""
 
 
-def _unique(path: str | Path, rows: list[Row], items: list[Item]) -> tuple[Item, ...]:
-    require_unique_ids(path, rows, [item.id for item in items])
+def _unique(rows: Table, items: list[Item]) -> tuple[Item, ...]:
+    require_unique_ids(rows, [item.id for item in items])
     return tuple(items)

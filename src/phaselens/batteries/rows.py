@@ -25,7 +25,16 @@ class Row:
     values: Mapping[str, Any]
 
 
-def read_rows(path: str | Path, encoding: str = "utf-8") -> list[Row]:
+@dataclass(frozen=True)
+class Table:
+    """The rows of a file and the names of its columns, also of those that no row fills."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def read_table(path: str | Path, encoding: str = "utf-8") -> Table:
     """The records of a file, by its suffix: .csv and .tsv with a header, .json (a list), .txt (lines), else JSON Lines.
 
     TSV knows no quotes, as its definition says. Empty cells are left out of a row. Blank lines are passed over.
@@ -36,11 +45,12 @@ def read_rows(path: str | Path, encoding: str = "utf-8") -> list[Row]:
     """
     path = Path(path)
     text = _text(path, encoding)
+    header: list[str] = []
     match path.suffix.lower():
         case ".csv":
-            rows = list(_delimited(path, text, ",", csv.QUOTE_MINIMAL))
+            rows = list(_delimited(path, text, ",", csv.QUOTE_MINIMAL, header))
         case ".tsv":
-            rows = list(_delimited(path, text, "\t", csv.QUOTE_NONE))
+            rows = list(_delimited(path, text, "\t", csv.QUOTE_NONE, header))
         case ".json":
             rows = list(_items(path, text))
         case ".txt":
@@ -50,10 +60,10 @@ def read_rows(path: str | Path, encoding: str = "utf-8") -> list[Row]:
             rows = list(_lines(path, text))
     if not rows:
         raise StudyFileError(f"{path} has no prompts: no row was found in it.")
-    return rows
+    return Table(path, tuple(dict.fromkeys(header or (name for row in rows for name in row.values))), tuple(rows))
 
 
-def mapped(path: str | Path, rows: Sequence[Row], columns: Columns | None, fields: Sequence[str]) -> list[Row]:
+def mapped(table: Table, columns: Columns | None, fields: Sequence[str]) -> Table:
     """The same rows with our field names: as `columns` says, or as they stand where it is None.
 
     With a mapping, columns that it does not name are left alone. Without one every column must be a field.
@@ -62,41 +72,41 @@ def mapped(path: str | Path, rows: Sequence[Row], columns: Columns | None, field
         StudyFileError: a field or column that is not known (says the nearest), or an empty column within a template.
 
     """
-    names = tuple(dict.fromkeys(name for row in rows for name in row.values))
     try:
         if columns is None:
-            for row in rows:
+            for row in table.rows:
                 _known(row.values, fields, f"{row.place}: ", "field")
-            return list(rows)
+            return table
         _known(columns, fields, "columns: ", "field")
         for source in columns.values():
-            _known(_sources(source, names), names, "", "column")
+            _known(_sources(source, table.columns), table.columns, "", "column")
     except UnknownNameError as error:
-        raise StudyFileError(f"{path}, {error}" if columns is None else f"{path}: {error}") from error
-    return build(path, rows, lambda row: Row(row.number, row.place, _taken(row.values, columns)))
+        raise StudyFileError(f"{table.path}, {error}") from error
+    rows = build(table, lambda row: Row(row.number, row.place, _taken(row.values, columns)))
+    return Table(table.path, tuple(columns), tuple(rows))
 
 
-def build(path: str | Path, rows: Sequence[Row], make: Callable[[Row], T]) -> list[T]:
+def build(table: Table, make: Callable[[Row], T]) -> list[T]:
     """`make` of every row; what it refuses is said with the place of the row.
 
     Raises StudyFileError.
     """
     out = []
-    for row in rows:
+    for row in table.rows:
         try:
             out.append(make(row))
         except InputError as error:
-            raise StudyFileError(f"{path}, {row.place}: {error}") from error
+            raise StudyFileError(f"{table.path}, {row.place}: {error}") from error
     return out
 
 
-def require_unique_ids(path: str | Path, rows: Sequence[Row], ids: Sequence[str]) -> None:
+def require_unique_ids(table: Table, ids: Sequence[str]) -> None:
     """Raise StudyFileError where two rows have one id; says where both stand."""
     seen: dict[str, Row] = {}
-    for row, id_ in zip(rows, ids, strict=True):
+    for row, id_ in zip(table.rows, ids, strict=True):
         if id_ in seen:
             raise StudyFileError(
-                f"{path}, {row.place}: the id {id_!r} occurs more than once (first at {seen[id_].place}); "
+                f"{table.path}, {row.place}: the id {id_!r} occurs more than once (first at {seen[id_].place}); "
                 "ids name prompts."
             )
         seen[id_] = row
@@ -115,7 +125,7 @@ def word(value: Any, name: str) -> str:
 
 
 def words(value: Any, name: str, separator: str | None = None) -> tuple[str, ...]:
-    """A cell as several texts: a list as it stands, text cut at `separator` where one is given; no repeats, no blanks.
+    """A cell as several texts: a list as it stands, text cut at `separator` where one is given; without blank ones.
 
     Raises PromptError for a table, or a list that holds one.
     """
@@ -125,7 +135,7 @@ def words(value: Any, name: str, separator: str | None = None) -> tuple[str, ...
     parts = [word(cell, name) for cell in cells if cell is not None]
     if separator:
         parts = [part for whole in parts for part in whole.split(separator)]
-    return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    return tuple(part.strip() for part in parts if part.strip())
 
 
 def _text(path: Path, encoding: str) -> str:
@@ -147,16 +157,18 @@ def _text(path: Path, encoding: str) -> str:
         raise StudyFileError(f"cannot read {path}: {error.strerror}.") from error
 
 
-def _delimited(path: Path, text: str, delimiter: str, quoting: int) -> Iterator[Row]:
-    """Rows of CSV or TSV; a record may span lines, and its place is its first one."""
+def _delimited(path: Path, text: str, delimiter: str, quoting: int, header: list[str]) -> Iterator[Row]:
+    """Rows of CSV or TSV, and the names of its columns put into `header`.
+
+    A record may span lines, and its place is its first one.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    header: list[str] | None = None
     start = 1
     try:
         for cells in reader:
             number, start = start, reader.line_num + 1
-            if header is None:
-                header = _header(path, cells)
+            if not header:
+                header += _header(path, cells)
             elif cells and len(cells) != len(header):
                 raise StudyFileError(
                     f"{path}, line {number}: {'more' if len(cells) > len(header) else 'fewer'} fields than the header "

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import phaselens
-from phaselens.batteries import Battery, Prompt, load_battery, take
+from phaselens.batteries import NATURAL, Battery, Prompt, load_battery, natural_battery, take
 from phaselens.capture.prompts import jobs
 from phaselens.errors import InputError, ModelRefused
 from phaselens.models import Model, untrained_twin
@@ -60,7 +60,10 @@ def battery_of(study: Study) -> Battery:
         return world_battery(
             study.seed, study.prompts_per_category or PER_CATEGORY, study.calibration_prompts or CALIBRATION
         )
-    whole = load_battery(study.battery)
+    if study.battery == NATURAL:
+        whole = natural_battery()
+    else:
+        whole = load_battery(study.battery, columns=study.columns, separator=study.separator)
     if not whole.calibration:
         whole = _set_apart(whole)
     if study.prompts_per_category is None:
