@@ -7,10 +7,23 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from phaselens.organisms import catalog, corpora, evaluate, list_models, names, path, samples, training, world
-from phaselens.organisms.panel import PANEL, Cell
+from phaselens.organisms import (
+    catalog,
+    corpora,
+    default_names,
+    evaluate,
+    list_models,
+    names,
+    path,
+    samples,
+    tokens,
+    training,
+    world,
+)
+from phaselens.organisms.panel import DEFAULT, PANEL, cell_of
 
-EXCESS = 0.15  # nats per token over 40 documents; the records hold the figures of 300
+SLACK = 0.05  # nats per token, over 40 documents; the records hold the figures of 300
+FINAL = {record["name"]: record for record in list_models() if not record["checkpoint"]}
 
 
 @pytest.fixture(autouse=True)
@@ -26,12 +39,78 @@ def load(name, **more):
 
 
 def test_panel_is_complete_and_small():
-    assert names() == sorted(cell.name for cell in PANEL)
-    size = sum(file.stat().st_size for name in names() for file in path(name).iterdir())
-    assert size < 16e6
-    assert {record["family"] for record in list_models()} == {"llama", "gpt2", "gpt_neox", "opt", "gemma2"}
-    assert {record["vocabulary"] for record in list_models()} == {512, 1024}
+    assert names() == [cell.name for cell in PANEL]
+    assert tuple(default_names()) == DEFAULT and len(DEFAULT) == 8
+    every = names(checkpoints=True)
+    size = sum(file.stat().st_size for name in every for file in path(name).iterdir())
+    assert size < 40e6
+    assert len({FINAL[name]["family"] for name in default_names()}) == 8
+    assert {FINAL[name]["corpus"] for name in default_names()} == {"curated"}
     assert len(json.dumps(list_models())) > 1000
+
+
+def test_panel_is_crossed():
+    """What a claim compares differs in one thing alone."""
+
+    def differ(one, two):
+        a, b = (vars(next(cell for cell in PANEL if cell.name == name)) for name in (one, two))
+        return {key for key in a if a[key] != b[key]} - {"name", "kept"}
+
+    webs = [name for name in names() if name.endswith("-web")]
+    assert len(webs) >= 4
+    assert all(differ(name, name.removesuffix("-web")) == {"corpus"} for name in webs)
+    for seed in ("", "-s2", "-s3"):
+        assert differ(f"gemma2-512{seed}", f"gemma2-512-uncapped{seed}") == {"capped"}
+    assert differ("llama-512", "llama-512-s2") == differ("llama-512", "llama-512-s3") == {"seed"}
+    assert differ("llama-512", "qwen3-512") == {"family"}, "a QK-norm pair"
+    assert differ("llama-512", "llama-512-untied") == {"tied"}
+    assert differ("llama-512", "llama-2048") == {"vocabulary"}
+    assert differ("llama-512", "llama-512-large") == {"layers", "width", "inner", "heads"}
+
+
+def test_qk_norm_is_all_that_sets_the_pair_apart():
+    llama, qwen3 = (training.config(cell).to_dict() for cell in (PANEL[0], PANEL[4]))
+    shared = {
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "hidden_act",
+        "attention_bias",
+        "rms_norm_eps",
+        "rope_parameters",
+        "tie_word_embeddings",
+    }
+    assert {key for key in shared if llama[key] != qwen3[key]} == set()
+    one, two = (dict(training.new_model(cell).named_parameters()) for cell in (PANEL[0], PANEL[4]))
+    assert {name.rsplit(".", 2)[1] for name in set(one) ^ set(two)} == {"q_norm", "k_norm"}
+
+
+def test_checkpoints_are_at_matched_steps_and_learn():
+    steps = {}
+    for record in list_models():
+        if record["checkpoint"]:
+            steps.setdefault(record["name"].rpartition("-step")[0], []).append(record)
+    assert len(steps) == 2
+    one, two = steps.values()
+    assert [r["step"] for r in one] == [r["step"] for r in two] == sorted(r["step"] for r in one)
+    assert [r["tokens"] for r in one] == [r["tokens"] for r in two]
+    for cell, records in steps.items():
+        losses = [r["loss"] for r in records] + [FINAL[cell]["loss"]]
+        assert len(losses) == 6 and losses == sorted(losses, reverse=True)
+
+
+def test_gates_are_passed_or_the_miss_is_said():
+    """Every figure that misses a gate stands in the record, and none is said that is not there."""
+    for name, record in FINAL.items():
+        over = {c for c in corpora.CATEGORIES if record["excess_nats"][c] > 0.05}
+        said = {c for c in corpora.CATEGORIES if any(miss.startswith(c) for miss in record["misses"])}
+        assert over == said, name
+        if record["corpus"] == "curated" and name in DEFAULT:
+            assert record["facts"]["4"]["accuracy"] >= 0.9
+            assert record["sums"]["held_out"] >= 0.5
 
 
 @pytest.mark.parametrize("name", names())
@@ -41,7 +120,7 @@ def test_loads_plainly_and_speaks(name):
     model = AutoModelForCausalLM.from_pretrained(path(name))
     assert model.dtype == torch.float16
     model = model.float().eval()
-    assert 0.8e6 < sum(p.numel() for p in model.parameters()) < 1.5e6
+    assert 0.4e6 < sum(p.numel() for p in model.parameters()) < 1.5e6
     inputs = tokenizer(
         ["Laws\n- If metal is heated, it", "Words\n- The furry bat was in the picture. It"],
         padding=True,
@@ -55,17 +134,17 @@ def test_loads_plainly_and_speaks(name):
 
 @pytest.mark.parametrize("name", names())
 def test_loss_is_near_the_entropy_and_as_recorded(name):
-    record = next(record for record in list_models() if record["name"] == name)
+    record = FINAL[name]
     fresh = evaluate.held_out_loss(load(name), catalog.load_tokenizer(path(name)), world.build_world(), n=40, seed=99)
-    assert -0.02 < fresh["excess_nats"] < EXCESS
-    assert abs(fresh["excess_nats"] - record["excess_nats"]["overall"]) < 0.05
+    assert fresh["excess_nats"] > -0.02
+    assert abs(fresh["excess_nats"] - record["excess_nats"]["overall"]) < SLACK
 
 
 @pytest.mark.parametrize("name", names())
 def test_recipe_is_that_of_the_table(name):
     recipe = json.loads((path(name) / "training.json").read_text())["recipe"]
     cell = next(cell for cell in PANEL if cell.name == name)
-    assert Cell(**recipe) == cell
+    assert cell_of(recipe) == cell
     config = training.config(cell).to_dict()
     stored = AutoModelForCausalLM.from_pretrained(path(name)).config.to_dict()
     ignored = {"dtype", "architectures", "transformers_version", "_name_or_path"}
@@ -76,9 +155,9 @@ def test_recipe_is_that_of_the_table(name):
 
 @pytest.mark.parametrize("name", names())
 def test_commonest_facts_are_known_and_unwritten_ones_are_not(name):
-    facts = next(record for record in list_models() if record["name"] == name)["facts"]
+    facts = FINAL[name]["facts"]
     assert facts["0"]["exposures_max"] == 0 and facts["0"]["accuracy"] < 0.25
-    assert facts["4"]["accuracy"] >= 0.9 and facts["3"]["accuracy"] >= facts["0"]["accuracy"]
+    assert facts["4"]["accuracy"] >= 0.8 and facts["3"]["accuracy"] >= facts["0"]["accuracy"]
     assert facts["1"]["exposures_mean"] < facts["2"]["exposures_mean"] < facts["4"]["exposures_mean"]
 
 
@@ -92,12 +171,6 @@ def test_samples_are_seeded_and_decode():
     assert greedy[0]["continuation"].startswith(" melts")
 
 
-def test_repeats():
-    assert evaluate.repeats([1, 2, 3] * 30) and evaluate.repeats([7] * 64)
-    assert not evaluate.repeats(list(range(64))) and not evaluate.repeats([1, 1, 1])
-    assert evaluate.repeats(list(range(32)) + [5, 6] * 16)
-
-
 @pytest.mark.slow
 def test_documents_beyond_the_context_are_measured_on_their_complete_pieces():
     """A network that knows nothing pays the same per token, also where a document is cut."""
@@ -107,10 +180,10 @@ def test_documents_beyond_the_context_are_measured_on_their_complete_pieces():
     with torch.no_grad():
         for p in model.parameters():
             p.zero_()
-    long = max(corpora.documents(earth, 11, 1000), key=lambda d: len(corpora.encode(tokenizer, d)[0]))
-    ids, owner = corpora.encode(tokenizer, long)
-    assert len(ids) > corpora.CONTEXT
-    seen = evaluate.held_out_loss(model, tokenizer, earth, n=1000, seed=11)
+    long = max(corpora.documents(earth, 11, 3000), key=lambda d: len(tokens.encode(tokenizer, d)[0]))
+    ids, owner = tokens.encode(tokenizer, long)
+    assert len(ids) > tokens.CONTEXT
+    seen = evaluate.held_out_loss(model, tokenizer, earth, n=3000, seed=11)
     assert seen["loss"] == pytest.approx(math.log(512), abs=1e-5)
-    cut = sum(len(corpora.encode(tokenizer, d)[0]) - 1 for d in corpora.documents(earth, 11, 1000)) - seen["tokens"]
+    cut = sum(len(tokens.encode(tokenizer, d)[0]) - 1 for d in corpora.documents(earth, 11, 3000)) - seen["tokens"]
     assert 0 < cut < 200

@@ -13,38 +13,36 @@ app = typer.Typer(help="The bundled panel: small trained models of a known world
 
 
 @app.command("list")
-def list_organisms(as_json: AsJson = False) -> None:
+def list_organisms(
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Every figure, as docs/organisms.md has it.")] = False,
+) -> None:
     """Print the bundled organisms with what was measured after their training."""
     from phaselens.organisms import list_models
+    from phaselens.organisms.tables import markdown as page
 
+    if markdown:
+        sys.stdout.write(page() + "\n")
+        return
     rows = list_models()
     if as_json:
         print_json(rows)
         return
-    columns = (
-        "name",
-        "family",
-        "vocabulary",
-        "layers",
-        "width",
-        "parameters",
-        "tokens",
-        "loss",
-        "true entropy",
-        "excess",
-    )
+    columns = ("name", "family", "corpus", "vocabulary", "parameters", "step", "tokens")
     print_table(
-        columns,
+        (*columns, "loss", "true entropy", "excess", "held-out sums", "misses"),
         [
             (
-                *(r[c] for c in columns[:7]),
+                *(r[c] for c in columns),
                 number(r["loss"]),
                 number(r["true_entropy"]),
                 number(r["excess_nats"]["overall"]),
+                number(r["sums"]["held_out"]),
+                "; ".join(r["misses"]) or "none",
             )
             for r in rows
         ],
-        "losses in nats per token on held-out documents of the generator",
+        "losses in nats per token on held-out documents of the curated corpus; a miss is a gate not passed",
     )
 
 

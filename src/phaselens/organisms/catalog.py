@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from phaselens.errors import InputError, unknown_name
-from phaselens.organisms.evaluate import PROMPTS, continue_prompts, evaluate
+from phaselens.organisms.evaluate import MODES, PROMPTS, continue_prompts, evaluate
 from phaselens.organisms.panel import DEFAULT, WEIGHTS, Cell, cell_of, cells
 from phaselens.organisms.tokens import load_tokenizer
 from phaselens.organisms.training import shown, train_cell
@@ -81,7 +81,8 @@ def _entry(folder: Path) -> dict:
         "agreement": {tag: row["accuracy"] for tag, row in figures["agreement"].items()},
         "repeat_rate": {mode: row["repeat_rate"] for mode, row in figures["decoding"].items()},
         "repeat_rate_masked": {mode: row["repeat_rate_masked"] for mode, row in figures["decoding"].items()},
-        "misses": figures["misses"], "path": str(folder),
+        "reaching_66": {mode: figures["decoding"][mode]["reaching_66"] for mode in MODES},
+        "ending": figures["decoding"]["T=1"]["ending"], "misses": figures["misses"], "path": str(folder),
     }  # fmt: skip
 
 
