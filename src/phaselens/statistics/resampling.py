@@ -8,6 +8,8 @@ import numpy as np
 
 from phaselens.errors import InputError
 
+CELLS = 500_000  # of one block of columns, so that it stays in cache
+
 
 def bootstrap_weights(n_units: int, generator: np.random.Generator, *, n_boot: int = 2000) -> np.ndarray:
     """How often each unit is drawn in each resample (counts).
@@ -60,6 +62,38 @@ def resampled_median(values: np.ndarray, unit: np.ndarray, weights: np.ndarray) 
     last = len(values) - 1
     middle = (values[np.minimum(low, last)] + values[np.minimum(high, last)]) / 2
     return np.where(total > 0, middle, np.nan)
+
+
+def resampled_medians(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Median over units of many columns at once in each resample (unit of the values).
+
+    As `resampled_median` with one value per unit. Weights of 0 and 1 give the median of a subset of the units.
+    Shapes: values [unit, ...], weights int [n_boot, unit]; returns float64 [n_boot, ...]. NaN: a unit whose value is
+    NaN is left out of that column; a column with none left is NaN.
+    """
+    values = np.asarray(values, float)
+    columns = values.reshape(len(values), -1)
+    order = np.argsort(columns, axis=0, kind="stable")  # NaN last
+    ordered = np.take_along_axis(columns, order, axis=0)
+    counts = np.asarray(weights).astype(np.int16)
+    out = np.empty((len(counts), columns.shape[1]))
+    wide = max(1, CELLS // max(1, counts.size))
+    for start in range(0, columns.shape[1], wide):
+        some = slice(start, start + wide)
+        out[:, some] = _medians(ordered[:, some], counts[:, order[:, some]])
+    return out.reshape(len(counts), *values.shape[1:])
+
+
+def _medians(ordered: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Weighted medians of columns [unit, column] in ascending order, NaN last; counts [n_boot, unit, column]."""
+    if not len(ordered):
+        return np.full((counts.shape[0], counts.shape[2]), np.nan)
+    drawn = np.cumsum(counts * np.isfinite(ordered), axis=1, dtype=np.int16)
+    total = drawn[:, -1]
+    last = len(ordered) - 1
+    low, high = ((drawn <= at[:, None]).sum(axis=1) for at in ((total - 1) // 2, total // 2))
+    below, above = (np.take_along_axis(ordered, np.minimum(at, last), axis=0) for at in (low, high))
+    return np.where(total > 0, (below + above) / 2, np.nan)
 
 
 def sums_by_unit(values: np.ndarray, unit: np.ndarray, n_units: int) -> tuple[np.ndarray, np.ndarray]:
