@@ -172,7 +172,8 @@ def family_by_load(
         return math.nan, math.nan, np.full(n_permutations, np.nan)
     table = table - table.mean(axis=1, keepdims=True)
     table = table - table.mean(axis=0)
-    orders = np.concatenate([np.arange(m)[None], generator.permuted(np.tile(np.arange(m), (n_permutations, 1)), axis=1)])
+    moved = generator.permuted(np.tile(np.arange(m), (n_permutations, 1)), axis=1)
+    orders = np.concatenate([np.arange(m)[None], moved])
     member = (code[orders][:, None] == np.arange(k)[:, None]).astype(float)
     size = member.sum(axis=2)
     between = ((member @ table) ** 2 / size[..., None]).sum(axis=(1, 2))
@@ -203,9 +204,7 @@ def _centred_products(ranks: np.ndarray) -> np.ndarray:
     return z.T @ z
 
 
-def _fieller(
-    a: float, b: float, var_a: float, var_b: float, quantiles: tuple[float, float], level: float
-) -> Interval:
+def _fieller(a: float, b: float, var_a: float, var_b: float, quantiles: tuple[float, float], level: float) -> Interval:
     """All r with `lo <= (a - r b) / sqrt(var_a + r^2 var_b) <= hi`, where that set is bounded."""
     ends = []
     for q in quantiles[::-1]:  # the upper quantile bounds r from below

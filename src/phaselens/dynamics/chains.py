@@ -1,0 +1,230 @@
+"""Chains of states: along depth at a fixed step, or along generation at a fixed layer; the two are never pooled.
+
+A chain is the last axis of an integer array of states 0..k-1, -1 where there is none. Counts are made for all chains
+at once; pool them by adding, resample them by weights over prompts.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from phaselens.errors import InputError
+
+CHUNK = 4_000_000
+
+
+def depth_chains(states: np.ndarray) -> np.ndarray:
+    """Chains along depth: [..., step, layer 0..L] -> [..., step, layer 1..L]; the embedding is no block's output."""
+    return np.asarray(states)[..., 1:]
+
+
+def generation_chains(states: np.ndarray) -> np.ndarray:
+    """Chains along generation: [..., step, layer] -> [..., layer, step]."""
+    return np.swapaxes(np.asarray(states), -1, -2)
+
+
+def transition_counts(chains: np.ndarray, n_states: int) -> np.ndarray:
+    """How often each state is followed by each (counts), int64 [..., k, k]; pairs with an undefined end left out.
+
+    Shapes: chains int [..., n]. Raises InputError for a state that is not below n_states.
+    """
+    chains = _checked(chains, n_states)
+    wide = n_states + 1
+    flat = chains.reshape(-1, chains.shape[-1]).astype(np.int64) + 1
+    code = flat[:, :-1] * wide + flat[:, 1:] + wide * wide * np.arange(len(flat))[:, None]
+    counts = np.bincount(code.ravel(), minlength=len(flat) * wide * wide)
+    return counts.reshape(*chains.shape[:-1], wide, wide)[..., 1:, 1:]
+
+
+def transition_matrix(counts: np.ndarray) -> np.ndarray:
+    """`P_ij = n_ij / sum_j n_ij` (probability), [..., k, k]. NaN: rows of a state that is never left."""
+    counts = np.asarray(counts, float)
+    row = counts.sum(axis=-1, keepdims=True)
+    return np.divide(counts, row, out=np.full(counts.shape, np.nan), where=row > 0)
+
+
+def expected_counts(chains: np.ndarray, n_states: int) -> np.ndarray:
+    """Mean of `transition_counts` over all orders of the defined states of each chain (counts), float64 [..., k, k].
+
+    `E n_ij = a n_i (n_j - [i = j]) / (m (m-1))` for m defined states, n_i of them in state i, and a neighbouring
+    pairs of defined places: the exact value that 1,000 permutations estimate. 0 where m < 2.
+    """
+    chains = _checked(chains, n_states)
+    seen = chains >= 0
+    m = seen.sum(axis=-1)[..., None, None].astype(float)
+    pairs = (seen[..., 1:] & seen[..., :-1]).sum(axis=-1)[..., None, None]
+    n = (chains[..., None] == np.arange(n_states)).sum(axis=-2).astype(float)
+    product = n[..., :, None] * n[..., None, :] - n[..., None] * np.eye(n_states)
+    return np.divide(pairs * product, m * (m - 1), out=np.zeros(product.shape), where=m > 1)
+
+
+def self_transition_excess(
+    chains: np.ndarray, state: int, n_states: int, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Self-transition of a state minus its mean over orders (difference of probabilities), [...].
+
+    `sum n_ii / sum n_i. - sum E n_ii / sum E n_i.`, sums over chains (of a unit, weighted in a resample). Below 0: the
+    state is left sooner than chance leaves it (transient); above 0: it lasts.
+    Shapes: chains [unit, ..., n] (all chains of a unit count together) -> scalar, or [n_boot] with weights
+    [n_boot, unit]. NaN: the state is never left. Keeps: how often each state occurs in a chain.
+    """
+    chains = _checked(chains, n_states)
+    w = np.ones((1, len(chains))) if weights is None else np.asarray(weights, float)
+    sums = []
+    for counts in (transition_counts(chains, n_states), expected_counts(chains, n_states)):
+        per_unit = counts.reshape(len(chains), -1, n_states, n_states).sum(axis=1)[:, state]
+        own, all_ = w @ per_unit[:, state], w @ per_unit.sum(axis=-1)
+        sums.append(np.divide(own, all_, out=np.full(len(w), np.nan), where=all_ > 0))
+    excess = sums[0] - sums[1]
+    return excess if weights is not None else excess[0]
+
+
+def permuted_orders(chains: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The defined states of each chain in a random order, undefined places kept; each chain by itself.
+
+    One sort of random words that carry the state in their low bits: a tie (chance below 2^-24 per pair) would leave a
+    pair ordered by state. Shapes: int [..., n] with states below 7 -> int8 [..., n].
+    """
+    chains = np.asarray(chains)
+    key = generator.integers(0, 2**29, size=chains.shape, dtype=np.uint32) << np.uint32(3)
+    key |= (chains & 7).astype(np.uint32)
+    gap = chains < 0
+    if not gap.any():
+        key.sort(axis=-1)
+        return (key & np.uint32(7)).astype(np.int8)
+    key[gap] = 2**32 - 1
+    key.sort(axis=-1)
+    rank = np.cumsum(~gap, axis=-1) - 1
+    moved = np.take_along_axis((key & np.uint32(7)).astype(np.int8), np.maximum(rank, 0), axis=-1)
+    return np.where(gap, np.int8(-1), moved)
+
+
+def permuted_counts(
+    chains: np.ndarray, n_states: int, generator: np.random.Generator, *, n_permutations: int = 1000
+) -> np.ndarray:
+    """Transition counts under permuted order, pooled over the chains of a group: int64 [n_permutations, group, k, k].
+
+    Shapes: chains [group, ..., n]; each chain is permuted by itself. Memory stays below a chunk of some million cells.
+    """
+    chains = _checked(chains, n_states).astype(np.int8)
+    chains = chains.reshape(len(chains), -1, chains.shape[-1])
+    wide = n_states + 1
+    out = np.empty((n_permutations, len(chains), wide * wide), np.int64)
+    several = max(1, CHUNK // max(chains[0].size, 1))
+    for g, group in enumerate(chains):
+        for start in range(0, n_permutations, several):
+            n = min(several, n_permutations - start)
+            moved = permuted_orders(np.broadcast_to(group, (n, *group.shape)), generator) + np.int8(1)
+            code = (moved[..., :-1] * np.int8(wide) + moved[..., 1:]).reshape(n, -1)
+            for i in range(n):
+                out[start + i, g] = np.bincount(code[i], minlength=wide * wide)
+    return out.reshape(n_permutations, len(chains), wide, wide)[..., 1:, 1:]
+
+
+@dataclass(frozen=True, eq=False)
+class Dwell:
+    """How long states last: `counts` int64 [..., k, n+1] of whole visits by length (steps).
+
+    `cut` [..., k] counts the visits that begin or end with the chain, whose length is not known.
+    """
+
+    counts: np.ndarray
+    cut: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean length of the whole visits (steps), [..., k]; NaN: none. Long visits are cut more often than short."""
+        visits = self.counts.sum(axis=-1)
+        total = (self.counts * np.arange(self.counts.shape[-1])).sum(axis=-1)
+        return np.divide(total, visits, out=np.full(visits.shape, np.nan), where=visits > 0)
+
+
+def dwell_times(chains: np.ndarray, n_states: int) -> Dwell:
+    """Lengths of the visits to each state (steps), chains [..., n]; an undefined place ends a visit and cuts it."""
+    chains = _checked(chains, n_states)
+    n = chains.shape[-1]
+    flat = chains.reshape(-1, n)
+    ends = np.full((len(flat), 1), -2)
+    edged = np.concatenate([ends, flat, ends], axis=1)
+    row, at = np.nonzero((edged[:, 1:] != edged[:, :-1])[:, :-1])  # at: first place of a visit
+    state = flat[row, at]
+    last_of_row = np.r_[row[1:] != row[:-1], True]
+    stop = np.where(last_of_row, n, np.r_[at[1:], n])
+    cut = (edged[row, at] < 0) | (edged[row, stop + 1] < 0)
+    keep = state >= 0
+    code = (row * n_states + state) * (n + 1) + (stop - at)
+    whole = np.bincount(code[keep & ~cut], minlength=len(flat) * n_states * (n + 1))
+    cuts = np.bincount((row * n_states + state)[keep & cut], minlength=len(flat) * n_states)
+    shape = (*chains.shape[:-1], n_states)
+    return Dwell(whole.reshape(*shape, n + 1), cuts.reshape(shape))
+
+
+def collapse_runs(chains: np.ndarray) -> np.ndarray:
+    """Each chain with repeats of a state written once, packed to the left, -1 behind: [..., n] -> int8 [..., n].
+
+    Undefined places are dropped only at the ends; one inside stays as a single -1, so no motif reaches over it.
+    """
+    chains = np.asarray(chains)
+    n = chains.shape[-1]
+    flat = chains.reshape(-1, n)
+    first = np.ones(flat.shape, bool)
+    first[:, 1:] = flat[:, 1:] != flat[:, :-1]
+    started = np.maximum.accumulate(flat >= 0, axis=1)
+    keep = first & started
+    place = np.cumsum(keep, axis=1) - 1
+    out = np.full(flat.shape, -1, np.int8)
+    row, at = np.nonzero(keep)
+    out[row, place[row, at]] = flat[row, at]
+    return out.reshape(chains.shape)
+
+
+def motif_counts(chains: np.ndarray, n_states: int, length: int) -> np.ndarray:
+    """How often each word of `length` states occurs in the run-length-collapsed chain (counts), int64 [..., k^length].
+
+    The word s1 s2 .. has index `s1 k^(length-1) + s2 k^(length-2) + ..`; words with equal neighbours never occur.
+    """
+    collapsed = collapse_runs(_checked(chains, n_states))
+    n = collapsed.shape[-1] - length + 1
+    flat = collapsed.reshape(-1, collapsed.shape[-1]).astype(np.int64)
+    words = n_states**length
+    if n < 1:
+        return np.zeros((*collapsed.shape[:-1], words), np.int64)
+    code, whole = np.zeros((len(flat), n), np.int64), np.ones((len(flat), n), bool)
+    for i in range(length):
+        part = flat[:, i : i + n]
+        code, whole = code * n_states + np.maximum(part, 0), whole & (part >= 0)
+    code += words * np.arange(len(flat))[:, None]
+    return np.bincount(code[whole], minlength=len(flat) * words).reshape(*collapsed.shape[:-1], words)
+
+
+def first_order_surrogate(
+    chains: np.ndarray, n_states: int, generator: np.random.Generator, *, n_draws: int = 200
+) -> np.ndarray:
+    """Chains with the same first state, length and pooled transitions, and no longer memory: int8 [n_draws, ..., n].
+
+    The null for motifs of length 3: run it on run-length-collapsed chains, so that each keeps its number of visits.
+    A state that is never left in the data goes anywhere with equal probability. An undefined place stays undefined,
+    and the chain begins anew behind it with the state that stood there.
+    """
+    chains = _checked(chains, n_states)
+    flat = chains.reshape(-1, chains.shape[-1])
+    p = np.nan_to_num(transition_matrix(transition_counts(flat, n_states).sum(axis=0)), nan=1 / n_states)
+    edges = np.cumsum(p, axis=1)
+    edges[:, -1] = 1.0
+    out = np.full((n_draws, *flat.shape), -1, np.int8)
+    for at in range(flat.shape[1]):
+        fresh = flat[:, at - 1] < 0 if at else np.ones(len(flat), bool)
+        u = generator.random((n_draws, len(flat)))
+        before = np.maximum(out[:, :, at - 1], 0) if at else np.zeros((n_draws, len(flat)), int)
+        drawn = (u[..., None] >= edges[before]).sum(axis=-1)
+        out[:, :, at] = np.where(flat[:, at] < 0, -1, np.where(fresh, flat[:, at], drawn))
+    return out.reshape(n_draws, *chains.shape)
+
+
+def _checked(chains: np.ndarray, n_states: int) -> np.ndarray:
+    chains = np.asarray(chains)
+    if chains.ndim < 1 or not np.issubdtype(chains.dtype, np.integer):
+        raise InputError(f"chains are integer arrays [..., n], -1 where undefined; got {chains.dtype} {chains.shape}.")
+    if n_states < 2 or (chains.size and not -1 <= chains.min() <= chains.max() < n_states):
+        raise InputError(f"states lie in -1..{n_states - 1}; got {chains.min()}..{chains.max()}.")
+    return chains

@@ -1,0 +1,157 @@
+"""Conserved motifs: words of states that are more frequent than chance in every model, on 20,000 permutations.
+
+The chains of a prompt move together: one order of places per prompt, or one exchange of prompts per place. Tokens of
+one text are no independent witnesses, so permuting every chain by itself would find everything significant.
+
+Counting is done for 64 chains at a time: for each place and state one bit per chain says whether the chain is in that
+state there. A word a b c ends at a place where the chain is in c and its last two visits were a, b.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from phaselens.errors import InputError, unknown_name
+from phaselens.statistics.multiplicity import holm
+
+NULLS = ("order", "exchange")
+
+
+@dataclass(frozen=True, eq=False)
+class Conserved:
+    """For each motif: `p` (max over models) and `adjusted` (Holm over motifs), both [motif].
+
+    `by_model` [model, motif] holds the p-value of each model, `counts` alike how often the motif occurs.
+    """
+
+    motifs: tuple[tuple[int, ...], ...]
+    p: np.ndarray
+    adjusted: np.ndarray
+    by_model: np.ndarray
+    counts: np.ndarray
+
+
+def motifs(n_states: int) -> tuple[tuple[int, ...], ...]:
+    """All bigrams and trigrams without equal neighbours, as tuples of states."""
+    words = [w for length in (2, 3) for w in product(range(n_states), repeat=length)]
+    return tuple(w for w in words if all(a != b for a, b in zip(w, w[1:], strict=False)))
+
+
+def pack(chains: np.ndarray, n_states: int) -> np.ndarray:
+    """Which chains are in which state, one bit per chain: uint64 [prompt, place, state, word].
+
+    Shapes: chains int [prompt, chain, place]; undefined places have no bit.
+    """
+    chains = np.asarray(chains)
+    if chains.ndim != 3 or not np.issubdtype(chains.dtype, np.integer):
+        raise InputError(f"chains must be integer [prompt, chain, place]; got {chains.dtype} {chains.shape}.")
+    bits = (chains[..., None] == np.arange(n_states)).transpose(0, 2, 3, 1)
+    padded = np.zeros((*bits.shape[:-1], -(-bits.shape[-1] // 64) * 64), bool)
+    padded[..., : bits.shape[-1]] = bits
+    return np.packbits(padded, axis=-1, bitorder="little").view(np.uint64)
+
+
+def packed_motif_counts(columns: Sequence[np.ndarray], n_states: int) -> np.ndarray:
+    """How often each of `motifs` occurs in run-length-collapsed chains (counts), summed over prompts: [draw, motif].
+
+    Shapes: one array per place, in order, uint64 [draw, prompt, state, word]. A place where a chain is undefined ends
+    its word. Equal to `chains.motif_counts` where undefined places are not inside a chain; such a gap parts words.
+    """
+    words = {w: i for i, w in enumerate(motifs(n_states))}
+    states = range(n_states)
+    counts = np.zeros((columns[0].shape[0], len(words)), np.int64)
+    now: list[np.ndarray] = [columns[0][:, :, s] for s in states]
+    # two[a, b]: the chain is in b and was in a on its visit before
+    two: dict[tuple[int, int], np.ndarray] = {}
+    for column in columns[1:]:
+        then = [column[:, :, s] for s in states]
+        after: dict[tuple[int, int], np.ndarray] = {}
+        for a, b in product(states, states):
+            if a == b:
+                continue
+            step = now[a] & then[b]
+            counts[:, words[a, b]] += _ones(step)
+            after[a, b] = step | (two[a, b] & then[b]) if two else step
+            for c in states:
+                if two and c != b:
+                    counts[:, words[a, b, c]] += _ones(two[a, b] & then[c])
+        now, two = then, after
+    return counts
+
+
+def motif_null(
+    chains: np.ndarray,
+    n_states: int,
+    generator: np.random.Generator,
+    *,
+    null: str,
+    n_permutations: int = 20_000,
+    several: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of each motif (counts): as observed [motif], and under permutation [n_permutations, motif].
+
+    "order": the places of each prompt in a random order, the same for all its chains. "exchange": at each place the
+    prompts are permuted, so a chain is put together from different prompts at equal depth: every place keeps which
+    states occur there, and only what links the places is lost. Places at which no chain is defined are left out.
+    Shapes: chains int [prompt, chain, place]; `several` draws at a time (0: as fits the cache).
+    """
+    if null not in NULLS:
+        raise unknown_name("null of motifs", null, NULLS)
+    chains = np.asarray(chains)
+    bits = pack(chains, n_states)[:, (chains >= 0).any(axis=(0, 1))]
+    n_prompts, n_places = bits.shape[:2]
+    observed = packed_motif_counts([bits[None, :, t] for t in range(n_places)], n_states)[0]
+    several = several or max(1, 60_000 // max(bits[:, 0, 0].size, 1))
+    prompts, out = np.arange(n_prompts), []
+    for start in range(0, n_permutations, several):
+        n = min(several, n_permutations - start)
+        if null == "order":
+            order = generator.random((n, n_prompts, n_places)).argsort(axis=-1)
+            columns = [bits[prompts, order[:, :, t]] for t in range(n_places)]
+        else:
+            order = generator.random((n, n_places, n_prompts)).argsort(axis=-1)
+            columns = [bits[order[:, t], t] for t in range(n_places)]
+        out.append(packed_motif_counts(columns, n_states))
+    return observed, np.concatenate(out)
+
+
+def conserved_motifs(
+    models: Sequence[np.ndarray],
+    n_states: int,
+    generator: np.random.Generator,
+    *,
+    null: str,
+    n_permutations: int = 20_000,
+) -> Conserved:
+    """Which motifs are more frequent than under the null in every model: p = max over models, Holm over motifs.
+
+    The statistic is the motif's share of all words of its length. Plain counts would compare how often states change:
+    a chain that stays long in each state has few words, and fewer of any motif than the same states in random order.
+    The largest p over models tests "in at least one model there is nothing" (intersection-union), so no correction
+    over models is due. A motif that cannot occur has p 1. Shapes: one chains int [prompt, chain, place] per model
+    (numbers of places and chains may differ). Raises InputError without models.
+    """
+    if not models:
+        raise InputError("conserved motifs need at least one model.")
+    pairs = [motif_null(m, n_states, generator, null=null, n_permutations=n_permutations) for m in models]
+    counts = np.stack([seen for seen, _ in pairs])
+    by_model = np.stack([_p_of_shares(seen, drawn, n_states) for seen, drawn in pairs])
+    p = by_model.max(axis=0)
+    return Conserved(motifs(n_states), p, holm(p), by_model, counts)
+
+
+def _p_of_shares(observed: np.ndarray, null: np.ndarray, n_states: int) -> np.ndarray:
+    both = np.concatenate([observed[None], null]).astype(float)
+    two = n_states * (n_states - 1)
+    share = np.zeros(both.shape)
+    for words in (slice(None, two), slice(two, None)):
+        total = both[:, words].sum(axis=1, keepdims=True)
+        share[:, words] = np.divide(both[:, words], total, out=np.zeros(both[:, words].shape), where=total > 0)
+    # equal shares of other totals differ in the last bit
+    return (1 + (share[1:] >= share[0] - 1e-12).sum(axis=0)) / (1 + len(null))
+
+
+def _ones(bits: np.ndarray) -> np.ndarray:
+    return np.bitwise_count(bits).reshape(len(bits), -1).sum(axis=1, dtype=np.int64)

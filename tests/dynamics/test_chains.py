@@ -1,0 +1,206 @@
+"""Chains: counts against loops, exact permutation means, motifs and their nulls beside planted ones."""
+
+from collections import Counter
+from itertools import groupby, pairwise
+
+import numpy as np
+import pytest
+
+from phaselens.dynamics.chains import (
+    collapse_runs,
+    depth_chains,
+    dwell_times,
+    expected_counts,
+    first_order_surrogate,
+    generation_chains,
+    motif_counts,
+    permuted_counts,
+    permuted_orders,
+    self_transition_excess,
+    transition_counts,
+    transition_matrix,
+)
+from phaselens.dynamics.motifs import conserved_motifs, motif_null, motifs
+from phaselens.errors import InputError, UnknownNameError
+from phaselens.statistics.resampling import bootstrap_weights
+
+
+@pytest.fixture
+def chains():
+    g = np.random.default_rng(0)
+    x = g.integers(0, 3, (4, 5, 9))
+    x[1, 2, 3:5] = -1
+    x[..., -1] = -1
+    return x
+
+
+def markov(g, p, n_chains, n):
+    p = np.asarray(p)
+    out = np.zeros((n_chains, n), int)
+    out[:, 0] = g.integers(0, len(p), n_chains)
+    for t in range(1, n):
+        out[:, t] = (g.random(n_chains)[:, None] >= np.cumsum(p[out[:, t - 1]], axis=1)).sum(axis=1)
+    return out
+
+
+def test_depth_and_generation_are_two_chains():
+    states = np.arange(24).reshape(2, 3, 4)
+    assert depth_chains(states).shape == (2, 3, 3) and depth_chains(states)[0, 0].tolist() == [1, 2, 3]
+    assert generation_chains(states).shape == (2, 4, 3) and generation_chains(states)[0, 1].tolist() == [1, 5, 9]
+
+
+def test_counts_equal_a_loop(chains):
+    counts = transition_counts(chains, 3)
+    for index in np.ndindex(4, 5):
+        pairs = Counter((a, b) for a, b in pairwise(chains[index].tolist()) if a >= 0 and b >= 0)
+        assert all(counts[index][a, b] == pairs[a, b] for a in range(3) for b in range(3))
+    assert transition_counts(chains[0, 0], 3).shape == (3, 3)
+
+
+def test_rows_sum_to_one_or_are_undefined():
+    p = transition_matrix(transition_counts(np.array([0, 1, 0, 0, 1, 2]), 3))
+    assert p[0].tolist() == [1 / 3, 2 / 3, 0] and p[1].tolist() == [0.5, 0, 0.5] and np.isnan(p[2]).all()
+
+
+def test_a_known_chain_is_found():
+    p = [[0.9, 0.1, 0], [0.2, 0.5, 0.3], [0.5, 0, 0.5]]
+    x = markov(np.random.default_rng(1), p, 400, 100)
+    assert transition_matrix(transition_counts(x, 3).sum(axis=0)) == pytest.approx(np.array(p), abs=0.015)
+
+
+def test_a_permutation_keeps_the_states_and_the_gaps(chains):
+    moved = permuted_orders(chains, np.random.default_rng(2))
+    assert ((moved < 0) == (chains < 0)).all() and (np.sort(moved, axis=-1) == np.sort(chains, axis=-1)).all()
+    first = permuted_orders(np.tile(np.arange(4), (8000, 1)), np.random.default_rng(3))[:, 0]
+    assert np.bincount(first) == pytest.approx([2000] * 4, abs=150)
+
+
+def test_the_exact_mean_over_orders_is_that_of_permutations(chains):
+    drawn = permuted_counts(chains, 3, np.random.default_rng(4), n_permutations=4000)
+    error = drawn.std(axis=0) / np.sqrt(4000)
+    assert (np.abs(drawn.mean(axis=0) - expected_counts(chains, 3).sum(axis=1)) < 4.5 * error + 1e-9).all()
+    assert drawn.shape == (4000, 4, 3, 3)
+
+
+def test_a_state_is_transient_lasting_or_neither():
+    g = np.random.default_rng(5)
+    for stay, sign in ((0.05, -1), (1 / 3, 0), (0.7, 1)):
+        x = markov(g, [[stay, (1 - stay) / 2, (1 - stay) / 2]] + [[1 / 3] * 3] * 2, 60, 72)
+        draws = self_transition_excess(x, 0, 3, bootstrap_weights(60, g, n_boot=500))
+        lo, hi = np.quantile(draws, [0.025, 0.975])
+        assert (sign < 0 and hi < 0) or (sign > 0 and lo > 0) or (sign == 0 and lo < 0 < hi)
+        assert lo < self_transition_excess(x, 0, 3) < hi
+    assert np.isnan(self_transition_excess(np.ones((3, 9), int), 0, 3))
+
+
+def test_runs_collapse(chains):
+    found = collapse_runs(chains)
+    for index in np.ndindex(4, 5):
+        kept = [k for k, _ in groupby(chains[index].tolist())]
+        kept = kept[1:] if kept[0] < 0 else kept
+        assert found[index].tolist() == kept + [-1] * (9 - len(kept))
+
+
+@pytest.mark.parametrize("length", [2, 3])
+def test_motifs_equal_a_loop(chains, length):
+    counts = motif_counts(chains, 3, length)
+    for index in np.ndindex(4, 5):
+        words = [k for k, _ in groupby(chains[index].tolist())]
+        grams = Counter(w for w in zip(*(words[i:] for i in range(length)), strict=False) if min(w) >= 0)
+        for i, n in enumerate(counts[index]):
+            word = np.unravel_index(i, (3,) * length)
+            assert grams[tuple(map(int, word))] == n
+    assert motif_counts(np.zeros((2, 2), int), 3, 3).sum() == 0
+
+
+def test_dwell_times_and_cut_visits():
+    dwell = dwell_times(np.array([0, 0, 1, 1, 1, 0, 2, -1, 1, 0]), 3)
+    assert dwell.counts[1, 3] == 1 and dwell.counts[0, 1] == 1 and dwell.counts.sum() == 2
+    assert dwell.cut.tolist() == [2, 1, 1] and np.isnan(dwell.mean[2]) and dwell.mean[1] == 3
+    x = markov(np.random.default_rng(6), [[0.6, 0.4], [0.4, 0.6]], 200, 200)
+    assert dwell_times(x, 2).counts.sum(axis=0)[0, 1:4] == pytest.approx(
+        dwell_times(x, 2).counts.sum(axis=0)[0].sum() * np.array([0.4, 0.24, 0.144]), rel=0.06
+    )
+
+
+def test_a_first_order_surrogate_explains_a_markov_chain_and_not_a_longer_memory():
+    g = np.random.default_rng(7)
+    x = collapse_runs(markov(g, [[0, 0.7, 0.3], [0.5, 0, 0.5], [0.6, 0.4, 0]], 60, 40))
+    cycle = collapse_runs((np.arange(40) + g.integers(0, 3, (60, 1))) % 3)
+    flips = np.array([[0, 1, 2, 1], [0, 1, 2, 1]])
+    walk = np.tile(flips, (30, 10))  # 0 1 2 1 0 1 2 1: 1 goes on, it never turns back
+    for chain, remembers in ((x, False), (cycle, False), (walk, True)):
+        null = motif_counts(first_order_surrogate(chain, 3, g, n_draws=100), 3, 3).sum(axis=1)
+        seen = motif_counts(chain, 3, 3).sum(axis=0)
+        z = np.abs(seen - null.mean(axis=0)) / (null.std(axis=0) + 1)
+        assert (z.max() > 6) == remembers
+    again = first_order_surrogate(x, 3, g, n_draws=2)
+    assert ((again < 0) == (x < 0)).all() and (again[..., 0] == x[:, 0]).all()
+
+
+def prompts_of(g, n_prompts, n_chains, n, order=None):
+    """Chains along depth: every prompt has its own states per place, chains follow it with some noise."""
+    base = g.integers(0, 3, (n_prompts, 1, n)) if order is None else np.broadcast_to(order, (n_prompts, 1, n))
+    noisy = g.random((n_prompts, n_chains, n)) < 0.3
+    return np.where(noisy, g.integers(0, 3, (n_prompts, n_chains, n)), base)
+
+
+def test_packed_counts_equal_the_plain_ones(chains):
+    x = chains[[0, 2, 3]][:, :, :-1]
+    observed, null = motif_null(x, 3, np.random.default_rng(8), null="order", n_permutations=30)
+    plain = {n: motif_counts(x, 3, n).sum(axis=(0, 1)).reshape((3,) * n) for n in (2, 3)}
+    assert observed.tolist() == [plain[len(w)][w] for w in motifs(3)] and null.shape == (30, 18)
+    wide = np.random.default_rng(9).integers(0, 3, (2, 130, 6))  # more chains than one word of bits
+    observed, _ = motif_null(wide, 3, np.random.default_rng(8), null="exchange", n_permutations=2)
+    plain = motif_counts(wide, 3, 3).sum(axis=(0, 1)).reshape(3, 3, 3)
+    assert observed[6:].tolist() == [plain[w] for w in motifs(3)[6:]]
+
+
+def test_the_two_nulls_ask_two_things():
+    g = np.random.default_rng(10)
+    ordered = prompts_of(g, 12, 40, 9, order=np.repeat([0, 1, 2], 3))  # the same way through depth in every prompt
+    found = {n: conserved_motifs([ordered], 3, g, null=n, n_permutations=400) for n in ("order", "exchange")}
+    target = motifs(3).index((0, 1, 2))
+    assert found["order"].p[target] < 0.01
+    # each place keeps its states when prompts are exchanged, so this says nothing about what links the places
+    assert found["exchange"].p[target] > 0.01
+
+
+def test_linked_places_are_found_by_the_exchange():
+    g = np.random.default_rng(11)
+    start = g.integers(0, 3, (16, 1, 1))
+    linked = np.broadcast_to((start + np.arange(8)) % 3, (16, 20, 8)).copy()  # every prompt cycles, phases differ
+    found = conserved_motifs([linked], 3, g, null="exchange", n_permutations=400)
+    assert found.p[motifs(3).index((0, 1, 2))] < 0.01 and found.p[motifs(3).index((0, 2, 1))] == 1
+
+
+def test_one_model_without_the_motif_is_enough_to_break_conservation():
+    g = np.random.default_rng(12)
+    with_it = [prompts_of(g, 10, 30, 9, order=np.repeat([0, 1, 2], 3)) for _ in range(3)]
+    target = motifs(3).index((0, 1, 2))
+    all_ = conserved_motifs(with_it, 3, g, null="order", n_permutations=999)
+    broken = conserved_motifs([*with_it, prompts_of(g, 10, 30, 9)], 3, g, null="order", n_permutations=999)
+    assert all_.adjusted[target] < 0.05 and broken.adjusted[target] > 0.05
+    assert (all_.by_model.max(axis=0) == all_.p).all() and (all_.adjusted >= all_.p).all()
+
+
+def test_prompts_without_order_pass_at_the_level_and_free_chains_do_not():
+    g = np.random.default_rng(13)
+    together, alone = [], []
+    for _ in range(40):
+        x = prompts_of(g, 6, 30, 6)
+        together.append(conserved_motifs([x], 3, g, null="order", n_permutations=99).p)
+        # every chain its own prompt: tokens of one text as if they were independent
+        alone.append(conserved_motifs([x.reshape(180, 1, 6)], 3, g, null="order", n_permutations=99).p)
+    assert (np.array(together) <= 0.05).mean() < 0.08 and (np.array(alone) <= 0.05).mean() > 0.2
+
+
+def test_wrong_chains_are_refused():
+    with pytest.raises(InputError, match="-1..2"):
+        transition_counts(np.array([0, 3]), 3)
+    with pytest.raises(InputError, match="integer"):
+        motif_counts(np.array([0.0, 1.0]), 3, 2)
+    with pytest.raises(UnknownNameError, match="order"):
+        motif_null(np.zeros((1, 1, 3), int), 3, np.random.default_rng(0), null="orders")
+    with pytest.raises(InputError):
+        conserved_motifs([], 3, np.random.default_rng(0), null="order")
