@@ -37,7 +37,12 @@ def random_walk(generator: np.random.Generator, *, n_draws: int = 200, d_model: 
 
 
 def sphere_walk(
-    generator: np.random.Generator, *, n_draws: int = 200, d_model: int = 64, step: float = 0.3
+    generator: np.random.Generator,
+    *,
+    n_draws: int = 200,
+    d_model: int = 64,
+    step: float = 0.3,
+    n_states: int = N_STATES,
 ) -> np.ndarray:
     """Walk on the sphere: a tangent Gaussian step of length 0.3, then back to length one.
 
@@ -45,7 +50,7 @@ def sphere_walk(
     """
     state = _on_sphere(generator.standard_normal((n_draws, d_model)))
     states = [state]
-    for _ in range(N_STATES - 1):
+    for _ in range(n_states - 1):
         noise = generator.standard_normal((n_draws, d_model))
         tangent = _on_sphere(noise - (noise * state).sum(axis=1, keepdims=True) * state)
         state = _on_sphere(state + step * tangent)
@@ -61,24 +66,36 @@ def independent_states(generator: np.random.Generator, *, n_draws: int = 200, d_
     return generator.standard_normal((n_draws, N_STATES, d_model))
 
 
-def partly_frozen(generator: np.random.Generator, share: float, *, n_draws: int = 200, d_model: int = 64) -> np.ndarray:
+def partly_frozen(
+    generator: np.random.Generator,
+    share: float,
+    *,
+    n_draws: int = 200,
+    d_model: int = 64,
+    n_states: int = N_STATES,
+) -> np.ndarray:
     """Sphere walk that stands still from some step on, for a share f of the steps; ratio_norm about r0 / (1 - f)."""
     if not 0 <= share < 1:
         raise InputError(f"the share of frozen steps lies in [0, 1); got {share}.")
-    states = sphere_walk(generator, n_draws=n_draws, d_model=d_model)
-    moving = N_STATES - round(share * (N_STATES - 2))
+    states = sphere_walk(generator, n_draws=n_draws, d_model=d_model, n_states=n_states)
+    moving = n_states - round(share * (n_states - 2))
     states[:, moving:] = states[:, moving - 1 : moving]
     return states
 
 
 def outlier_first_state(
-    generator: np.random.Generator, *, n_draws: int = 200, d_model: int = 64, step: float = 0.3
+    generator: np.random.Generator,
+    *,
+    n_draws: int = 200,
+    d_model: int = 64,
+    step: float = 0.3,
+    n_states: int = N_STATES,
 ) -> np.ndarray:
     """Sphere walk whose state 1 is an unrelated vector: ratio_norm about 8 (3-12 over steps).
 
     It must be state 1: the leap into state 0 lies before the first defined value, so an outlier there moves nothing.
     """
-    states = sphere_walk(generator, n_draws=n_draws, d_model=d_model, step=step)
+    states = sphere_walk(generator, n_draws=n_draws, d_model=d_model, step=step, n_states=n_states)
     states[:, 1] = _on_sphere(generator.standard_normal((n_draws, d_model)))
     return states
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from phaselens.errors import InputError, StateError, unknown_name
 from phaselens.statistics.resampling import bootstrap_weights
+from phaselens.statistics.separation import Null, uniform_null
 
 RUN_COLUMNS = ("run", "prompt_id", "category", "arm", "sample", "calibration", "n_generated", "finish")
 
@@ -139,12 +140,14 @@ def _scatter(cells: tuple[np.ndarray, ...], shape: tuple[int, ...], values: np.n
 class Panel:
     """The models of one study with their columns; the only thing an experiment sees.
 
-    `seed` is the study's seed: every draw of an experiment comes from `generator(label)`.
+    `seed` is the study's seed: every draw of an experiment comes from `generator(label)`. `null` draws the S values of
+    panels without groups; simulated studies share one that keeps its draws.
     """
 
     models: tuple[ModelData, ...]
     seed: int = 0
     n_boot: int = 2000
+    null: Null = uniform_null
 
     def __post_init__(self) -> None:
         names = [m.info.name for m in self.models]
@@ -200,7 +203,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A declaration: what is needed of the traces, which claims it informs, and the function that analyses a panel."""
+    """A declaration: what is needed of the traces, which claims it informs, and the function that analyses a panel.
+
+    `evidence` gives of `function(panel)` the evidence alone, for whoever judges thousands of simulated panels (None:
+    there is no shorter way).
+    """
 
     name: str
     needs_layers: tuple[str, ...]
@@ -209,3 +216,4 @@ class Experiment:
     tables: tuple[str, ...]
     function: Callable[[Panel], Result]
     summary: str
+    evidence: Callable[[Panel], Mapping[str, object]] | None = None

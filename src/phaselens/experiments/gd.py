@@ -218,6 +218,7 @@ def _absent(tested: Split, what: str) -> str:
     return "" if np.isfinite(tested.values).any() else f"the study did not record {what}: add that lens"
 
 
+DECIDING = ("final_norm", "tmatch", "nucleus", "topk10", "shared", "raw", "output")
 CLAIMS_OF = {
     "final_norm": ("G1", "G4"),
     "tmatch": ("G2",),
@@ -229,6 +230,18 @@ CLAIMS_OF = {
     "mass": ("G1",),
     "output_tmatch": ("G2",),
 }
+
+
+def gd_evidence(panel: Panel) -> dict:
+    """The evidence for G1, G2, G3, G4 as `analyse_gd` gives it, without its tables."""
+
+    def estimates(version: Version, models: tuple[ModelData, ...]) -> dict[str, Estimate]:
+        return {m.info.name: log_estimate(gd_estimate(panel, version_sums(panel, m, version))) for m in models}
+
+    judged = [v for v in VERSIONS if v.name in DECIDING]
+    splits = {v.name: panel_split(panel, "G", v.name, estimates(v, panel.trained)) for v in judged}
+    twins = panel_split(panel, "G", "untrained twin", of_twins(panel, estimates(VERSIONS[0], panel.models)))
+    return _evidence(panel, splits, twins)
 
 
 def analyse_gd(panel: Panel) -> Result:
@@ -264,5 +277,6 @@ GD = Experiment(
     claims=("G1", "G2", "G3", "G4"),
     tables=("gd_models", "gd_depth"),
     function=analyse_gd,
+    evidence=gd_evidence,
     summary="GD_ratio of each model by lens, at a common temperature and on normalised vocabularies, and G1-G4",
 )

@@ -21,6 +21,7 @@ from phaselens.experiments.separations import (
 from phaselens.experiments.tables import arrow_table
 from phaselens.statistics.intervals import Interval, percentile_interval
 from phaselens.statistics.resampling import resampled_median
+from phaselens.statistics.splits import Split
 
 SHARES = tuple(name.lower() for name in regimes.REGIMES)
 RUNS = (
@@ -230,27 +231,22 @@ def null_rows(panel: Panel, figures: Mapping[str, RunFigures]) -> list[dict]:
 NULL_COLUMNS = ("null", "model", "ratio_norm", "lo", "hi", "description")
 
 
-def _r1(
-    panel: Panel, at_record: Mapping[str, RunFigures], at_last: Mapping[str, RunFigures]
-) -> tuple[list[dict], dict]:
-    def split(version: str, figures: Mapping[str, RunFigures], field: str, *, twins: bool = False):
-        estimates = {
-            m.info.name: log_estimate(model_median(panel, m, getattr(figures[m.info.name], field)))
-            for m in panel.models
-        }
-        return panel_split(panel, "R1", version, of_twins(panel, estimates) if twins else estimates)
+def _split(panel: Panel, version: str, figures: Mapping[str, RunFigures], field: str, *, twins: bool = False) -> Split:
+    """The S test of the models' medians of one figure of their runs."""
+    models = [m for m in panel.models if m.info.twin == twins]
+    estimates = {
+        m.info.name: log_estimate(model_median(panel, m, getattr(figures[m.info.name], field))) for m in models
+    }
+    return panel_split(panel, "R1", version, of_twins(panel, estimates) if twins else estimates)
 
-    base = split("l*, 64 values", at_record, "ratio")
-    later, robust = split("from the fourth value", at_record, "later"), split("q95/median", at_record, "q95")
-    moving, twins = (
-        split("frozen steps left out", at_record, "moving"),
-        split("untrained twin", at_record, "ratio", twins=True),
-    )
-    others = [
-        split("layer L", at_last, "ratio"),
-        split("32 values", at_record, "ratio_32"),
-        split("128 values", at_record, "ratio_128"),
-    ]
+
+def _r1(panel: Panel, at_record: Mapping[str, RunFigures]) -> tuple[tuple[Split, ...], dict]:
+    """The splits that decide R1, and the evidence for it."""
+    base = _split(panel, "l*, 64 values", at_record, "ratio")
+    later = _split(panel, "from the fourth value", at_record, "later")
+    robust = _split(panel, "q95/median", at_record, "q95")
+    moving = _split(panel, "frozen steps left out", at_record, "moving")
+    twins = _split(panel, "untrained twin", at_record, "ratio", twins=True)
     runs = sum(int((m.measured & np.isfinite(at_record[m.info.name].ratio)).sum()) for m in panel.trained)
     all_runs = sum(int(m.measured.sum()) for m in panel.trained)
     fixed = f"{runs} of {all_runs} runs, all over exactly {regimes.WINDOW} values; the others take no part"
@@ -261,13 +257,21 @@ def _r1(
         absent_in_twins("untrained twin", base, twins),
     )
     lacking = "" if runs else f"no run has {regimes.WINDOW} values: generate at least {regimes.WINDOW + 2} tokens"
-    rows = [separation_row("R1", s) for s in (base, later, robust, moving, twins, *others)]
-    return rows, {"R1": evidence(panel, base, outcomes, lacking=lacking)}
+    return (base, later, robust, moving, twins), {"R1": evidence(panel, base, outcomes, lacking=lacking)}
+
+
+def _figures(panel: Panel) -> dict[str, RunFigures]:
+    return {m.info.name: run_figures(m, m.layer_of_record) for m in panel.models}
+
+
+def regimes_evidence(panel: Panel) -> dict:
+    """The evidence for R1 as `analyse_regimes` gives it, without its tables."""
+    return _r1(panel, _figures(panel))[1]
 
 
 def analyse_regimes(panel: Panel) -> Result:
     """Tables regimes_runs, regimes_models, regimes_nulls; rows of separation; evidence for R1."""
-    at_record = {m.info.name: run_figures(m, m.layer_of_record) for m in panel.models}
+    at_record = _figures(panel)
     at_last = {m.info.name: run_figures(m, m.info.n_layers) for m in panel.models}
     calibration = [at_record[m.info.name].ratio[~m.measured] for m in panel.trained]
     cuts = regimes.panel_cuts(np.concatenate(calibration) if calibration else np.array([]))
@@ -276,7 +280,12 @@ def analyse_regimes(panel: Panel) -> Result:
         runs += _run_rows(m, at_record[m.info.name], cuts)
         models.append(_model_row(panel, m, "l*", at_record[m.info.name], cuts))
         models.append(_model_row(panel, m, "L", at_last[m.info.name], cuts))
-    rows, found = _r1(panel, at_record, at_last)
+    splits, found = _r1(panel, at_record)
+    others = (
+        _split(panel, "layer L", at_last, "ratio"),
+        _split(panel, "32 values", at_record, "ratio_32"),
+        _split(panel, "128 values", at_record, "ratio_128"),
+    )
     notes = [] if np.isfinite(cuts).all() else ["no panel labels: fewer than four calibration runs have a ratio_norm"]
     if any(m.completions and m.digit_tokens is None for m in panel.models):
         notes.append(
@@ -288,7 +297,7 @@ def analyse_regimes(panel: Panel) -> Result:
             "regimes_models": arrow_table(MODELS, models),
             "regimes_nulls": arrow_table(NULLS, null_rows(panel, at_record)),
         },
-        documents={"separation": rows},
+        documents={"separation": [separation_row("R1", s) for s in (*splits, *others)]},
         evidence=found,
         notes=tuple(notes),
     )
@@ -301,5 +310,6 @@ REGIMES = Experiment(
     claims=("R1",),
     tables=("regimes_runs", "regimes_models", "regimes_nulls"),
     function=analyse_regimes,
+    evidence=regimes_evidence,
     summary="ratio_norm of runs and models, its nulls, labels by published and by the panel's own bands, and R1",
 )

@@ -51,6 +51,7 @@ def panel_split(panel: Panel, claim: str, version: str, estimates: Mapping[str, 
         panel.generator(f"{claim} {version}"),
         twins=tuple(m.info.twin_of is not None for m in panel.trained),
         n_prompts=len(panel.prompts),
+        null=panel.null,
     )
 
 
@@ -110,7 +111,7 @@ def evidence(
         models_for_power=enough_models(),
         models_for_split=None
         if np.isnan(weakest)
-        else models_for_significance(weakest, panel.generator("models needed")),
+        else models_for_significance(weakest, panel.generator("models needed"), null=panel.null),
         lacking=lacking,
     )
 

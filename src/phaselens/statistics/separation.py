@@ -5,6 +5,7 @@ mixture mistakes skew for groups; `S` is compared with the sharpest split of M p
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,9 @@ from phaselens.statistics.intervals import Interval, proportion_interval, undefi
 
 SMALLEST_GROUP = 2
 SMALLEST_PANEL = 2 * SMALLEST_GROUP
+
+Null = Callable[..., np.ndarray]
+"""How values of S without groups are drawn: called as `uniform_null`."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,13 @@ def uniform_null(m: int, generator: np.random.Generator, *, n_draws: int = 20_00
     return np.sort(best_split(generator.random((n_draws, m)))[0])
 
 
-def separation(values: np.ndarray, generator: np.random.Generator, *, n_draws: int = 20_000) -> Separation:
+def separation(
+    values: np.ndarray, generator: np.random.Generator, *, n_draws: int = 20_000, null: Null = uniform_null
+) -> Separation:
     """S test of M values against uniform points (1, probability).
 
-    `p = (1 + #{S_null >= S}) / (1 + n_draws)`. Values that are NaN are left out and get group -1.
+    `p = (1 + #{S_null >= S}) / (1 + n_draws)`. Values that are NaN are left out and get group -1. Whoever tests many
+    panels gives a `null` that keeps what it drew for each M.
     Shapes: values [M]. NaN with a reason: fewer than four defined values; all values equal.
     Keeps: shift and scale of the values. Moves with: M (small panels have little power: see `power`).
     """
@@ -79,8 +86,8 @@ def separation(values: np.ndarray, generator: np.random.Generator, *, n_draws: i
     s, k = best_split(values[seen])
     if math.isnan(s):
         return _undefined(values, m, "all values are equal")
-    null = uniform_null(m, generator, n_draws=n_draws)
-    hits = int((null >= s - 1e-12).sum())
+    drawn = null(m, generator, n_draws=n_draws)
+    hits = int((drawn >= s - 1e-12).sum())
     groups = np.full(len(values), -1)
     rank = np.argsort(np.argsort(values[seen], kind="stable"), kind="stable")
     groups[seen] = (rank >= int(k)).astype(int)
@@ -88,7 +95,7 @@ def separation(values: np.ndarray, generator: np.random.Generator, *, n_draws: i
         float(s),
         (1 + hits) / (1 + n_draws),
         proportion_interval(hits, n_draws),
-        float(np.quantile(null, 0.95)),
+        float(np.quantile(drawn, 0.95)),
         tuple(int(g) for g in groups),
         m,
     )
@@ -125,7 +132,13 @@ def models_for_power(
 
 
 def models_for_significance(
-    s: float, generator: np.random.Generator, *, level: float = 0.05, most: int = 120, n_draws: int = 8_000
+    s: float,
+    generator: np.random.Generator,
+    *,
+    level: float = 0.05,
+    most: int = 120,
+    n_draws: int = 8_000,
+    null: Null = uniform_null,
 ) -> int | None:
     """Least number of models at which this S would reach p <= level, were it to stay; None beyond `most`.
 
@@ -136,7 +149,7 @@ def models_for_significance(
     low, high = SMALLEST_PANEL - 1, most + 1
     while high - low > 1:
         middle = (low + high) // 2
-        if np.quantile(uniform_null(middle, generator, n_draws=n_draws), 1 - level) <= s:
+        if np.quantile(null(middle, generator, n_draws=n_draws), 1 - level) <= s:
             high = middle
         else:
             low = middle

@@ -8,7 +8,7 @@ import numpy as np
 from phaselens.errors import InputError
 from phaselens.statistics.agreement import adjusted_rand
 from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
-from phaselens.statistics.separation import Separation, best_split, separation
+from phaselens.statistics.separation import Null, Separation, best_split, separation, uniform_null
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,7 @@ def split(
     *,
     twins: tuple[bool, ...],
     n_prompts: int,
+    null: Null = uniform_null,
 ) -> Split:
     """Test one version over a panel. Shapes: values [M], draws [B, M], twins bool [M] (True: dropped once).
 
@@ -65,8 +66,8 @@ def split(
             f"one value, draw column and twin mark per model; got {len(models)}, {values.shape}, {draws.shape}."
         )
     kept = ~np.asarray(twins, bool)
-    test = separation(values, generator)
-    without = separation(values[kept], generator) if not kept.all() else test
+    test = separation(values, generator, null=null)
+    without = separation(values[kept], generator, null=null) if not kept.all() else test
     seen = np.isfinite(values)
     of_s = (
         percentile_interval(best_split(draws[:, seen])[0], n_prompts)
