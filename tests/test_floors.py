@@ -29,18 +29,20 @@ MAY_IMPORT = {
     "measure": RECORD - {"measure", "batteries"},
     "models": WORDS,
     "capture": WORDS | {"perturbations", "trace", "models", "batteries"},
-    "organisms": WORDS | {"models", "batteries"},
+    "organisms": WORDS | {"models", "batteries", "dynamics"},
     "recording": RECORD | {"models", "capture"},
     "claims": WORDS | {"statistics"},
     "experiments": (STUDY - {"experiments", "presets"}),
+    "validity": (STUDY - {"presets"}),
     "study": STUDY,
     "presets": set(),
     "engines": STUDY | {"study"},
-    "report": STUDY - {"organisms", "capture", "recording"} | {"study"},
+    "report": STUDY - {"organisms", "capture", "recording"} | {"study", "validity"},
     "monitor": STUDY,
-    "cli": STUDY | {"study", "engines", "report", "monitor"},
+    "cli": STUDY | {"study", "engines", "report", "monitor", "validity"},
 }
-TORCH_FREE = ("statistics", "dynamics", "claims", "trace/store.py", "trace/schema.py", "report", "batteries")
+STORE = ("trace/store.py", "trace/schema.py")
+TORCH_FREE = ("statistics", "dynamics", "claims", "validity", *STORE, "report", "batteries")
 
 
 def imports(file: Path) -> set[str]:

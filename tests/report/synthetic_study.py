@@ -54,6 +54,36 @@ WORDS = (
     " the| ferry| leaves| Port| Marrow| at| nine| and| carries| salt|,| rope| and| 12| crates|.|\n|Q|:| 7| +| 5| =| 12"
 ).split("|")
 
+VALIDITY = {
+    "seed": 0,
+    "studies": 200,
+    "goal": 0.05,
+    "claims": {
+        "R1": {
+            "false_positive_rate": 0.02,
+            "false_positive_interval": [0.01, 0.05],
+            "power": 0.8,
+            "power_interval": [0.6, 0.9],
+            "power_at": "8 SD, M = 8",
+            "n": 200,
+            "n_power": 50,
+            "fails": [],
+            "scenarios": [
+                {
+                    "id": "R1 null <normal>",
+                    "kind": "null",
+                    "n": 200,
+                    "rate": 0.02,
+                    "interval": [0.01, 0.05],
+                    "verdicts": {"supported": 4, "rejected": 100, "open": 96},
+                    "decided_by": {"open": {"S test": 96}, "rejected": {"S < .75": 100}},
+                    "holds": True,
+                }
+            ],
+        }
+    },
+}
+
 
 def models():
     """Every (name, twin, family, layers, width, vocabulary, parameters, ratio_norm, gd) of the panel, twins last."""
@@ -464,6 +494,7 @@ def make_study(folder: Path, seed: int = 0) -> Path:
             {"experiment": "regimes", "note": "W = 128 is undefined: runs have 72 tokens"},
         ],
     )
+    put_json(folder, "results/validity.json", VALIDITY)
     put_json(
         folder,
         "manifest.json",

@@ -1,4 +1,4 @@
-"""The command line: `phaselens run`, `observe`, `report`, `claims`, `models`, `organisms`, `bench`.
+"""The command line: `phaselens run`, `observe`, `report`, `validate`, `claims`, `models`, `organisms`, `bench`.
 
 Wrong input gives one line on stderr and exit code 2; an unexpected error gives one line, a hint, and exit code 1;
 `--debug` anywhere shows the traceback. Model libraries are imported only by the commands that need them.
@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from phaselens import __version__
-from phaselens.cli import bench, claims, models, organisms, run
+from phaselens.cli import bench, claims, models, organisms, run, validate
 from phaselens.errors import PhaselensError, StateError
 
 # Newer versions of Typer carry their own copy of click: the base of its usage errors is found through one of them.
@@ -33,6 +33,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 app.command("run")(run.run)
 app.command("observe")(models.observe)
 app.command("report")(run.report)
+app.command("validate")(validate.validate)
 app.add_typer(claims.app, name="claims")
 app.add_typer(models.app, name="models")
 app.add_typer(organisms.app, name="organisms")

@@ -33,6 +33,7 @@ RESULTS = MappingProxyType(
         "temperature": "the common temperature and what it did to each model",
         "trajectory": "the picture of one run, layer by step",
         "notes": "the notes of the experiments",
+        "validity": "what the rules said about simulated studies",
     }
 )
 """JSON files of `results/` and what each holds."""
@@ -52,7 +53,7 @@ WHAT = MappingProxyType(
         **{f"results/{name}.json": what for name, what in RESULTS.items()},
     }
 )
-OPTIONAL = frozenset({"results/notes.json"})
+OPTIONAL = frozenset({"results/notes.json", "results/validity.json"})
 """Files whose absence means that there was nothing to say."""
 
 Row = Mapping[str, object]

@@ -11,7 +11,20 @@ import jinja2
 from markupsafe import Markup
 
 from phaselens import __version__
-from phaselens.report import captions, curves, gd, labels, methods, phase_map, prose, svg, symbols, tables, trajectory
+from phaselens.report import (
+    captions,
+    curves,
+    gd,
+    labels,
+    methods,
+    phase_map,
+    prose,
+    svg,
+    symbols,
+    tables,
+    trajectory,
+    validity,
+)
 from phaselens.report.cast import Member, cast
 from phaselens.report.folder import Folder, Row, read_folder
 from phaselens.report.words import DASH, defined, is_number, visible
@@ -25,6 +38,7 @@ CONTENTS = (
     ("trajectory", "One run"),
     ("gd", "G and D"),
     ("depth", "Depth profiles"),
+    ("validity", "Instrument"),
     ("methods", "Methods"),
     ("notes", "Notes"),
     ("definitions", "Definitions"),
@@ -66,7 +80,7 @@ def page(folder: Folder) -> str:
         "version": __version__,
         "name": methods.study_name(folder),
         "folder": folder,
-        "contents": CONTENTS,
+        "contents": _contents(folder),
         "style": Markup(_source("report.css")),
         "script": Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
@@ -90,12 +104,18 @@ def page(folder: Folder) -> str:
         "remarks": [*methods.refusals(folder.manifest), *methods.notes(folder)],
         "empty": _empty(folder),
         **_tables(folder, members),
+        **validity.tables(folder),
         **_regimes(folder, members),
         **_runs(folder),
         **_gd(folder, members),
         **_depth(folder, members),
     }
     return environment.get_template("report.html.j2").render(content)
+
+
+def _contents(folder: Folder) -> tuple[tuple[str, str], ...]:
+    """Give the sections of the page; the one on the instrument only where its figures are in the folder."""
+    return tuple(entry for entry in CONTENTS if entry[0] != "validity" or validity.shown(folder))
 
 
 def _source(name: str) -> str:

@@ -1,0 +1,106 @@
+"""Simulated studies as the columns that experiments read, and the model values that are planted in them."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+
+from phaselens.errors import unknown_name
+from phaselens.experiments import ModelData, ModelInfo, Panel
+from phaselens.statistics.separation import SMALLEST_GROUP, uniform_null
+
+PROMPTS = 8
+SAMPLES = 2
+RUNS = PROMPTS * SAMPLES
+BOOTSTRAPS = 200
+TEST_DRAWS = 20_000
+ROUGH_DRAWS = 1_000
+SHAPES = ("normal", "skewed", "uniform")
+
+
+def one_peak(shape: str, m: int, generator: np.random.Generator) -> np.ndarray:
+    """Values of M models without groups, mean 0 and SD 1 (within-group SDs): normal, skewed (exponential) or uniform.
+
+    Shapes: returns [M]. Raises UnknownNameError for any other shape.
+    """
+    if shape == "normal":
+        return generator.standard_normal(m)
+    if shape == "skewed":
+        return generator.exponential(size=m) - 1.0
+    if shape == "uniform":
+        return np.sqrt(12) * (generator.random(m) - 0.5)
+    raise unknown_name("shape", shape, SHAPES)
+
+
+def upper_group(m: int) -> np.ndarray:
+    """Which of M models are in the upper group, bool [M]: three eighths, as in `statistics.separation.power`."""
+    return np.arange(m) < max(SMALLEST_GROUP, round(m * 3 / 8))
+
+
+def two_groups(gap: float, m: int, generator: np.random.Generator) -> np.ndarray:
+    """Values of M models in two normal groups whose means lie `gap` apart (within-group SDs). Returns [M]."""
+    return generator.standard_normal(m) + gap * upper_group(m)
+
+
+@lru_cache(maxsize=256)
+def _null_of(m: int, n_draws: int) -> np.ndarray:
+    values = uniform_null(m, np.random.default_rng([m, n_draws]), n_draws=n_draws)
+    values.setflags(write=False)
+    return values
+
+
+def kept_null(m: int, generator: np.random.Generator, *, n_draws: int = TEST_DRAWS) -> np.ndarray:
+    """`uniform_null`, drawn once for each M (1): a constant of M, so its draws have their own seed.
+
+    A test gets all its draws; whoever wants fewer only words how many models would settle a claim, and gets 1,000.
+    `generator` is left alone. Shapes: returns [draw], ascending.
+    """
+    return _null_of(m, n_draws if n_draws >= TEST_DRAWS else ROUGH_DRAWS)
+
+
+def model_of(
+    info: ModelInfo,
+    layers: Mapping[str, np.ndarray],
+    steps: Mapping[str, np.ndarray] | None = None,
+    lengths: np.ndarray | None = None,
+) -> ModelData:
+    """One model of a simulated study; its runs take the prompts in turn.
+
+    Shapes: layers [run, step, layer] with layers 1..L, steps [run, step]; NaN where a run has no such step. `lengths`
+    are the numbers of generated tokens (default: all steps).
+    """
+    n_runs, n_steps, _ = shape = next(iter(layers.values())).shape
+    run, step, layer = (axis.ravel() for axis in np.indices(shape))
+    rows, at = (axis.ravel() for axis in np.indices((n_runs, n_steps)))
+    order = np.arange(n_runs)
+    runs = {
+        "run": order,
+        "prompt_id": np.array([f"p{i % PROMPTS}" for i in order]),
+        "category": np.full(n_runs, "simulated"),
+        "arm": np.full(n_runs, "simulated"),
+        "sample": order // PROMPTS,
+        "calibration": np.zeros(n_runs, bool),
+        "n_generated": np.full(n_runs, n_steps) if lengths is None else lengths,
+        "finish": np.full(n_runs, "length"),
+    }
+    return ModelData(
+        info,
+        runs,
+        {"run": rows, "step": at} | {k: v.ravel() for k, v in (steps or {}).items()},
+        {"run": run, "step": step, "layer": layer + 1} | {k: v.ravel() for k, v in layers.items()},
+    )
+
+
+def infos(
+    m: int, *, n_layers: int, vocab_size: int = 100, twin_of: Mapping[int, int] | None = None
+) -> tuple[list[ModelInfo], list[ModelInfo]]:
+    """Facts of M trained models, and of their untrained twins; `twin_of` maps a second seed to its original."""
+    facts = {"family": "simulated", "n_layers": n_layers, "d_model": 4, "vocab_size": vocab_size, "parameters": 1}
+    seeds = twin_of or {}
+    trained = [ModelInfo(name=f"m{i}", twin_of=f"m{seeds[i]}" if i in seeds else None, **facts) for i in range(m)]
+    return trained, [ModelInfo(name=f"m{i} (untrained)", twin=True, twin_of=f"m{i}", **facts) for i in range(m)]
+
+
+def study_of(models: list[ModelData], generator: np.random.Generator) -> Panel:
+    """The panel of one simulated study: fewer bootstrap draws than a real one, and the null of S drawn once for all."""
+    return Panel(tuple(models), seed=int(generator.integers(2**31)), n_boot=BOOTSTRAPS, null=kept_null)

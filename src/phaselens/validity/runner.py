@@ -1,0 +1,202 @@
+"""Judge many simulated studies by the code that judges real ones, and count what it says."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+from phaselens.claims import REGISTER
+from phaselens.errors import InputError, unknown_name
+from phaselens.statistics.intervals import Interval, undefined_interval
+from phaselens.validity.scenario import Ruling, Scenario
+
+GOAL = 0.05
+STUDIES = 200
+QUICK_STUDIES = 30
+SHARE = 4
+VERDICTS = ("supported", "rejected", "open", "not applicable")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What the rule of one claim said in the studies of one scenario.
+
+    `hits` counts what the rate is of: verdicts "supported", or, for the kind "unmoved", verdicts that differ from those
+    of the same studies without the artefact. `decided_by` counts what decided, for each verdict.
+    """
+
+    scenario: str
+    claim: str
+    bound: bool
+    n: int
+    hits: int
+    verdicts: Mapping[str, int]
+    decided_by: Mapping[str, Mapping[str, int]]
+
+    @property
+    def rate(self) -> float:
+        """Share of the studies (proportion); NaN where there are none."""
+        return self.hits / self.n if self.n else math.nan
+
+    @property
+    def interval(self) -> Interval:
+        """Wilson interval of the rate."""
+        return wilson(self.hits, self.n)
+
+
+def wilson(hits: int, trials: int) -> Interval:
+    """Wilson 95 % interval of a proportion (1). NaN: no trials. Source: Wilson 1927; computed by SciPy."""
+    if not trials:
+        return undefined_interval("no trials")
+    bounds = binomtest(hits, trials).proportion_ci(0.95, method="wilson")
+    return Interval(float(bounds.low), float(bounds.high))
+
+
+def chosen(scenarios: Sequence[Scenario], claims: Sequence[str]) -> tuple[Scenario, ...]:
+    """The scenarios that bind any of these claims, all where none is named.
+
+    Raises UnknownNameError for a claim without a scenario.
+    """
+    known = {claim for s in scenarios for claim in s.claims}
+    for claim in claims:
+        if claim not in known:
+            raise unknown_name("claim with a scenario", claim, known)
+    return tuple(s for s in scenarios if not claims or set(s.claims) & set(claims))
+
+
+def studies_of(scenario: Scenario, scenarios: Sequence[Scenario], studies: int) -> int:
+    """How many studies of a scenario are drawn (count).
+
+    A claim's `studies` at the null are spread over its null scenarios; the headline effect gets as many, each other
+    effect and artefact a quarter of that.
+    """
+    if scenario.kind != "null":
+        return studies if scenario.headline else math.ceil(studies / SHARE)
+    alike = sum(s.kind == "null" and bool(set(s.claims) & set(scenario.claims)) for s in scenarios)
+    return math.ceil(studies / alike)
+
+
+def tally(scenario: Scenario, studies: int, seed: int) -> tuple[Tally, ...]:
+    """Draw and judge the studies of one scenario; one tally per claim.
+
+    Study k has its own generator of (seed, scenario, k), so more studies only add to the ones before.
+    """
+    said: dict[str, list[tuple[Ruling, bool]]] = {claim: [] for claim in (*scenario.claims, *scenario.shown)}
+    for k in range(studies):
+
+        def generator(k: int = k) -> np.random.Generator:
+            return np.random.default_rng([seed & 0xFFFFFFFF, k, *scenario.id.encode()])
+
+        found = scenario.judge(scenario.make(generator()))
+        plain = found if scenario.without is None else scenario.judge(scenario.without(generator()))
+        for claim, rulings in said.items():
+            moved = found[claim].verdict != plain[claim].verdict
+            rulings.append((found[claim], moved if scenario.kind == "unmoved" else found[claim].verdict == "supported"))
+    return tuple(_counted(scenario, claim, rulings) for claim, rulings in said.items())
+
+
+def _counted(scenario: Scenario, claim: str, rulings: list[tuple[Ruling, bool]]) -> Tally:
+    verdicts = Counter(r.verdict for r, _ in rulings)
+    by = {word: dict(Counter(r.decided_by for r, _ in rulings if r.verdict == word).most_common()) for word in verdicts}
+    return Tally(
+        scenario.id,
+        claim,
+        claim in scenario.claims,
+        len(rulings),
+        sum(hit for _, hit in rulings),
+        {word: verdicts.get(word, 0) for word in dict.fromkeys((*VERDICTS, *verdicts))},
+        by,
+    )
+
+
+def validate(
+    scenarios: Sequence[Scenario],
+    *,
+    claims: Sequence[str] = (),
+    studies: int = STUDIES,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """Run the scenarios and give the document of `phaselens validate`: plain JSON values, deterministic.
+
+    Raises InputError for fewer than one study, UnknownNameError for a claim without a scenario.
+    """
+    if studies < 1:
+        raise InputError(f"at least one simulated study is needed; got --studies {studies}.")
+    wanted = chosen(scenarios, claims)
+    tallies: list[Tally] = []
+    for scenario in wanted:
+        n = studies_of(scenario, scenarios, studies)
+        tallies += tally(scenario, n, seed)
+        progress(f"{scenario.id}: {n} studies")
+    return document(wanted, tallies, claims, studies, seed)
+
+
+def document(
+    scenarios: Sequence[Scenario], tallies: Sequence[Tally], claims: Sequence[str], studies: int, seed: int
+) -> dict:
+    """The document of `phaselens validate` from the tallies of the scenarios: plain JSON values."""
+    named = set(claims) or {claim for s in scenarios for claim in s.claims}
+    order = dict.fromkeys(t.claim for t in tallies if t.claim in named)
+    return {
+        "seed": seed,
+        "studies": studies,
+        "goal": GOAL,
+        "claims": {claim: _claim(claim, scenarios, [t for t in tallies if t.claim == claim]) for claim in order},
+        "without_scenario": [] if claims else [c.id for c in REGISTER if c.id not in order],
+    }
+
+
+def _claim(claim: str, scenarios: Sequence[Scenario], tallies: Sequence[Tally]) -> dict:
+    """One claim of the document: error rate over all its nulls, power at the headline effect, every scenario."""
+    known = {s.id: s for s in scenarios}
+    nulls = [t for t in tallies if known[t.scenario].kind == "null" and t.bound]
+    hits, n = sum(t.hits for t in nulls), sum(t.n for t in nulls)
+    head = next((t for t in tallies if known[t.scenario].headline and t.bound), None)
+    rows = [_row(known[t.scenario], t) for t in tallies]
+    return {
+        "false_positive_rate": hits / n if n else None,
+        "false_positive_interval": _bounds(wilson(hits, n)),
+        "power": None if head is None else head.rate,
+        "power_interval": None if head is None else _bounds(head.interval),
+        "power_at": None if head is None else known[head.scenario].size,
+        "n": n,
+        "n_power": 0 if head is None else head.n,
+        "fails": [r["id"] for r in rows if r["holds"] is False],
+        "scenarios": rows,
+    }
+
+
+def _row(scenario: Scenario, t: Tally) -> dict:
+    named = sum(by.get(scenario.control, 0) for by in t.decided_by.values()) if scenario.control else None
+    return {
+        "id": scenario.id,
+        "kind": scenario.kind if t.bound else "shown",
+        "planted": scenario.planted,
+        "size": scenario.size,
+        "control": scenario.control,
+        "n": t.n,
+        "rate": t.rate,
+        "interval": _bounds(t.interval),
+        "verdicts": dict(t.verdicts),
+        "decided_by": {word: dict(by) for word, by in t.decided_by.items()},
+        "named": named if t.bound else None,
+        "holds": _holds(scenario, t),
+    }
+
+
+def _holds(scenario: Scenario, t: Tally) -> bool | None:
+    """Whether the rate may lie at or below 5 % (lower bound); an effect fails where a power above 5 % is excluded.
+
+    None: the scenario does not bind this claim.
+    """
+    if not t.bound:
+        return None
+    return t.interval.hi > GOAL if scenario.kind == "effect" else t.interval.lo <= GOAL
+
+
+def _bounds(interval: Interval) -> list[float] | None:
+    return None if interval.reason else [interval.lo, interval.hi]

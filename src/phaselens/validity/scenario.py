@@ -1,0 +1,75 @@
+"""What a scenario is: something planted in simulated studies, and what the rule of a claim must say about it.
+
+A further experiment adds its own by one record, one generator function and one judge; nothing here knows an experiment.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from phaselens.claims import claims_by_id, judge_all
+from phaselens.errors import InputError
+from phaselens.experiments import Panel, experiments_by_name
+
+Kind = Literal["null", "effect", "artefact", "unmoved"]
+MUST = {
+    "null": "must not support",
+    "effect": "supports: its power",
+    "artefact": "must not support",
+    "unmoved": "must say the same as without it",
+}
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What a rule said about one claim in one simulated study: the verdict, and what decided it."""
+
+    verdict: str
+    decided_by: str
+
+
+Make = Callable[[Any], Any]
+Judge = Callable[[Any], Mapping[str, Ruling]]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One thing planted, and for which claims the rule must say what.
+
+    `make(generator)` draws one simulated study and `judge(study)` gives a ruling for every claim (or instrument) that
+    it judges. `claims` are those that `kind` binds; those in `shown` may say anything and are only counted. `size` is
+    the planted effect in words, and `headline` marks the effect at which the power of a claim is quoted. `control`
+    names the control that should catch an artefact. `without` draws the same study without the artefact, for the kind
+    "unmoved".
+    """
+
+    id: str
+    kind: Kind
+    claims: tuple[str, ...]
+    planted: str
+    size: str
+    make: Make
+    judge: Judge
+    shown: tuple[str, ...] = ()
+    control: str = ""
+    headline: bool = False
+    without: Make | None = None
+
+    def __post_init__(self) -> None:
+        if (self.kind == "unmoved") != (self.without is not None):
+            raise InputError(f"scenario {self.id!r}: the kind 'unmoved', and no other, has a study without it.")
+
+
+def by_experiment(name: str) -> Judge:
+    """The judge of real studies for the claims of one experiment: its function on the panel, then `judge_all`.
+
+    Holm runs over the claims of that experiment; a study that registers more of the same document judges harder.
+    """
+    (experiment,) = experiments_by_name([name])
+
+    def judge(panel: Panel) -> dict[str, Ruling]:
+        found = experiment.evidence(panel) if experiment.evidence else experiment.function(panel).evidence
+        verdicts = judge_all(claims_by_id(experiment.claims), found)
+        return {v.id: Ruling(v.verdict, v.decided_by) for v in verdicts}
+
+    return judge

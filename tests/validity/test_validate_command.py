@@ -1,0 +1,68 @@
+"""`phaselens validate`: keys of the JSON, files, the section of the report, and one clear line for bad input."""
+
+import json
+
+import pytest
+
+from phaselens.cli import call
+from phaselens.report import render
+from phaselens.validity import claim_rows, markdown
+
+KEYS = {"false_positive_rate", "false_positive_interval", "power", "power_at", "n", "scenarios"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The document of a tiny run for R1, what stood on stdout, and the file."""
+    import contextlib
+    import io
+
+    file, out = tmp_path_factory.mktemp("v") / "validity.json", io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+        code = call(["validate", "--claim", "R1", "--studies", "1", "--seed", "3", "--json", "--out", str(file)])
+    assert code == 0
+    return json.loads(out.getvalue()), file
+
+
+def test_json_holds_every_claim_with_its_rates_and_scenarios(run):
+    document, file = run
+    assert set(document["claims"]) == {"R1"} and document["seed"] == 3 and document["goal"] == 0.05
+    r1 = document["claims"]["R1"]
+    assert set(r1) >= KEYS and r1["n"] == 6 and r1["power_at"] == "8 SD, M = 8"
+    for scenario in r1["scenarios"]:
+        assert sum(scenario["verdicts"].values()) == scenario["n"] == 1
+    assert json.loads(file.read_text()) == document
+
+
+def test_a_stored_document_becomes_tables(run):
+    document, _ = run
+    assert claim_rows(document)[0][0] == "R1" and "| R1 | R1 outlier state | artefact |" in markdown(document)
+
+
+def test_the_report_shows_it_only_where_it_is_stored(run, tmp_path):
+    (tmp_path / "claims.json").write_text("[]")
+    assert "Does the instrument hold?" not in render(tmp_path).read_text()
+    (tmp_path / "results").mkdir()
+    stored = tmp_path / "results" / "validity.json"
+    stored.write_text(run[1].read_text())
+    page = render(tmp_path).read_text()
+    assert "Does the instrument hold?" in page and "R1 outlier state" in page
+    stored.write_text('{"claims": {"R1": {}}}')
+    page = render(tmp_path).read_text()
+    assert "results/validity.json is not what" in page and "R1 outlier state" not in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--claim", "R11"), "Did you mean 'R1'"),
+        (("--studies", "0"), "at least one simulated study"),
+        (("--studies", "-3"), "at least one simulated study"),
+        (("--studies", "2", "--quick"), "not both"),
+        (("--studies", "1", "--out", "no/such/folder/v.json"), "cannot be written"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, says, capsys):
+    assert call(["validate", *arguments]) == 2
+    out = capsys.readouterr()
+    assert out.out == "" and out.err.startswith("error: ") and out.err.count("\n") == 1 and says in out.err
