@@ -13,7 +13,12 @@ from phaselens.perturbations.hidden import (
     rotate,
 )
 from phaselens.perturbations.labels import control_labels, permute_labels
-from phaselens.perturbations.order import permute_examples, permute_features, permute_features_per_example
+from phaselens.perturbations.order import (
+    permute_examples,
+    permute_features,
+    permute_features_per_example,
+    sort_features,
+)
 
 __all__ = [
     "control_labels",
@@ -27,4 +32,5 @@ __all__ = [
     "permute_features_per_example",
     "permute_labels",
     "rotate",
+    "sort_features",
 ]

@@ -25,10 +25,17 @@ def permute_features_per_example(
 def permute_examples(
     hidden: Tensor, generator: torch.Generator, *, labels: Tensor | None = None, blocks: Tensor | None = None
 ) -> Tensor:
-    """States dealt out anew to the examples of each block (unit of the states); labels permuted, from the other side."""
+    """States dealt out anew to the examples of each block (unit of the states), which permutes labels."""
     blocks = torch.zeros(len(hidden), dtype=torch.long) if blocks is None else blocks
     out = torch.empty_like(hidden)
     for block in torch.unique(blocks):
         members = (blocks == block).nonzero()[:, 0]
         out[members] = hidden[members[torch.randperm(len(members), generator=generator)]]
     return out
+
+
+def sort_features(
+    hidden: Tensor, generator: torch.Generator, *, labels: Tensor | None = None, blocks: Tensor | None = None
+) -> Tensor:
+    """The values of each state in rising order (unit of the states): all that a permutation per example leaves."""
+    return hidden.sort(dim=1).values

@@ -81,7 +81,7 @@ class HeldOut:
         return np.nanmean(self.hits(), axis=-1)
 
 
-def cross_fit(X: Iterable, tasks: Mapping[str, Task], l2: L2 = 1.0, *, tol: float = 1e-6) -> dict[str, HeldOut]:
+def cross_fit(X: Iterable, tasks: Mapping[str, Task], l2: L2 = 1.0, *, tol: float = 1e-7) -> dict[str, HeldOut]:
     """Cross-fit every task on every layer, the tasks of a layer in one batch (scores in nats).
 
     Objective as `fit_logistic`. Several `l2`: each outer fold takes the one of least loss over the other folds in turn.
@@ -105,7 +105,7 @@ def cross_fit(X: Iterable, tasks: Mapping[str, Task], l2: L2 = 1.0, *, tol: floa
     }
 
 
-def fit_layer(design: Design, tasks: Mapping[str, Task], l2: L2, *, tol: float = 1e-6) -> dict[str, list[Fit]]:
+def fit_layer(design: Design, tasks: Mapping[str, Task], l2: L2, *, tol: float = 1e-7) -> dict[str, list[Fit]]:
     """Fit every (draw, fold) of every task on one layer: for each task a list of draw * fold fits."""
     wrong = {name: task.codes.shape[1] for name, task in tasks.items() if task.codes.shape[1] != len(design.rows)}
     if wrong:

@@ -28,7 +28,7 @@ def fit_logistic(
     *,
     train: np.ndarray | None = None,
     n_inner: int = 5,
-    tol: float = 1e-6,
+    tol: float = 1e-7,
     max_iter: int = 1000,
 ) -> Probes:
     """Fit logistic probes on every layer and freeze them (scores in nats of log-odds).
@@ -109,7 +109,7 @@ def fit_rows(
     l2: np.ndarray,
     *,
     start: "list[Tensor] | None" = None,
-    tol: float = 1e-6,
+    tol: float = 1e-7,
     max_iter: int = 1000,
 ) -> "list[Fit]":
     """Fit B problems on one design, in batches of coefficient rows; those that single precision leaves go on in double.
@@ -245,7 +245,7 @@ def _fit_part(
     problems = Problems(targets, weights[owner], owner, penalty, tuple(int(per[b]) for b in part))
     began = None if start is None else torch.cat([start[b] for b in part])
     factor = design.factor(float(penalty.double().log().mean().exp()))
-    found = minimise(rows, problems, factor, start=began, tol=tol, max_iter=min(max_iter, 200 if tol >= 1e-7 else 50))
+    found = minimise(rows, problems, factor, start=began, tol=tol, max_iter=max_iter, patience=15)
     found = _finish(design, problems, factor, found, tol, max_iter)
     for i, b in enumerate(part):
         mine = owner == i

@@ -47,7 +47,7 @@ class Problems:
 
 @dataclass(frozen=True, eq=False)
 class Minimum:
-    """Coefficients [N, d + 1] (bias last), scores [N, example], and per problem the largest gradient entry and steps."""
+    """Coefficients [N, d + 1] (bias last), scores [N, example]; largest gradient entry and steps per problem."""
 
     weight: Tensor
     scores: Tensor
@@ -75,32 +75,45 @@ def probabilities(scores: Tensor, rows_of: tuple[int, ...]) -> Tensor:
 
 
 def minimise(
-    rows: Tensor, problems: Problems, factor: Tensor, *, start: Tensor | None = None, tol: float, max_iter: int
+    rows: Tensor,
+    problems: Problems,
+    factor: Tensor,
+    *,
+    start: Tensor | None = None,
+    tol: float,
+    max_iter: int,
+    patience: int | None = None,
 ) -> Minimum:
     """Minimise mean loss + penalty / 2 |w|^2 of every problem until its largest gradient entry is at most `tol`.
 
+    A problem also ends after `max_iter` steps, or after `patience` steps that did not lower its gradient, as in the
+    rounding of single precision; `gradient` says how far each came.
     Shapes: rows [example, p], factor [p, p] (inverse of an approximate Hessian), start [N, p] or None (zeros); dtype
     that of rows. Source: Nocedal and Wright 2006, algorithm 7.4, with the first matrix of 7.20 replaced by `factor`.
     """
-    size = (len(problems.owner), rows.shape[1])
-    weight = torch.zeros(size, dtype=rows.dtype, device=rows.device) if start is None else start.to(rows.dtype)
-    state = _State(rows, factor, problems, weight)
+    size, count = (len(problems.owner), rows.shape[1]), len(problems.rows_of)
+    like = {"dtype": rows.dtype, "device": rows.device}
+    state = _State(rows, factor, problems, torch.zeros(size, **like) if start is None else start.to(rows.dtype))
     found = Minimum(
-        torch.empty(size, dtype=rows.dtype, device=rows.device),
-        torch.empty(size[0], len(rows), dtype=rows.dtype, device=rows.device),
-        torch.empty(len(problems.rows_of), dtype=rows.dtype, device=rows.device),
-        torch.zeros(len(problems.rows_of), dtype=torch.long, device=rows.device),
+        torch.empty(size, **like),
+        torch.empty(size[0], len(rows), **like),
+        torch.empty(count, **like),
+        torch.zeros(count, dtype=torch.long, device=rows.device),
     )
-    where = torch.arange(len(problems.rows_of), device=rows.device)
+    where, best = torch.arange(count, device=rows.device), torch.full((count,), torch.inf, **like)
+    idle = torch.zeros(count, device=rows.device)
     for iteration in range(max_iter + 1):
         worst = state.worst()
-        done = (worst <= tol) | (iteration == max_iter) | ~torch.isfinite(worst)
+        idle = torch.where(worst < 0.9 * best, torch.zeros_like(idle), idle + 1)
+        best = torch.minimum(best, worst)
+        over = (iteration == max_iter) | ~torch.isfinite(worst) | (idle > (patience or max_iter))
+        done = (worst <= tol) | over
         # Leaving the batch copies everything that stays, so it waits until a good part is done.
         if done.all() or done.float().mean() >= 0.25:
             _put(found, problems.owner, where[done], state, done, worst, iteration)
             if done.all():
                 return found
-            where = where[~done]
+            where, best, idle = where[~done], best[~done], idle[~done]
             state.drop(done)
         state.step()
     return found

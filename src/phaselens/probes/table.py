@@ -33,7 +33,7 @@ def control_table(
     l2: L2 = 1.0,
     n_draws: int = 20,
     needs_labels: frozenset[str] = frozenset(),
-    tol: float = 1e-6,
+    tol: float = 1e-7,
 ) -> dict[tuple[str, str], ControlResult]:
     """Accuracy of every task under every perturbation of hidden states, refit and frozen, by (perturbation, task) (1).
 
