@@ -1,12 +1,13 @@
 """Observables: what is measured on hidden states and on the distributions that the lens reads from them.
 
-`OBSERVABLES` lists all, `DEFAULT` what is measured unless others are named, `EXTENDED` the rest.
+`OBSERVABLES` lists all that are measured tile by tile, `DEFAULT` those that are measured unless others are named,
+`EXTENDED` the rest. `CLOUD` lists those that need the whole run.
 """
 
 from collections.abc import Iterable
 
 from phaselens.errors import unknown_name
-from phaselens.observables import depth, distribution, trajectory
+from phaselens.observables import cloud, depth, distribution, trajectory
 from phaselens.observables.lens import LENS_STATISTICS, lens_statistics, statistics_from_logits
 from phaselens.observables.spec import Observable, base_inputs, evaluate, observable, quantity, resolve, settings_of
 
@@ -64,8 +65,21 @@ EXTENDED = tuple(
 )
 DEFAULT = TRAJECTORY + DEPTH + DISTRIBUTION
 OBSERVABLES = DEFAULT + EXTENDED
+CLOUD = tuple(
+    fn.observable
+    for fn in (
+        cloud.effective_rank,
+        cloud.participation_ratio,
+        cloud.intrinsic_dimension,
+        cloud.anisotropy,
+        cloud.radius_of_gyration,
+        cloud.coe_r,
+        cloud.coe_c,
+    )
+)
 
 __all__ = [
+    "CLOUD",
     "DEFAULT",
     "DEPTH",
     "DISTRIBUTION",

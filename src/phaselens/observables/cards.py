@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from phaselens.observables.spec import Observable
 
+ROW = {"layer": "run, step, layer", "step": "run, step", "run_layer": "run, layer", "run": "run"}
 HEAD = "| name | first line | per | along | unit | bounds | looks back | keeps |\n" + "|---" * 8 + "|"
 
 
@@ -18,7 +19,7 @@ def card(one: Observable) -> str:
     """One observable as Markdown: heading, what it declares, and the rest of its docstring."""
     body = inspect.getdoc(one.fn)
     declared = (
-        f"one value per (run, step{', layer' if one.per == 'layer' else ''}); along {one.axis}; unit {one.unit}; "
+        f"one value per ({ROW[one.per]}); along {one.axis}; unit {one.unit}; "
         f"bounds {_bounds(one)}; looks back {_lookback(one)}; keeps {_keeps(one)}; needs {', '.join(one.needs)}"
     )
     return f"### {one.name}\n\n{body}\n\n*Declared:* {declared}."

@@ -19,6 +19,7 @@ from torch import Tensor
 from phaselens.errors import InputError, StateError
 
 AXES = ("step", "layer", "vocabulary")
+ROWS = ("layer", "step", "run_layer", "run")
 INVARIANCES = (
     "rotation",
     "state_scale",
@@ -32,13 +33,13 @@ INVARIANCES = (
 
 @dataclass(frozen=True, eq=False)
 class Observable:
-    """One measured number per (run, step) or per (run, step, layer), with everything a table needs to say about it.
+    """One measured number per row of a table, with everything the table needs to say about it.
 
-    `needs` are the positional parameters of `fn`; `axis` is the direction it compares along; `per` says what a row is;
-    `lookback` is how many earlier steps a value depends on (None: the whole run); `bounds` are closed and hold under
-    the default settings; `keeps` names the transformations that leave it unchanged, all others of `INVARIANCES` that
-    apply to its inputs move it. Values are float tensors; "bool" means 0 or 1, "int" whole numbers, NaN where
-    undefined.
+    `needs` are the positional parameters of `fn`; `axis` is the direction it compares along; `per` says what a row is
+    (`layer`: run, step, layer; `step`: run, step; `run_layer`: run, layer; `run`: run); `lookback` is how many earlier
+    steps a value depends on (None: the whole run); `bounds` are closed and hold under the default settings; `keeps`
+    names the transformations that leave it unchanged, all others of `INVARIANCES` that apply to its inputs move it.
+    Values are float tensors; "bool" means 0 or 1, "int" whole numbers, NaN where undefined.
     """
 
     name: str
@@ -82,7 +83,7 @@ def observable(
 
     Raises StateError for a word that is not in the lists above, or a function without a docstring.
     """
-    for word, known in ((axis, AXES), (per, ("layer", "step")), (dtype, ("float", "bool", "int"))):
+    for word, known in ((axis, AXES), (per, ROWS), (dtype, ("float", "bool", "int"))):
         if word not in known:
             raise StateError(f"got {word!r}, wanted one of {', '.join(known)} in the declaration of an observable.")
     unknown = sorted(set(keeps) - set(INVARIANCES))
