@@ -109,7 +109,7 @@ def test_hypergeometric_counts_are_those_of_shuffled_cells(cells):
 def _model(g, committed, linked):
     """Marks with a given rate of commitment; `linked`: it falls only on cells that are neither turbulent nor rival."""
     n = 4000
-    t, s = g.random(n) < 0.25, g.random(n) < 0.3
+    t, s = g.random(n) < 0.1, g.random(n) < 0.12
     calm = ~t & ~s
     c = calm & (g.random(n) < committed / calm.mean()) if linked else g.random(n) < committed
     return marks(columns(t, np.where(s, 0.9, 0.1), 5, np.where(c, 0.9, 0.1), 1), 0.5)
@@ -117,10 +117,10 @@ def _model(g, committed, linked):
 
 def test_agreement_that_the_rules_force_is_not_consistency():
     g = np.random.default_rng(3)
-    rates = [0.42, 0.58] * 4  # by chance alone C comes before E in every other model
+    rates = [0.45, 0.55] * 4  # by chance alone C comes before E in every other model
     alike = consistency([_model(g, c, False) for c in rates], g, n_draws=400)
-    assert alike.w > 0.8 and alike.p > 0.05  # high by construction, and no evidence
-    linked = consistency([_model(g, c - 0.1, True) for c in rates], g, n_draws=400)
+    assert alike.w > 0.7 and alike.p > 0.05  # high by construction, and no evidence
+    linked = consistency([_model(g, c, True) for c in rates], g, n_draws=400)
     assert linked.p < 0.05 and linked.w > np.quantile(linked.null, 0.95)
 
 

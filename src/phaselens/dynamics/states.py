@@ -104,7 +104,7 @@ def bifurcation_states(of: Marks) -> np.ndarray:
 
 
 def grammar_states(states: np.ndarray) -> np.ndarray:
-    """Later grammar of each cell, int8 index into `GRAMMAR`: explore = B or D, process = A or E, decide = C; -1 stays."""
+    """Later grammar of each cell, int8 index into `GRAMMAR`: explore B D, process A E, decide C; -1 stays."""
     return _TO_GRAMMAR[np.asarray(states)]
 
 
