@@ -44,13 +44,13 @@ def test_haar_is_orthogonal_and_uniform():
     turn = haar(6, torch.Generator().manual_seed(0))
     assert (turn @ turn.T).numpy() == pytest.approx(np.eye(6), abs=1e-5)
     draw = torch.Generator().manual_seed(1)
-    many = torch.stack([haar(3, draw) for _ in range(2000)])
-    assert many.mean(0).abs().max() < 0.06  # without the signs of R the diagonal leans to one side
-    assert many.square().mean(0).numpy() == pytest.approx(np.full((3, 3), 1 / 3), abs=0.03)
+    many = torch.stack([haar(3, draw) for _ in range(1000)])
+    assert many.mean(0).abs().max() < 0.08  # without the signs of R the diagonal leans to one side
+    assert many.square().mean(0).numpy() == pytest.approx(np.full((3, 3), 1 / 3), abs=0.04)
 
 
 def test_rotation_keeps_distances_and_permutations_keep_values():
-    hidden = states()
+    hidden = states(n=50)
     assert torch.cdist(drawn(p.rotate, hidden), drawn(p.rotate, hidden)).numpy() == pytest.approx(
         torch.cdist(hidden, hidden).numpy(), abs=2e-2
     )
@@ -76,15 +76,15 @@ def test_noise_has_the_stated_size():
 
 
 def test_gaussian_stand_ins_have_the_moments_of_their_class_and_nothing_else():
-    hidden, labels = states(n=8000), torch.arange(8000) % 2
+    hidden, labels = states(n=2000), torch.arange(2000) % 2
     hidden[labels == 1] = hidden[labels == 1] ** 3 / 50  # far from Gaussian
     by_class, pooled = drawn(p.gaussian_by_class, hidden, labels=labels), drawn(p.gaussian_pooled, hidden)
     for part in (labels == 0, labels == 1):
         spread = hidden[part].T.cov().diagonal().sqrt()
-        assert ((by_class[part].mean(0) - hidden[part].mean(0)) / spread).abs().max() < 0.06
+        assert ((by_class[part].mean(0) - hidden[part].mean(0)) / spread).abs().max() < 0.12
         gap = (by_class[part].T.cov() - hidden[part].T.cov()) / spread / spread[:, None]
-        assert gap.abs().max() < 0.1
-    assert pooled.mean(0).numpy() == pytest.approx(hidden.mean(0).numpy(), abs=0.6)
+        assert gap.abs().max() < 0.25
+    assert pooled.mean(0).numpy() == pytest.approx(hidden.mean(0).numpy(), abs=1.5)
     tails = ((by_class - by_class.mean(0)) / by_class.std(0))[labels == 1]
     assert tails.abs().max() < 6 < ((hidden - hidden.mean(0)) / hidden.std(0))[labels == 1].abs().max()
     with pytest.raises(InputError, match="labels"):
@@ -93,14 +93,14 @@ def test_gaussian_stand_ins_have_the_moments_of_their_class_and_nothing_else():
 
 def test_moments_inside_folds_do_not_make_random_labels_decodable():
     """Moments over all examples would: the chance difference of class means is then in train and test alike."""
-    hidden = torch.randn(240, 60, generator=torch.Generator().manual_seed(0))
+    hidden = torch.randn(240, 150, generator=torch.Generator().manual_seed(0))
     y = np.random.default_rng(0).integers(2, size=240)
     folds = grouped_folds(np.arange(240), 4)
     task, labels = make_task(y, folds), torch.as_tensor(y)
     inside = drawn(p.gaussian_by_class, hidden, labels=labels, blocks=torch.as_tensor(folds))
     leaking = drawn(p.gaussian_by_class, hidden, labels=labels)
     kept, spurious = (cross_fit(x[None], {"t": task}, 100.0)["t"].accuracy()[0, 0] for x in (inside, leaking))
-    assert kept < 0.62 < 0.7 < spurious
+    assert kept < 0.6 < 0.65 < spurious
 
 
 def test_labels_move_by_group():

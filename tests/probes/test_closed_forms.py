@@ -42,7 +42,7 @@ def test_ridge_classifier(classes):
     X, y, _ = planted(classes=classes)
     probes = fit_ridge(X, y, 3.0)
     theirs = RidgeClassifier(alpha=3.0).fit(standardised(X[0], np.ones(len(y), bool)), y)
-    assert probes.weight[0].numpy() == pytest.approx(theirs.coef_, abs=1e-5)
+    assert probes.weight[0].numpy() == pytest.approx(np.atleast_2d(theirs.coef_), abs=1e-5)
     assert (probes.predict(X)[0] == theirs.predict(standardised(X[0], np.ones(len(y), bool)))).all()
 
 

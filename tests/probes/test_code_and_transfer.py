@@ -7,7 +7,13 @@ from planted_states import planted
 from phaselens.errors import InputError
 from phaselens.probes import cross_fit, fit_logistic, grouped_folds, make_task
 from phaselens.probes.mdl import online_code
-from phaselens.probes.subspace import best_features, rank_curve, subspace_against_features, supervised_basis
+from phaselens.probes.subspace import (
+    best_features,
+    feature_curve,
+    rank_curve,
+    subspace_against_features,
+    supervised_basis,
+)
 from phaselens.probes.transfer import family_transfer, procrustes
 
 
@@ -106,6 +112,7 @@ def test_spread_signal_needs_a_subspace_and_a_single_feature_does_not():
     assert spread.difference > 0.1
     assert single.difference < 0.03 and (single.rotated_differences > single.difference + 0.03).all()
     assert best_features(X[1], y, 1).tolist() == [5]
+    assert np.nanmean(feature_curve(X[1], task, (1,))) > 0.95 > np.nanmean(feature_curve(X[0], task, (1,))) + 0.15
     curve = np.nanmean(rank_curve(X[0], task, (1, 4)), axis=1)
     whole = cross_fit(X[:1], {"t": task}, 10.0)["t"].accuracy()[0, 0]
     assert curve[0] > 0.9 * whole

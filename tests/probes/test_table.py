@@ -4,9 +4,10 @@ import torch
 from planted_states import planted
 
 from phaselens.controls import CONTROLS
+from phaselens.perturbations import permute_labels
 from phaselens.probes import cross_fit, grouped_folds, make_task
-from phaselens.probes.capacity import majority_share
-from phaselens.probes.table import balanced_accuracy, control_table
+from phaselens.probes.capacity import majority_share, max_over_layers_p
+from phaselens.probes.table import balanced_accuracy, control_accuracy, control_table
 
 BY_NAME = {control.name: control for control in CONTROLS}
 ON_STATES = {name: control.perturb for name, control in BY_NAME.items() if control.on == "hidden"}
@@ -16,12 +17,11 @@ L2 = 3.0
 @pytest.fixture(scope="module")
 def table():
     X, y, groups = planted(n=300, d=10, classes=2, strength=(0.8, 0.8), layers=1)
-    X = torch.cat([X] * 1)
     task = make_task(y, grouped_folds(groups, 3), groups=groups)
     found = cross_fit(X, {"t": task}, L2)
     rows = {k: ON_STATES[k] for k in ON_STATES if "feature SD" not in k}
     got = control_table(
-        X, found, rows, np.random.default_rng(0), l2=L2, n_draws=6, needs_labels=frozenset({"Gaussian, by class"})
+        X, found, rows, np.random.default_rng(0), l2=L2, n_draws=4, needs_labels=frozenset({"Gaussian, by class"})
     )
     return found["t"].accuracy()[0, 0], {name: got[name, "t"] for name in rows}, majority_share(y)
 
@@ -72,6 +72,19 @@ def test_every_control_says_what_it_must_do():
     assert len(BY_NAME) == len(CONTROLS)
     assert all(control.refit and control.frozen for control in CONTROLS)
     assert {c.kind for c in CONTROLS} == {"sanity", "destroys", "dose", "moments"}
+
+
+def test_permuted_labels_are_at_chance_at_every_layer_and_true_ones_are_not():
+    X, y, groups = planted(n=240, layers=2, strength=(0.0, 1.5))
+    task = make_task(y, grouped_folds(groups, 3), groups=groups)
+    draw = np.random.default_rng(0)
+    codes = np.stack([permute_labels(y, draw) for _ in range(25)])
+    null = control_accuracy(X, task, codes, l2=30.0)
+    assert null.shape == (2, 25) and abs(null.mean() - 0.5) < 0.04
+    p, _ = max_over_layers_p(cross_fit(X, {"t": task}, 30.0)["t"].accuracy()[:, 0], null)
+    assert p == pytest.approx(1 / 26)
+    nothing, _ = max_over_layers_p(cross_fit(X[:1], {"t": task}, 30.0)["t"].accuracy()[:, 0], null[:1])
+    assert nothing > 0.05
 
 
 def test_balanced_accuracy_weighs_classes_alike():

@@ -33,6 +33,20 @@ def bench_capture(
         if script == "capture" or "lens_over_gemm" not in found:
             note(f"benchmarks/{script}.py{' --quick' if quick else ''}")
             found |= _run(folder / f"{script}.py", quick)
+    _show(found, as_json)
+
+
+@app.command("probes")
+def bench_probes(
+    quick: Annotated[bool, typer.Option("--quick", help="One layer of the thirteen, under a minute.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the batched probe fits against a loop over scikit-learn's LogisticRegression."""
+    note(f"benchmarks/probes.py{' --quick' if quick else ''}")
+    _show(_run(scripts_folder() / "probes.py", quick), as_json)
+
+
+def _show(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)
         return

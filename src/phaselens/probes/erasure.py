@@ -83,7 +83,8 @@ def project_out(directions: Tensor, centre: Tensor) -> Eraser:
     if directions.ndim != 2 or directions.shape[1] != len(centre):
         raise InputError(f"directions [k, {len(centre)}] are needed; got {tuple(directions.shape)}.")
     left, size, _ = torch.linalg.svd(directions.double().T, full_matrices=False)
-    basis = left[:, size > 1e-9 * size.max()]
+    # Probes are stored in single precision, so sums to nothing are nothing to that precision only.
+    basis = left[:, size > 1e-6 * size.max()]
     return Eraser(basis, basis.T, centre.double())
 
 

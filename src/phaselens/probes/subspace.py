@@ -99,6 +99,11 @@ def rank_curve(layer: Tensor | np.ndarray, task: Task, ranks: tuple[int, ...], *
     return np.stack([reduced_hits(layer, task, lambda f, c, k=k: supervised_basis(f, c, k), l2) for k in ranks])
 
 
+def feature_curve(layer: Tensor | np.ndarray, task: Task, counts: tuple[int, ...], *, l2: float = 1.0) -> np.ndarray:
+    """Held-out hits against the number of best single features (1): [count, example]."""
+    return np.stack([reduced_hits(layer, task, lambda f, c, k=k: _pick(f, c, k), l2) for k in counts])
+
+
 def subspace_against_features(
     layer: Tensor | np.ndarray,
     task: Task,
@@ -116,7 +121,7 @@ def subspace_against_features(
     """
 
     def pick(features: Tensor, codes: np.ndarray) -> Tensor:
-        return torch.eye(features.shape[1])[:, best_features(features, codes, k)]
+        return _pick(features, codes, k)
 
     features = as_features(layer).float()
     return SubspaceAgainstFeatures(
@@ -126,3 +131,7 @@ def subspace_against_features(
         if rotations
         else np.empty((0, len(features))),
     )
+
+
+def _pick(features: Tensor, codes: np.ndarray, k: int) -> Tensor:
+    return torch.eye(features.shape[1])[:, best_features(features, codes, k)]

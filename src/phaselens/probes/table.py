@@ -10,8 +10,10 @@ from torch import Tensor
 from phaselens.probes.crossfit import L2, HeldOut, Task, fit_layer, held_out
 from phaselens.probes.design import as_features, make_design
 from phaselens.probes.frozen import Probes
+from phaselens.probes.logistic import check_classes
 
 Perturb = Callable[..., Tensor]
+DRAWS_AT_ONCE = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,25 @@ def control_table(
                             layers.append([])
                         layers[index].append(accuracies)
     return {key: ControlResult(*np.moveaxis(np.array(rows), -1, 0)) for key, rows in kept.items()}
+
+
+def control_accuracy(X: Iterable, task: Task, codes: np.ndarray, *, l2: L2 = 1.0, tol: float = 1e-6) -> np.ndarray:
+    """Held-out accuracy on other labels of the same examples and folds (1): permuted labels or control tasks.
+
+    Shapes: X (layer, example, d), read one layer at a time; codes int [draw, example] into the task's classes; returns
+    [layer, draw]. Raises InputError where a draw leaves a train fold with one class.
+    """
+    out = []
+    for index, layer in enumerate(X):
+        design, hits = make_design(layer, f"layer {index}"), []
+        for start in range(0, len(codes), DRAWS_AT_ONCE):
+            part = Task(codes[start : start + DRAWS_AT_ONCE], task.classes, task.folds)
+            check_classes(part.problem_codes(), part.train(), len(task.classes))
+            guess = held_out(part, fit_layer(design, {"": part}, l2, tol=tol)[""]).argmax(dim=-1).cpu().numpy()
+            known = part.codes >= 0
+            hits += (((guess == part.codes) & known).sum(axis=1) / known.sum(axis=1)).tolist()
+        out.append(hits)
+    return np.array(out)
 
 
 def balanced_accuracy(predicted: np.ndarray, codes: np.ndarray, n_classes: int) -> float:
