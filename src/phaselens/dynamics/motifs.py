@@ -9,7 +9,7 @@ state there. A word a b c ends at a place where the chain is in c and its last t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 
@@ -40,14 +40,14 @@ def motifs(n_states: int) -> tuple[tuple[int, ...], ...]:
 
 
 def pack(chains: np.ndarray, n_states: int) -> np.ndarray:
-    """Which chains are in which state, one bit per chain: uint64 [prompt, place, state, word].
+    """Which chains are in which state, one bit per chain: uint64 [state, prompt, place, word].
 
     Shapes: chains int [prompt, chain, place]; undefined places have no bit.
     """
     chains = np.asarray(chains)
     if chains.ndim != 3 or not np.issubdtype(chains.dtype, np.integer):
         raise InputError(f"chains must be integer [prompt, chain, place]; got {chains.dtype} {chains.shape}.")
-    bits = (chains[..., None] == np.arange(n_states)).transpose(0, 2, 3, 1)
+    bits = (chains[..., None] == np.arange(n_states)).transpose(3, 0, 2, 1)
     padded = np.zeros((*bits.shape[:-1], -(-bits.shape[-1] // 64) * 64), bool)
     padded[..., : bits.shape[-1]] = bits
     return np.packbits(padded, axis=-1, bitorder="little").view(np.uint64)
@@ -56,29 +56,30 @@ def pack(chains: np.ndarray, n_states: int) -> np.ndarray:
 def packed_motif_counts(columns: Sequence[np.ndarray], n_states: int) -> np.ndarray:
     """How often each of `motifs` occurs in run-length-collapsed chains (counts), summed over prompts: [draw, motif].
 
-    Shapes: one array per place, in order, uint64 [draw, prompt, state, word]. A place where a chain is undefined ends
+    Shapes: one array per place, in order, uint64 [state, draw, prompt, word]. A place where a chain is undefined ends
     its word. Equal to `chains.motif_counts` where undefined places are not inside a chain; such a gap parts words.
     """
     words = {w: i for i, w in enumerate(motifs(n_states))}
     states = range(n_states)
-    counts = np.zeros((columns[0].shape[0], len(words)), np.int64)
-    now: list[np.ndarray] = [columns[0][:, :, s] for s in states]
+    n_draws = columns[0].shape[1]
+    # bits are added up in place and summed once; a place adds at most 64, so the short type holds 1,000 places
+    kind = np.uint16 if len(columns) < 1000 else np.uint32
+    ones = {w: np.zeros(columns[0].shape[1:], kind) for w in words}
     # two[a, b]: the chain is in b and was in a on its visit before
     two: dict[tuple[int, int], np.ndarray] = {}
-    for column in columns[1:]:
-        then = [column[:, :, s] for s in states]
+    for now, then in pairwise(columns):
         after: dict[tuple[int, int], np.ndarray] = {}
         for a, b in product(states, states):
             if a == b:
                 continue
             step = now[a] & then[b]
-            counts[:, words[a, b]] += _ones(step)
+            ones[a, b] += np.bitwise_count(step)
             after[a, b] = step | (two[a, b] & then[b]) if two else step
             for c in states:
                 if two and c != b:
-                    counts[:, words[a, b, c]] += _ones(two[a, b] & then[c])
-        now, two = then, after
-    return counts
+                    ones[a, b, c] += np.bitwise_count(two[a, b] & then[c])
+        two = after
+    return np.stack([x.reshape(n_draws, -1).sum(axis=1, dtype=np.int64) for x in ones.values()], axis=1)
 
 
 def motif_null(
@@ -100,20 +101,22 @@ def motif_null(
     if null not in NULLS:
         raise unknown_name("null of motifs", null, NULLS)
     chains = np.asarray(chains)
-    bits = pack(chains, n_states)[:, (chains >= 0).any(axis=(0, 1))]
-    n_prompts, n_places = bits.shape[:2]
-    observed = packed_motif_counts([bits[None, :, t] for t in range(n_places)], n_states)[0]
-    several = several or max(1, 60_000 // max(bits[:, 0, 0].size, 1))
-    prompts, out = np.arange(n_prompts), []
+    bits = pack(chains, n_states)[:, :, (chains >= 0).any(axis=(0, 1))]
+    _, n_prompts, n_places, n_words = bits.shape
+    observed = packed_motif_counts([bits[:, None, :, t] for t in range(n_places)], n_states)[0]
+    flat = bits.reshape(n_states, n_prompts * n_places, n_words)
+    several = several or max(1, 20_000 // max(n_prompts * n_words, 1))
+    out = []
     for start in range(0, n_permutations, several):
         n = min(several, n_permutations - start)
         if null == "order":
-            order = generator.random((n, n_prompts, n_places)).argsort(axis=-1)
-            columns = [bits[prompts, order[:, :, t]] for t in range(n_places)]
+            place = generator.random((n, n_prompts, n_places)).argsort(axis=-1)
+            prompt = np.arange(n_prompts)[:, None]
         else:
-            order = generator.random((n, n_places, n_prompts)).argsort(axis=-1)
-            columns = [bits[order[:, t], t] for t in range(n_places)]
-        out.append(packed_motif_counts(columns, n_states))
+            place = np.arange(n_places)
+            prompt = generator.random((n, n_places, n_prompts)).argsort(axis=-1).swapaxes(1, 2)
+        source = prompt * n_places + place
+        out.append(packed_motif_counts([flat.take(source[:, :, t], axis=1) for t in range(n_places)], n_states))
     return observed, np.concatenate(out)
 
 
