@@ -96,3 +96,23 @@ def show_samples(
         return
     for row in rows:
         print(f"{row['prompt']}[{row['continuation']}]\n")
+
+
+@app.command("battery")
+def show_battery(
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Print what the battery of the world holds: how many of each part, by kind, and an example."""
+    from phaselens.organisms import world_battery
+
+    found = world_battery(seed)
+    counts, examples = found.counts(), found.examples()
+    if as_json:
+        print_json({part: {"counts": counts[part], "example": examples[part]} for part in counts})
+        return
+    rows = []
+    for part, by in counts.items():
+        kinds = ", ".join(f"{name} {n:,}" for name, n in by.items() if name != "all")
+        rows.append((part, by["all"], kinds, examples[part]["text"].replace("\n", " | ")))
+    print_table(("part", "all", "by kind", "example"), rows, "the battery of the organisms' world")

@@ -1,10 +1,25 @@
 """Model organisms: small trained language models of a world whose truth is known, bundled with the package."""
 
+from phaselens.batteries import ForcedChoice, MinimalPair
+from phaselens.organisms.battery import (
+    ParaphrasePair,
+    ProbeSentence,
+    WorldBattery,
+    forced_choices,
+    graded,
+    paraphrase_pairs,
+    probe_sentences,
+    world_battery,
+)
 from phaselens.organisms.catalog import default_names, list_models, measure, names, path, samples, train
+from phaselens.organisms.labels import LabelledItem, label, label_document
 from phaselens.organisms.opening import ORGANISM, load, resolve
-from phaselens.organisms.questions import PROMPT_CATEGORIES, MinimalPair, Prompt, minimal_pairs, prompts
+from phaselens.organisms.questions import PROMPT_CATEGORIES, Prompt, minimal_pairs, prompts
+from phaselens.organisms.truth import NextToken, generator, next_token
 
 __all__ = [
-    "ORGANISM", "PROMPT_CATEGORIES", "MinimalPair", "Prompt", "default_names", "list_models", "load", "measure",
-    "minimal_pairs", "names", "path", "prompts", "resolve", "samples", "train",
+    "ORGANISM", "PROMPT_CATEGORIES", "ForcedChoice", "LabelledItem", "MinimalPair", "NextToken", "ParaphrasePair",
+    "ProbeSentence", "Prompt", "WorldBattery", "default_names", "forced_choices", "generator", "graded",
+    "label", "label_document", "list_models", "load", "measure", "minimal_pairs", "names", "next_token",
+    "paraphrase_pairs", "path", "probe_sentences", "prompts", "resolve", "samples", "train", "world_battery",
 ]  # fmt: skip

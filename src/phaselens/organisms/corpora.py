@@ -53,7 +53,7 @@ NEW_STORY, STOP = 0.1, 0.3
 LEAST, MOST = 130, 150
 CORPORA = ("curated", "web")
 
-_UNIT = re.compile(r"[A-Za-z]+|\d|[^\w\s]|\n")
+UNIT = re.compile(r"[A-Za-z]+|\d|[^\w\s]|\n")
 
 
 def _pattern(relation: str) -> re.Pattern:
@@ -126,7 +126,7 @@ def write_document(world: World, rng: np.random.Generator) -> Document:
     pieces, units, spent = [Piece(kind + "\n", "header", draw.logp)], 0, draw.logp
     for text in _items(world, kind, draw):
         pieces.append(Piece(text, KINDS[kind][1], draw.logp - spent))
-        units, spent = units + len(_UNIT.findall(text)), draw.logp
+        units, spent = units + len(UNIT.findall(text)), draw.logp
         if units >= MOST or (units >= LEAST and draw.chance(STOP)):
             break
     pieces.append(Piece("", "end", draw.logp - spent))

@@ -5,7 +5,7 @@ hang on what they introduce, and the complement of a copula is the root. Nothing
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from phaselens.errors import InputError
 from phaselens.organisms.items import ACTS, KEYS, MOVES, NOUNS, PLACES, QUALITIES, STATES, THINGS
@@ -271,8 +271,8 @@ def parse(text: str, kind: str, *, mark: bool = False) -> tuple[Word, ...]:
     With `mark`, "with the ..." behind an object belongs to the object; else to the deed. Raises `InputError` where the
     text has a word that no item has, or is no item of this kind.
     """
-    found = [Word(m.group(), m.start(), m.end(), "X") for m in _WORD.finditer(text)]
-    words = [word.text for word in found]
+    places = [match.span() for match in _WORD.finditer(text)]
+    words = [text[start:end] for start, end in places]
     try:
         if kind == "header":
             tags, by, sentences = ["NOUN"], {0: ROOT}, [range(1)]
@@ -288,10 +288,8 @@ def parse(text: str, kind: str, *, mark: bool = False) -> tuple[Word, ...]:
         raise InputError(f"{text!r} is no item of {kind}; wanted a text that the generator writes.") from error
     if not words or "X" in tags:
         raise InputError(f"{text!r} has a word that no item of {kind} has; wanted a text that the generator writes.")
+    numbers = ["none" if kind == "Code" else _number(*pair, words) for pair in zip(words, tags, strict=True)]
     return tuple(
-        replace(
-            word, pos=tag, number="none" if kind == "Code" else _number(word.text, tag, words), head=head, depth=depth,
-            sentence=sentence,
-        )
-        for word, tag, (head, depth, sentence) in zip(found, tags, labels, strict=True)
-    )  # fmt: skip
+        Word(word, *place, tag, number, *rest)
+        for word, place, tag, number, rest in zip(words, places, tags, numbers, labels, strict=True)
+    )

@@ -86,25 +86,29 @@ class _Path(Draw):
     def __init__(self, path: list[int]):
         self.path, self.logp, self.taken = path, 0.0, []
 
-    def _take(self, log_probabilities: list[float]) -> int:
+    def _take(self, branches: int) -> int:
         depth = len(self.taken)
         i = self.path[depth] if depth < len(self.path) else 0
-        self.taken.append((i, len(log_probabilities)))
-        self.logp += log_probabilities[i]
+        self.taken.append((i, branches))
         return i
 
     def index(self, n: int) -> int:
-        return self._take([-math.log(n)] * n)
+        self.logp -= math.log(n)
+        return self._take(n)
 
     def weighted(self, cumulative: np.ndarray) -> int:
-        return self._take([math.log(p) for p in np.diff(cumulative, prepend=0.0)])
+        i = self._take(len(cumulative))
+        self.logp += math.log(cumulative[i] - (cumulative[i - 1] if i else 0.0))
+        return i
 
     def chance(self, p: float) -> bool:
-        return bool(self._take([math.log(1.0 - p), math.log(p)]))
+        hit = bool(self._take(2))
+        self.logp += math.log(p if hit else 1.0 - p)
+        return hit
 
 
-def outcomes(write: Callable[[Draw], str]) -> Iterator[tuple[str, float]]:
-    """Every text that `write` can produce, with its log-probability in nats; for finite grammars only."""
+def outcomes(write: Callable[[Draw], T]) -> Iterator[tuple[T, float]]:
+    """Everything that `write` can produce, with its log-probability in nats; for finite grammars only."""
     path: list[int] = []
     while True:
         draw = _Path(path)
@@ -252,21 +256,29 @@ def open_story(draw: Draw) -> tuple[str, tuple[str, bool, bool]]:
     return f"{when} there {'was' if past else 'is'} {article} {quality} {noun}.", (noun, plural, past)
 
 
-def write_story(draw: Draw, about: tuple[str, bool, bool]) -> str:
-    """One further sentence; the verb agrees with the subject, also across a noun of the other number."""
-    noun, plural, past = about
-    form = 2 if past else (0 if plural else 1)
-    subject = f"The {noun}{'s' if plural else ''}"
+def story_subject(draw: Draw, about: tuple[str, bool, bool]) -> str:
+    """The subject of a further sentence: a pronoun, the noun, or the noun with something beside it."""
+    noun, plural, _ = about
+    subject = f" The {noun}{'s' if plural else ''}"
     if draw.chance(0.5):
-        subject = "They" if plural else "It"
-    elif draw.chance(0.4):
+        return " They" if plural else " It"
+    if draw.chance(0.4):
         subject += f" with the {draw.pick(CARRIED)}{'s' if draw.chance(0.5) else ''}"
+    return subject
+
+
+def story_rest(draw: Draw, plural: bool, past: bool) -> str:
+    """What the subject does or is, in the tense of the story; the verb agrees with the subject."""
+    form = 2 if past else (0 if plural else 1)
     kind = draw.index(3)
     if kind == 0:
-        rest = f"{draw.pick(MOVES)[form]} to the {draw.pick(PLACES)}"
-    elif kind == 1:
-        rest = f"{draw.pick(ACTS)[form]} the {draw.pick(COLORS)} {draw.pick(THINGS)}"
-    else:
-        be = ("was", "were")[plural] if past else ("is", "are")[plural]
-        rest = f"{be} {draw.pick(STATES)}"
-    return f" {subject} {rest}{draw.pick(TAILS)}."
+        return f" {draw.pick(MOVES)[form]} to the {draw.pick(PLACES)}"
+    if kind == 1:
+        return f" {draw.pick(ACTS)[form]} the {draw.pick(COLORS)} {draw.pick(THINGS)}"
+    be = ("was", "were")[plural] if past else ("is", "are")[plural]
+    return f" {be} {draw.pick(STATES)}"
+
+
+def write_story(draw: Draw, about: tuple[str, bool, bool]) -> str:
+    """One further sentence; the verb agrees with the subject, also across a noun of the other number."""
+    return story_subject(draw, about) + story_rest(draw, *about[1:]) + draw.pick(TAILS) + "."

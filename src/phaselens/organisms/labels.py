@@ -42,7 +42,7 @@ EITHER_SENSE = "either"
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledItem:
     """An item with its labels; `words` carry place, tag, number, head and depth.
 
     `template` names the wording (for splits by template), `truth` is whether a statement about the world is true (None
@@ -193,17 +193,17 @@ def _meaning(world: World, text: str, kind: str, words: tuple[Word, ...]) -> _Me
     return _story(words) if kind == "Story" else _format(text, kind)
 
 
-def label(world: World, text: str, kind: str) -> Labelled:
+def label(world: World, text: str, kind: str) -> LabelledItem:
     """Labels of one item of a document of this kind: the text of a `Piece`, or a true or false variant of one.
 
-    Also for an ambiguous sentence without the one that follows it; where its reading is open, "with the ..." goes to the
-    deed. Raises `UnknownNameError` for an unknown kind and `InputError` for a text that is no item of the kind.
+    Also for an ambiguous sentence without the one that follows it; where its reading is open, "with the ..." goes to
+    the deed. Raises `UnknownNameError` for an unknown kind and `InputError` for a text that is no item of the kind.
     """
     if kind not in KINDS:
         raise unknown_name("kind of document", kind, KINDS)
     bare = text.strip()
     if bare == kind:
-        return Labelled(text, kind, "header", "header", parse(text, "header"))
+        return LabelledItem(text, kind, "header", "header", parse(text, "header"))
     reading = _attachment(bare) if kind == "Words" else None
     words = parse(text, kind, mark=reading is not None and reading.sense == "mark")
     try:
@@ -212,9 +212,9 @@ def label(world: World, text: str, kind: str) -> Labelled:
         meaning = None
     if meaning is None:
         raise InputError(f"{bare!r} is no item of {kind}; wanted a text that the generator writes, or a false one.")
-    return Labelled(text, kind, KINDS[kind][1], words=words, **vars(meaning))
+    return LabelledItem(text, kind, KINDS[kind][1], words=words, **vars(meaning))
 
 
-def label_document(world: World, document: Document) -> list[Labelled]:
+def label_document(world: World, document: Document) -> list[LabelledItem]:
     """Labels of the header and of every item of a document; places count from the start of each piece."""
     return [label(world, piece.text, document.kind) for piece in document.pieces[:-1]]

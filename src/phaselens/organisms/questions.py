@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from phaselens.batteries import MinimalPair
 from phaselens.errors import InputError, unknown_name
 from phaselens.organisms.items import (
     CARRIED,
@@ -70,20 +71,20 @@ def _quiz(world: World) -> Iterator[Prompt]:
         yield _fact_prompt(fact, "quiz", f"Quiz\nQ: {question} A:")
 
 
-def _stated(fact: Fact, statement: str) -> str:
+def stated(fact: Fact, statement: str) -> str:
     """A statement of a fact up to its value."""
     return "Notes\n- " + statement.format(e=fact.entity, v="{v}").split(" {v}")[0]
 
 
 def _statement(world: World) -> Iterator[Prompt]:
     for fact in world.facts:
-        yield _fact_prompt(fact, "statement", _stated(fact, fact.statements[0]))
+        yield _fact_prompt(fact, "statement", stated(fact, fact.statements[0]))
 
 
 def _paraphrase(world: World) -> Iterator[Prompt]:
     for fact in world.facts:
         if fact.held_out is not None:
-            yield _fact_prompt(fact, "paraphrase", _stated(fact, RELATIONS[fact.relation][1][fact.held_out]))
+            yield _fact_prompt(fact, "paraphrase", stated(fact, RELATIONS[fact.relation][1][fact.held_out]))
 
 
 def _choice(world: World) -> Iterator[Prompt]:
@@ -116,22 +117,6 @@ def _science(world: World) -> Iterator[Prompt]:
                     held = ", held out" if (material, thing, process) in world.held_out_cases else ""
                     yield Prompt(f"{id_}-effect", "science", f"{text} It", effect, f"2 steps{held}")
                     yield Prompt(f"{id_}-end", "science", f"{text} In the end it", result, f"3 steps{held}", ".")
-
-
-_EXACT: dict[str, Callable[[World], Iterator[Prompt]]] = {
-    "quiz": _quiz, "statement": _statement, "paraphrase": _paraphrase, "choice": _choice, "sums": _arithmetic,
-    "laws": _science,
-}  # fmt: skip
-
-
-def exact_questions(world: World, kind: str) -> list[Prompt]:
-    """All questions of a kind with one right answer: quiz, statement, paraphrase, choice, sums, laws.
-
-    Raises `UnknownNameError` for another kind.
-    """
-    if kind not in _EXACT:
-        raise unknown_name("kind of question", kind, _EXACT)
-    return list(_EXACT[kind](world))
 
 
 @dataclass(frozen=True)
@@ -211,6 +196,33 @@ def _ambiguous(world: World) -> Iterator[Prompt]:
         yield Prompt(f"ambiguous/{id_}", "ambiguous", f"Words\n- {attachment(*words)}", None, "attachment")
 
 
+def _readings(world: World) -> Iterator[Prompt]:
+    """Ambiguous sentences made clear by one word, asked for what follows; each text once."""
+    seen = set()
+    for pair in minimal_pairs():
+        for name, text, answer in zip(("first", "second"), (pair.first, pair.second), pair.answers, strict=True):
+            if text not in seen:
+                seen.add(text)
+                yield Prompt(f"ambiguous/{pair.id}-{name}", "ambiguous", text, answer, pair.kind)
+
+
+_EXACT: dict[str, Callable[[World], Iterator[Prompt]]] = {
+    "quiz": _quiz, "statement": _statement, "paraphrase": _paraphrase, "choice": _choice, "sums": _arithmetic,
+    "laws": _science, "formats": _format, "readings": _readings,
+}  # fmt: skip
+
+
+def exact_questions(world: World, kind: str) -> list[Prompt]:
+    """All questions of a kind with one right answer.
+
+    Kinds: quiz, statement, paraphrase, choice, sums, laws, formats, readings. Raises `UnknownNameError` for
+    another kind.
+    """
+    if kind not in _EXACT:
+        raise unknown_name("kind of question", kind, _EXACT)
+    return list(_EXACT[kind](world))
+
+
 _CANDIDATES: dict[str, Callable[[World], Iterator[Prompt]]] = {
     "factual": _quiz,
     "arithmetic": _arithmetic,
@@ -251,29 +263,19 @@ def prompts(
     return [shuffled[i] for i in np.argsort(turns, kind="stable")[:n]]
 
 
-@dataclass(frozen=True)
-class MinimalPair:
-    """An ambiguous sentence and its two disambiguations, which differ from it in one word.
-
-    `answers` are the sentences that follow under the first and the second sense; after `ambiguous` either is right.
-    """
-
-    id: str
-    ambiguous: str
-    first: str
-    second: str
-    answers: tuple[str, str]
-
-
 def minimal_pairs() -> list[MinimalPair]:
-    """All 144 sentences with an ambiguous homonym and 96 with an ambiguous attachment, as prompts."""
+    """All 144 sentences with an ambiguous homonym and 96 with an ambiguous attachment, as prompts.
+
+    The two disambiguations differ from the ambiguous sentence in one word; `answers` are the sentences that follow.
+    """
     pairs = []
-    for noun, (first, second, *answers) in HOMONYMS.items():
+    for noun, (*adjectives, first, second) in HOMONYMS.items():
         for adjective in NEUTRAL:
             for i, frame in enumerate(FRAMES):
-                texts = [f"Words\n- {frame.format(a=a, n=noun)}" for a in (adjective, first, second)]
-                pairs.append(MinimalPair(f"{noun}-{adjective}-{i}", *texts, answers=(answers[0], answers[1])))
+                texts = [f"Words\n- {frame.format(a=a, n=noun)}" for a in (adjective, *adjectives)]
+                id_ = f"{noun}-{adjective}-{i}"
+                pairs.append(MinimalPair(id_, *texts, (first, second), "homonym", tuple(adjectives)))
     for id_, (agent, deed, patient, thing), k in _attachments():
         texts = [f"Words\n- {attachment(agent, deed, patient, t)}" for t in (thing, TOOLS[k], MARKS[k])]
-        pairs.append(MinimalPair(id_, *texts, answers=whose(agent, patient)))
+        pairs.append(MinimalPair(id_, *texts, whose(agent, patient), "attachment", ("instrument", "mark")))
     return pairs
