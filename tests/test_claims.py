@@ -9,18 +9,25 @@ from pydantic import ValidationError
 
 from phaselens.claims import (
     REGISTER,
-    Evidence,
+    IntervalEvidence,
     Outcome,
+    Requirement,
+    SplitEvidence,
+    above,
     absent_in_twins,
+    below,
     claims_by_id,
+    inside,
     judge,
     judge_all,
     ledger_json,
     ledger_rows,
     lock,
+    outside,
     survives,
 )
 from phaselens.errors import StateError, UnknownNameError
+from phaselens.statistics.intervals import Interval, undefined_interval
 from phaselens.statistics.splits import split
 
 R1, G1, G2, G3, G4 = REGISTER
@@ -38,7 +45,7 @@ def made(values, *, version="v", noise=0.02, twins=None, n_prompts=8):
 
 
 def evidence(tested, outcomes=(), *, base=None, power=0.9, lacking=""):
-    return Evidence(
+    return SplitEvidence(
         split=tested,
         outcomes=tuple(outcomes),
         power={6: 0.5, 8: power, 10: 0.99},
@@ -213,3 +220,44 @@ def test_claims_are_found_by_id():
     assert [c.id for c in claims_by_id(["G2", "R1"])] == ["R1", "G2"]
     with pytest.raises(UnknownNameError, match="Did you mean"):
         claims_by_id(["G11"])
+
+
+def interval_evidence(lo, hi, **more):
+    facts = {"supported": above(0.0), "rejected": below(0.0), "counts": {"models": 4}, "n": 8, "needed": "more prompts"}
+    interval = Interval(lo, hi) if math.isfinite(lo) else undefined_interval("one prompt")
+    return IntervalEvidence(estimate=(lo + hi) / 2, interval=interval, **{**facts, **more})
+
+
+@pytest.mark.parametrize(
+    ("lo", "hi", "more", "word", "decided_by"),
+    [
+        (0.1, 0.5, {}, "supported", "interval"),
+        (-0.5, -0.1, {}, "rejected", "interval"),
+        (-0.1, 0.5, {}, "open", "interval"),
+        (0.1, 0.5, {"p": 0.2}, "open", "Holm"),
+        (0.1, 0.5, {"p": 0.01}, "supported", "interval"),
+        (0.1, 0.5, {"outcomes": (Outcome("length", "explains it away", "equal lengths"),)}, "rejected", "length"),
+        (0.1, 0.5, {"outcomes": (Outcome("length", "undecided", "few"),)}, "open", "length"),
+        (0.1, 0.5, {"outcomes": (Outcome("length", "survived", "kept"),)}, "supported", "interval"),
+        (0.1, 0.5, {"requirements": (Requirement("events", False, "3 events", "10 events"),)}, "open", "events"),
+        (0.1, 0.5, {"lacking": "two families"}, "not applicable", "panel"),
+        (-0.04, 0.03, {"supported": outside(0.05), "rejected": inside(0.05)}, "rejected", "interval"),
+        (-0.4, -0.1, {"supported": outside(0.05), "rejected": inside(0.05)}, "supported", "interval"),
+        (-0.4, 0.1, {"supported": outside(0.05), "rejected": inside(0.05)}, "open", "interval"),
+    ],
+)
+def test_interval_rules_each_beside_its_opposite(lo, hi, more, word, decided_by):
+    found = interval_evidence(lo, hi, **more)
+    decision = found.decide(found.p)
+    assert (decision.word, decision.decided_by) == (word, decided_by)
+    assert bool(decision.needed) == (word in ("open", "not applicable"))
+
+
+def test_interval_evidence_in_the_ledger_has_a_reason_for_every_missing_number():
+    claim = R1.model_copy(update={"controls": ()})
+    row = ledger_rows([judge(claim, interval_evidence(0.1, 0.5), math.nan)])[0]
+    assert row["p"] is None and row["p_holm"] is None and row["null"] is None
+    assert set(row["reasons"]) >= {"p", "p_holm", "null", "p_without_twins"} and all(row["reasons"].values())
+    unseen = interval_evidence(math.nan, math.nan)
+    row = ledger_rows([judge(claim, unseen, math.nan)])[0]
+    assert row["interval"] is None and row["verdict"] == "open" and "one prompt" in row["reasons"]["interval"]

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from phaselens.claims import Evidence, Outcome
+from phaselens.claims import Outcome, SplitEvidence
 from phaselens.experiments.base import ModelData, Panel
 from phaselens.experiments.tables import json_value
 from phaselens.statistics.separation import models_for_power, models_for_significance, power
@@ -98,11 +98,11 @@ def enough_models() -> int | None:
 
 def evidence(
     panel: Panel, tested: Split, outcomes: tuple[Outcome, ...], *, base: Split | None = None, lacking: str = ""
-) -> Evidence:
+) -> SplitEvidence:
     """All that a judge needs beside the split itself: power, counts, and the numbers of models that would settle it."""
     judged = tested if base is None else base
     weakest = min((judged.test.s, judged.without_twins.s), default=float("nan"))
-    return Evidence(
+    return SplitEvidence(
         split=tested,
         outcomes=outcomes,
         power=panel_power(tested.test.m),

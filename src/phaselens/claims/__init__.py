@@ -1,0 +1,26 @@
+"""The ledger: claims registered before the data, the rules that judge them, and the verdicts.
+
+A claim is data, frozen and hashed; `lock` goes into the manifest before anything is generated. `judge` maps evidence
+to one of four verdicts: supported (its rule met and every control survived), rejected (its rejection region met, or a
+control explains it away: the control is named), open (neither; what would settle it is said), not applicable (the
+panel lacks what it is about).
+"""
+
+from phaselens.claims.declared import REGISTER
+from phaselens.claims.intervals import IntervalEvidence, Region, Requirement, above, below, inside, outside
+from phaselens.claims.ledger import claims_by_id, judge, judge_all, ledger_json, ledger_rows, lock
+from phaselens.claims.record import LEVEL, Claim, Decision, Evidence, Numbers, Outcome, Verdict
+from phaselens.claims.splits import (
+    ENOUGH_POWER,
+    HALF,
+    NO_SEPARATION,
+    SplitEvidence,
+    absent_in_twins,
+    survives,
+)
+
+__all__ = [
+    "ENOUGH_POWER", "HALF", "LEVEL", "NO_SEPARATION", "REGISTER", "Claim", "Decision", "Evidence", "IntervalEvidence",
+    "Numbers", "Outcome", "Region", "Requirement", "SplitEvidence", "Verdict", "above", "absent_in_twins", "below",
+    "claims_by_id", "inside", "judge", "judge_all", "ledger_json", "ledger_rows", "lock", "outside", "survives",
+]  # fmt: skip

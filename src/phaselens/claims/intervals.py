@@ -1,0 +1,126 @@
+"""The interval's kind of evidence: does an estimate's interval lie where the claim puts it, or where it may not?"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from phaselens.claims.record import LEVEL, Decision, Numbers, Outcome
+from phaselens.statistics.intervals import Interval
+
+
+@dataclass(frozen=True)
+class Region:
+    """The open range (lo, hi) of a number; an interval lies in it if both its bounds do."""
+
+    lo: float = -math.inf
+    hi: float = math.inf
+
+    def holds(self, interval: Interval) -> bool:
+        """Whether the whole interval lies inside; an undefined interval lies nowhere."""
+        return self.lo < interval.lo and interval.hi < self.hi
+
+    def __str__(self) -> str:
+        if math.isinf(self.lo):
+            return f"below {self.hi:g}"
+        return f"above {self.lo:g}" if math.isinf(self.hi) else f"inside ({self.lo:g}, {self.hi:g})"
+
+
+def above(bound: float) -> tuple[Region, ...]:
+    """The interval's lower bound is above `bound`."""
+    return (Region(lo=bound),)
+
+
+def below(bound: float) -> tuple[Region, ...]:
+    """The interval's upper bound is below `bound`."""
+    return (Region(hi=bound),)
+
+
+def inside(margin: float, centre: float = 0.0) -> tuple[Region, ...]:
+    """The interval lies within `margin` of `centre` (as two one-sided tests at half its error rate say)."""
+    return (Region(centre - margin, centre + margin),)
+
+
+def outside(margin: float, centre: float = 0.0) -> tuple[Region, ...]:
+    """The interval lies beyond `margin` of `centre`, on one side of it."""
+    return (Region(hi=centre - margin), Region(lo=centre + margin))
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What must hold before a rule may decide: its name, whether it does, and what would make it hold."""
+
+    name: str
+    met: bool
+    why: str
+    needed: str
+
+
+@dataclass(frozen=True)
+class IntervalEvidence:
+    """An estimate with its interval, the regions that support and reject, and everything that can overrule them.
+
+    `p` is the p-value of the rule (NaN: the rule has none; then Holm cannot overrule it), `null` the value that the
+    null gives. `requirements` not met leave the claim open whatever the interval; `lacking` says what the panel lacks
+    for the claim to be about anything ("" if nothing); `needed` what would settle an open verdict.
+    """
+
+    estimate: float
+    interval: Interval
+    supported: tuple[Region, ...]
+    rejected: tuple[Region, ...]
+    counts: Mapping[str, int]
+    n: int
+    needed: str
+    outcomes: tuple[Outcome, ...] = ()
+    requirements: tuple[Requirement, ...] = ()
+    p: float = math.nan
+    null: float = math.nan
+    p_without_twins: float = math.nan
+    lacking: str = ""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def numbers(self) -> Numbers:
+        """The estimate with its interval, its null and its p-values."""
+        reasons = dict(self.reasons)
+        if self.lacking or self.interval.reason:
+            reasons.setdefault("estimate", self.lacking or self.interval.reason)
+        return Numbers(self.estimate, self.interval, self.null, self.p, self.p_without_twins, self.n, reasons)
+
+    def decide(self, p_holm: float) -> Decision:
+        """The verdict by the rule of the interval, its requirements and its controls."""
+        said = f"{self.estimate:.3g} [{self.interval.lo:.3g}, {self.interval.hi:.3g}], n = {self.n}"
+        if self.lacking:
+            return Decision("not applicable", "panel", self.lacking, self.lacking)
+        for requirement in self.requirements:
+            if not requirement.met:
+                return Decision("open", requirement.name, f"{said}; {requirement.why}", requirement.needed)
+        if self.interval.reason:
+            return Decision("open", "interval", f"the interval is undefined: {self.interval.reason}", self.needed)
+        for region in self.rejected:
+            if region.holds(self.interval):
+                return Decision("rejected", "interval", f"{said}: {region}")
+        where = next((region for region in self.supported if region.holds(self.interval)), None)
+        if where is None:
+            wanted, unwanted = _words(self.supported), _words(self.rejected)
+            why = f"{said}: neither {wanted}" + (f" nor {unwanted}" if unwanted else "")
+            return Decision("open", "interval", why, self.needed)
+        return self._controlled(f"{said}: {where}", p_holm)
+
+    def _controlled(self, said: str, p_holm: float) -> Decision:
+        """The verdict where the interval supports: controls and multiplicity may overrule it."""
+        for outcome in self.outcomes:
+            if outcome.outcome == "explains it away":
+                return Decision("rejected", outcome.name, f"{said}; {outcome.name}: {outcome.why}")
+        for outcome in self.outcomes:
+            if outcome.outcome in ("undecided", "missing"):
+                need = f"{outcome.name}: add it" if outcome.outcome == "missing" else self.needed
+                return Decision(
+                    "open", outcome.name, f"{said}; {outcome.name} is {outcome.outcome}: {outcome.why}", need
+                )
+        if math.isfinite(self.p) and not p_holm <= LEVEL:
+            return Decision("open", "Holm", f"{said}; after Holm within the family p = {p_holm:.3g}", self.needed)
+        return Decision("supported", "interval", f"{said}; every control survived" if self.outcomes else said)
+
+
+def _words(regions: Sequence[Region]) -> str:
+    return " or ".join(map(str, regions))

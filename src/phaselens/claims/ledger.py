@@ -1,0 +1,122 @@
+"""The ledger: the lock before the data, the verdicts after it, and how they are written."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+from phaselens.claims.declared import REGISTER
+from phaselens.claims.record import Claim, Evidence, Outcome, Verdict
+from phaselens.errors import StateError, unknown_name
+from phaselens.statistics.multiplicity import holm
+
+
+def claims_by_id(ids: Sequence[str]) -> tuple[Claim, ...]:
+    """The registered claims of these ids, in the order of the register. Raises UnknownNameError for any other id."""
+    known = {c.id: c for c in REGISTER}
+    for name in ids:
+        if name not in known:
+            raise unknown_name("claim", name, known)
+    return tuple(c for c in REGISTER if c.id in set(ids))
+
+
+def lock(claims: Sequence[Claim]) -> str:
+    """SHA-256 over the canonical JSON of the claims: what the manifest holds before the data.
+
+    A word changed, another lock.
+    """
+    canonical = json.dumps([c.model_dump(mode="json") for c in claims], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def judge(claim: Claim, evidence: Evidence, p_holm: float) -> Verdict:
+    """The verdict of one claim by its registered rule; `p_holm` is its p-value after Holm within the family."""
+    decision, numbers = evidence.decide(p_holm), evidence.numbers()
+    names = [o.name for o in evidence.outcomes]
+    if not set(names) <= set(claim.controls):
+        raise StateError(
+            f"claim {claim.id}: outcomes {names} are not all among its registered controls {claim.controls}."
+        )
+    values = {
+        "estimate": numbers.estimate, "null": numbers.null, "p": numbers.p, "p_without_twins": numbers.p_without_twins,
+        "p_holm": p_holm,
+    }  # fmt: skip
+    unsaid = next(iter(numbers.reasons.values()), "not part of this claim's rule")
+    reasons = {k: numbers.reasons.get(k, unsaid) for k, v in values.items() if math.isnan(v)}
+    if numbers.interval.reason:
+        reasons["interval"] = numbers.interval.reason
+    return Verdict(
+        id=claim.id,
+        seed_doc=claim.seed_doc,
+        statement=claim.statement,
+        verdict=decision.word,
+        interval=(numbers.interval.lo, numbers.interval.hi),
+        decided_by=decision.decided_by,
+        n=numbers.n,
+        counts=dict(evidence.counts),
+        published=claim.published,
+        needed=decision.needed,
+        why=decision.why,
+        controls=tuple(_row(o) for o in evidence.outcomes),
+        reasons=reasons,
+        **values,
+    )
+
+
+def _row(outcome: Outcome) -> dict:
+    bounds = [outcome.gap_interval.lo, outcome.gap_interval.hi]
+    return {
+        "name": outcome.name,
+        "outcome": outcome.outcome,
+        "why": outcome.why,
+        "p": outcome.p,
+        "agreement": outcome.agreement,
+        "gap_kept": outcome.gap_kept,
+        "gap_interval": bounds,
+    }
+
+
+def judge_all(claims: Sequence[Claim], evidence: Mapping[str, Evidence]) -> tuple[Verdict, ...]:
+    """Verdicts of the claims, in order, with Holm over the claims of one document that have a p-value.
+
+    The p-value of a claim is the larger of those with twins in and dropped, over all versions that it asks for.
+    Raises StateError for a claim without evidence: no claim may be passed over in silence.
+    """
+    silent = [c.id for c in claims if c.id not in evidence]
+    if silent:
+        raise StateError(
+            f"claims {silent} were registered, but no experiment gave evidence; run the experiments they need."
+        )
+    p = [evidence[c.id].p for c in claims]
+    adjusted = [math.nan] * len(claims)
+    for document in {c.seed_doc for c in claims}:
+        members = [i for i, c in enumerate(claims) if c.seed_doc == document]
+        for i, value in zip(members, holm([p[i] for i in members]), strict=True):
+            adjusted[i] = float(value)
+    return tuple(judge(c, evidence[c.id], q) for c, q in zip(claims, adjusted, strict=True))
+
+
+def ledger_rows(verdicts: Sequence[Verdict]) -> list[dict]:
+    """The ledger as plain JSON values: NaN is null, with its reason in `reasons`.
+
+    An interval without bounds is null.
+    """
+    rows = []
+    for verdict in verdicts:
+        row = _plain(verdict.model_dump())
+        row["interval"] = None if None in row["interval"] else row["interval"]
+        rows.append(row)
+    return rows
+
+
+def ledger_json(verdicts: Sequence[Verdict]) -> str:
+    """The text of claims.json: deterministic, and without NaN."""
+    return json.dumps(ledger_rows(verdicts), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,123 @@
+"""What a claim, a control's outcome, evidence and a verdict are."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from phaselens.statistics.intervals import Interval, undefined_interval
+
+LEVEL = 0.05
+
+VerdictWord = Literal["supported", "rejected", "open", "not applicable"]
+OutcomeWord = Literal["survived", "explains it away", "undecided", "missing"]
+
+
+class Claim(BaseModel):
+    """One registered claim: what is said, by which statistic and rule it is judged, and what could fool it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    seed_doc: int
+    statement: str
+    statistic: str
+    supported: str
+    rejected: str
+    controls: tuple[str, ...]
+    nulls: tuple[str, ...]
+    published: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one control, or one version, did to what a claim says."""
+
+    name: str
+    outcome: OutcomeWord
+    why: str
+    p: float = math.nan
+    agreement: float = math.nan
+    gap_kept: float = math.nan
+    gap_interval: Interval = field(default_factory=lambda: undefined_interval("not computed"))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The verdict of one claim: the word, what decided it, why, and what would settle it ("" where it is settled)."""
+
+    word: VerdictWord
+    decided_by: str
+    why: str
+    needed: str = ""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The numbers of a row of the ledger, NaN with a reason where the claim's rule has none.
+
+    `null` is the 5 % point, or the value that the null gives; `n` the number of units the estimate stands on.
+    """
+
+    estimate: float
+    interval: Interval
+    null: float
+    p: float
+    p_without_twins: float
+    n: int
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+class Evidence(Protocol):
+    """All that decides one claim: a kind of rule with its numbers filled in.
+
+    `p` takes part in Holm over the claims of one document (NaN: the rule has none, or nothing was tested).
+    """
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What each control did."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Numbers of models, prompts, runs, events."""
+
+    @property
+    def p(self) -> float:
+        """The p-value of the claim before Holm."""
+
+    def numbers(self) -> Numbers:
+        """The numbers of its row."""
+
+    def decide(self, p_holm: float) -> Decision:
+        """The verdict by the registered rule, given the p-value after Holm."""
+
+
+class Verdict(BaseModel):
+    """One row of the ledger.
+
+    NaN is written as null, and `reasons` says why, field by field; it is never written as 0.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
+
+    id: str
+    seed_doc: int
+    statement: str
+    verdict: VerdictWord
+    estimate: float
+    interval: tuple[float, float]
+    null: float
+    p: float
+    p_without_twins: float
+    p_holm: float
+    decided_by: str
+    n: int
+    counts: dict[str, int]
+    published: str
+    needed: str
+    why: str
+    controls: tuple[dict, ...]
+    reasons: dict[str, str]
