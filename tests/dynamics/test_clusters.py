@@ -10,6 +10,7 @@ from phaselens.dynamics.clusters import (
     average_linkage,
     best_grouping,
     closest_pair_null,
+    distances,
     fine_k,
     flat_map,
     groupings,
@@ -48,15 +49,17 @@ def same(a, b):
 
 
 def test_all_groupings_of_a_tree_equal_scipy():
-    tree = average_linkage(rng().standard_normal((13, 4)))
-    every = groupings(tree)
+    x = rng().standard_normal((3, 13, 4))
+    tree, every = average_linkage(x[1]), groupings(distances(x))[1]
+    assert distances(x)[1] == pytest.approx(squareform(pdist(x[1])))
     for k in range(1, 14):
         assert len(np.unique(every[k - 1])) == k and same(every[k - 1], fcluster(tree, k, "maxclust"))
 
 
 def test_silhouettes_equal_scikit_learn():
     x = rng(1).standard_normal((12, 3))
-    every, d = groupings(average_linkage(x)), squareform(pdist(x))
+    d = squareform(pdist(x))
+    every = groupings(d)
     found = silhouettes(d, every)
     expected = [silhouette_score(d, row, metric="precomputed") for row in every[1:-1]]
     assert found[1:-1] == pytest.approx(expected) and np.isnan(found[[0, -1]]).all()
@@ -76,7 +79,7 @@ def test_the_gap_statistic_sees_one_group_where_there_is_one():
     single = [found(best_grouping(rng(s).standard_normal((16, 8)), rng(s), n_references=20)) for s in range(60)]
     double = [found(best_grouping(planted((8, 8), 8, seed=s)[0], rng(s), n_references=20)) for s in range(60)]
     assert np.mean(np.array(single) == 1) > 0.85 and np.mean(np.array(double) == 1) < 0.05
-    assert one_group(rng().standard_normal((16, 8)), 2, rng())
+    assert one_group(rng().standard_normal((2, 16, 8)), np.array([2, 3]), rng()).all()
 
 
 def test_a_panel_of_two_groups_as_a_whole():
@@ -99,7 +102,7 @@ def test_a_panel_without_groups_is_one_group_and_prompts_do_not_make_more():
 
 
 def robust(x, seed=0, null="columns", noise=0.1):
-    every = np.stack([groupings(average_linkage(one)) for one in shaken(x, noise, 40, seed)])
+    every = groupings(distances(shaken(x, noise, 40, seed)))
     return robust_pairs(x, every, rng(seed), n_null=200, null=null)[0]
 
 
@@ -114,7 +117,7 @@ def test_a_planted_twin_is_a_robust_pair_and_the_only_one():
 
 def test_together_alone_finds_pairs_in_noise_that_the_distance_does_not():
     x = rng(8).standard_normal((17, 20))
-    every = np.stack([groupings(average_linkage(one)) for one in shaken(x, 0.05)])
+    every = groupings(distances(shaken(x, 0.05)))
     found, fine, _ = robust_pairs(x, every, rng(), n_null=200)
     assert (np.triu(fine, 1) >= 0.95).sum() > 5 and not found.any()
     assert fine_k(17) == 6 and fine_k(18) == 7
