@@ -81,7 +81,7 @@ class HeldOut:
         return np.nanmean(self.hits(), axis=-1)
 
 
-def cross_fit(X: Iterable, tasks: Mapping[str, Task], l2: L2 = 1.0, *, tol: float = 1e-7) -> dict[str, HeldOut]:
+def cross_fit(X: Iterable, tasks: Mapping[str, Task], l2: L2 = 1.0, *, tol: float | None = None) -> dict[str, HeldOut]:
     """Cross-fit every task on every layer, the tasks of a layer in one batch (scores in nats).
 
     Objective as `fit_logistic`. Several `l2`: each outer fold takes the one of least loss over the other folds in turn.
@@ -105,7 +105,7 @@ def cross_fit(X: Iterable, tasks: Mapping[str, Task], l2: L2 = 1.0, *, tol: floa
     }
 
 
-def fit_layer(design: Design, tasks: Mapping[str, Task], l2: L2, *, tol: float = 1e-7) -> dict[str, list[Fit]]:
+def fit_layer(design: Design, tasks: Mapping[str, Task], l2: L2, *, tol: float | None = None) -> dict[str, list[Fit]]:
     """Fit every (draw, fold) of every task on one layer: for each task a list of draw * fold fits."""
     wrong = {name: task.codes.shape[1] for name, task in tasks.items() if task.codes.shape[1] != len(design.rows)}
     if wrong:
@@ -113,7 +113,7 @@ def fit_layer(design: Design, tasks: Mapping[str, Task], l2: L2, *, tol: float =
     codes = {name: task.problem_codes() for name, task in tasks.items()}
     used = {name: task.train() for name, task in tasks.items()}
     sizes = [len(task.classes) for name, task in tasks.items() for _ in codes[name]]
-    chosen = [_penalties(design, task, codes[name], used[name], l2, tol) for name, task in tasks.items()]
+    chosen = [_penalties(design, task, codes[name], used[name], l2) for name, task in tasks.items()]
     fits = fit_rows(
         design,
         np.concatenate(list(codes.values())),
@@ -140,12 +140,10 @@ def held_out(task: Task, fits: list[Fit]) -> Tensor:
     return torch.cat([torch.zeros_like(scores), scores], dim=-1) if scores.shape[-1] == 1 else scores
 
 
-def _penalties(design: Design, task: Task, codes: np.ndarray, used: np.ndarray, l2: L2, tol: float) -> np.ndarray:
+def _penalties(design: Design, task: Task, codes: np.ndarray, used: np.ndarray, l2: L2) -> np.ndarray:
     path = np.atleast_1d(np.asarray(l2, float))
     if len(path) == 1:
         return np.full(len(codes), path[0])
     if task.n_folds < 3:
         raise InputError("to choose l2 inside each train fold, at least three folds are needed.")
-    return choose_l2(
-        design, codes, used, len(task.classes), path, task.folds, n_inner=task.n_folds - 1, tol=max(tol, 1e-5)
-    )
+    return choose_l2(design, codes, used, len(task.classes), path, task.folds, n_inner=task.n_folds - 1)

@@ -35,7 +35,7 @@ def control_table(
     l2: L2 = 1.0,
     n_draws: int = 20,
     needs_labels: frozenset[str] = frozenset(),
-    tol: float = 1e-7,
+    tol: float | None = None,
 ) -> dict[tuple[str, str], ControlResult]:
     """Accuracy of every task under every perturbation of hidden states, refit and frozen, by (perturbation, task) (1).
 
@@ -66,7 +66,9 @@ def control_table(
     return {key: ControlResult(*np.moveaxis(np.array(rows), -1, 0)) for key, rows in kept.items()}
 
 
-def control_accuracy(X: Iterable, task: Task, codes: np.ndarray, *, l2: L2 = 1.0, tol: float = 1e-6) -> np.ndarray:
+def control_accuracy(
+    X: Iterable, task: Task, codes: np.ndarray, *, l2: L2 = 1.0, tol: float | None = None
+) -> np.ndarray:
     """Held-out accuracy on other labels of the same examples and folds (1): permuted labels or control tasks.
 
     Shapes: X (layer, example, d), read one layer at a time; codes int [draw, example] into the task's classes; returns
