@@ -59,7 +59,7 @@ def labels_and_states(layers: int):
         base[:, where] += strength * latent.reshape(EXAMPLES, -1)
         turn = np.linalg.qr(own.standard_normal((WIDTH, WIDTH)))[0]
         out = (base * spread) @ turn.T
-        out[:, [5, 300]] += 30 * np.sqrt(np.mean(spread**2)) * (1 + 0.05 * own.standard_normal((EXAMPLES, 2)))
+        out[:, [5, 100]] += 30 * np.sqrt(np.mean(spread**2)) * (1 + 0.05 * own.standard_normal((EXAMPLES, 2)))
         return torch.from_numpy(out).float()
 
     return codes, states

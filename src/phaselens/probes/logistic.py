@@ -5,7 +5,7 @@ the train fold: `sum_i loss_i + l2/2 |w|^2`, bias unpenalised. Two classes have 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -129,24 +129,44 @@ def fit_rows(
     return [fit for fit in fits if fit is not None]
 
 
+@dataclass(frozen=True, eq=False)
 class Fit:
-    """One fitted problem: coefficients on its own centred and scaled features, and its scores on the design."""
+    """One fitted problem: coefficients on its own centred and scaled features, and its scores on the design.
 
-    __slots__ = ("bias", "centre", "l2", "raw", "scale", "scores", "steps", "weight")
+    `raw` [K', d + 1] are the coefficients on the design (a start for the next l2), `weight` [K', d] and `bias` [K']
+    those on features centred by `centre` [d] and divided by `scale`; `scores` [K', example] (nats).
+    """
 
-    def __init__(self, found: Minimum, rows: Tensor, mean: Tensor, spread: Tensor, design: Design, l2: float) -> None:
-        raw = found.weight[rows]
-        shared = raw[:, :-1].double()
-        self.raw, self.scores, self.l2 = raw, found.scores[rows], l2
-        self.weight = (shared * spread).float()
-        self.bias = (raw[:, -1].double() + shared @ mean).float()
-        self.centre = (design.centre.double() + mean * design.scale).float()
-        self.scale = float(spread) * design.scale
+    raw: Tensor
+    weight: Tensor
+    bias: Tensor
+    centre: Tensor
+    scale: float
+    scores: Tensor
+    l2: float
+    steps: int
 
     def without_scores(self) -> "Fit":
         """The same fit without its scores, so that a layer's scores can be let go."""
-        self.scores = self.scores[:, :0]
-        return self
+        return replace(self, scores=self.scores[:, :0])
+
+
+def _own_features(
+    found: Minimum, rows: Tensor, problem: int, mean: Tensor, spread: Tensor, design: Design, l2: float
+) -> Fit:
+    """A problem's coefficients moved from the design to features centred and scaled by its own train examples."""
+    raw = found.weight[rows]
+    shared = raw[:, :-1].double()
+    return Fit(
+        raw,
+        (shared * spread).float(),
+        (raw[:, -1].double() + shared @ mean).float(),
+        (design.centre.double() + mean * design.scale).float(),
+        float(spread) * design.scale,
+        found.scores[rows],
+        l2,
+        int(found.steps[problem]),
+    )
 
 
 def freeze(fits: "list[list[Fit]]", classes: np.ndarray, lead: tuple[int, ...]) -> Probes:
@@ -254,8 +274,7 @@ def _fit_part(
     found = _finish(design, problems, found, tol, max_iter)
     for i, b in enumerate(part):
         mine = owner == i
-        fits[b] = Fit(found, mine, mean[i], spread[i], design, l2)
-        fits[b].steps = int(found.steps[i])
+        fits[b] = _own_features(found, mine, i, mean[i], spread[i], design, l2)
 
 
 def _finish(design: Design, problems: Problems, found: Minimum, tol: float, max_iter: int) -> Minimum:
