@@ -49,7 +49,8 @@ class Prompt:
 
     `tag` says what kind it is within its category: the frequency class of a fact ("class 0" to "class 4"), "written" or
     "held out" for a sum, the number of steps for a law, the kind of format. `after` is the sign that must follow the
-    answer, empty where more than one may.
+    answer, empty where more than one may. `aliases` are other continuations that are right (a case of a law may first
+    say what kind of matter it is).
     """
 
     id: str
@@ -58,6 +59,7 @@ class Prompt:
     answer: str | None
     tag: str
     after: str = ""
+    aliases: tuple[str, ...] = ()
 
 
 def _fact_prompt(fact: Fact, kind: str, text: str) -> Prompt:
@@ -115,7 +117,8 @@ def _science(world: World) -> Iterator[Prompt]:
                     text = f"Laws\n- The {material} {thing} is {process}."
                     id_ = f"science/{material}-{thing}-{process}"
                     held = ", held out" if (material, thing, process) in world.held_out_cases else ""
-                    yield Prompt(f"{id_}-effect", "science", f"{text} It", effect, f"2 steps{held}")
+                    first = (f"is {kind}, so it {effect}",)
+                    yield Prompt(f"{id_}-effect", "science", f"{text} It", effect, f"2 steps{held}", aliases=first)
                     yield Prompt(f"{id_}-end", "science", f"{text} In the end it", result, f"3 steps{held}", ".")
 
 
