@@ -135,6 +135,8 @@ def test_bad_input_is_said_clearly():
     X, y, groups = planted(n=30)
     with pytest.raises(InputError, match="two classes"):
         fit_logistic(X, np.zeros(30, int), groups, 1.0)
+    with pytest.raises(InputError, match="-1 marks"):
+        fit_logistic(X, np.where(y == 1, 1, -1), groups, 1.0)
     with pytest.raises(InputError, match="NaN"):
         fit_logistic(torch.where(X > 4, torch.nan, X), y, groups, 1.0)
     with pytest.raises(InputError, match="NaN"):

@@ -87,7 +87,8 @@ def encode(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     missing = np.equal(y, None) if y.dtype == object else (y == -1 if y.dtype.kind == "i" else np.zeros(y.shape, bool))
     classes, found = np.unique(y[~missing], return_inverse=True)
     if len(classes) < 2:
-        raise InputError(f"a probe needs two classes; the labels hold {len(classes)}: {classes.tolist()}.")
+        note = " (-1 marks an example without label; name the classes 0, 1, ...)" if missing.any() else ""
+        raise InputError(f"a probe needs two classes; the labels hold {len(classes)}: {classes.tolist()}{note}.")
     codes = np.full(y.shape, -1)
     codes[~missing] = found
     return codes, classes
