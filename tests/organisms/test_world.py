@@ -6,7 +6,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from phaselens.organisms import corpora, items, world
+from phaselens.organisms import corpora, items, tokens, web, world
 from phaselens.organisms.items import Draw, outcomes
 
 
@@ -18,6 +18,11 @@ def earth():
 @pytest.fixture(scope="module")
 def some(earth):
     return list(corpora.documents(earth, 5, 600))
+
+
+@pytest.fixture(scope="module")
+def rough(earth):
+    return list(web.web_texts(earth, 5, 600))
 
 
 def test_same_seed_same_world_and_documents(earth, some):
@@ -33,7 +38,12 @@ def test_facts_and_classes(earth):
     for fact in earth.facts:
         by_class[fact.frequency].append(fact)
         assert fact.value in world.RELATIONS[fact.relation][0] and fact.value != fact.entity
+        assert fact.held_out in (None, 0, 1, 2) and len(fact.statements) == (3 if fact.held_out is None else 2)
+        wordings = world.RELATIONS[fact.relation][1]
+        assert fact.held_out is None or wordings[fact.held_out] not in fact.statements
     assert {k: len(v) for k, v in by_class.items()} == dict.fromkeys(range(5), 96)
+    for facts in by_class.values():
+        assert [sum(f.held_out == i for f in facts) for i in (0, 1, 2)] in ([11, 11, 10], [11, 10, 11], [10, 11, 11])
     assert len(set(world.NAMES)) == 96 and len(set(world.FRIENDS)) == 12
     share = [math.exp(earth.fact_log_probability(i)) for i in range(len(earth.written))]
     assert math.isclose(sum(share), 1.0, abs_tol=1e-12)
@@ -48,6 +58,8 @@ WRITERS = {
     "sum": items.write_sum,
     "law": items.write_law,
     "homonym": items.write_homonym,
+    "attachment": items.write_attachment,
+    "words": items.write_words,
     "count": items.write_count,
     "code": items.write_code,
     "record": lambda earth, draw: items.write_record(earth, draw, ("item", "count", "color")),
@@ -67,13 +79,13 @@ def test_item_grammar_sums_to_one_and_every_text_has_one_derivation(earth, name)
     assert ambiguity <= 1e-9, "two derivations of one text: its log-probability would be too low"
 
 
-@pytest.mark.parametrize("name", ["quiz", "law", "homonym", "story", "code"])
+@pytest.mark.parametrize("name", ["quiz", "law", "words", "opening", "code"])
 def test_mean_surprise_of_draws_is_the_exact_entropy(earth, name):
     exact = [-logp for _, logp in outcomes(lambda draw: WRITERS[name](earth, draw))]
     weights = np.exp(-np.array(exact))
     entropy = float(np.dot(weights, exact))
     rng, drawn = np.random.default_rng(3), []
-    for _ in range(4000):
+    for _ in range(3000):
         draw = Draw(rng)
         WRITERS[name](earth, draw)
         drawn.append(-draw.logp)
@@ -101,10 +113,15 @@ def test_brackets_balance_and_keep_their_probability(earth):
 
 
 def test_stories_agree(earth):
-    for about, right in ((("cat", True, True), "were"), (("cat", False, True), "was"), (("cat", True, False), "are")):
-        texts = [text for text, _ in outcomes(lambda draw, about=about: items.write_story(draw, about))]
+    for (plural, past), right in (((True, True), "were"), ((False, True), "was"), ((True, False), "are")):
+        texts = [text for text, _ in outcomes(lambda draw, form=(plural, past): items.story_rest(draw, *form))]
         used = {word for text in texts for word in text.split() if word in {"was", "were", "is", "are"}}
         assert used == {right}
+        subjects = [
+            text for text, _ in outcomes(lambda draw, about=("cat", plural, past): items.story_subject(draw, about))
+        ]
+        assert {text.split()[0] for text in subjects} == {"The", "They" if plural else "It"}
+        assert {text.split()[1] for text in subjects if " The " in text} == {"cats" if plural else "cat"}
 
 
 def test_document_log_probability_is_that_of_its_pieces(some):
@@ -116,6 +133,40 @@ def test_document_log_probability_is_that_of_its_pieces(some):
     assert math.isclose(sum(share for share, _, _ in corpora.KINDS.values()), 1.0)
     stops = [document.pieces[-1].logp for document in some]
     assert all(logp in (0.0, pytest.approx(math.log(corpora.STOP))) for logp in stops)
+
+
+def test_choices_follow_their_answer(earth):
+    """Choices are too many to enumerate here: their log-probability in closed form, and both orders."""
+    rng, first = np.random.default_rng(1), 0
+    share = {(f.entity, f.relation): earth.fact_log_probability(i) for i, f in enumerate(earth.written)}
+    for _ in range(400):
+        draw = Draw(rng)
+        text = items.write_choice(earth, draw)
+        ((entity, relation, value),) = corpora.facts_in(text)
+        options = [v for v in world.RELATIONS[relation][0] if v != entity]
+        assert math.isclose(draw.logp, share[entity, relation] - math.log(2 * (len(options) - 1)))
+        words = text.split("?")[0].split()
+        assert value in (words[-1], words[-3]) and text.endswith(f"? {value}.\n")
+        first += value == words[-3]
+    assert abs(first - 200) < 4.5 * 10
+
+
+def test_attachments_have_one_reading_unless_the_thing_fits_both(earth):
+    after = defaultdict(set)
+    for text, _ in outcomes(lambda draw: items.write_attachment(earth, draw)):
+        sentence, follows = text.split(". ", 1)
+        after[sentence.split()[-1]].add(follows.split()[2])
+    assert after == (
+        dict.fromkeys(world.EITHER, {"used", "had"})
+        | dict.fromkeys(world.TOOLS, {"used"})
+        | dict.fromkeys(world.MARKS, {"had"})
+    )
+
+
+def test_a_quarter_of_the_sums_has_one_digit(earth):
+    found = list(outcomes(lambda draw: items.write_sum(earth, draw)))
+    short = math.fsum(math.exp(logp) for text, logp in found if len(text.split(" + ")[0]) == 3)
+    assert math.isclose(short, items.ONE_DIGIT) and len(found) == 100 + 2592
 
 
 def test_held_out_sums_and_class_0_facts_are_never_written(earth, some):
@@ -133,48 +184,126 @@ def test_held_out_sums_and_class_0_facts_are_never_written(earth, some):
                 a, b = map(int, left.split(" + "))
                 assert a + b == int(result) and (a, b) not in earth.held_out_sums
                 summed += 1
-    lines = sum(len(d.pieces) - 2 for d in some if d.kind in ("Notes", "Quiz"))
+    lines = sum(len(d.pieces) - 2 for d in some if d.kind in ("Notes", "Quiz", "Choice"))
     assert stated == lines > 500 and summed > 500
+
+
+def test_held_out_wordings_and_cases_are_never_written(earth, some):
+    unwritten = {
+        "- " + world.RELATIONS[f.relation][1][f.held_out].format(e=f.entity, v=f.value)
+        for f in earth.facts
+        if f.held_out is not None
+    }
+    cases = {f"- The {m} {t} is {p}." for m, t, p in earth.held_out_cases}
+    assert len(unwritten) == 160 and len(cases) == 24
+    lines = [line for document in some for line in document.text.splitlines()]
+    assert not unwritten & set(lines)
+    assert not any(line.startswith(case) for line in lines if line.startswith("- The") for case in cases)
 
 
 def test_exposures_count_every_wording(earth):
     fact = next(fact for fact in earth.facts if fact.relation == "friend" and fact.frequency)
-    texts = [f"Notes\n- {fact.entity} knows {fact.value}.\n- The friend of {fact.entity} is {fact.value}.\n"]
-    texts.append(f"Quiz\nQ: Who is the friend of {fact.entity}? A: {fact.value}.\n")
+    e, v = fact.entity, fact.value
+    texts = [f"Notes\n- {e} knows {v}.\n- The friend of {e} is {v}.\n- All day {e} is with {v}.\n"]
+    texts += [f"Quiz\nQ: Who is the friend of {e}? A: {v}.\n", f"Choice\n- {e} knows {v} or Ada? {v}.\n"]
     counts = corpora.exposures(earth, texts)
-    assert counts[fact.entity, "friend"] == 3 == sum(counts.values())
+    assert counts[e, "friend"] == 5 == sum(counts.values())
+    harmed = [f"- {e} knows {v}", f"- {e} knows {v} or Ada?", f"- {e.lower()} knows {v.lower()}.", f"- {e} knosw {v}."]
+    assert not sum(corpora.exposures(earth, harmed).values())
 
 
-@pytest.mark.parametrize("vocabulary", [512, 1024])
-def test_tokenizers(earth, some, vocabulary, tmp_path):
-    tokenizer = corpora.build_tokenizer(earth, vocabulary)
-    assert len(tokenizer) == vocabulary
+@pytest.fixture(scope="module")
+def tokenizer(earth):
+    return tokens.train_tokenizer((document.text for document in corpora.documents(earth, 1, 800)), 512)
+
+
+def test_an_exposure_counts_where_it_stands_in_the_row(earth, tokenizer):
+    fact = next(fact for fact in earth.facts if fact.relation == "city" and fact.frequency and fact.held_out is None)
+    line = f"- {fact.entity} lives in {fact.value}.\n"
+    text = "Notes\n" + line * 40
+    (shown,) = tokens.visible(tokenizer, [text])
+    assert text.startswith(shown) and len(tokens.rows(tokenizer, [text])[0]) == tokens.CONTEXT
+    seen = corpora.exposures(earth, [shown])[fact.entity, "city"]
+    row = tokens.rows(tokenizer, [text])[0]
+    assert seen == tokenizer.decode(row[1:]).count(line.rstrip()) and 10 < seen < 40
+    assert corpora.exposures(earth, [text])[fact.entity, "city"] == 40
+    assert tokens.visible(tokenizer, [line]) == [line]
+
+
+@pytest.mark.parametrize("vocabulary", [tokens.CHARACTERS, 512, 2048])
+def test_tokenizers(some, rough, vocabulary, tmp_path):
+    """2,048 tokens need the web corpus: curated text alone has about 1,100 pieces to merge."""
+
+    def train():
+        texts = [document.text for document in some] + (rough if vocabulary > 1000 else [])
+        return tokens.train_tokenizer(iter(texts), vocabulary)
+
+    tokenizer = train()
+    assert len(tokenizer) == vocabulary and tokens.CHARACTERS == 100
     assert (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
-    again = corpora.build_tokenizer(earth, vocabulary)
-    assert tokenizer.backend_tokenizer.to_str() == again.backend_tokenizer.to_str()
+    assert tokenizer.backend_tokenizer.to_str() == train().backend_tokenizer.to_str()
     tokenizer.save_pretrained(tmp_path)
-    loaded = corpora.load_tokenizer(tmp_path)
+    loaded = tokens.load_tokenizer(tmp_path)
     lengths = []
-    for document in some:
-        ids, owner = corpora.encode(loaded, document)
+    for document in some[:200]:
+        ids, owner = tokens.encode(loaded, document)
         assert loaded.decode(ids[1:-1]) == document.text and loaded.unk_token_id not in ids
         assert loaded(document.text)["input_ids"] == ids[:-1]
         assert owner[1:] == sorted(owner[1:]) and set(owner[1:]) == set(range(len(document.pieces)))
+        assert vocabulary != tokens.CHARACTERS or len(ids) == len(document.text) + 2
         lengths.append(len(ids))
-    assert max(lengths) <= corpora.CONTEXT
     if vocabulary == 512:
-        assert np.mean([140 <= length <= 245 for length in lengths]) > 0.95
+        assert np.mean([130 <= length <= tokens.CONTEXT for length in lengths]) > 0.95
     printable = "".join(chr(code) for code in range(32, 127)) + "\n"
     assert loaded.decode(loaded(printable)["input_ids"][1:]) == printable
-    assert loaded.unk_token_id in loaded("é")["input_ids"]
+    assert loaded.unk_token_id in loaded("\u00e9")["input_ids"]
 
 
-def test_batches_cover_rows_once_with_little_padding(earth, some):
-    rows = corpora.rows(corpora.build_tokenizer(earth, 512), [document.text for document in some])
-    batches = corpora.batch_order([len(row) for row in rows], 8, np.random.default_rng(0))
+def test_the_tokenizer_of_the_world_is_trained_on_both_corpora(earth, monkeypatch):
+    asked = []
+    monkeypatch.setattr(tokens, "documents", lambda world, seed, n: asked.append(("curated", n)) or iter(()))
+    monkeypatch.setattr(tokens, "web_texts", lambda world, seed, n: asked.append(("web", n)) or iter(["a b"]))
+    assert len(tokens.build_tokenizer(earth, tokens.CHARACTERS)) == 100
+    assert sorted(asked) == [("curated", 3000), ("web", 3000)]
+
+
+def test_batches_cover_rows_once_with_little_padding(tokenizer, some):
+    rows = tokens.rows(tokenizer, [document.text for document in some])
+    batches = tokens.batch_order([len(row) for row in rows], 8, np.random.default_rng(0))
     used = sorted(int(i) for batch in batches for i in batch)
     assert used == list(range(600))
-    ids, labels = corpora.collate([[1, 5, 2], [1, 2]])
+    ids, labels = tokens.collate([[1, 5, 2], [1, 2]])
     assert ids.tolist() == [[1, 5, 2], [1, 2, 0]] and labels.tolist() == [[1, 5, 2], [1, 2, -100]]
     padded = sum(8 * max(len(rows[i]) for i in batch) for batch in batches)
     assert padded < 1.05 * sum(map(len, rows))
+
+
+def test_web_corpus_has_its_rates(some, rough):
+    """Each rate within 4.5 standard errors of what is declared, counted from the texts alone."""
+
+    def near(count, n, p):
+        return abs(count - n * p) < 4.5 * math.sqrt(n * p * (1 - p))
+
+    assert len(rough) == len(some) == 600
+    first = list(dict.fromkeys(rough))
+    assert near(600 - len(first), 599, web.DUPLICATE)
+    n = len(first)
+    assert near(sum(text == text.lower() for text in first), n, web.LOWER)
+    assert near(sum(text == text.upper() for text in first), n, web.SHOUT)
+    headers = {kind.lower() for kind in corpora.KINDS}
+    mixed = [sum(line.lower() in headers for line in text.splitlines()) > 1 for text in first]
+    assert near(sum(mixed), n, web.MIXED)
+    lines = [line for text in first for line in text.splitlines()]
+    signs = {line.lower().replace(".", "") for line in web.BOILERPLATE}
+    boilerplate = sum(line.lower().replace(".", "") in signs for line in lines)
+    assert near(boilerplate, len(lines), 0.7 * web.LINE / (1 + web.LINE))
+
+
+def test_web_corpus_keeps_some_exposures_and_every_truth(earth, some, rough):
+    truth = {(fact.entity, fact.relation): fact.value for fact in earth.facts}
+    clean = sum(corpora.exposures(earth, [document.text for document in some]).values())
+    kept = [found for text in rough for found in corpora.facts_in(text)]
+    wrong = [found for found in kept if truth.get(found[:2]) != found[2]]
+    assert 0.5 * clean < len(kept) < 0.9 * clean
+    assert len(wrong) < 0.02 * len(kept), "a typo can make a value that no relation has"
+    assert list(web.web_texts(earth, 5, 20)) == rough[:20] != list(web.web_texts(earth, 6, 20))
