@@ -33,6 +33,21 @@ class Conserved:
     counts: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class Sequential:
+    """For each motif under one null: `p`, the largest over the models in which it was tested (NaN: in none), [motif].
+
+    `by_model` [model, motif] holds the p-value of each model (NaN: not tested there any more), `counts` alike how often
+    the motif occurs, `draws` the permutations spent on it.
+    """
+
+    motifs: tuple[tuple[int, ...], ...]
+    p: np.ndarray
+    by_model: np.ndarray
+    counts: np.ndarray
+    draws: np.ndarray
+
+
 def motifs(n_states: int) -> tuple[tuple[int, ...], ...]:
     """All bigrams and trigrams without equal neighbours, as tuples of states."""
     words = [w for length in (2, 3) for w in product(range(n_states), repeat=length)]
@@ -145,7 +160,60 @@ def conserved_motifs(
     return Conserved(motifs(n_states), p, holm(p), by_model, counts)
 
 
+def sequential_motifs(
+    models: Sequence[np.ndarray],
+    n_states: int,
+    generator: np.random.Generator,
+    *,
+    null: str,
+    words: np.ndarray | None = None,
+    n_permutations: int = 20_000,
+    exceedances: int = 20,
+    level: float = 0.05,
+    batch: int = 500,
+) -> Sequential:
+    """`conserved_motifs` that stops where nothing is left to find: the p-values of one null, without Holm.
+
+    A motif's draws end when its share was reached `exceedances` times, and then p = exceedances / draws; at
+    n_permutations draws p = (1 + reached) / (1 + draws). Both are valid p-values whatever was stopped. A motif whose p
+    in one model is above `level` is not tested in the models after it, so its p, the largest so far, is at least that.
+    Shapes: models as `conserved_motifs`; words bool [motif], those to test (None: all).
+    Source: Besag and Clifford 1991.
+    """
+    if not models:
+        raise InputError("conserved motifs need at least one model.")
+    count = len(motifs(n_states))
+    alive = np.ones(count, bool) if words is None else np.array(words, bool)
+    by_model, draws = np.full((len(models), count), np.nan), np.zeros((len(models), count), np.int64)
+    counts = np.zeros((len(models), count), np.int64)
+    for i, chains in enumerate(models):
+        reached = np.zeros((0, count), np.int64)
+        open_ = alive.copy()
+        while open_.any() and len(reached) < n_permutations:
+            n = min(batch, n_permutations - len(reached))
+            counts[i], drawn = motif_null(chains, n_states, generator, null=null, n_permutations=n)
+            hit = _reached(counts[i], drawn, n_states).cumsum(axis=0)
+            reached = np.concatenate([reached, hit + (reached[-1] if len(reached) else 0)])
+            open_ &= reached[-1] < exceedances
+        if not len(reached):
+            counts[i], _ = motif_null(chains, n_states, generator, null=null, n_permutations=1)
+            continue
+        stopped = reached[-1] >= exceedances
+        at = np.where(stopped, (reached < exceedances).sum(axis=0) + 1, len(reached))
+        p = np.where(stopped, exceedances / at, (1 + reached[-1]) / (1 + at))
+        by_model[i, alive], draws[i, alive] = p[alive], at[alive]
+        alive &= p <= level
+    tested = np.isfinite(by_model).any(axis=0)
+    p = np.where(tested, np.where(np.isfinite(by_model), by_model, 0.0).max(axis=0), np.nan)
+    return Sequential(motifs(n_states), p, by_model, counts, draws)
+
+
 def _p_of_shares(observed: np.ndarray, null: np.ndarray, n_states: int) -> np.ndarray:
+    return (1 + _reached(observed, null, n_states).sum(axis=0)) / (1 + len(null))
+
+
+def _reached(observed: np.ndarray, null: np.ndarray, n_states: int) -> np.ndarray:
+    """Where the share under the null is at least the observed one, bool [draw, motif]."""
     both = np.concatenate([observed[None], null]).astype(float)
     two = n_states * (n_states - 1)
     share = np.zeros(both.shape)
@@ -153,7 +221,7 @@ def _p_of_shares(observed: np.ndarray, null: np.ndarray, n_states: int) -> np.nd
         total = both[:, words].sum(axis=1, keepdims=True)
         share[:, words] = np.divide(both[:, words], total, out=np.zeros(both[:, words].shape), where=total > 0)
     # equal shares of other totals differ in the last bit
-    return (1 + (share[1:] >= share[0] - 1e-12).sum(axis=0)) / (1 + len(null))
+    return share[1:] >= share[0] - 1e-12
 
 
 def _ones(bits: np.ndarray) -> np.ndarray:

@@ -49,6 +49,15 @@ def digit_tokens(vocabulary: Mapping[int, bytes]) -> frozenset[int]:
     return frozenset(index for index, text in vocabulary.items() if re.search(rb"[0-9]", text))
 
 
+def word_start_tokens(vocabulary: Mapping[int, bytes]) -> frozenset[int]:
+    """Ids of the tokens with which a word begins: their text begins with white space or holds a line break.
+
+    What follows a line break in the next token begins a word too, which a token's own text cannot say; the first token
+    of a generation is a start whatever it is, and whoever reads the ids says so.
+    """
+    return frozenset(index for index, text in vocabulary.items() if text[:1].isspace() or b"\n" in text)
+
+
 def shared_tokens(vocabularies: Mapping[str, Mapping[int, bytes]]) -> dict[str, tuple[int, ...]]:
     """Per model the ids of the tokens that every vocabulary has, matched by bytes, in one common order.
 

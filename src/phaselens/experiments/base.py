@@ -27,7 +27,8 @@ class ModelInfo:
     On a trained model `twin_of` names another trained model of which it is a twin (a second seed of one recipe, a
     distillate): such models are dropped once by the S test. `temperature` is the matching temperature T of the model
     (NaN: not matched), `noise_floor` the largest shift of an output entropy (nats) under another batch composition
-    (NaN: not measured).
+    (NaN: not measured), `dropped` the largest share of dimensions, over layers, that the calibrated state normalisation
+    clipped_mad leaves out (NaN: not fitted).
     """
 
     name: str
@@ -40,6 +41,7 @@ class ModelInfo:
     twin_of: str | None = None
     temperature: float = math.nan
     noise_floor: float = math.nan
+    dropped: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ class ModelData:
     is sorted by (run, step), `layers` by (run, step, layer); both carry those keys as int columns and one float column
     per observable (under a further lens with suffix "__" + label). `completions[i]` holds the generated token ids of
     `runs` row i, and `digit_tokens` the ids of the tokens whose text contains a digit (None: not known, nothing can be
-    masked).
+    masked), `word_start_tokens` those with which a word begins (None: not known).
+    `pairs` holds the runs of the study's minimal pairs, apart from all others and in the same form; their prompts are
+    called PAIR/ambiguous, PAIR/first and PAIR/second (None: none were observed).
     """
 
     info: ModelInfo
@@ -60,6 +64,8 @@ class ModelData:
     layers: Mapping[str, np.ndarray]
     completions: tuple[tuple[int, ...], ...] = ()
     digit_tokens: frozenset[int] | None = None
+    word_start_tokens: frozenset[int] | None = None
+    pairs: "ModelData | None" = None
 
     def __post_init__(self) -> None:
         missing = [c for c in RUN_COLUMNS if c not in self.runs]
@@ -141,13 +147,15 @@ class Panel:
     """The models of one study with their columns; the only thing an experiment sees.
 
     `seed` is the study's seed: every draw of an experiment comes from `generator(label)`. `null` draws the S values of
-    panels without groups; simulated studies share one that keeps its draws.
+    panels without groups; simulated studies share one that keeps its draws. `subpanels` is how many small panels the
+    experiment of that name draws.
     """
 
     models: tuple[ModelData, ...]
     seed: int = 0
     n_boot: int = 2000
     null: Null = uniform_null
+    subpanels: int = 20
 
     def __post_init__(self) -> None:
         names = [m.info.name for m in self.models]

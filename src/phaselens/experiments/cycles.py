@@ -1,0 +1,381 @@
+"""Experiment: do low-entropy states of the output reopen more than chance makes them? COLLAPSE-RIVALRY, and C1."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from phaselens.claims import IntervalEvidence, Requirement, above, below
+from phaselens.dynamics.cycles import (
+    HORIZON,
+    STREAK,
+    Cycles,
+    ar1_surrogate,
+    collapse_threshold,
+    cycle_table,
+    cycles,
+    lag_one,
+    rivalry_state,
+    word_shuffle,
+)
+from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.separations import counts
+from phaselens.experiments.tables import arrow_table
+from phaselens.statistics.intervals import percentile_interval, undefined_interval
+from phaselens.statistics.permutation import permutation_p
+from phaselens.statistics.survival import event_share, survival
+
+STEPS = ("entropy_norm", "top1", "top2")
+SURROGATES = 200
+FEWEST_ENTRIES = 50
+WHICH = ("outside", "all", "inside")
+ALL_MODELS = "all trained models"
+CYCLES = (
+    "model:str twin:bool entries_in:str entries:int reopened:int to_rivalry:int to_neutral:int permanent:int "
+    "censored:int share:float lo:float hi:float AR1:float AR1_lo:float AR1_hi:float words:float words_lo:float "
+    "words_hi:float n_surrogates:int threshold:float lag_one:float n_prompts:int n_runs:int reason:str"
+)
+CURVE = (
+    "model:str twin:bool entries_in:str step:int still:float lo:float hi:float AR1:float AR1_lo:float AR1_hi:float "
+    "words:float words_lo:float words_hi:float"
+)
+BANDS = ("AR1", "words")
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Life tables of one model (or of several added up) for one kind of entries.
+
+    `own` [2, prompt, time] holds reopenings and censorings by prompt, `nulls` by name alike [2, draw, time].
+    """
+
+    own: np.ndarray
+    nulls: Mapping[str, np.ndarray]
+
+    def __add__(self, other: "Tables") -> "Tables":
+        shared = {k: self.nulls[k] + other.nulls[k] for k in self.nulls if k in other.nulls}
+        return Tables(self.own + other.own, shared)
+
+    @property
+    def entries(self) -> int:
+        """Entries into collapse (count)."""
+        return int(self.own.sum())
+
+    @property
+    def share(self) -> float:
+        """Kaplan-Meier share reopened within the horizon (proportion); NaN: nobody was followed that far."""
+        return float(event_share(*self.own.sum(axis=1), HORIZON))
+
+    def draws(self, weights: np.ndarray) -> np.ndarray:
+        """The share in each resample of the prompts, [B]."""
+        return event_share(*(weights @ part for part in self.own), HORIZON)
+
+    def null_shares(self, name: str) -> np.ndarray:
+        """The share in each draw of a null, [draw]; empty where the null was not made."""
+        return event_share(*self.nulls[name], HORIZON) if name in self.nulls else np.zeros(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The cycles of one model: whose, what was found, and the tables of each kind of entries ("all", "inside" ...)."""
+
+    model: ModelData
+    cycles: Cycles
+    tables: Mapping[str, Tables]
+    threshold: float
+    lag_one: float
+    words_known: bool
+
+
+def word_starts(model: ModelData, n_steps: int) -> np.ndarray | None:
+    """Whether a word begins with the token of each step of each run, bool [run, step]; None: not known.
+
+    The first token of a generation begins one.
+    """
+    if model.word_start_tokens is None or not model.completions:
+        return None
+    starts = np.fromiter(model.word_start_tokens, np.int64, len(model.word_start_tokens))
+    out = np.zeros((len(model.completions), n_steps), bool)
+    for row, tokens in zip(out, model.completions, strict=True):
+        kept = tokens[:n_steps]
+        row[: len(kept)] = np.isin(kept, starts)
+    out[:, :1] = True
+    return out
+
+
+def find_cycles(panel: Panel, model: ModelData) -> Found | None:
+    """Entries into collapse of the measured runs of a model, and both nulls for a trained one.
+
+    None: the columns were not recorded, or no calibration run says what low is.
+    """
+    if not set(STEPS) <= set(model.steps):
+        return None
+    entropy, p1, p2 = (model.per_step(c) for c in STEPS)
+    threshold = collapse_threshold(entropy[~model.measured])
+    if not math.isfinite(threshold) or not model.measured.any():
+        return None
+    prompt = panel.prompt_index(model)[model.measured]
+    starts = word_starts(model, entropy.shape[1])
+    starts = None if starts is None else starts[model.measured]
+    entropy, p1, p2 = (x[model.measured] for x in (entropy, p1, p2))
+    seen = np.isfinite(entropy)
+    with np.errstate(invalid="ignore"):
+        low = entropy <= threshold
+    found = cycles(low, rivalry_state(p1, p2), starts, seen)
+    nulls = {} if model.info.twin else _nulls(panel, model, entropy, low, starts)
+    n = len(panel.prompts)
+    tables = {}
+    for which in WHICH if starts is not None else ("all",):
+        own = np.stack(cycle_table(found, prompt, n, which=which))
+        tables[which] = Tables(own, {k: sum(_by_draw(c, which, of) for c, of in v) for k, v in nulls.items()})
+    return Found(model, found, tables, threshold, _mean_lag(entropy, seen), starts is not None)
+
+
+def _by_draw(found: Cycles, which: str, runs: int) -> np.ndarray:
+    """Life tables of surrogates [2, draw, time]; rows of `found` are draws of `runs` runs each."""
+    draw = np.repeat(np.arange(SURROGATES), runs)
+    return np.stack(cycle_table(found, draw, SURROGATES, which=which))
+
+
+def _nulls(
+    panel: Panel, model: ModelData, entropy: np.ndarray, low: np.ndarray, starts: np.ndarray | None
+) -> dict[str, list[tuple[Cycles, int]]]:
+    """Cycles of both nulls, for runs of one length at a time: by null a list of (cycles, number of runs)."""
+    out: dict[str, list[tuple[Cycles, int]]] = {"AR1": []} | ({} if starts is None else {"words": []})
+    lengths = _whole_lengths(entropy)
+    for n in np.unique(lengths[lengths >= STREAK]):
+        some = lengths == n
+        begun = None if starts is None else starts[some, :n]
+        generator = panel.generator(f"C1 AR1 {model.info.name} {n}")
+        values = entropy[some, :n]
+        drawn = ar1_surrogate(values, _level(values, low[some, :n]), generator, n_draws=SURROGATES)
+        out["AR1"].append((cycles(drawn, None, begun), int(some.sum())))
+        if begun is not None:
+            generator = panel.generator(f"C1 words {model.info.name} {n}")
+            drawn = word_shuffle(low[some, :n], begun, generator, n_draws=SURROGATES)
+            out["words"].append((cycles(drawn, None, begun), int(some.sum())))
+    return out
+
+
+def _level(values: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """The largest low value of each run, which splits its values as the threshold does, [run]."""
+    return np.where(low.any(axis=1), np.where(low, values, -np.inf).max(axis=1), -np.inf)
+
+
+def _whole_lengths(entropy: np.ndarray) -> np.ndarray:
+    """Steps of each run before the first undefined one (counts), int [run]."""
+    gap = ~np.isfinite(entropy)
+    return np.where(gap.any(axis=1), gap.argmax(axis=1), entropy.shape[1])
+
+
+def _mean_lag(entropy: np.ndarray, seen: np.ndarray) -> float:
+    whole = entropy[seen.all(axis=1)]
+    r = lag_one(whole) if len(whole) and whole.shape[1] else np.zeros(0)
+    r = r[np.isfinite(r)]
+    return float(r.mean()) if len(r) else math.nan
+
+
+def _band(values: np.ndarray) -> tuple[float, float, float]:
+    """Median, 2.5 % and 97.5 % point of the draws of a null; NaN where it was not made or is not defined."""
+    values = values[np.isfinite(values)]
+    if len(values) < SURROGATES / 2:
+        return math.nan, math.nan, math.nan
+    lo, middle, hi = np.quantile(values, [0.025, 0.5, 0.975])
+    return float(middle), float(lo), float(hi)
+
+
+def _banded(values: Mapping[str, np.ndarray]) -> dict[str, float]:
+    out = {}
+    for name in BANDS:
+        middle, lo, hi = _band(values.get(name, np.zeros(0)))
+        out |= {name: middle, f"{name}_lo": lo, f"{name}_hi": hi}
+    return out
+
+
+def _entered(found: Cycles, which: str) -> Cycles:
+    keep = np.ones(len(found.row), bool) if which == "all" else found.inside_word == (which == "inside")
+    return Cycles(*(getattr(found, k)[keep] for k in vars(found)))
+
+
+def _row(panel: Panel, one: Found, which: str) -> dict:
+    table = one.tables[which]
+    prompts = _prompts(one.tables["all"])
+    interval = percentile_interval(table.draws(panel.weights), prompts)
+    counted = _entered(one.cycles, which).counts()
+    counted.pop("inside_word")
+    return {
+        "model": one.model.info.name,
+        "twin": one.model.info.twin,
+        "entries_in": which,
+        **counted,
+        "share": table.share,
+        "lo": interval.lo,
+        "hi": interval.hi,
+        **_banded({name: table.null_shares(name) for name in table.nulls}),
+        "n_surrogates": SURROGATES if table.nulls else 0,
+        "threshold": one.threshold,
+        "lag_one": one.lag_one,
+        "n_prompts": prompts,
+        "n_runs": int(one.model.measured.sum()),
+        "reason": _reason(table, interval.reason),
+    }
+
+
+def _reason(table: Tables, why: str) -> str:
+    return "no entry into collapse" if not table.entries else why
+
+
+def _prompts(table: Tables) -> int:
+    """Prompts with an entry (count)."""
+    return int((table.own.sum(axis=(0, 2)) > 0).sum())
+
+
+def pooled(found: Sequence[Found], which: str) -> Tables | None:
+    """The tables of all trained models added up; None where one of them does not have that kind."""
+    tables = [one.tables.get(which) for one in found if not one.model.info.twin]
+    known = [t for t in tables if t is not None]
+    if not known or len(known) < len(tables):
+        return None
+    total = known[0]
+    for table in known[1:]:
+        total = total + table
+    return total
+
+
+def _pooled_row(panel: Panel, found: Sequence[Found], which: str, table: Tables) -> dict:
+    own = [row for one in found if not one.model.info.twin for row in [_row(panel, one, which)]]
+    interval = percentile_interval(table.draws(panel.weights), _prompts(table))
+    added = ("entries", "reopened", "to_rivalry", "to_neutral", "permanent", "censored", "n_runs")
+    return own[0] | {
+        "model": ALL_MODELS,
+        **{k: sum(row[k] for row in own) for k in added},
+        "share": table.share,
+        "lo": interval.lo,
+        "hi": interval.hi,
+        **_banded({name: table.null_shares(name) for name in table.nulls}),
+        "threshold": math.nan,
+        "lag_one": float(np.mean([row["lag_one"] for row in own])),
+        "n_prompts": _prompts(table),
+        "reason": _reason(table, interval.reason),
+    }
+
+
+def _curve_rows(panel: Panel, name: str, twin: bool, which: str, table: Tables) -> list[dict]:
+    """The Kaplan-Meier curve (share not yet reopened) with its interval and the bands of both nulls, per step."""
+    curve = survival(*table.own.sum(axis=1))
+    draws = survival(*(np.tensordot(panel.weights, part, 1) for part in table.own))
+    nulls = {k: survival(*v) for k, v in table.nulls.items()}
+    rows = []
+    for t in range(HORIZON + 1):
+        interval = percentile_interval(draws[:, t], _prompts(table))
+        rows.append(
+            {
+                "model": name,
+                "twin": twin,
+                "entries_in": which,
+                "step": t,
+                "still": curve[t],
+                "lo": interval.lo,
+                "hi": interval.hi,
+                **_banded({k: v[:, t] for k, v in nulls.items()}),
+            }
+        )
+    return rows
+
+
+def _evidence(panel: Panel, found: Sequence[Found]) -> IntervalEvidence:
+    trained = [one for one in found if not one.model.info.twin]
+    if not trained:
+        why = (
+            "no trained model has entropy_norm, top1 and top2 at the output, and calibration runs that say what is low"
+        )
+        return IntervalEvidence(math.nan, undefined_interval(why), (), (), counts(panel), 0, why, lacking=why)
+    known = all(one.words_known for one in trained)
+    which = "outside" if known else "all"
+    table = pooled(found, which)
+    assert table is not None  # every model has "all", and "outside" where its words are known
+    shares = {name: table.null_shares(name) for name in table.nulls}
+    bands = [_band(values) for values in shares.values()]
+    middle, top = [b[0] for b in bands], [b[2] for b in bands]
+    interval = percentile_interval(table.draws(panel.weights), _prompts(table))
+    p = max(permutation_p(table.share, values) for values in shares.values())
+    below_both = interval.hi < min(middle)
+    inside = sum(int(one.cycles.inside_word.sum()) for one in trained)
+    return IntervalEvidence(
+        estimate=table.share,
+        interval=interval,
+        supported=above(max(middle)),
+        rejected=below(min(middle)),
+        counts=counts(panel)
+        | {"models with cycles": len(trained), "entries": table.entries, "inside one word": inside}
+        | {"surrogates": SURROGATES},
+        n=table.entries,
+        needed="more runs, or longer ones: more entries into collapse",
+        requirements=(_known(known), _entered_enough(table.entries), _beyond(table.share, top, below_both)),
+        p=p,
+        null=max(top),
+    )
+
+
+def _known(known: bool) -> Requirement:
+    why = "" if known else "which tokens begin a word is not known, so entries inside a word cannot be counted apart"
+    return Requirement("word starts", known, why, "a tokenizer whose tokens can be read as bytes")
+
+
+def _entered_enough(entries: int) -> Requirement:
+    enough = entries >= FEWEST_ENTRIES
+    why = "" if enough else f"{entries} entries into collapse that are not inside one word"
+    return Requirement("entries", enough, why, f"at least {FEWEST_ENTRIES} entries: more runs, or longer ones")
+
+
+def _beyond(share: float, top: Sequence[float], below_both: bool) -> Requirement:
+    """The estimate lies above the 97.5 % point of both nulls; of no matter where the interval rejects."""
+    met = below_both or all(share > point for point in top)
+    why = "" if met else f"the 97.5 % points of the nulls are {', '.join(f'{point:.3f}' for point in top)}"
+    return Requirement("nulls", met, why, "more runs, or longer ones: the bands of the nulls narrow with the entries")
+
+
+def _found(panel: Panel) -> list[Found]:
+    return [one for model in panel.models if (one := find_cycles(panel, model)) is not None]
+
+
+def cycles_evidence(panel: Panel) -> dict:
+    """The evidence for C1 as `analyse_cycles` gives it, without its tables."""
+    return {"C1": _evidence(panel, _found(panel))}
+
+
+def analyse_cycles(panel: Panel) -> Result:
+    """Tables cycles, cycles_curve; evidence for C1."""
+    found = _found(panel)
+    rows = [_row(panel, one, which) for one in found for which in one.tables]
+    curves = [
+        row
+        for one in found
+        for which, table in one.tables.items()
+        for row in _curve_rows(panel, one.model.info.name, one.model.info.twin, which, table)
+    ]
+    for which in WHICH:
+        table = pooled(found, which)
+        if table is not None:
+            rows.append(_pooled_row(panel, found, which, table))
+            curves += _curve_rows(panel, ALL_MODELS, False, which, table)
+    absent = [m.info.name for m in panel.models if m.info.name not in {one.model.info.name for one in found}]
+    said = f"no cycles for {', '.join(absent)}: {', '.join(STEPS)} and calibration runs are needed" if absent else ""
+    return Result(
+        tables={"cycles": arrow_table(CYCLES, rows), "cycles_curve": arrow_table(CURVE, curves)},
+        evidence={"C1": _evidence(panel, found)},
+        notes=(said,) if said else (),
+    )
+
+
+CYCLE = Experiment(
+    name="cycles",
+    needs_layers=(),
+    needs_steps=STEPS,
+    claims=("C1",),
+    tables=("cycles", "cycles_curve"),
+    function=analyse_cycles,
+    evidence=cycles_evidence,
+    summary="collapse and reopening of the output's entropy, its Kaplan-Meier curve, both nulls, and C1",
+)

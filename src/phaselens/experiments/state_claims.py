@@ -1,0 +1,331 @@
+"""The evidence for G7 (do models agree on how often each state occurs?) and G8 (does full bifurcation pass quickly?).
+
+Both are made again under every pair of thresholds of the sweep, and under a second version of the layer; a claim whose
+estimate then falls on the other side is open.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from phaselens.claims import HALF, LEVEL, IntervalEvidence, Outcome, Requirement, above, below
+from phaselens.dynamics.chains import generation_chains, self_transition_excess
+from phaselens.dynamics.states import (
+    BIFURCATION,
+    QUANTILES,
+    RIVALRIES,
+    Consistency,
+    D,
+    Marks,
+    consistency,
+    occupancies,
+    state_counts,
+    turbulence_threshold,
+)
+from phaselens.experiments.base import Panel
+from phaselens.experiments.labelling import Labelled, by_prompt, calibration_turbulence
+from phaselens.experiments.separations import counts
+from phaselens.statistics.agreement import kendall_w
+from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
+
+EVENTS = 50
+SHUFFLES, SWEEP_SHUFFLES = 1000, 200
+
+
+@dataclass(frozen=True)
+class Swept:
+    """One version of a claim's statistic: `against` says that it lies on the other side of its null than the base.
+
+    `value` and `null` in the unit of the statistic, `p` of a permutation (NaN: none), `fewest_events` over the models.
+    """
+
+    claim: str
+    quantile: float
+    rivalry: float
+    version: str
+    value: float
+    null: float
+    p: float
+    fewest_events: int
+    against: bool
+
+
+def sweep_rows(sweeps: Sequence[Swept]) -> list[dict]:
+    """Rows of results/states_sweep.parquet."""
+    return [vars(s) for s in sweeps]
+
+
+def state_evidence(
+    panel: Panel, found: Mapping[str, Labelled], lacking: str
+) -> tuple[dict[str, IntervalEvidence], list[Swept]]:
+    """Evidence for G7 and G8, and every version that was looked at."""
+    trained = [found[m.info.name] for m in panel.trained if m.info.name in found]
+    twins = [t for m in panel.trained if (t := _twin(panel, m.info.name, found)) is not None]
+    versions = _versions(panel, trained)
+    g7, first = _g7(panel, trained, twins, versions, lacking)
+    g8, second = _g8(panel, trained, versions, lacking)
+    return {"G7": g7, "G8": g8}, [*first, *second]
+
+
+def _twin(panel: Panel, name: str, found: Mapping[str, Labelled]) -> Labelled | None:
+    twin = panel.untrained_twin(name)
+    return None if twin is None else found.get(twin.info.name)
+
+
+@dataclass(frozen=True)
+class _Version:
+    """Both statistics under one pair of thresholds: W with its shuffles; by model the excess of D with its events."""
+
+    quantile: float
+    rivalry: float
+    w: Consistency
+    d: Mapping[str, tuple[float, int]]
+
+
+def _versions(panel: Panel, trained: Sequence[Labelled]) -> list[_Version]:
+    """The statistics of the trained models under every pair of thresholds, one pair in memory at a time."""
+    cuts = turbulence_threshold(calibration_turbulence(panel.trained), quantile=np.array(QUANTILES))
+    out = []
+    for (q, cut), r in product(zip(QUANTILES, cuts, strict=True), RIVALRIES):
+        at = [one.cells.marked(float(cut), rivalry=r) for one in trained]
+        w = consistency(at, panel.generator(f"G7 sweep {q} {r}"), n_draws=SWEEP_SHUFFLES)
+        d = {}
+        for one, marked in zip(trained, at, strict=True):
+            where = one.layer_choice("l*")
+            if where is not None:
+                inside = np.where(marked.defined, marked.turbulent & marked.rival, -1).astype(np.int8)[:, :, where]
+                d[_name(one)] = _excess(generation_chains(inside))
+        out.append(_Version(q, r, w, d))
+    return out
+
+
+def _name(one: Labelled) -> str:
+    return one.cells.model.info.name
+
+
+def _excess(in_d: np.ndarray) -> tuple[float, int]:
+    """Self-transition of D less its mean over orders (1), and the cells in D (count); chains as `d_excess`."""
+    return float(self_transition_excess(in_d, 1, 2)), int((in_d == 1).sum())
+
+
+def _fewest(claim_needs: str, n: int, least: int) -> str:
+    return "" if n >= least else f"{claim_needs}: {n} of at least {least} models have states"
+
+
+def _because(missing: str, lacking: str) -> str:
+    return f"{missing}; {lacking}" if missing and lacking else missing
+
+
+# G7
+
+
+@dataclass(frozen=True, eq=False)
+class _Agreement:
+    """W of some models, its prompt-bootstrap draws, and what it is with the marks shuffled."""
+
+    w: float
+    draws: np.ndarray
+    null: np.ndarray
+    p: float
+
+    @property
+    def point(self) -> float:
+        """95 % point of the null."""
+        return float(np.quantile(self.null, 0.95)) if np.isfinite(self.null).all() else math.nan
+
+    @property
+    def middle(self) -> float:
+        """Median of the null."""
+        return float(np.median(self.null)) if np.isfinite(self.null).all() else math.nan
+
+
+def _agreement(panel: Panel, models: Sequence[Labelled], label: str) -> _Agreement:
+    at = [one.cells.marked(one.threshold) for one in models]
+    shuffled = consistency(at, panel.generator(f"G7 {label}"), n_draws=SHUFFLES)
+    per_model = []
+    for one in models:
+        cells = state_counts(one.states["bifurcation"], len(BIFURCATION))
+        per_model.append(occupancies(by_prompt(cells, one.cells.prompt, len(panel.prompts)), panel.weights))
+    return _Agreement(shuffled.w, kendall_w(np.stack(per_model, axis=1)), shuffled.null, shuffled.p)
+
+
+def _g7(
+    panel: Panel,
+    trained: Sequence[Labelled],
+    twins: Sequence[Labelled],
+    versions: Sequence[_Version],
+    lacking: str,
+) -> tuple[IntervalEvidence, list[Swept]]:
+    missing = _because(_fewest("agreement of models", len(trained), 2), lacking)
+    if missing:
+        return _absent(panel, missing), []
+    found = _agreement(panel, trained, "trained")
+    side = found.w - found.middle
+    sweeps = []
+    for v in versions:
+        middle = float(np.median(v.w.null))
+        against = _against(side, v.w.w - middle)
+        sweeps.append(Swept("G7", v.quantile, v.rivalry, "all layers", v.w.w, middle, v.w.p, 0, against))
+    record = [m for one in trained if (m := _at_record(one)) is not None]
+    if len(record) == len(trained):
+        w = consistency(record, panel.generator("G7 l*"), n_draws=SHUFFLES)
+        middle = float(np.median(w.null))
+        sweeps.append(Swept("G7", 75.0, 0.5, "l*", w.w, middle, w.p, 0, _against(side, w.w - middle)))
+    n_prompts = len(np.unique(np.concatenate([one.cells.prompt for one in trained])))
+    evidence = IntervalEvidence(
+        estimate=found.w,
+        interval=percentile_interval(found.draws, n_prompts),
+        supported=above(found.point),
+        rejected=below(found.middle),
+        counts=_counted(panel, trained),
+        n=len(trained),
+        needed="more prompts, or models whose occupancies agree beyond what the thresholds force",
+        outcomes=(_absent_before_training(panel, found, twins, len(trained)),),
+        requirements=(_no_flip(sweeps),),
+        p=found.p,
+        null=found.point,
+    )
+    return evidence, sweeps
+
+
+def _at_record(one: Labelled) -> Marks | None:
+    at = one.layer_choice("l*")
+    if at is None:
+        return None
+    whole = one.cells.marked(one.threshold)
+    cut = Marks(*(x[:, :, at] for x in (whole.turbulent, whole.rival, whole.committed, whole.defined)))
+    return cut if cut.defined.any() else None
+
+
+def _absent_before_training(
+    panel: Panel, found: _Agreement, twins: Sequence[Labelled], wanted: int, name: str = "untrained twin"
+) -> Outcome:
+    """Whether the untrained twins agree beyond their own shuffles as much as the trained models do."""
+    if len(twins) < wanted:
+        return Outcome(name, "undecided" if twins else "missing", f"untrained twins of {len(twins)} of {wanted} models")
+    before = _agreement(panel, twins, "untrained")
+    above_null = found.w - found.middle
+    with np.errstate(divide="ignore", invalid="ignore"):
+        draws = (before.draws - before.middle) / (found.draws - found.middle)
+    kept = (before.w - before.middle) / above_null if above_null else math.nan
+    interval = percentile_interval(draws[np.isfinite(draws)], len(panel.prompts))
+    said = f"W = {before.w:.3f} before training, {before.middle:.3f} shuffled (p = {before.p:.3g})"
+    facts = {"p": before.p, "gap_kept": kept, "gap_interval": interval}
+    if not above_null > 0:
+        return Outcome(name, "undecided", f"no agreement beyond the shuffles to explain; {said}", **facts)
+    again = percentile_interval(before.draws, len(panel.prompts))
+    if interval.lo > HALF or (before.p <= LEVEL and again.lo > before.point):
+        return Outcome(name, "explains it away", f"{said}: it is there before training", **facts)
+    return Outcome(name, "survived" if interval.hi < HALF else "undecided", said, **facts)
+
+
+# G8
+
+
+def d_excess(panel: Panel, chains: np.ndarray, prompt: np.ndarray) -> tuple[float, int, np.ndarray]:
+    """Self-transition of D less its mean over orders (1), the cells in D (count), and the prompt-bootstrap draws [B].
+
+    Shapes: chains bool-like int8 [run, ..., step], 1 in D, 0 in another state, -1 undefined; prompt int [run].
+    """
+    return (*_excess(chains), self_transition_excess(chains, 1, 2, panel.weights[:, prompt]))
+
+
+def _in_d(states: np.ndarray) -> np.ndarray:
+    return np.where(states < 0, -1, states == D).astype(np.int8)
+
+
+def _g8(
+    panel: Panel, trained: Sequence[Labelled], versions: Sequence[_Version], lacking: str
+) -> tuple[IntervalEvidence, list[Swept]]:
+    chains = [one.generation("bifurcation", "l*") for one in trained]
+    usable = [(one, c) for one, c in zip(trained, chains, strict=True) if c is not None and (c >= 0).any()]
+    missing = _because(_fewest("transitions at l* = round(.75 L)", len(usable), 1), lacking)
+    if missing:
+        return _absent(panel, missing), []
+    found = [d_excess(panel, _in_d(c), one.cells.prompt) for one, c in usable]
+    estimate = float(np.mean([value for value, _, _ in found]))
+    draws = np.mean([d for _, _, d in found], axis=0)
+    events = [n for _, n, _ in found]
+    prompts = [len(np.unique(one.cells.prompt[(c >= 0).any(axis=(1, 2))])) for one, c in usable]
+    own = [percentile_interval(d, n) for (_, _, d), n in zip(found, prompts, strict=True)]
+    sweeps = _g8_sweeps([one for one, _ in usable], versions, estimate)
+    interval = percentile_interval(draws, min(prompts))
+    counted = _counted(panel, [one for one, _ in usable]) | {
+        "D events": sum(events),
+        "models below 0": sum(i.hi < 0 for i in own),
+        "models above 0": sum(i.lo > 0 for i in own),
+    }
+    evidence = IntervalEvidence(
+        estimate=estimate,
+        interval=interval,
+        supported=below(0.0),
+        rejected=above(0.0),
+        counts=counted,
+        n=len(usable),
+        needed="more prompts or runs, so that the interval of the excess leaves 0",
+        requirements=(
+            _enough(events, [_name(one) for one, _ in usable]),
+            _one_voice(interval, own),
+            _no_flip(sweeps),
+        ),
+        p=_below_zero(draws),
+        null=0.0,
+    )
+    return evidence, sweeps
+
+
+def _g8_sweeps(usable: Sequence[Labelled], versions: Sequence[_Version], estimate: float) -> list[Swept]:
+    """The mean excess under every pair of thresholds at l*, and over all layers; below 50 events nothing is said."""
+    at_record = [(v.quantile, v.rivalry, "l*", [v.d[_name(one)] for one in usable]) for v in versions]
+    every = [_excess(_in_d(chains)) for one in usable if (chains := one.generation("bifurcation", "all")) is not None]
+    out = []
+    for q, r, version, found in (*at_record, (75.0, 0.5, "all layers", every)):
+        value, events = float(np.mean([x for x, _ in found])), min(n for _, n in found)
+        against = events >= EVENTS and _against(estimate, value)
+        out.append(Swept("G8", q, r, version, value, 0.0, math.nan, events, against))
+    return out
+
+
+def _below_zero(draws: np.ndarray) -> float:
+    """Bootstrap p-value that agrees with the two-sided interval lying below 0 (probability). NaN: nothing defined."""
+    seen = draws[np.isfinite(draws)]
+    return float(min(1.0, 2 * (1 + (seen >= 0).sum()) / (1 + len(seen)))) if len(seen) else math.nan
+
+
+def _enough(events: Sequence[int], names: Sequence[str]) -> Requirement:
+    few = [f"{name} {n}" for name, n in zip(names, events, strict=True) if n < EVENTS]
+    why = f"fewer than {EVENTS} cells in D at l*: {', '.join(few)}" if few else ""
+    return Requirement("D events", not few, why, f"{EVENTS} cells in D in every model: more runs, or longer ones")
+
+
+def _one_voice(interval: Interval, own: Sequence[Interval]) -> Requirement:
+    """No model's own interval lies on the other side of 0 than the mean over models."""
+    against = sum((interval.hi < 0 < i.lo) or (i.hi < 0 < interval.lo) for i in own)
+    why = f"{against} of {len(own)} models have an interval on the other side of 0" if against else ""
+    return Requirement("every model", not against, why, "a statement on those models apart from the others")
+
+
+# both
+
+
+def _against(base: float, other: float) -> bool:
+    """Whether an estimate lies strictly on the other side of its null than the base."""
+    return bool(base * other < 0)
+
+
+def _no_flip(sweeps: Sequence[Swept]) -> Requirement:
+    flipped = [s for s in sweeps if s.against]
+    where = ", ".join(f"q{s.quantile:g} / {s.rivalry:g} ({s.version})" for s in flipped[:3])
+    why = f"{len(flipped)} of {len(sweeps)} versions fall on the other side of the null: {where}" if flipped else ""
+    return Requirement("threshold sweep", not flipped, why, "thresholds fixed for a reason that is not this claim")
+
+
+def _counted(panel: Panel, models: Sequence[Labelled]) -> dict[str, int]:
+    return counts(panel) | {"models with states": len(models)}
+
+
+def _absent(panel: Panel, why: str) -> IntervalEvidence:
+    return IntervalEvidence(math.nan, undefined_interval(why), (), (), counts(panel), 0, why, lacking=why)

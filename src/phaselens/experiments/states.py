@@ -1,0 +1,233 @@
+"""Experiment: how often models are in which state, and how states follow each other. Tables, and G7 and G8."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from phaselens.dynamics.chains import depth_chains, dwell_times, expected_counts, transition_counts
+from phaselens.dynamics.states import occupancies, state_counts
+from phaselens.experiments.base import Experiment, Panel, Result
+from phaselens.experiments.labelling import ALPHABETS, COLUMNS, Labelled, by_prompt, label_panel, own_threshold
+from phaselens.experiments.state_claims import state_evidence, sweep_rows
+from phaselens.experiments.tables import arrow_table
+from phaselens.statistics.intervals import percentile_interval
+from phaselens.statistics.resampling import resampled_ratio
+
+OCCUPANCIES = (
+    "model:str twin:bool alphabet:str threshold:str layer_choice:str state:str value:float lo:float hi:float "
+    "published_gpt2:float published_opt125m:float n_cells:int n_prompts:int n_runs:int reason:str"
+)
+TRANSITIONS = (
+    "model:str twin:bool alphabet:str axis:str layer_choice:str origin:str destination:str count:int P:float lo:float "
+    "hi:float P_order:float excess:float excess_lo:float excess_hi:float n_prompts:int reason:str"
+)
+DWELL = (
+    "model:str twin:bool alphabet:str axis:str layer_choice:str state:str mean_length:float visits:int cut:int "
+    "reason:str"
+)
+SWEEP = (
+    "claim:str quantile:float rivalry:float version:str value:float null:float p:float fewest_events:int against:bool"
+)
+CHOICES = ("l*", "all")
+PUBLISHED = {
+    "GPT-2": {"E": 0.35, "A": 0.22, "C": 0.24, "D": 0.034},
+    "OPT-125M": {"E": 0.51, "A": 0.24, "C": 0.18, "D": 0.0},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """Chains of one kind: along depth, or along generation at l* or at every layer; the two are never pooled."""
+
+    name: str
+    choice: str
+
+    def chains(self, found: Labelled, alphabet: str) -> np.ndarray | None:
+        """Chains [run, chain, place] of a model; None where the layer was not recorded."""
+        if self.name == "generation":
+            return found.generation(alphabet, self.choice)
+        # layers 1..L only, so the embedding's place in front of them is empty
+        states = found.states[alphabet]
+        return depth_chains(np.concatenate([np.full((*states.shape[:2], 1), -1, states.dtype), states], axis=-1))
+
+
+AXES = (Axis("generation", "l*"), Axis("generation", "all"), Axis("depth", "all"))
+
+
+def occupancy_rows(panel: Panel, found: Labelled, threshold: str) -> list[dict]:
+    """Share of each state of both alphabets at l* and over all layers 1..L, with prompt-bootstrap intervals."""
+    rows = []
+    for alphabet, names in ALPHABETS.items():
+        for choice in CHOICES:
+            where = found.layer_choice(choice)
+            cells = np.zeros((len(panel.prompts), len(names)))
+            if where is not None:
+                per_run = state_counts(found.states[alphabet][:, :, where], len(names))
+                cells = by_prompt(per_run, found.cells.prompt, len(panel.prompts))
+            value, draws = occupancies(cells), occupancies(cells, panel.weights)
+            seen = cells.sum(axis=1) > 0
+            for i, name in enumerate(names):
+                interval = percentile_interval(draws[:, i], int(seen.sum()))
+                rows.append(
+                    {
+                        **_whose(found, alphabet),
+                        "threshold": threshold,
+                        "layer_choice": choice,
+                        "state": name,
+                        "value": value[i],
+                        "lo": interval.lo,
+                        "hi": interval.hi,
+                        **_published(alphabet, name),
+                        "n_cells": int(cells.sum()),
+                        "n_prompts": int(seen.sum()),
+                        "n_runs": int(np.isin(found.cells.prompt, np.flatnonzero(seen)).sum()),
+                        "reason": interval.reason if seen.any() else _nowhere(found, choice),
+                    }
+                )
+    return rows
+
+
+def _whose(found: Labelled, alphabet: str) -> dict:
+    return {"model": found.cells.model.info.name, "twin": found.cells.model.info.twin, "alphabet": alphabet}
+
+
+def _published(alphabet: str, name: str) -> dict:
+    of = {m: shares.get(name[0], np.nan) for m, shares in PUBLISHED.items()}
+    known = alphabet == "bifurcation"
+    return {
+        "published_gpt2": of["GPT-2"] if known else np.nan,
+        "published_opt125m": of["OPT-125M"] if known else np.nan,
+    }
+
+
+def _nowhere(found: Labelled, choice: str) -> str:
+    model = found.cells.model
+    if choice == "l*" and model.layer_of_record == model.info.n_layers:
+        return "l* is the last layer, where turbulence is undefined"
+    return f"no defined cell at {choice}"
+
+
+def transition_rows(panel: Panel, found: Labelled, alphabet: str, axis: Axis) -> list[dict]:
+    """One row per pair of states: how often the second follows the first, and how often in random order.
+
+    `P_order` is the exact mean over all orders within a chain, `excess = P - P_order`; both from sums over chains.
+    """
+    names, n = ALPHABETS[alphabet], len(panel.prompts)
+    k = len(names)
+    chains = axis.chains(found, alphabet)
+    seen = expected = np.zeros((n, k, k))
+    if chains is not None:
+        seen, expected = (
+            by_prompt(counted(chains, k).sum(axis=1), found.cells.prompt, n)
+            for counted in (transition_counts, expected_counts)
+        )
+    pair, row = np.moveaxis(seen, 0, -1), np.moveaxis(seen.sum(axis=2), 0, -1)
+    pair_order, row_order = np.moveaxis(expected, 0, -1), np.moveaxis(expected.sum(axis=2), 0, -1)
+    whole = np.ones((1, n))
+    p, order = (
+        resampled_ratio(a, np.broadcast_to(b[:, None], a.shape), whole)[0]
+        for a, b in ((pair, row), (pair_order, row_order))
+    )
+    draws = resampled_ratio(pair, np.broadcast_to(row[:, None], pair.shape), panel.weights)
+    excess = draws - resampled_ratio(pair_order, np.broadcast_to(row_order[:, None], pair.shape), panel.weights)
+    rows = []
+    for i, j in np.ndindex(k, k):
+        prompts = int((row[i] > 0).sum())
+        around, beyond = (percentile_interval(d[:, i, j], prompts) for d in (draws, excess))
+        rows.append(
+            {
+                **_whose(found, alphabet),
+                "axis": axis.name,
+                "layer_choice": axis.choice,
+                "origin": names[i],
+                "destination": names[j],
+                "count": int(pair[i, j].sum()),
+                "P": p[i, j],
+                "lo": around.lo,
+                "hi": around.hi,
+                "P_order": order[i, j],
+                "excess": p[i, j] - order[i, j],
+                "excess_lo": beyond.lo,
+                "excess_hi": beyond.hi,
+                "n_prompts": prompts,
+                "reason": "" if not around.reason else "never left" if not row[i].sum() else around.reason,
+            }
+        )
+    return rows
+
+
+def dwell_rows(found: Labelled, alphabet: str, axis: Axis) -> list[dict]:
+    """Mean length of the whole visits to each state (places of the chain), and how many were cut by an end."""
+    names = ALPHABETS[alphabet]
+    chains = axis.chains(found, alphabet)
+    if chains is None:
+        return []
+    dwell = dwell_times(chains.reshape(-1, chains.shape[-1]), len(names))
+    counts, cut = dwell.counts.sum(axis=0), dwell.cut.sum(axis=0)
+    visits = counts.sum(axis=-1)
+    length = (counts * np.arange(counts.shape[-1])).sum(axis=-1)
+    return [
+        {
+            **_whose(found, alphabet),
+            "axis": axis.name,
+            "layer_choice": axis.choice,
+            "state": name,
+            "mean_length": length[i] / visits[i] if visits[i] else np.nan,
+            "visits": int(visits[i]),
+            "cut": int(cut[i]),
+            "reason": "" if visits[i] else "no whole visit",
+        }
+        for i, name in enumerate(names)
+    ]
+
+
+def _notes(panel: Panel, found: Mapping[str, Labelled]) -> tuple[str, ...]:
+    absent = [m.info.name for m in panel.models if m.info.name not in found]
+    return (f"no states for {', '.join(absent)}: {lacking_states(panel)}",) if absent else ()
+
+
+def lacking_states(panel: Panel) -> str:
+    """Why models of the panel have no states, in words."""
+    if not any((~m.measured).any() for m in panel.trained):
+        return "no calibration runs, whose turbulence sets the threshold"
+    return f"states need {', '.join(COLUMNS)} at a layer between 1 and L - 1"
+
+
+def states_evidence(panel: Panel) -> dict:
+    """The evidence for G7 and G8 as `analyse_states` gives it, without its tables."""
+    return state_evidence(panel, label_panel(panel), lacking_states(panel))[0]
+
+
+def analyse_states(panel: Panel) -> Result:
+    """Tables states, states_transitions, states_dwell, states_sweep; evidence for G7 and G8."""
+    found = label_panel(panel)
+    own = label_panel(panel, threshold=own_threshold)
+    occupancy = [row for one in found.values() for row in occupancy_rows(panel, one, "panel")]
+    occupancy += [row for one in own.values() for row in occupancy_rows(panel, one, "model")]
+    each = [(one, alphabet, axis) for one in found.values() for alphabet in ALPHABETS for axis in AXES]
+    evidence, sweeps = state_evidence(panel, found, lacking_states(panel))
+    return Result(
+        tables={
+            "states": arrow_table(OCCUPANCIES, occupancy),
+            "states_transitions": arrow_table(
+                TRANSITIONS, [row for one, *where in each for row in transition_rows(panel, one, *where)]
+            ),
+            "states_dwell": arrow_table(DWELL, [row for one, *where in each for row in dwell_rows(one, *where)]),
+            "states_sweep": arrow_table(SWEEP, sweep_rows(sweeps)),
+        },
+        evidence=evidence,
+        notes=_notes(panel, found),
+    )
+
+
+STATES = Experiment(
+    name="states",
+    needs_layers=COLUMNS,
+    needs_steps=(),
+    claims=("G7", "G8"),
+    tables=("states", "states_transitions", "states_dwell", "states_sweep"),
+    function=analyse_states,
+    evidence=states_evidence,
+    summary="occupancies of states in both alphabets, transitions and dwell times on both axes, and G7, G8",
+)
