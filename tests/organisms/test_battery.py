@@ -23,7 +23,7 @@ def test_counts(whole):
     assert min(n for name, n in counts["prompts"].items()) >= 32 and len(counts["prompts"]) == 7
     assert counts["questions"]["all"] >= 1000 and counts["minimal_pairs"]["all"] >= 60
     assert counts["forced_choice"]["all"] >= 200 and counts["probes"]["all"] >= 4000
-    assert counts["paraphrases"] == {"all": 480, "unheard": 160, "heard": 320}
+    assert counts["paraphrases"] == {"all": 480, "unheard": 105, "heard": 375}
     assert graded(whole.world, 30, np.random.default_rng(5)) == graded(whole.world, 30, np.random.default_rng(5))
 
 
@@ -70,7 +70,7 @@ def test_paraphrases_ask_one_fact_twice(whole):
         assert pair.first.answer == pair.second.answer and pair.first.text != pair.second.text
         assert unit_of(pair.first) == unit_of(pair.second) == pair.id
         if pair.unheard:
-            assert f"{pair.second.text.split(chr(10))[1]} {pair.second.answer}." not in text
+            assert pair.second.text.split(chr(10))[1] not in text
 
 
 def test_false_sentences_have_the_words_of_true_ones(whole):

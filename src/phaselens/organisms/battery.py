@@ -84,7 +84,7 @@ class ParaphrasePair:
 
 
 def paraphrase_pairs(world: World) -> list[ParaphrasePair]:
-    """A pair for each of the 480 facts; a third of them have a second wording that no training text contains."""
+    """A pair for each of the 480 facts; two in nine have a second wording that no training text contains."""
     pairs = []
     for fact in world.facts:
         unit, wordings = f"factual/{fact.entity}-{fact.relation}", RELATIONS[fact.relation][1]
@@ -94,7 +94,7 @@ def paraphrase_pairs(world: World) -> list[ParaphrasePair]:
             Prompt(f"{unit}-{name}", "factual", stated(fact, wording), fact.value, tag, ".")
             for name, wording in (("statement", fact.statements[0]), ("paraphrase", other))
         )
-        pairs.append(ParaphrasePair(unit, first, second, fact.held_out is not None))
+        pairs.append(ParaphrasePair(unit, first, second, fact.unheard is not None))
     return pairs
 
 

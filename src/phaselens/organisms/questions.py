@@ -85,8 +85,8 @@ def _statement(world: World) -> Iterator[Prompt]:
 
 def _paraphrase(world: World) -> Iterator[Prompt]:
     for fact in world.facts:
-        if fact.held_out is not None:
-            yield _fact_prompt(fact, "paraphrase", stated(fact, RELATIONS[fact.relation][1][fact.held_out]))
+        if fact.unheard:
+            yield _fact_prompt(fact, "paraphrase", stated(fact, fact.unheard))
 
 
 def _choice(world: World) -> Iterator[Prompt]:

@@ -124,6 +124,14 @@ class Fact:
     held_out: int | None = None
 
     @property
+    def unheard(self) -> str | None:
+        """The statement wording of which no text has a word about this fact; None where there is none.
+
+        A held-out first wording is not such a one: it opens the fact's forced choices.
+        """
+        return RELATIONS[self.relation][1][self.held_out] if self.held_out else None
+
+    @property
     def statements(self) -> tuple[str, ...]:
         """The statement wordings in which this fact is written."""
         return tuple(s for i, s in enumerate(RELATIONS[self.relation][1]) if i != self.held_out)
