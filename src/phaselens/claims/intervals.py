@@ -61,7 +61,8 @@ class IntervalEvidence:
 
     `p` is the p-value of the rule (NaN: the rule has none; then Holm cannot overrule it), `null` the value that the
     null gives. `requirements` not met leave the claim open whatever the interval; `lacking` says what the panel lacks
-    for the claim to be about anything ("" if nothing); `needed` what would settle an open verdict.
+    for the claim to be about anything ("" if nothing); `needed` what would settle an open verdict; `of` names what the
+    estimate is of, where one of several versions decides.
     """
 
     estimate: float
@@ -78,6 +79,7 @@ class IntervalEvidence:
     p_without_twins: float = math.nan
     lacking: str = ""
     reasons: Mapping[str, str] = field(default_factory=dict)
+    of: str = ""
 
     def numbers(self) -> Numbers:
         """The estimate with its interval, its null and its p-values."""
@@ -88,7 +90,8 @@ class IntervalEvidence:
 
     def decide(self, p_holm: float) -> Decision:
         """The verdict by the rule of the interval, its requirements and its controls."""
-        said = f"{self.estimate:.3g} [{self.interval.lo:.3g}, {self.interval.hi:.3g}], n = {self.n}"
+        said = f"{self.of}: " if self.of else ""
+        said += f"{self.estimate:.3g} [{self.interval.lo:.3g}, {self.interval.hi:.3g}], n = {self.n}"
         if self.lacking:
             return Decision("not applicable", "panel", self.lacking, self.lacking)
         for requirement in self.requirements:

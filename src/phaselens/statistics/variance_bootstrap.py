@@ -17,13 +17,28 @@ from phaselens.statistics.variance import TERMS, Components, Design, balanced, c
 
 @dataclass(frozen=True, eq=False)
 class ShareEstimate:
-    """A weighted sum of variance shares (1), its bootstrap-t interval, standard error, and the draws [n_boot]."""
+    """A weighted sum of variance shares (1), its bootstrap-t interval, standard error, and the draws [n_boot].
+
+    `errors` [n_boot] are the standard errors of the draws, computed anew in every resample.
+    """
 
     value: float
     interval: Interval
     error: float
     draws: np.ndarray
     components: Components
+    errors: np.ndarray
+
+    def p(self, bound: float) -> float:
+        """Two-sided p-value of "the sum is `bound`": the level at which the bootstrap-t interval ends there (1).
+
+        `2 min(#{t* >= t}, #{t* <= t})`, counted with the sample itself, over n + 1. NaN: where the interval is.
+        """
+        if self.interval.reason:
+            return math.nan
+        t = _pivots(self.value, self.draws, self.errors)
+        at = (self.value - bound) / self.error
+        return float(min(1.0, 2 * (1 + min((t >= at).sum(), (t <= at).sum())) / (1 + len(t))))
 
 
 def prompt_weights(design: Design, generator: np.random.Generator, n_boot: int) -> np.ndarray:
@@ -108,11 +123,12 @@ def share_interval(
     value = float(np.nansum(est.shares * vector)) if not lost and np.isfinite(est.shares).any() else math.nan
     if lost or design.prompts < 2 or not math.isfinite(value):
         why = lost[0] if lost else "fewer than two prompts per category" if design.prompts < 2 else "no variance"
-        return ShareEstimate(value, undefined_interval(why, level), math.nan, np.full(n_boot, np.nan), est)
+        nothing = np.full(n_boot, np.nan)
+        return ShareEstimate(value, undefined_interval(why, level), math.nan, nothing, est, nothing)
     weights = prompt_weights(design, generator, n_boot)
     draws, errors = _share_and_error(y, weights, vector, population, corrected=True)
     error = float(_share_and_error(y, np.ones((1, *weights.shape[1:])), vector, population, corrected=False)[1][0])
-    return ShareEstimate(value, studentised(value, error, draws, errors, level), error, draws, est)
+    return ShareEstimate(value, studentised(value, error, draws, errors, level), error, draws, est, errors)
 
 
 def share_draws(
@@ -143,12 +159,17 @@ def studentised(value: float, error: float, draws: np.ndarray, errors: np.ndarra
     """
     if not error > 0:
         return undefined_interval("the standard error of the estimate is 0", level)
-    t = np.divide(draws - value, errors, out=np.full(draws.shape, np.nan), where=errors > 0)
-    t = t[np.isfinite(t)]
+    t = _pivots(value, draws, errors)
     if len(t) < 0.9 * len(draws):
         return undefined_interval(f"only {len(t) / len(draws):.0%} of the resamples are defined", level)
     lo, hi = np.quantile(t, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(value - hi * error), float(value - lo * error), level)
+
+
+def _pivots(value: float, draws: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Studentised draws (1), those that are defined."""
+    t = np.divide(draws - value, errors, out=np.full(draws.shape, np.nan), where=errors > 0)
+    return t[np.isfinite(t)]
 
 
 def _cells(y: np.ndarray) -> tuple[np.ndarray, np.ndarray, Design]:

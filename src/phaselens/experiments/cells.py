@@ -1,0 +1,126 @@
+"""One number per run as a design: y[model, category, prompt, sample] of the trained models under one sampling arm."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from phaselens.dynamics.regimes import ratio_norm, run_mean
+from phaselens.errors import InputError
+from phaselens.experiments.base import ModelData, Panel
+from phaselens.statistics.variance import complete_prompts
+
+MEAN_CT, RATIO = "ln mean ct", "ln ratio_norm"
+MEASURES = (MEAN_CT, RATIO)
+USUAL = "t0.7"
+
+# One number per run of a model, float64 [run]; NaN where it is undefined.
+PerRun = Callable[[ModelData], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """One measure of every run, float64 [model, category, prompt, sample], NaN where there is none.
+
+    `prompts[c]` are the ids of category c, sorted; categories with fewer are filled with NaN. `absent` names the
+    trained models without any defined value, which are not in `models`.
+    """
+
+    y: np.ndarray
+    arm: str
+    models: tuple[str, ...]
+    categories: tuple[str, ...]
+    prompts: tuple[tuple[str, ...], ...]
+    absent: tuple[str, ...]
+
+    @property
+    def balanced(self) -> np.ndarray | None:
+        """The part that is complete: prompts defined in every model and sample, [M, C, P', R].
+
+        None: a category has fewer than two such prompts, or nothing is there.
+        """
+        if not self.y.size:
+            return None
+        try:
+            y = complete_prompts(self.y)
+        except InputError:
+            return None
+        return y if y.shape[2] >= 2 else None
+
+    @property
+    def n_runs(self) -> int:
+        """Runs with a defined value (count)."""
+        return int(np.isfinite(self.y).sum())
+
+
+def sampled_arm(panel: Panel) -> str:
+    """The arm with the most samples of a prompt: the one that has a seed to speak of; "" without runs.
+
+    Of several with as many, t0.7 if it is there, else the first by name.
+    """
+    samples: Counter[str] = Counter()
+    for m in panel.trained:
+        for arm, sample in zip(_of(m, "arm"), _of(m, "sample"), strict=True):
+            samples[str(arm)] = max(samples[str(arm)], int(sample) + 1)
+    return min(samples, key=lambda arm: (-samples[arm], arm != USUAL, arm), default="")
+
+
+def _of(model: ModelData, column: str) -> np.ndarray:
+    return np.asarray(model.runs[column])[model.measured]
+
+
+def mean_ct(model: ModelData, layer: int | None = None) -> np.ndarray:
+    """Natural logarithm of the mean instability of each run (ln rad), at l* unless a layer is named; [run].
+
+    NaN: not recorded, no defined value, or a mean of 0.
+    """
+    ct = _instability(model, layer)
+    return _ln(run_mean(ct))
+
+
+def ratio(model: ModelData, layer: int | None = None) -> np.ndarray:
+    """Natural logarithm of ratio_norm of each run (1), at l* unless a layer is named; [run]. NaN: as `ratio_norm`."""
+    return _ln(ratio_norm(_instability(model, layer)).value)
+
+
+BY_MEASURE: dict[str, Callable[..., np.ndarray]] = {MEAN_CT: mean_ct, RATIO: ratio}
+
+
+def _instability(model: ModelData, layer: int | None) -> np.ndarray:
+    ct = model.at_layer("instability", model.layer_of_record if layer is None else layer)
+    return np.full((len(np.asarray(model.runs["run"])), 0), np.nan) if ct is None else ct
+
+
+def _ln(values: np.ndarray) -> np.ndarray:
+    return np.log(values, out=np.full(len(values), np.nan), where=values > 0)
+
+
+def cells(panel: Panel, per_run: PerRun, *, labels: Mapping[str, np.ndarray] | None = None) -> Cells:
+    """The design of one measure over the trained models in the sampled arm; untrained twins take no part.
+
+    `labels` give by model the category of each of its runs (default: the prompt's own; "": the run takes no part).
+    """
+    arm = sampled_arm(panel)
+    rows: list[tuple[str, str, str, int, float]] = []
+    seen: set[str] = set()
+    for m in panel.trained:
+        values = np.asarray(per_run(m), float)
+        kinds = np.asarray(m.runs["category"] if labels is None else labels[m.info.name])
+        columns = (np.asarray(m.runs[c]) for c in ("arm", "prompt_id", "sample"))
+        for use, y, category, own, prompt, sample in zip(m.measured, values, kinds, *columns, strict=True):
+            if use and str(own) == arm and (labels is None or category):
+                rows.append((m.info.name, str(category), str(prompt), int(sample), float(y)))
+                seen |= {m.info.name} if np.isfinite(y) else set()
+    rows = [r for r in rows if r[0] in seen]
+    models = tuple(m.info.name for m in panel.trained if m.info.name in seen)
+    categories = tuple(dict.fromkeys(r[1] for r in rows))
+    prompts = tuple(tuple(sorted({r[2] for r in rows if r[1] == c})) for c in categories)
+    shape = (len(models), len(categories), max(map(len, prompts), default=0), max((r[3] + 1 for r in rows), default=0))
+    y = np.full(shape, np.nan)
+    at_model = {name: i for i, name in enumerate(models)}
+    at_prompt = {(c, p): (i, j) for i, c in enumerate(categories) for j, p in enumerate(prompts[i])}
+    for model, category, prompt, sample, value in rows:
+        y[(at_model[model], *at_prompt[category, prompt], sample)] = value
+    absent = tuple(m.info.name for m in panel.trained if m.info.name not in seen)
+    return Cells(y, arm, models, categories, prompts, absent)
