@@ -1,4 +1,4 @@
-"""`phaselens run` and `phaselens report`."""
+"""`phaselens run`, from models or from stored traces, and `phaselens report`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phaselens.cli.show import bounded, note, number, print_json, print_table, quiet_models, watching
+from phaselens.errors import InputError
 
 if TYPE_CHECKING:
     from phaselens.engines import Outcome
-    from phaselens.study import Study
+    from phaselens.engines.events import Listener
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Device = Annotated[str | None, typer.Option(help="Where to compute, e.g. cpu or cuda.")]
@@ -18,19 +19,55 @@ Seed = Annotated[int | None, typer.Option(help="Seed of every draw.")]
 
 
 def run(
-    study: Annotated[str, typer.Argument(help="A preset or a study.toml.")] = "organisms",
+    study: Annotated[str | None, typer.Argument(help="A preset or a study.toml.", show_default="organisms")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to fill; by default the study's name.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Analyse the stored traces of this folder again; loads no model.")
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="The quick form of the study: few prompts, wide intervals.")
     ] = False,
     seed: Seed = None,
     device: Device = None,
     dtype: Dtype = None,
+    experiments: Annotated[
+        str | None, typer.Option(help="With --from and --out: other experiments than declared, e.g. regimes,gd.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Carry a study out: generate, observe, analyse, judge, report. Run it again to go on after an interruption."""
-    from phaselens.engines import run_study
+    """Carry a study out: generate, observe, analyse, judge, report. Run it again to go on after an interruption.
+
+    With --from the last three alone, from the traces of a folder: in place, or into --out.
+    """
     from phaselens.report import render
+
+    with watching() as listener:
+        if source is not None:
+            given = {"a study": study, "--quick": quick or None, "--device": device, "--dtype": dtype}
+            _refuse([name for name, value in given.items() if value is not None])
+            outcome = _again(source, out, experiments, seed, listener)
+        elif experiments is not None:
+            raise InputError("--experiments goes with --from; a study that is carried out declares its own.")
+        else:
+            outcome = _carried_out(study or "organisms", out, quick, seed, device, dtype, listener)
+        page = render(outcome.folder)
+    if as_json:
+        print_json(_document(outcome, page))
+    else:
+        _print(outcome, page)
+
+
+def _carried_out(
+    study: str,
+    out: Path | None,
+    quick: bool,
+    seed: int | None,
+    device: str | None,
+    dtype: str | None,
+    listener: "Listener",
+) -> "Outcome":
+    """The study, carried out or gone on with."""
+    from phaselens.engines import run_study
     from phaselens.study import read_study
 
     quiet_models()
@@ -38,20 +75,31 @@ def run(
     declared = declared.quickened() if quick else declared
     declared = declared.changed(seed=seed, device=device, dtype=dtype)
     check_device(declared.device)
-    with watching() as listener:
-        outcome = run_study(declared, out or Path(declared.name), listener=listener)
-        page = render(outcome.folder)
-    if as_json:
-        print_json(_document(outcome, page))
-    else:
-        _print(declared, outcome, page)
+    return run_study(declared, out or Path(declared.name), listener=listener)
+
+
+def _refuse(given: list[str]) -> None:
+    """See that nothing was given that only a study with models has."""
+    if given:
+        raise InputError(
+            f"--from DIR analyses what stands in that folder and runs no model, so {', '.join(given)} cannot be given "
+            "with it. Leave it out, or leave out --from."
+        )
+
+
+def _again(
+    source: Path, out: Path | None, experiments: str | None, seed: int | None, listener: "Listener"
+) -> "Outcome":
+    """The stored traces, analysed again."""
+    from phaselens.engines import analyse_study
+
+    names = None if experiments is None else [name.strip() for name in experiments.split(",")]
+    return analyse_study(source, out=out, experiments=names, seed=seed, listener=listener)
 
 
 def check_device(device: str) -> None:
     """See that `device` is there, before anything is loaded."""
     import torch
-
-    from phaselens.errors import InputError
 
     try:
         torch.empty(1, device=device)
@@ -73,7 +121,7 @@ def _document(outcome: "Outcome", page: Path) -> dict[str, Any]:
     }
 
 
-def _print(study: "Study", outcome: "Outcome", page: Path) -> None:
+def _print(outcome: "Outcome", page: Path) -> None:
     columns = ("model", "parameters", "runs", "ratio_norm", "mean ct", "entropy_norm", "GD_ratio", "collapsed")
     rows = [
         (
@@ -84,7 +132,7 @@ def _print(study: "Study", outcome: "Outcome", page: Path) -> None:
         for row in outcome.panel
     ]  # fmt: skip
     prompts = max(row["n_prompts"] for row in outcome.panel)
-    print_table(columns, rows, f"{study.name}: {prompts} prompts per model, 95 % intervals over prompts")
+    print_table(columns, rows, f"{outcome.name}: {prompts} prompts per model, 95 % intervals over prompts")
     print_verdicts(outcome.claims)
     absent = [entry["model"] for entry in (*outcome.refused, *outcome.failed)]
     if absent:
@@ -95,7 +143,8 @@ def _print(study: "Study", outcome: "Outcome", page: Path) -> None:
 def print_verdicts(claims: tuple[dict[str, Any], ...] | list[dict[str, Any]]) -> None:
     """One line per claim: verdict, statement, and why."""
     for claim in claims:
-        print(f"{claim['id']:3} {claim['verdict']:14} {claim['statement']}")
+        late = " (post hoc)" if claim.get("post_hoc") else ""
+        print(f"{claim['id']:3} {claim['verdict']:14} {claim['statement']}{late}")
         print(f"    {'':14} {claim['why']}")
 
 

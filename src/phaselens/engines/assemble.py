@@ -1,108 +1,108 @@
 """From traces on disk to what experiments are given: one panel of columns; and the picture of one run."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from phaselens.engines.members import Member
-from phaselens.engines.traces import Traced, Work
-from phaselens.engines.units import transcript_path
-from phaselens.engines.vocabulary import digit_tokens
-from phaselens.experiments import ModelData, ModelInfo, Panel
-from phaselens.trace.store import read_table, trace_paths
-from phaselens.trace.transcripts import Transcripts, read_jsonl
+from phaselens.engines.record import ModelRecord, Record, UnitRecord
+from phaselens.errors import StudyFileError, unknown_name
+from phaselens.experiments import ModelData, Panel
+from phaselens.trace.store import read_table, stored_columns, trace_paths
+from phaselens.trace.transcripts import read_jsonl
 
 PICTURE = ("instability", "entropy")
 
 
-def panel_of(
-    work: Work,
-    members: Sequence[Member],
-    traced: Mapping[str, Sequence[Traced]],
-    heat: Mapping[str, float],
-    curves: Mapping[str, Mapping[str, Any]],
-    vocabularies: Mapping[str, Mapping[int, bytes]],
-) -> Panel:
+class Columns(Mapping[str, np.ndarray]):
+    """The columns of one table of one model over all its units, each read when it is first asked for, and then kept.
+
+    `first[i]` is added to the run numbers of file i, so that runs are numbered over all units. Measures stay float32.
+    """
+
+    def __init__(self, files: Sequence[Path], first: Sequence[int]) -> None:
+        self._readers = [stored_columns(file) for file in files]
+        self._first = tuple(first)
+        self._kept: dict[str, np.ndarray] = {}
+        self._names = self._readers[0].names if self._readers else ()
+        for reader in self._readers:
+            if reader.names != self._names:
+                differ = sorted(set(reader.names) ^ set(self._names))
+                raise StudyFileError(f"{reader.path} and {self._readers[0].path} differ in columns {differ}.")
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._kept:
+            if name not in self._names:
+                raise unknown_name("column", name, self._names)
+            parts = [reader.read(name) for reader in self._readers]
+            if name == "run":
+                parts = [part.astype(np.int64) + first for part, first in zip(parts, self._first, strict=True)]
+            self._kept[name] = np.concatenate(parts)
+        return self._kept[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def panel_of(folder: Path, record: Record, *, seed: int, n_boot: int) -> Panel:
     """The panel of a study, from its folder."""
-    models = []
-    for member in members:
-        noise = curves[member.label]["noise_floor"]
-        info = _info(member, heat[member.label], math.nan if noise is None else noise)
-        models.append(_model_data(work.folder, info, traced[member.label], vocabularies.get(member.label)))
-    return Panel(tuple(models), seed=work.study.seed, n_boot=work.study.bootstraps)
+    return Panel(tuple(_model_data(folder, m, record.units_of(m.info.name)) for m in record.models), seed, n_boot)
 
 
-def _info(member: Member, temperature: float, noise_floor: float) -> ModelInfo:
-    facts = member.facts
-    return ModelInfo(
-        name=member.label,
-        family=facts["family"],
-        n_layers=facts["n_layers"],
-        d_model=facts["d_model"],
-        vocab_size=facts["vocab_size"],
-        parameters=facts["parameters"],
-        twin=member.untrained,
-        twin_of=member.twin_of,
-        temperature=temperature,
-        noise_floor=noise_floor,
-    )
-
-
-def _model_data(
-    folder: Path, info: ModelInfo, traced: Sequence[Traced], vocabulary: Mapping[int, bytes] | None
-) -> ModelData:
+def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -> ModelData:
     """All units of one model as one set of columns, runs numbered over all units."""
-    parts: dict[str, list[pa.Table]] = {"runs": [], "steps": [], "layers": []}
+    runs: list[pa.Table] = []
     completions: list[tuple[int, ...]] = []
-    first = 0
-    for one in traced:
-        paths = trace_paths(folder / "traces", one.trace)
-        said = {t.run: t.completion_ids for t in read_jsonl(transcript_path(folder, one.unit))}
-        runs = read_table(paths["runs"])
-        numbers = runs.column("run").to_numpy()
+    files: dict[str, list[Path]] = {"steps": [], "layers": []}
+    first = [0]
+    for unit in units:
+        paths = trace_paths(folder / "traces", unit.name)
+        said = {t.run: t.completion_ids for t in read_jsonl(folder / unit.transcripts)}
+        table = read_table(paths["runs"]).replace_schema_metadata(None)
+        numbers = table.column("run").to_numpy()
         completions += [said[int(number)] for number in numbers]
-        for name, path in paths.items():
-            table = runs if name == "runs" else read_table(path)
-            moved = pa.array(table.column("run").to_numpy().astype(np.int64) + first, pa.int64())
-            table = table.set_column(table.schema.get_field_index("run"), "run", moved)
-            if name == "runs":
-                table = table.append_column("calibration", pa.array([one.unit.calibration] * len(numbers), pa.bool_()))
-            parts[name].append(table.replace_schema_metadata(None))
-        first += int(numbers.max(initial=-1)) + 1
-    tables = {name: pa.concat_tables(tables) for name, tables in parts.items()}
+        moved = pa.array(numbers.astype(np.int64) + first[-1], pa.int64())
+        table = table.set_column(table.schema.get_field_index("run"), "run", moved)
+        runs.append(table.append_column("calibration", pa.array([unit.calibration] * len(numbers), pa.bool_())))
+        for name, of_table in files.items():
+            of_table.append(paths[name])
+        first.append(first[-1] + int(numbers.max(initial=-1)) + 1)
+    table = pa.concat_tables(runs)
     return ModelData(
-        info=info,
+        info=model.info,
+        runs={c: table.column(c).to_numpy() for c in table.column_names},
         completions=tuple(completions),
-        digit_tokens=None if vocabulary is None else digit_tokens(vocabulary),
-        **{name: {c: t.column(c).to_numpy() for c in t.column_names} for name, t in tables.items()},
+        digit_tokens=model.digit_tokens,
+        word_start_tokens=model.word_start_tokens,
+        **{name: Columns(of_table, first[:-1]) for name, of_table in files.items()},
     )
 
 
-def temperature_rows(
-    panel: Panel, members: Sequence[Member], target: float, curves: Mapping[str, Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def temperature_rows(panel: Panel, record: Record) -> list[dict[str, Any]]:
     """What a common temperature does to each model: T, and the mean output entropy_norm at 1 and at T.
 
     The latter is measured on the traces of the calibration prompts, not read off the curve that gave T.
     """
-    out = []
-    for member, model in zip(members, panel.models, strict=True):
-        values = curves[member.label]["entropy_norm"]
-        out.append(
-            {
-                "model": member.label,
-                "twin": member.untrained,
-                "T": _plain(model.info.temperature),
-                "entropy_norm_before": None if values is None else values[len(values) // 2],
-                "entropy_norm_after": _plain(_matched(model)),
-                "target": _plain(target),
-            }
-        )
-    return out
+    return [
+        {
+            "model": model.info.name,
+            "twin": model.info.twin,
+            "T": _plain(model.info.temperature),
+            "entropy_norm_before": _plain(known.entropy_norm),
+            "entropy_norm_after": _plain(_matched(model)),
+            "target": _plain(record.target),
+        }
+        for model, known in zip(panel.models, record.models, strict=True)
+    ]
 
 
 def _plain(value: float) -> float | None:
@@ -118,17 +118,16 @@ def _matched(model: ModelData) -> float:
     return math.nan if cells is None or not np.isfinite(cells).any() else float(np.nanmean(cells))
 
 
-def picture_of(folder: Path, member: Member, traced: Sequence[Traced], tokenizer: Any | None) -> dict[str, Any] | None:
+def picture_of(folder: Path, record: Record) -> dict[str, Any] | None:
     """One measured run as a picture: layers x steps of instability and entropy, with its tokens; None if there is none.
 
-    The first run of the first measured unit: chosen before anything was seen.
+    The first run of the first measured unit of the first trained model: chosen before anything was seen.
     """
-    unit = next((one for one in traced if not one.unit.calibration), None)
-    if unit is None:
+    shown = record.picture
+    if shown is None:
         return None
-    transcripts: Transcripts = read_jsonl(transcript_path(folder, unit.unit))
-    run = min(transcripts, key=lambda t: t.run)
-    table = read_table(trace_paths(folder / "traces", unit.trace)["layers"])
+    run = next(t for t in read_jsonl(folder / shown.transcripts) if t.run == shown.run)
+    table = read_table(trace_paths(folder / "traces", Path(shown.trace).name)["layers"])
     rows = {c: table.column(c).to_numpy() for c in ("run", "step", "layer", *PICTURE) if c in table.column_names}
     here = rows["run"] == run.run
     if not here.any() or not set(PICTURE) <= rows.keys():
@@ -136,7 +135,7 @@ def picture_of(folder: Path, member: Member, traced: Sequence[Traced], tokenizer
     layers, steps = np.unique(rows["layer"][here]), np.unique(rows["step"][here])
     shape = (len(steps), len(layers))
     return {
-        "model": member.label,
+        "model": shown.model,
         "run": run.run,
         "prompt_id": run.prompt_id,
         "category": run.category,
@@ -145,10 +144,6 @@ def picture_of(folder: Path, member: Member, traced: Sequence[Traced], tokenizer
         "prompt": run.prompt,
         "layers": layers.tolist(),
         "steps": steps.tolist(),
-        "tokens": [_text(tokenizer, run.completion_ids[s]) for s in steps.tolist()],
+        "tokens": [shown.tokens[s] for s in steps.tolist()],
         **{name: [[_plain(v) for v in row] for row in rows[name][here].reshape(shape).T.tolist()] for name in PICTURE},
     }
-
-
-def _text(tokenizer: Any | None, token: int) -> str:
-    return f"[{token}]" if tokenizer is None else tokenizer.decode([token])

@@ -10,11 +10,13 @@ import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from phaselens.errors import OutputError
-from phaselens.study import Study
 from phaselens.trace.store import atomic_write, digest, sweep
+
+if TYPE_CHECKING:
+    from phaselens.study import Study
 
 DECLARATION, MANIFEST, LOG, LOCK = "study.toml", "manifest.json", "log.jsonl", ".lock"
 
@@ -25,7 +27,7 @@ def pretty_json(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def opened(out: str | Path, study: Study) -> Iterator[Path]:
+def opened(out: str | Path, study: "Study") -> Iterator[Path]:
     """The folder `out`, made if it is not there, held by this process, and known to be of this `study`.
 
     What a killed process left half written is removed. Raises OutputError where the place cannot be written, belongs to
@@ -74,7 +76,7 @@ def held(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _check_owner(folder: Path, study: Study) -> None:
+def _check_owner(folder: Path, study: "Study") -> None:
     """See that the folder is empty or of this study."""
     declaration = folder / DECLARATION
     if not declaration.is_file():

@@ -1,19 +1,18 @@
 """Carry a study out on this machine: load, generate, observe, analyse, judge. Resuming is the normal path."""
 
-import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from phaselens.claims import claims_by_id, judge_all, ledger_json, lock
-from phaselens.engines.assemble import panel_of, picture_of, temperature_rows
+from phaselens.claims import Claim, claims_by_id, lock
+from phaselens.engines.analysis import Outcome, Wanted, analyse
+from phaselens.engines.calibration import entropy_at_one
 from phaselens.engines.events import Event, Listener
-from phaselens.engines.folder import begin, log, opened, pretty_json
+from phaselens.engines.folder import begin, log, opened
 from phaselens.engines.members import (
     Member,
     admit,
@@ -25,6 +24,8 @@ from phaselens.engines.members import (
     threads,
     versions,
 )
+from phaselens.engines.record import ModelRecord, Pictured, Record, UnitRecord, write_record
+from phaselens.engines.registration import registration
 from phaselens.engines.traces import (
     Tick,
     Traced,
@@ -34,25 +35,14 @@ from phaselens.engines.traces import (
     make_traces,
     make_transcripts,
     temperatures,
+    to_trace,
 )
-from phaselens.engines.vocabulary import token_bytes
+from phaselens.engines.vocabulary import digit_tokens, token_bytes, word_start_tokens
 from phaselens.errors import OutputError, PhaselensError
-from phaselens.experiments import Panel, Result, experiments_by_name, run_experiments
+from phaselens.experiments import ModelInfo, experiments_by_name
+from phaselens.measure import LensSpec
 from phaselens.study import Study
-from phaselens.trace.store import atomic_write, write_table
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a study gave: its folder, the rows of the panel table and of the ledger, and who could not take part."""
-
-    folder: Path
-    panel: tuple[dict[str, Any], ...]
-    claims: tuple[dict[str, Any], ...]
-    refused: tuple[dict[str, str], ...]
-    failed: tuple[dict[str, str], ...]
-    notes: tuple[str, ...]
-    seconds: float
+from phaselens.trace.transcripts import read_jsonl
 
 
 def run_study(study: Study, out: str | Path, *, listener: Listener | None = None) -> Outcome:
@@ -71,7 +61,8 @@ def run_study(study: Study, out: str | Path, *, listener: Listener | None = None
         failed: list[dict[str, str]] = []
         members, refused = _load(work, tell)
         chosen = claims_by_id([c for e in experiments_by_name(study.experiments) for c in e.claims])
-        begin(folder, _manifest(work, members, refused, lock(chosen), [c.id for c in chosen]))
+        manifest = _manifest(work, members, refused, chosen)
+        begin(folder, manifest)
 
         def each(stage: str, per: int, do: Callable[[Member, Tick], Any]) -> dict[str, Any]:
             nonlocal members
@@ -85,22 +76,27 @@ def run_study(study: Study, out: str | Path, *, listener: Listener | None = None
         each("generate", per, lambda m, tick: make_transcripts(work, m, tick) or True)
         curves = each("calibrate", 1, lambda m, tick: make_calibration(work, m, tick))
         target, heat = temperatures(members, curves)
-        vocabularies = _vocabularies(work, members)
+        tokenizers = _tokenizers(work, members)
+        vocabularies = _vocabularies(members, tokenizers)
         lenses = lenses_of(study, members, heat, vocabularies)
-        traced = each("observe", per, lambda m, tick: make_traces(work, m, lenses[m.label], tick))
-        panel = panel_of(work, members, traced, heat, curves, vocabularies)
+
+        def keep() -> Record:
+            panel = [_model_record(m, heat[m.label], curves[m.label], lenses, vocabularies) for m in members]
+            units = [u for m in members for u in _unit_records(m, to_trace(work, m, lenses[m.label]))]
+            record = Record(
+                tuple(panel), tuple(units), target, tuple(failed), _pictured(work, members, units, tokenizers)
+            )
+            write_record(folder, record)
+            return record
+
+        keep()  # first, so that a folder whose traces are whole can be analysed, whatever happens then
+        each("observe", per, lambda m, tick: make_traces(work, m, lenses[m.label], tick) or True)
+        record = keep()
         tell(Event("stage", "analyse", "experiments and claims"))
-        result = run_experiments(panel, study.experiments)
-        verdicts = judge_all(chosen, result.evidence)
-        notes = (*result.notes, *_lens_notes(study, members, lenses), *(f"{f['model']}: {f['reason']}" for f in failed))
-        _write_results(folder, result, notes)
-        _write_documents(work, members, traced, panel, target, curves)
-        atomic_write(folder / "claims.json", ledger_json(verdicts))
+        found = analyse(folder, folder, manifest, record, Wanted.of(study.declaration()))
         seconds = time.monotonic() - started
         log(folder, "end", seconds=round(seconds, 3))
-        claims = tuple(json.loads(ledger_json(verdicts)))
-        rows = tuple(result.tables["panel"].to_pylist())
-        return Outcome(folder, rows, claims, tuple(refused), tuple(failed), tuple(notes), seconds)
+        return Outcome(folder=folder, seconds=seconds, **found)
 
 
 def _load(work: Work, tell: Listener) -> tuple[list[Member], list[dict[str, str]]]:
@@ -166,7 +162,7 @@ def _each(
 
 
 def _manifest(
-    work: Work, members: Sequence[Member], refused: list[dict[str, str]], claims_lock: str, claims: list[str]
+    work: Work, members: Sequence[Member], refused: list[dict[str, str]], claims: Sequence[Claim]
 ) -> dict[str, Any]:
     """What is known before the first token: study, claims, models, prompts, versions."""
     study = work.study
@@ -178,8 +174,9 @@ def _manifest(
             "calibration": [p.id for p in work.battery.calibration],
         },
         "seed": study.seed,
-        "claims_lock": claims_lock,
-        "claims": claims,
+        "claims_lock": lock(claims),
+        "claims": [c.id for c in claims],
+        "registered": registration(claims),
         "versions": versions(),
         "device": study.device,
         "dtype": study.dtype,
@@ -203,74 +200,78 @@ def _manifest(
     }
 
 
-def _vocabularies(work: Work, members: Sequence[Member]) -> dict[str, dict[int, bytes]]:
-    """Token bytes of every model that has a tokenizer; a twin has its original's."""
-    out: dict[str, dict[int, bytes]] = {}
+def _tokenizers(work: Work, members: Sequence[Member]) -> dict[str, Any]:
+    """The tokenizer of every model that has one; a twin has its original's."""
+    out: dict[str, Any] = {}
     for m in members:
         if m.facts["tokenizer"] is None:
             continue
+        shared = out.get(m.twin_of or "") if m.untrained else None
+        out[m.label] = shared or model_of(work.study, m, work.shelf).tokenizer
+    return out
+
+
+def _vocabularies(members: Sequence[Member], tokenizers: Mapping[str, Any]) -> dict[str, dict[int, bytes]]:
+    """Token bytes of every model that has a tokenizer; a twin has its original's."""
+    out: dict[str, dict[int, bytes]] = {}
+    for m in members:
         if m.untrained and m.twin_of in out:
             out[m.label] = out[m.twin_of]
-        else:
-            out[m.label] = token_bytes(model_of(work.study, m, work.shelf).tokenizer, m.facts["vocab_size"])
+        elif m.label in tokenizers:
+            out[m.label] = token_bytes(tokenizers[m.label], m.facts["vocab_size"])
     return out
 
 
-def _lens_notes(study: Study, members: Sequence[Member], lenses: dict[str, Any]) -> list[str]:
-    """Which lenses of the study are not defined for which model."""
-    out = []
-    for lens in study.lenses[1:]:
-        without = [m.label for m in members if lens not in {spec.label for spec in lenses[m.label]}]
-        if without:
-            why = "no temperature in [0.05, 20] matches" if lens == "tmatch" else "no tokens are known to be shared"
-            out.append(f"lens {lens}: {why} for {', '.join(without)}")
-    return out
+FACTS = ("family", "n_layers", "d_model", "vocab_size", "parameters")
 
 
-def _write_results(folder: Path, result: Result, notes: Sequence[str]) -> None:
-    for name, table in result.tables.items():
-        write_table(folder / "results" / f"{name}.parquet", table)
-    for name, document in result.documents.items():
-        atomic_write(folder / "results" / f"{name}.json", pretty_json(_without_nan(document)))
-    atomic_write(folder / "results" / "notes.json", pretty_json(list(notes)))
+def _model_record(
+    member: Member,
+    temperature: float,
+    curve: Mapping[str, Any],
+    lenses: Mapping[str, tuple[LensSpec, ...]],
+    vocabularies: Mapping[str, Mapping[int, bytes]],
+) -> ModelRecord:
+    """What analyses need to know of one model."""
+    noise, words = curve["noise_floor"], vocabularies.get(member.label)
+    info = ModelInfo(
+        name=member.label,
+        **{fact: member.facts[fact] for fact in FACTS},
+        twin=member.untrained,
+        twin_of=member.twin_of,
+        temperature=temperature,
+        noise_floor=math.nan if noise is None else noise,
+    )
+    labels = tuple(spec.label or spec.kind for spec in lenses[member.label])
+    known = (None, None) if words is None else (digit_tokens(words), word_start_tokens(words))
+    return ModelRecord(info, entropy_at_one(curve), labels, *known)
 
 
-def _write_documents(
-    work: Work,
-    members: Sequence[Member],
-    traced: dict[str, tuple[Traced, ...]],
-    panel: Panel,
-    target: float,
-    curves: dict[str, Any],
-) -> None:
-    """The common temperature, the picture of one run, and which files belong to which unit."""
-    results = work.folder / "results"
-    atomic_write(results / "temperature.json", pretty_json(temperature_rows(panel, members, target, curves)))
-    first = next(m for m in members if not m.untrained)
-    tokenizer = model_of(work.study, first, work.shelf).tokenizer
-    picture = picture_of(work.folder, first, traced[first.label], tokenizer)
-    if picture is not None:
-        atomic_write(results / "trajectory.json", pretty_json(picture))
-    units = [
-        {
-            "model": m.label,
-            "arm": one.unit.sampling.arm,
-            "calibration": one.unit.calibration,
-            "prompts": [p.id for p in one.unit.prompts],
-            "samples": one.unit.samples,
-            "transcripts": f"transcripts/{one.unit.name}.jsonl",
-            "trace": f"traces/{one.trace}",
-        }
-        for m in members
-        for one in traced[m.label]
+def _unit_records(member: Member, traced: Sequence[Traced]) -> list[UnitRecord]:
+    """Which files belong to which unit of one model."""
+    return [
+        UnitRecord(
+            model=member.label,
+            arm=one.unit.sampling.arm,
+            calibration=one.unit.calibration,
+            prompts=tuple(p.id for p in one.unit.prompts),
+            samples=one.unit.samples,
+            transcripts=f"transcripts/{one.unit.name}.jsonl",
+            trace=f"traces/{one.trace}",
+        )
+        for one in traced
     ]
-    atomic_write(work.folder / "units.json", pretty_json(units))
 
 
-def _without_nan(value: Any) -> Any:
-    """NaN and infinity as null, for JSON."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {k: _without_nan(v) for k, v in value.items()}
-    return [_without_nan(v) for v in value] if isinstance(value, (list, tuple)) else value
+def _pictured(
+    work: Work, members: Sequence[Member], units: Sequence[UnitRecord], tokenizers: Mapping[str, Any]
+) -> Pictured | None:
+    """The first run of the first measured unit of the first trained model, with its tokens as text."""
+    first = next(m for m in members if not m.untrained)
+    unit = next((u for u in units if u.model == first.label and not u.calibration), None)
+    if unit is None:
+        return None
+    run = min(read_jsonl(work.folder / unit.transcripts), key=lambda t: t.run)
+    tokenizer = tokenizers.get(first.label)
+    texts = tuple(f"[{i}]" if tokenizer is None else tokenizer.decode([i]) for i in run.completion_ids)
+    return Pictured(first.label, unit.transcripts, unit.trace, run.run, texts)

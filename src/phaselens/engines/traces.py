@@ -43,10 +43,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Traced:
-    """A unit whose trace is on disk, and the name of its files."""
+    """A unit and the key of its trace."""
 
     unit: Unit
-    trace: str
+    key: str
+
+    @property
+    def trace(self) -> str:
+        """The start of the key: the name of its files."""
+        return self.key[:NAME_LENGTH]
 
 
 def make_transcripts(work: Work, member: Member, tick: Tick) -> None:
@@ -123,23 +128,30 @@ def lenses_of(
     return out
 
 
-def make_traces(work: Work, member: Member, lenses: tuple[LensSpec, ...], tick: Tick) -> tuple[Traced, ...]:
+def plan_of(study: Study, lenses: tuple[LensSpec, ...]) -> Plan:
+    """What is recorded of one model."""
+    return Plan((), lenses, study.observables, study.keep_hidden, study.chunk)
+
+
+def to_trace(work: Work, member: Member, lenses: tuple[LensSpec, ...]) -> tuple[Traced, ...]:
+    """Every unit of one model with the key of its trace, whether it is on disk yet or not."""
+    plan = plan_of(work.study, lenses)
+    return tuple(Traced(unit, trace_key(unit, plan, work.study)) for unit in work.units(member))
+
+
+def make_traces(work: Work, member: Member, lenses: tuple[LensSpec, ...], tick: Tick) -> None:
     """Observe every unit of one model and write the traces."""
-    study, out = work.study, []
-    plan = Plan((), lenses, study.observables, study.keep_hidden, study.chunk)
-    for unit in work.units(member):
-        started, key = time.monotonic(), trace_key(unit, plan, study)
-        name = key[:NAME_LENGTH]
-        there = is_valid(work.folder / "traces", name, key)
-        tokens = 0 if there else _observe(work, member, unit, plan, name, key)
+    plan = plan_of(work.study, lenses)
+    for one in to_trace(work, member, lenses):
+        started = time.monotonic()
+        there = is_valid(work.folder / "traces", one.trace, one.key)
+        tokens = 0 if there else _observe(work, member, one, plan)
         tick(tokens, time.monotonic() - started, there)
-        out.append(Traced(unit, name))
-    return tuple(out)
 
 
-def _observe(work: Work, member: Member, unit: Unit, plan: Plan, name: str, key: str) -> int:
+def _observe(work: Work, member: Member, one: Traced, plan: Plan) -> int:
     """Observe one unit and write its trace; return the number of tokens."""
-    transcripts = read_jsonl(transcript_path(work.folder, unit))
+    transcripts = read_jsonl(transcript_path(work.folder, one.unit))
     trace = observe(
         model_of(work.study, member, work.shelf),
         transcripts,
@@ -149,6 +161,6 @@ def _observe(work: Work, member: Member, unit: Unit, plan: Plan, name: str, key:
         chunk=plan.chunk,
     )
     model = {k: v for k, v in trace.meta["model"].items() if k != "source"}  # where it stood moves no number
-    meta = {**trace.meta, "model": {**model, "name": member.label}, "calibration": unit.calibration}
-    write_trace(replace(trace, meta=meta), work.folder / "traces", name, key)
+    meta = {**trace.meta, "model": {**model, "name": member.label}, "calibration": one.unit.calibration}
+    write_trace(replace(trace, meta=meta), work.folder / "traces", one.trace, one.key)
     return sum(t.n_generated for t in transcripts)

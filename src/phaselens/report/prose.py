@@ -44,6 +44,7 @@ class Entry:
     more: tuple[str, ...]
     controls: tuple[tuple[str, str, str], ...]
     reasons: Mapping[str, str]
+    post_hoc: str
 
 
 def ledger(claims: Iterable[Mapping[str, object]]) -> list[Entry]:
@@ -61,9 +62,17 @@ def ledger(claims: Iterable[Mapping[str, object]]) -> list[Entry]:
             "controls": _controls(claim),
             "reasons": _reasons(claim),
             "counts": _counts(claim),
+            "post_hoc": _post_hoc(claim),
         }
         entries.append(Entry(anchor, visible(str(claim["id"])), statement, verdict, style, **written, **said, **extra))
     return entries
+
+
+def _post_hoc(claim: Mapping[str, object]) -> str:
+    """Say why a claim is post hoc; "" for one that was registered before the data."""
+    if claim.get("post_hoc") is not True:
+        return ""
+    return _reasons(claim).get("post_hoc") or "not judged as it was registered"
 
 
 def _counts(claim: Mapping[str, object]) -> str:
@@ -124,18 +133,35 @@ def lede(entries: list[Entry], members: list[Member]) -> str:
     first = f"This study measured the internal dynamics of {panel}, of {families}." if members else ""
     if not entries:
         return f"{first} It holds no verdicts.".strip()
+    late = sum(bool(e.post_hoc) for e in entries)
+    if late:
+        return f"{first} {_mixed(entries, late)}".strip()
+    return f"{first} {_came_out(entries)}".strip()
+
+
+def _mixed(entries: list[Entry], late: int) -> str:
+    """Say how claims came out where some are post hoc: those are counted, and never among the others."""
+    rest = [e for e in entries if not e.post_hoc]
+    said = (
+        f"{count(late, 'claim')} {'is' if late == 1 else 'are'} post hoc and {'confirms' if late == 1 else 'confirm'}"
+    )
+    return f"{_came_out(rest)} {said} nothing.".strip() if rest else f"{said} nothing."
+
+
+def _came_out(entries: list[Entry]) -> str:
+    """Say how the claims that were registered before the data came out."""
     groups = verdict_groups(entries)
     if len(groups) == 1:
         said = PHRASES.get(groups[0][0], groups[0][0])
         every = "The one claim" if len(entries) == 1 else f"All {count(len(entries), 'claim')}"
         be = "is" if len(entries) == 1 else "are"
-        return f"{first} {every} registered before the data {be} {said}.".strip()
+        return f"{every} registered before the data {be} {said}."
     parts = [
         f"{count(len(own), 'claim').removesuffix(' claims').removesuffix(' claim')} {'is' if len(own) == 1 else 'are'} "
         f"{PHRASES.get(name, name)}"
         for name, own in groups
     ]
-    return f"{first} Of {count(len(entries), 'claim')} registered before the data, {listing(parts)}.".strip()
+    return f"Of {count(len(entries), 'claim')} registered before the data, {listing(parts)}."
 
 
 def finding(entry: Entry) -> str:

@@ -11,6 +11,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -216,6 +217,33 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Tab
         return pq.read_table(path, columns=None if columns is None else list(columns), partitioning=None)
     except (OSError, pa.ArrowInvalid) as error:
         raise StudyFileError(f"cannot read {path} as Parquet: {error}.") from error
+
+
+@dataclass(frozen=True)
+class StoredColumns:
+    """A Parquet table of a study, its columns read one by one: the footer is parsed once, no file stays open."""
+
+    path: Path
+    footer: pq.FileMetaData
+    names: tuple[str, ...]
+
+    def read(self, name: str) -> np.ndarray:
+        """One column; a measure is float32. Raises StudyFileError where it cannot be read."""
+        try:
+            with pq.ParquetFile(self.path, metadata=self.footer) as file:
+                return file.read(columns=[name], use_threads=False).column(0).to_numpy()
+        except (OSError, IndexError, pa.ArrowInvalid) as error:
+            raise StudyFileError(f"cannot read column {name!r} of {self.path}: {error}.") from error
+
+
+def stored_columns(path: str | Path) -> StoredColumns:
+    """A Parquet table of a study, none of its columns read yet. Raises StudyFileError where it is not readable."""
+    path = Path(path)
+    try:
+        footer = pq.read_metadata(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StudyFileError(f"cannot read {path} as Parquet: {error}.") from error
+    return StoredColumns(path, footer, tuple(footer.schema.to_arrow_schema().names))
 
 
 def read_trace(folder: str | Path, unit: str, *, hidden: bool = False, verify: bool = False) -> Trace:

@@ -1,0 +1,123 @@
+"""The end of every study, made from its folder alone: experiments, verdicts, documents. No model is needed.
+
+`run_study` ends here, and `analyse_study` is only this: what they write is the same because it is one function.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phaselens.claims import claims_by_id
+from phaselens.engines.assemble import panel_of, picture_of, temperature_rows
+from phaselens.engines.folder import pretty_json
+from phaselens.engines.record import Record
+from phaselens.engines.registration import judged, post_hoc
+from phaselens.experiments import Result, experiments_by_name, run_experiments
+from phaselens.trace.store import atomic_write, write_table
+
+CLAIMS = "claims.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study gave: its folder, the rows of the panel table and of the ledger, and who could not take part."""
+
+    name: str
+    folder: Path
+    panel: tuple[dict[str, Any], ...]
+    claims: tuple[dict[str, Any], ...]
+    refused: tuple[dict[str, str], ...]
+    failed: tuple[dict[str, str], ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an analysis is asked for: the draws, the experiments, and the lenses that the study declared."""
+
+    seed: int
+    n_boot: int
+    experiments: tuple[str, ...]
+    lenses: tuple[str, ...]
+    other_draws: bool = False
+
+    @classmethod
+    def of(cls, declaration: Mapping[str, Any]) -> "Wanted":
+        """As the study declares."""
+        return cls(
+            declaration["seed"],
+            declaration["bootstraps"],
+            tuple(declaration["experiments"]),
+            tuple(declaration["lenses"]),
+        )
+
+
+def analyse(source: Path, out: Path, manifest: Mapping[str, Any], record: Record, wanted: Wanted) -> dict[str, Any]:
+    """Analyse and judge the traces of `source`; write `results/` and `claims.json` into `out`.
+
+    Returns the fields of an `Outcome` but for folder and seconds.
+    """
+    panel = panel_of(source, record, seed=wanted.seed, n_boot=wanted.n_boot)
+    claims = claims_by_id([c for e in experiments_by_name(wanted.experiments) for c in e.claims])
+    late = post_hoc(claims, manifest, other_draws=wanted.other_draws)
+    result = run_experiments(panel, wanted.experiments)
+    rows = judged(claims, result.evidence, late, manifest["claims"])
+    notes = (
+        *result.notes,
+        *_lens_notes(record, wanted.lenses),
+        *(f"{f['model']}: {f['reason']}" for f in record.failed),
+        *_unjudged(manifest, [c.id for c in claims]),
+    )
+    _write_results(out, result, notes)
+    atomic_write(out / "results" / "temperature.json", pretty_json(temperature_rows(panel, record)))
+    picture = picture_of(source, record)
+    if picture is not None:
+        atomic_write(out / "results" / "trajectory.json", pretty_json(picture))
+    ledger = pretty_json(rows)
+    atomic_write(out / CLAIMS, ledger)
+    return {
+        "name": manifest["name"],
+        "panel": tuple(result.tables["panel"].to_pylist()),
+        "claims": tuple(json.loads(ledger)),
+        "refused": tuple(manifest["refused"]),
+        "failed": tuple(dict(f) for f in record.failed),
+        "notes": notes,
+    }
+
+
+def _lens_notes(record: Record, lenses: Sequence[str]) -> list[str]:
+    """Which lenses of the study are not defined for which model."""
+    out = []
+    for lens in lenses[1:]:
+        without = [m.info.name for m in record.models if lens not in m.lenses]
+        if without:
+            why = "no temperature in [0.05, 20] matches" if lens == "tmatch" else "no tokens are known to be shared"
+            out.append(f"lens {lens}: {why} for {', '.join(without)}")
+    return out
+
+
+def _unjudged(manifest: Mapping[str, Any], judged_ids: Sequence[str]) -> list[str]:
+    """That a claim which was registered is not judged is said, never passed over."""
+    silent = [i for i in manifest["claims"] if i not in set(judged_ids)]
+    return [f"registered before the data and not judged here: {', '.join(silent)}"] if silent else []
+
+
+def _write_results(folder: Path, result: Result, notes: Sequence[str]) -> None:
+    for name, table in result.tables.items():
+        write_table(folder / "results" / f"{name}.parquet", table)
+    for name, document in result.documents.items():
+        atomic_write(folder / "results" / f"{name}.json", pretty_json(_without_nan(document)))
+    atomic_write(folder / "results" / "notes.json", pretty_json(list(notes)))
+
+
+def _without_nan(value: Any) -> Any:
+    """NaN and infinity as null, for JSON."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _without_nan(v) for k, v in value.items()}
+    return [_without_nan(v) for v in value] if isinstance(value, (list, tuple)) else value
