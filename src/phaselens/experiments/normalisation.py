@@ -1,0 +1,248 @@
+"""Experiment: what each normalisation of states does to how well models can be told apart. N1 and the grid."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from phaselens.claims import IntervalEvidence, Outcome, inside, outside
+from phaselens.dynamics import regimes
+from phaselens.dynamics.fingerprints import Discrimination, by_prompt, icc_difference, leave_one_out_accuracy
+from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.separations import counts
+from phaselens.experiments.tables import arrow_table
+from phaselens.statistics.agreement import intraclass_correlation
+from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
+
+METHODS = ("unit", "raw", "rms", "zscore", "clipped_mad")
+COMPARED = ("clipped_mad", "raw")
+FIGURES = ("ln ratio_norm", "ln mean ct")
+DECIDES = FIGURES[0]
+PROFILE = "ln mean ct at four depths"
+MARGIN = 0.05
+KEPT = 0.01
+FEWEST_PROMPTS = 4
+GRID = (
+    "method:str figure:str value:str estimate:float lo:float hi:float chance:float n_models:int n_prompts:int "
+    "reason:str"
+)
+DIFFERENCES = (
+    "first:str second:str figure:str icc_first:float icc_second:float difference:float lo:float hi:float "
+    "n_prompts:int reason:str"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """One figure of the trained models by prompt under each normalisation, float64 [model, prompt] each.
+
+    `ct[method]` [model, prompt, layer place] is ln mean ct at relative depths, the fingerprint of that normalisation.
+    """
+
+    figures: dict[tuple[str, str], np.ndarray]
+    profiles: dict[str, np.ndarray]
+
+
+def column(method: str) -> str:
+    """The column of instability under a normalisation; that of `unit` has the plain name."""
+    return "instability" if method == "unit" else f"instability__{method}"
+
+
+def _by_prompt(panel: Panel, model: ModelData, per_run: np.ndarray) -> np.ndarray:
+    """Mean over the runs of each prompt: [run, feature] -> [prompt, feature]."""
+    index = panel.prompt_index(model)
+    return by_prompt(per_run[index >= 0], index[index >= 0], len(panel.prompts))
+
+
+def _logs(values: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        out = np.log(values)
+    return np.where(np.isfinite(out), out, np.nan)
+
+
+DEPTHS = (0.25, 0.5, 0.75, 1.0)
+
+
+def told_apart(panel: Panel) -> Told:
+    """What each normalisation says about the trained models; methods that were not recorded are absent."""
+    figures: dict[tuple[str, str], list[np.ndarray]] = {}
+    profiles: dict[str, list[np.ndarray]] = {}
+    for method in METHODS:
+        if not panel.trained or any(column(method) not in m.layers for m in panel.trained):
+            continue
+        for model in panel.trained:
+            cells = model.per_layer(column(method))
+            known = {layer: cells[:, :, i] for i, layer in enumerate(model.recorded_layers)}
+            nothing = np.full(cells.shape[:2], np.nan)
+            at = known.get(model.layer_of_record, nothing)
+            both = np.stack([_logs(regimes.ratio_norm(at).value), _logs(regimes.run_mean(at))], axis=1)
+            spread = _by_prompt(panel, model, both)
+            for i, name in enumerate(FIGURES):
+                figures.setdefault((method, name), []).append(spread[:, i])
+            layers = (max(1, round(d * model.info.n_layers)) for d in DEPTHS)
+            means = np.stack([_logs(regimes.run_mean(known.get(layer, nothing))) for layer in layers], axis=1)
+            profiles.setdefault(method, []).append(_by_prompt(panel, model, means))
+    return Told({k: np.stack(v) for k, v in figures.items()}, {k: np.stack(v) for k, v in profiles.items()})
+
+
+def _difference(panel: Panel, told: Told, first: str, second: str, figure: str) -> Discrimination | None:
+    pair = [told.figures.get((method, figure)) for method in (first, second)]
+    if any(p is None for p in pair) or len(panel.trained) < 2:
+        return None
+    return icc_difference(*pair, panel.generator(f"N1 {first} {second} {figure}"), n_boot=panel.n_boot)
+
+
+def _icc(panel: Panel, y: np.ndarray) -> tuple[float, Interval, int]:
+    """ICC(A,1) of models over the prompts that all of them have (1), its interval, and the number of prompts."""
+    here = np.isfinite(y).all(axis=0)
+    n = int(here.sum())
+    if len(y) < 2 or n < 2:
+        return (
+            math.nan,
+            undefined_interval(f"{len(y)} models and {n} prompts that all have: two each are needed"),
+            n,
+        )
+    value = float(intraclass_correlation(y[:, here])[0])
+    draws = intraclass_correlation(y[:, here], panel.weights[:, here])
+    if np.isfinite(draws).any():  # resampling prompts counts their noise twice: see `icc_difference`
+        draws = draws - np.nanmean(draws) + value
+    return value, percentile_interval(draws, n), n
+
+
+def _accuracy(panel: Panel, label: str, values: np.ndarray) -> tuple[float, Interval, int]:
+    """Share of single prompts that tell their model (proportion), its interval, and the number of prompts."""
+    here = np.isfinite(values).all(axis=(0, 2))
+    usable = values[:, here]
+    n = int(here.sum())
+    if len(values) < 2 or n < FEWEST_PROMPTS or not (usable.std(axis=1) > 0).any():
+        return math.nan, undefined_interval(f"{len(values)} models and {n} prompts with all values"), n
+    return *leave_one_out_accuracy(usable, panel.generator(f"leave one out {label}"), n_boot=panel.n_boot), n
+
+
+def _grid_rows(panel: Panel, told: Told) -> list[dict]:
+    """Discrimination under each normalisation: ICC of each figure, and accuracy by the depth profile of ln mean ct."""
+    rows = []
+    for method in METHODS:
+        found = []
+        for name in FIGURES:
+            y = told.figures.get((method, name))
+            found.append((name, "ICC", math.nan, None if y is None else _icc(panel, y)))
+        values = told.profiles.get(method)
+        chance = 1 / len(panel.trained) if panel.trained else math.nan
+        found.append(
+            (
+                "ln mean ct at four depths",
+                "accuracy",
+                chance,
+                None if values is None else _accuracy(panel, method, values),
+            )
+        )
+        for figure, value, chance, got in found:
+            estimate, interval, n = got or (math.nan, undefined_interval(f"{column(method)} was not recorded"), 0)
+            rows.append(
+                {
+                    "method": method,
+                    "figure": figure,
+                    "value": value,
+                    "estimate": estimate,
+                    "lo": interval.lo,
+                    "hi": interval.hi,
+                    "chance": chance,
+                    "n_models": len(panel.trained),
+                    "n_prompts": n,
+                    "reason": interval.reason,
+                }
+            )
+    return rows
+
+
+def _difference_rows(panel: Panel, told: Told) -> list[dict]:
+    rows = []
+    for first, second in ((m, "raw") for m in METHODS if m != "raw"):
+        for figure in FIGURES:
+            d = _difference(panel, told, first, second, figure)
+            interval = undefined_interval("not recorded under both") if d is None else d.interval
+            rows.append(
+                {
+                    "first": first,
+                    "second": second,
+                    "figure": figure,
+                    "icc_first": math.nan if d is None else d.first,
+                    "icc_second": math.nan if d is None else d.second,
+                    "difference": math.nan if d is None else d.difference,
+                    "lo": interval.lo,
+                    "hi": interval.hi,
+                    "n_prompts": 0 if d is None else d.n_prompts,
+                    "reason": interval.reason,
+                }
+            )
+    return rows
+
+
+def _dimensions(panel: Panel) -> Outcome:
+    """Whether the calibration keeps nearly every dimension of every model."""
+    dropped = [m.info.dropped for m in panel.trained]
+    if any(math.isnan(d) for d in dropped):
+        return Outcome("number of dimensions kept", "missing", "the calibration of some model says nothing of it")
+    worst = max(dropped)
+    word = "survived" if worst <= KEPT else "undecided"
+    return Outcome("number of dimensions kept", word, f"at most {worst:.2%} of the dimensions of a layer are left out")
+
+
+def _evidence(panel: Panel, told: Told) -> dict:
+    """Evidence for N1."""
+    missing = [m for m in COMPARED if (m, DECIDES) not in told.figures]
+    d = _difference(panel, told, *COMPARED, DECIDES)
+    lacking = ""
+    if missing:
+        lacking = f'states were not recorded under {", ".join(missing)}: set normalisations = ["raw", "clipped_mad"]'
+    elif d is None:
+        lacking = f"{len(panel.trained)} trained model: add models"
+    elif d.n_prompts < 2:
+        lacking = (
+            f"{d.n_prompts} prompts have a ratio_norm in every model: generate at least {regimes.WINDOW + 2} tokens"
+        )
+    interval = undefined_interval(lacking) if lacking or d is None else d.interval
+    found = IntervalEvidence(
+        estimate=math.nan if lacking or d is None else d.difference,
+        interval=interval,
+        supported=outside(0.0),
+        rejected=inside(MARGIN),
+        counts=counts(panel),
+        n=0 if d is None else d.n_prompts,
+        needed="more prompts, or more models",
+        outcomes=() if lacking else (_dimensions(panel),),
+        null=0.0,
+        lacking=lacking,
+        reasons={"p": "the rule is an interval"},
+    )
+    return {"N1": found}
+
+
+def normalisation_evidence(panel: Panel) -> dict:
+    """The evidence for N1 as `analyse_normalisation` gives it, without its tables."""
+    return _evidence(panel, told_apart(panel))
+
+
+def analyse_normalisation(panel: Panel) -> Result:
+    """Tables normalisation (the grid) and normalisation_differences; evidence for N1."""
+    told = told_apart(panel)
+    return Result(
+        tables={
+            "normalisation": arrow_table(GRID, _grid_rows(panel, told)),
+            "normalisation_differences": arrow_table(DIFFERENCES, _difference_rows(panel, told)),
+        },
+        evidence=_evidence(panel, told),
+    )
+
+
+NORMALISATION = Experiment(
+    name="normalisation",
+    needs_layers=tuple(column(m) for m in METHODS),
+    needs_steps=(),
+    claims=("N1",),
+    tables=("normalisation", "normalisation_differences"),
+    function=analyse_normalisation,
+    evidence=normalisation_evidence,
+    summary="how well models can be told apart under each normalisation of states: the grid, and N1",
+)
