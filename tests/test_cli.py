@@ -220,6 +220,20 @@ def test_an_interruption_says_how_to_go_on(cli, monkeypatch, tmp_path):
 # --- bad input ---
 
 
+def test_from_takes_no_study_and_nothing_of_models(cli, tmp_path):
+    refused(cli("run", "organisms", "--from", tmp_path), "a study cannot be given with it")
+    refused(cli("run", "--from", tmp_path, "--quick", "--device", "cpu"), "--quick, --device cannot be given with it")
+    refused(cli("run", "--from", tmp_path, "--dtype", "float16"), "--dtype cannot be given with it")
+    refused(cli("run", "organisms", "--experiments", "gd"), "--experiments goes with --from")
+
+
+def test_from_a_folder_that_is_no_traced_study(cli, tmp_path):
+    refused(cli("run", "--from", tmp_path / "none"), "is not a folder")
+    refused(cli("run", "--from", tmp_path), "has no manifest.json", "`phaselens run --out`")
+    (tmp_path / "manifest.json").write_text("[]")
+    refused(cli("run", "--from", tmp_path), "is not the manifest of a study")
+
+
 def test_unknown_model(cli, prompts, tmp_path):
     refused(cli("observe", tmp_path / "none", "--prompts", prompts, "--out", tmp_path / "o"), "no model folder at")
     refused(cli("models", "check", "no/such-model"), "'no/such-model'", "Check the name")

@@ -164,7 +164,7 @@ def test_the_folder_holds_what_it_should(done):
     results = {"panel", "depth", "regimes_runs", "regimes_models", "regimes_nulls", "gd_models", "gd_depth"}
     want = {f"results/{name}.parquet" for name in results}
     want |= {f"results/{name}.json" for name in ("separation", "temperature", "trajectory", "notes")}
-    want |= {"study.toml", "manifest.json", "claims.json", "units.json"}
+    want |= {"study.toml", "manifest.json", "claims.json", "units.json", "panel.json"}
     assert want <= have
     assert not [name for name in have if ".part" in name or ".lock" in name]
     units = document(done.folder, "units.json")

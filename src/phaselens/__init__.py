@@ -37,13 +37,14 @@ _HOMES = {
     "study": "phaselens",
     "read_study": "phaselens.study",
     "run_study": "phaselens.engines",
+    "analyse_study": "phaselens.engines",
 }
 
 if TYPE_CHECKING:
     from phaselens import study
     from phaselens.batteries import Battery, Prompt, load_battery
     from phaselens.capture import GREEDY, Plan, Sampling, generate
-    from phaselens.engines import run_study
+    from phaselens.engines import analyse_study, run_study
     from phaselens.measure import LensSpec
     from phaselens.models import Model, untrained_twin
     from phaselens.organisms import load
@@ -63,6 +64,7 @@ __all__ = [
     "Trace",
     "Transcript",
     "Transcripts",
+    "analyse_study",
     "generate",
     "live",
     "load",

@@ -1,5 +1,6 @@
 """Analyses made again from a folder alone: the bytes of the run, no model library, nothing new called registered."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from phaselens import claims
 from phaselens.engines import again, analyse_study, analysis, run_study
+from phaselens.engines.assemble import Columns
 from phaselens.engines.record import UnitRecord, read_record, write_record
 from phaselens.engines.registration import judged, post_hoc, registration
 from phaselens.errors import InputError, OutputError, StudyFileError, UnknownNameError
@@ -138,6 +140,34 @@ def test_a_model_that_failed_is_still_said(tmp_path, monkeypatch):
     assert files(tmp_path / "out") == before
     assert outcome.failed == ({"model": "gpt21", "reason": "out of memory"},)
     assert "gpt21: out of memory" in document(tmp_path / "out", "results/notes.json")
+
+
+def test_columns_are_read_when_asked_for_and_equal_the_files(folder):
+    units = read_record(folder).units_of("llama0")
+    files = [folder / f"{unit.trace}.layers.parquet" for unit in units]
+    columns = Columns(files, (0, 100, 200, 300)[: len(files)])
+    parts = [read_table(file).column("entropy__raw").to_numpy() for file in files]
+    np.testing.assert_array_equal(columns["entropy__raw"], np.concatenate(parts))
+    assert columns["entropy__raw"] is columns["entropy__raw"]
+    assert columns["entropy__raw"].dtype == np.float32
+    assert set(np.unique(columns["run"]) // 100) == set(range(len(files)))
+    assert list(columns) == read_table(files[0]).column_names
+    assert "entropy__rau" not in columns
+    with pytest.raises(UnknownNameError, match="entropy__raw"):
+        columns["entropy__rau"]
+    with pytest.raises(StudyFileError, match="differ in columns"):
+        Columns([*files, folder / f"{units[0].trace}.steps.parquet"], (0, 1, 2, 3))
+
+
+def test_the_benchmark_simulates_the_columns_of_a_real_trace(whole):
+    place = Path(__file__).parents[2] / "benchmarks" / "analysis.py"
+    spec = importlib.util.spec_from_file_location("analysis_benchmark", place)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    unit, made = read_record(whole).units[0], script.measured_columns(4)
+    for table in ("steps", "layers"):
+        names = [f.name for f in read_table(whole / f"{unit.trace}.{table}.parquet").schema]
+        assert names[-len(made[table]) :] == [c.name for c in made[table]]
 
 
 # --- traced, not analysed ---

@@ -46,6 +46,16 @@ def bench_probes(
     _show(_run(scripts_folder() / "probes.py", quick), as_json)
 
 
+@app.command("analysis")
+def bench_analysis(
+    quick: Annotated[bool, typer.Option("--quick", help="Four models instead of twenty, under a minute.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure time and memory of all analyses of simulated traces of a large panel, and of its prompt bootstrap."""
+    note(f"benchmarks/analysis.py{' --quick' if quick else ''}")
+    _show(_run(scripts_folder() / "analysis.py", quick), as_json)
+
+
 def _show(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)

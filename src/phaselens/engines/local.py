@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,23 +76,10 @@ def run_study(study: Study, out: str | Path, *, listener: Listener | None = None
         per = len(work.units(members[0]))
         each("generate", per, lambda m, tick: make_transcripts(work, m, tick) or True)
         curves = each("calibrate", 1, lambda m, tick: make_calibration(work, m, tick))
-        target, heat = temperatures(members, curves)
-        tokenizers = _tokenizers(work, members)
-        vocabularies = _vocabularies(members, tokenizers)
-        lenses = lenses_of(study, members, heat, vocabularies)
-
-        def keep() -> Record:
-            panel = [_model_record(m, heat[m.label], curves[m.label], lenses, vocabularies) for m in members]
-            units = [u for m in members for u in _unit_records(m, to_trace(work, m, lenses[m.label]))]
-            record = Record(
-                tuple(panel), tuple(units), target, tuple(failed), _pictured(work, members, units, tokenizers)
-            )
-            write_record(folder, record)
-            return record
-
-        keep()  # first, so that a folder whose traces are whole can be analysed, whatever happens then
-        each("observe", per, lambda m, tick: make_traces(work, m, lenses[m.label], tick) or True)
-        record = keep()
+        known = _known(work, members, curves)
+        _keep(work, members, known, failed)  # now, so that once its traces are whole the folder can be analysed
+        each("observe", per, lambda m, tick: make_traces(work, m, known.lenses[m.label], tick) or True)
+        record = _keep(work, members, known, failed)
         tell(Event("stage", "analyse", "experiments and claims"))
         found = analyse(folder, folder, manifest, record, Wanted.of(study.declaration()))
         seconds = time.monotonic() - started
@@ -222,29 +210,54 @@ def _vocabularies(members: Sequence[Member], tokenizers: Mapping[str, Any]) -> d
     return out
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What is known of all models once they are calibrated; mappings by label."""
+
+    target: float
+    heat: Mapping[str, float]
+    curves: Mapping[str, Mapping[str, Any]]
+    lenses: Mapping[str, tuple[LensSpec, ...]]
+    tokenizers: Mapping[str, Any]
+    vocabularies: Mapping[str, Mapping[int, bytes]]
+
+
+def _known(work: Work, members: Sequence[Member], curves: Mapping[str, Mapping[str, Any]]) -> _Known:
+    target, heat = temperatures(members, curves)
+    tokenizers = _tokenizers(work, members)
+    vocabularies = _vocabularies(members, tokenizers)
+    lenses = lenses_of(work.study, members, heat, vocabularies)
+    return _Known(target, heat, curves, lenses, tokenizers, vocabularies)
+
+
+def _keep(work: Work, members: Sequence[Member], known: _Known, failed: Sequence[Mapping[str, str]]) -> Record:
+    """Write what analyses need beside the traces, and return it."""
+    units = [u for m in members for u in _unit_records(m, to_trace(work, m, known.lenses[m.label]))]
+    picture = _pictured(work, members, units, known.tokenizers)
+    models = tuple(_model_record(m, known) for m in members)
+    record = Record(models, tuple(units), known.target, tuple(failed), picture)
+    write_record(work.folder, record)
+    return record
+
+
 FACTS = ("family", "n_layers", "d_model", "vocab_size", "parameters")
 
 
-def _model_record(
-    member: Member,
-    temperature: float,
-    curve: Mapping[str, Any],
-    lenses: Mapping[str, tuple[LensSpec, ...]],
-    vocabularies: Mapping[str, Mapping[int, bytes]],
-) -> ModelRecord:
+def _model_record(member: Member, known: _Known) -> ModelRecord:
     """What analyses need to know of one model."""
-    noise, words = curve["noise_floor"], vocabularies.get(member.label)
+    curve, words = known.curves[member.label], known.vocabularies.get(member.label)
+    noise = curve["noise_floor"]
     info = ModelInfo(
         name=member.label,
         **{fact: member.facts[fact] for fact in FACTS},
         twin=member.untrained,
         twin_of=member.twin_of,
-        temperature=temperature,
+        temperature=known.heat[member.label],
         noise_floor=math.nan if noise is None else noise,
     )
-    labels = tuple(spec.label or spec.kind for spec in lenses[member.label])
-    known = (None, None) if words is None else (digit_tokens(words), word_start_tokens(words))
-    return ModelRecord(info, entropy_at_one(curve), labels, *known)
+    labels = tuple(spec.label or spec.kind for spec in known.lenses[member.label])
+    ids = (None, None) if words is None else (digit_tokens(words), word_start_tokens(words))
+    return ModelRecord(info, entropy_at_one(curve), labels, *ids)
 
 
 def _unit_records(member: Member, traced: Sequence[Traced]) -> list[UnitRecord]:

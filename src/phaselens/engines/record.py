@@ -8,7 +8,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from phaselens.trace.store import atomic_write, digest, read_facts, trace_paths
 
 PANEL, UNITS = "panel.json", "units.json"
 SHOWN = 4
+# Facts of a model that may be undefined: NaN here, null in the file.
+UNDEFINED = tuple(f.name for f in fields(ModelInfo) if isinstance(f.default, float))
 
 
 @dataclass(frozen=True)
@@ -128,12 +130,12 @@ def _number(value: float | None) -> float:
 def read_record(folder: Path) -> Record:
     """The record of a folder. Raises StudyFileError where it is not there or is no record of ours; says what to do."""
     panel, units = (_document(folder, name) for name in (PANEL, UNITS))
-    if panel.get("schema_version") != SCHEMA_VERSION:
-        raise StudyFileError(
-            f"{folder / PANEL} has schema version {panel.get('schema_version')}, this phaselens analyses "
-            f"{SCHEMA_VERSION}: {_resume(folder)} in a new folder traces anew."
-        )
     try:
+        if panel["schema_version"] != SCHEMA_VERSION:
+            raise StudyFileError(
+                f"{folder / PANEL} has schema version {panel['schema_version']}, this phaselens analyses "
+                f"{SCHEMA_VERSION}: `phaselens run {folder / DECLARATION} --out NEW` traces the study anew."
+            )
         picture = panel["picture"]
         return Record(
             models=tuple(_model_of(row) for row in panel["models"]),
@@ -153,7 +155,7 @@ def _model_of(row: Mapping[str, Any]) -> ModelRecord:
     own = dict(row)
     entropy, lenses, digits = own.pop("entropy_norm"), own.pop("lenses"), own.pop("digit_tokens")
     starts = own.pop("word_start_tokens", None)  # absent from records of earlier versions
-    own |= {k: _number(own[k]) for k in ("temperature", "noise_floor")}
+    own |= {k: _number(own[k]) for k in UNDEFINED if k in own}
     return ModelRecord(ModelInfo(**own), _number(entropy), tuple(lenses), _ids(digits), _ids(starts))
 
 

@@ -99,7 +99,9 @@ def page(folder: Folder) -> str:
         "symbols": _anchors(definitions),
         "methods": methods.methods(folder),
         "declared": methods.flat(folder.declaration),
-        "recorded": methods.flat(folder.manifest, skip=frozenset({"models", "refused", "name", "units", "study"})),
+        "recorded": methods.flat(
+            folder.manifest, skip=frozenset({"models", "refused", "registered", "name", "units", "study"})
+        ),
         "fingerprints": methods.fingerprints(folder.manifest),
         "remarks": [*methods.refusals(folder.manifest), *methods.notes(folder)],
         "empty": _empty(folder),
