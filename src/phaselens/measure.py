@@ -8,8 +8,9 @@ observation, chunks of any size and the whole at once go through the same code, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from phaselens.errors import InputError, StateError
 from phaselens.observables import LENS_STATISTICS, Observable, base_inputs, evaluate, lens_statistics, settings_of
+from phaselens.observables.translators import Translators
+from phaselens.observables.trajectory import massive
 from phaselens.trace.lookback import Joined, Lookback
 from phaselens.trace.tile import Tile
 from phaselens.types import Readout
@@ -29,20 +32,40 @@ GATHER_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class LensSpec:
-    """One lens: `kind` final_norm or raw, the temperature, and the tokens it is restricted to (None: all).
+    """One lens: `kind` final_norm, raw or tuned, the temperature, and the tokens it is restricted to (None: all).
 
-    `label` is the suffix of its columns ("" for the first lens, whose columns have none).
+    `label` is the suffix of its columns ("" for the first lens, whose columns have none). `translators` belong to kind
+    tuned. Further variants, each for itself or together: `temperatures`, one per layer 0..L (NaN: none fits, and the
+    layer is NaN) on top of `temperature`; `cap`, a soft cap imposed on the centred logits in place of the model's own
+    (infinite: the model's own is taken away); `mask_massive`, massive dimensions (`massive`) of a state are 0 when it
+    is read; `mask_first`, everything is computed anew with attention to position 0 masked.
     """
 
     kind: str = "final_norm"
     temperature: float = 1.0
     tokens: tuple[int, ...] | None = None
     label: str = ""
+    temperatures: tuple[float, ...] | None = None
+    cap: float | None = None
+    mask_massive: bool = False
+    mask_first: bool = False
+    translators: Translators | None = None
 
     @property
     def is_output(self) -> bool:
         """Whether at layer L this is the distribution that the model itself puts out."""
-        return self.kind == "final_norm" and self.temperature == 1.0 and self.tokens is None
+        return replace(self, label="") == LensSpec()
+
+    def canonical(self) -> dict[str, Any]:
+        """What identifies the lens, as plain JSON values; variants that are not used are left out."""
+        plain = {"kind": self.kind, "temperature": self.temperature, "label": self.label}
+        plain["tokens"] = None if self.tokens is None else list(self.tokens)
+        if self.temperatures is not None:
+            plain["temperatures"] = [None if math.isnan(t) else t for t in self.temperatures]
+        if self.cap is not None:
+            plain["cap"] = "none" if math.isinf(self.cap) else self.cap
+        plain |= {name: True for name in ("mask_massive", "mask_first") if getattr(self, name)}
+        return plain if self.translators is None else plain | {"translators": self.translators.fingerprint}
 
 
 @dataclass(frozen=True)
@@ -68,6 +91,14 @@ class _Pass:
     suffix: str
     step_suffix: str
     over_layers: bool
+
+    @property
+    def temperature(self) -> float | Tensor:
+        """One temperature, or one for each layer that is read."""
+        if self.lens.temperatures is None:
+            return self.lens.temperature
+        whole = torch.tensor(self.lens.temperatures, device=self.readout.weight.device) * self.lens.temperature
+        return whole[list(self.layers)]
 
 
 class Reducer:
@@ -269,13 +300,54 @@ def _passes(
         step_suffix = "" if i == plain else f"__{lens.label or lens.kind}"
         made.append(
             _Pass(
-                lens, *_restricted(readout, lens), layers, observables, output and i == plain, suffix, step_suffix, True
+                lens,
+                *_restricted(read_by(readout, lens, layers), lens),
+                layers,
+                observables,
+                output and i == plain,
+                suffix,
+                step_suffix,
+                True,
             )
         )
     if output and plain is None:
         lens = LensSpec()
         made.append(_Pass(lens, readout, None, layers[-1:], observables, True, "", "", False))
     return tuple(made)
+
+
+def read_by(readout: Readout, lens: LensSpec, layers: tuple[int, ...]) -> Readout:
+    """The readout as a lens has it: translators, masked dimensions and soft cap built in.
+
+    States then come as [..., layer, d_model] with exactly these `layers`. Raises InputError for a tuned lens without
+    translators, translators elsewhere, or a cap that is not positive.
+    """
+    if (lens.kind == "tuned") != (lens.translators is not None):
+        raise InputError(f"lens {lens.label!r}: kind 'tuned', and no other, needs translators.")
+    if lens.cap is not None:
+        if not lens.cap > 0:
+            raise InputError(f"lens {lens.label!r}: a soft cap is positive; got {lens.cap}.")
+        readout = replace(readout, cap=None if math.isinf(lens.cap) else lens.cap, centred=not math.isinf(lens.cap))
+    changes: list[Callable[[Tensor], Tensor]] = []
+    if lens.mask_massive:
+        changes.append(lambda hidden: hidden.masked_fill(massive(hidden), 0.0))
+    if lens.translators is not None:
+        translators = lens.translators
+        changes.append(lambda hidden: translators(hidden, layers))
+    if not changes:
+        return readout
+    norm, bare = readout.norm, readout.bare
+
+    def before(hidden: Tensor) -> Tensor:
+        for change in changes:
+            hidden = change(hidden)
+        return hidden
+
+    return replace(
+        readout,
+        norm=lambda hidden: norm(before(hidden)),
+        bare=lambda hidden: before(hidden) if bare is None else bare(before(hidden)),
+    )
 
 
 def _restricted(readout: Readout, lens: LensSpec) -> tuple[Readout, Tensor | None]:
@@ -322,8 +394,9 @@ def _read(
         emitted = torch.where(emitted >= 0, p.numbers[emitted.clamp(min=0)], -1)
     hidden = rows if p.over_layers else rows[:, -1:]
     wanted = base_inputs(p.observables) & frozenset(LENS_STATISTICS)
+    kind = "raw" if p.lens.kind == "raw" else "final_norm"
     statistics = lens_statistics(
-        hidden, p.readout, emitted, kind=p.lens.kind, temperature=p.lens.temperature, wanted=wanted, buffers=buffers
+        hidden, p.readout, emitted, kind=kind, temperature=p.temperature, wanted=wanted, buffers=buffers
     )
     inputs = {name: values.transpose(0, 1) for name, values in statistics.items()}
     inputs |= {"layers": torch.tensor(p.layers, device=rows.device), "n_blocks": n_layers}

@@ -1,6 +1,6 @@
 """Observe: the join of capture (states), measure (numbers) and trace (the record)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ from phaselens.capture.prompts import Given, encoder
 from phaselens.errors import InputError, unknown_name
 from phaselens.measure import LensSpec, Reducer
 from phaselens.models import Model
+from phaselens.models.first import first_masked
+from phaselens.normalised import Together, normalised
 from phaselens.observables import DEFAULT, LENS_STATISTICS, Observable, base_inputs, by_name
+from phaselens.observables.normalisation import Calibration
 from phaselens.trace import Trace
 from phaselens.trace.transcripts import Transcripts, from_pairs, read_jsonl
 
@@ -31,6 +34,7 @@ def observe(
     lens: Lens | Sequence[Lens] | None = "final_norm",
     observables: Iterable[str | Observable] | None = None,
     layers: Iterable[int] | None = None,
+    normalisations: Mapping[str, Calibration | None] | None = None,
     keep_hidden: bool = False,
     chunk: int = 256,
     batch_size: int | None = None,
@@ -42,28 +46,34 @@ def observe(
     ids) from elsewhere. `lens` is `final_norm`, `raw`, a `LensSpec`, several of these (the first names its columns
     plainly, the others with `__label`), or None: then only what is measured on hidden states is recorded, and the head
     is never read. `observables` are names or records, by default all that the lens allows; `layers` default to all of
-    0..L.
+    0..L. A lens with `mask_first` replays everything once more and adds its columns per layer. `normalisations`
+    names state normalisations with their calibrations (`raw`: None): the geometry along tokens is then also measured on
+    states so normalised, in columns with the suffix `__NAME`.
 
     Raises InputError for unknown names (with the nearest) or no runs, PromptError for ids outside the vocabulary or
     runs beyond the context, TokenizerError for text without a tokenizer, StudyFileError for an unreadable file.
     """
     said = as_transcripts(model, transcripts)
-    plan, reducer = prepare(model, lens, observables, layers, keep_hidden, chunk)
-    gathered = Gathered()
+    plan, reducer = prepare(model, lens, observables, layers, keep_hidden, chunk, normalisations)
     hidden: dict[str, np.ndarray] | None = {} if keep_hidden else None
-    replay(
-        model,
-        said,
-        reducer,
-        layers=plan.layers,
-        chunk=chunk,
-        batch_size=batch_size,
-        sink=gathered,
-        keep_hidden=hidden,
-        progress=progress,
-    )
+    settings = {"layers": plan.layers, "chunk": chunk, "batch_size": batch_size}
+    gathered = Gathered()
+    replay(model, said, reducer, **settings, sink=gathered, keep_hidden=hidden, progress=progress)
+    steps, layer_rows, columns = gathered.table("steps"), gathered.table("layers"), column_info(reducer)
+    for one in (lens for lens in plan.lenses if lens.mask_first):
+        masked = lens_reducer(model, one, plan)
+        again = Gathered()
+        with first_masked(model):
+            replay(model, said, masked, **settings, sink=again)
+        rows = again.table("layers")
+        layer_rows |= {f"{c.name}__{one.label}": rows[c.name] for c in masked.columns if c.table == "layers"}
+        columns += [
+            {**info, "name": f"{info['name']}__{one.label}"}
+            for info in column_info(masked)
+            if info["table"] == "layers"
+        ]
     meta = provenance(model, said, plan, "replay", batch_size)
-    return gathered.trace(said, meta, reducer, hidden)
+    return Trace.from_rows(steps, layer_rows, said.run_rows(), meta, columns, hidden)
 
 
 def live(
@@ -77,6 +87,7 @@ def live(
     lens: Lens | Sequence[Lens] | None = "final_norm",
     observables: Iterable[str | Observable] | None = None,
     layers: Iterable[int] | None = None,
+    normalisations: Mapping[str, Calibration | None] | None = None,
     batch_size: int | None = None,
     on_step: OnStep | None = None,
     progress: Progress | None = None,
@@ -89,7 +100,7 @@ def live(
 
     Raises as `generate` and `observe` do.
     """
-    plan, reducer = prepare(model, lens, observables, layers, False, 1)
+    plan, reducer = prepare(model, lens, observables, layers, False, 1, normalisations)
     gathered = Gathered()
     said = watch(
         model,
@@ -154,14 +165,24 @@ def prepare(
     layers: Iterable[int] | None,
     keep_hidden: bool,
     chunk: int,
-) -> tuple[Plan, Reducer]:
+    normalisations: Mapping[str, Calibration | None] | None = None,
+) -> tuple[Plan, Together]:
     """The plan and a reducer for it. Raises InputError for names or layers that do not exist."""
     lenses = as_lenses(lens)
     chosen = as_observables(observables, with_lens=bool(lenses))
     recorded = tuple(range(model.n_layers + 1)) if layers is None else tuple(sorted(set(layers)))
-    reducer = Reducer(chosen, recorded, model.readout if lenses else None, lenses, model.n_layers, output=bool(lenses))
+    own = tuple(lens for lens in lenses if not lens.mask_first)
+    if lenses and not own:
+        raise InputError("a lens with mask_first stands beside another one, never alone: name final_norm first.")
+    reducer = Reducer(chosen, recorded, model.readout if own else None, own, model.n_layers, output=bool(own))
     plan = Plan(recorded, lenses, tuple(one.name for one in chosen), keep_hidden, chunk)
-    return plan, reducer
+    return plan, Together(reducer, normalised(normalisations or {}, recorded, model.n_layers))
+
+
+def lens_reducer(model: Model, lens: LensSpec, plan: Plan) -> Reducer:
+    """A reducer of one lens alone: what the plan measures on distributions, at its layers."""
+    chosen = tuple(one for one in by_name(plan.observables) if reads_lens(one))
+    return Reducer(chosen, plan.layers, model.readout, (replace(lens, label=""),), model.n_layers, output=False)
 
 
 def as_lenses(lens: Lens | Sequence[Lens] | None) -> tuple[LensSpec, ...]:
@@ -239,7 +260,7 @@ class Gathered:
         return {column: rows.pop(column)[order] for column in list(rows)}
 
     def trace(
-        self, said: Transcripts, meta: dict[str, Any], reducer: Reducer, hidden: dict[str, np.ndarray] | None
+        self, said: Transcripts, meta: dict[str, Any], reducer: Together, hidden: dict[str, np.ndarray] | None
     ) -> Trace:
         """The trace of the gathered rows."""
         return Trace.from_rows(
@@ -247,7 +268,7 @@ class Gathered:
         )
 
 
-def column_info(reducer: Reducer) -> list[dict[str, Any]]:
+def column_info(reducer: Reducer | Together) -> list[dict[str, Any]]:
     """Unit, bounds and definition of every measured column, for the metadata of the tables."""
     return [
         {
@@ -267,6 +288,12 @@ def column_info(reducer: Reducer) -> list[dict[str, Any]]:
 def lens_text(lens: LensSpec) -> str:
     """A lens in words, e.g. `final_norm`, `final_norm, T = 1.5`, `raw, 300 tokens`."""
     parts = [lens.kind]
+    if lens.temperatures is not None:
+        parts.append("a temperature for each layer")
+    if lens.cap is not None:
+        parts.append("no soft cap" if np.isinf(lens.cap) else f"soft cap {lens.cap:g}")
+    parts += ["massive dimensions masked"] if lens.mask_massive else []
+    parts += ["attention to position 0 masked"] if lens.mask_first else []
     if lens.temperature != 1.0:
         parts.append(f"T = {lens.temperature:g}")
     if lens.tokens is not None:

@@ -27,7 +27,8 @@ class Readout:
     None. `norm` maps [..., d_model] to [..., d_head]: the final norm with everything else that stands before the head
     (a head block, the merge of several residual streams, a projection). `bare` is the part of it that only fits
     shapes (merge, projection); it stands in for `norm` under the raw lens, and None means that the raw state already
-    fits the head. `scale` multiplies the logits; `cap` is the soft cap, `cap * tanh(x / cap)`, or None.
+    fits the head. `scale` multiplies the logits; `cap` is the soft cap, `cap * tanh(x / cap)`, or None; with `centred`
+    it acts on logits less their mean over the vocabulary, as a cap must that was not there in training.
     """
 
     weight: Tensor
@@ -36,6 +37,7 @@ class Readout:
     scale: float = 1.0
     cap: float | None = None
     bare: Callable[[Tensor], Tensor] | None = None
+    centred: bool = False
 
     def restrict(self, rows: Tensor) -> Readout:
         """Keep only the vocabulary `rows` (int64 [K]), in that order; copies K rows of the weight."""
@@ -69,4 +71,8 @@ class Readout:
         )
         if self.scale != 1.0:
             out = out * self.scale
-        return out if self.cap is None else self.cap * torch.tanh(out / self.cap)
+        if self.cap is None:
+            return out
+        if self.centred:
+            out = out - out.masked_fill(out.isneginf(), 0.0).sum(-1, keepdim=True) / (~out.isneginf()).sum(-1, True)
+        return self.cap * torch.tanh(out / self.cap)

@@ -1,6 +1,6 @@
 """What to record, as data."""
 
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -8,8 +8,9 @@ from typing import Any
 class Plan:
     """What a pass records: layers (empty = all of 0..L), lenses, observables by name, and whether states are kept.
 
-    `lenses` are frozen records or names; they are only carried, never read here. `chunk` is the number of positions per
-    forward pass and moves numbers only within the noise floor, so it is not part of what identifies a result.
+    `lenses` are names, or frozen records that give a `canonical()` form; they are only carried, never read here.
+    `chunk` is the number of positions per forward pass and moves numbers only within the noise floor, so it is not part
+    of what identifies a result.
     """
 
     layers: tuple[int, ...] = ()
@@ -20,10 +21,9 @@ class Plan:
 
     def canonical(self) -> dict[str, Any]:
         """What identifies a result, as plain JSON values in a fixed order: the form that is hashed."""
-        lenses = [asdict(lens) if is_dataclass(lens) else {"kind": lens} for lens in self.lenses]
         return {
             "keep_hidden": self.keep_hidden,
             "layers": sorted(self.layers),
-            "lenses": [{k: list(v) if isinstance(v, tuple) else v for k, v in lens.items()} for lens in lenses],
+            "lenses": [{"kind": lens} if isinstance(lens, str) else lens.canonical() for lens in self.lenses],
             "observables": sorted(self.observables),
         }

@@ -226,6 +226,20 @@ def _edit(model: Tappable, layer: int, change: Callable[[Tensor], Tensor]) -> An
 
 
 @contextmanager
+def reword(network: nn.Module, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[None]:
+    """Replace the keyword arguments of every forward pass of `network` by `change(arguments)` inside the block."""
+
+    def before(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        return args, change(kwargs)
+
+    handle = network.register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def amplify(module: nn.Module, factor: float) -> Iterator[None]:
     """Multiply what `module` (an unembedding) gives by `factor` inside the `with` block, to see what follows it."""
 

@@ -59,7 +59,7 @@ def lens_statistics(
     emitted: Int[Tensor, " row"],
     *,
     kind: str = "final_norm",
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
     wanted: frozenset[str] = frozenset(LENS_STATISTICS),
     buffers: dict[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
@@ -68,6 +68,7 @@ def lens_statistics(
     `hidden` holds the layers of one step side by side, the last one being the reference for `kl_from_final`,
     `agrees_with_final` and `emitted_is_top`; `emitted` is the index of the emitted token among the rows of the
     readout, -1 where there is none (its statistics are then NaN). `kind` is the lens, `final_norm` or `raw` (no norm).
+    `temperature` may differ between layers, [layer]; a layer whose temperature is NaN is NaN.
     Returns float32 [row, layer] for each name in `wanted`. A row whose logits are not finite is NaN; tokens whose bias
     is -inf are left out of the vocabulary.
 
@@ -92,10 +93,16 @@ def lens_statistics(
     return out
 
 
-def _check(kind: str, temperature: float, wanted: frozenset[str]) -> None:
+def _check(kind: str, temperature: float | Tensor, wanted: frozenset[str]) -> None:
     if kind not in ("final_norm", "raw"):
         raise InputError(f"got the lens {kind!r}, wanted final_norm or raw.")
-    if not temperature > 0 or math.isinf(temperature):
+    single = not isinstance(temperature, Tensor)
+    if (
+        single
+        and not 0 < temperature < math.inf
+        or not single
+        and bool(((temperature <= 0) | temperature.isinf()).any())
+    ):
         raise InputError(f"got the temperature {temperature}, wanted a positive number.")
     unknown = sorted(wanted - set(LENS_STATISTICS))
     if unknown:
@@ -120,7 +127,7 @@ def _without_impossible(readout: Readout, emitted: Tensor) -> tuple[Readout, Ten
 
 
 def _logit_blocks(
-    hidden: Tensor, readout: Readout, kind: str, temperature: float, buffers: dict[str, Tensor] | None
+    hidden: Tensor, readout: Readout, kind: str, temperature: float | Tensor, buffers: dict[str, Tensor] | None
 ) -> Iterator[tuple[slice, Tensor, tuple[Tensor, Tensor]]]:
     """Rows, their unfinished logits [row, layer, V], and two scratch buffers of that shape, a cache-sized group at a
     time.
@@ -141,9 +148,12 @@ def _logit_blocks(
     first, second = (_buffer(buffers, name, (group, n_layers, vocab), hidden.device) for name in ("first", "second"))
     for start in range(0, n_rows, block):
         stop = min(start + block, n_rows)
-        states = readout.before_head(hidden[start:stop], norm=kind == "final_norm").flatten(0, 1)
-        if scale != 1.0:
+        states = readout.before_head(hidden[start:stop], norm=kind == "final_norm")
+        if isinstance(scale, Tensor):
+            states = states * scale.unsqueeze(-1)
+        elif scale != 1.0:
             states = states * scale
+        states = states.flatten(0, 1)
         _product(states, readout.weight, logits[: states.shape[0]])
         whole = logits[: states.shape[0]].unflatten(0, (stop - start, n_layers))
         for at in range(0, stop - start, group):
@@ -169,12 +179,16 @@ def _product(states: Tensor, weight: Tensor, out: Tensor) -> None:
         out[:, a : a + tile] = states @ weight[a : a + tile].float().T
 
 
-def _finish_logits(logits: Tensor, readout: Readout, temperature: float) -> None:
+def _finish_logits(logits: Tensor, readout: Readout, temperature: float | Tensor) -> None:
     """Bias, soft cap and temperature in place, then centred: shifting all logits of a row changes no distribution."""
+    if isinstance(temperature, Tensor):
+        temperature = temperature.unsqueeze(-1)
     rest = 1.0 if readout.cap is not None else 1.0 / temperature
     if readout.bias is not None:
         logits.add_(readout.bias.float() * (readout.scale * rest))
     if readout.cap is not None:
+        if readout.centred:
+            logits.sub_(logits.mean(-1, keepdim=True))
         logits.div_(readout.cap).tanh_().mul_(readout.cap / temperature)
     logits.sub_(logits.mean(-1, keepdim=True))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -246,6 +246,17 @@ def log_rms(hidden: States, state_norms: Values) -> Values:
     return state_norms.log() - 0.5 * math.log(hidden.shape[-1])
 
 
+def massive(hidden: Float[Tensor, "*batch d_model"]) -> Bool[Tensor, "*batch d_model"]:
+    """Which dimensions of each state are massive: |x| > 100 and |x| > 1000 x the median of |x| over the same state.
+
+    Source: as `log_rms_core`.
+    """
+    size = hidden.abs()
+    if hidden.numel() == 0 or not bool((size.amax() > MASSIVE_ABOVE)):
+        return torch.zeros_like(hidden, dtype=torch.bool)
+    return (size > MASSIVE_ABOVE) & (size > MASSIVE_RATIO * size.median(-1, keepdim=True).values)
+
+
 @observable(axis="step", unit="ln")
 def log_rms_core(hidden: States, log_rms_all: Values) -> Values:
     """Logarithm of the root mean square of the state without massive dimensions, in ln units of the residual stream.
@@ -259,8 +270,7 @@ def log_rms_core(hidden: States, log_rms_all: Values) -> Values:
     if suspects[0].numel() == 0:
         return log_rms_all
     some = hidden[suspects]
-    size = some.abs()
-    core = (size <= MASSIVE_ABOVE) | (size <= MASSIVE_RATIO * size.median(-1, keepdim=True).values)
+    core = ~massive(some)
     mean_square = (some.square() * core).sum(-1) / core.sum(-1)
     return log_rms_all.index_put(suspects, 0.5 * mean_square.log())
 
