@@ -1,6 +1,5 @@
 """One number per run as a design: y[model, category, prompt, sample] of the trained models under one sampling arm."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -59,10 +58,11 @@ def sampled_arm(panel: Panel) -> str:
 
     Of several with as many, t0.7 if it is there, else the first by name.
     """
-    samples: Counter[str] = Counter()
+    samples: dict[str, int] = {}
     for m in panel.trained:
-        for arm, sample in zip(_of(m, "arm"), _of(m, "sample"), strict=True):
-            samples[str(arm)] = max(samples[str(arm)], int(sample) + 1)
+        own, sample = _of(m, "arm"), _of(m, "sample")
+        for arm in np.unique(own):
+            samples[str(arm)] = max(samples.get(str(arm), 0), int(sample[own == arm].max()) + 1)
     return min(samples, key=lambda arm: (-samples[arm], arm != USUAL, arm), default="")
 
 
@@ -102,25 +102,27 @@ def cells(panel: Panel, per_run: PerRun, *, labels: Mapping[str, np.ndarray] | N
     `labels` give by model the category of each of its runs (default: the prompt's own; "": the run takes no part).
     """
     arm = sampled_arm(panel)
-    rows: list[tuple[str, str, str, int, float]] = []
-    seen: set[str] = set()
+    parts: list[tuple[np.ndarray, ...]] = []
+    models, absent = [], []
     for m in panel.trained:
-        values = np.asarray(per_run(m), float)
+        y = np.asarray(per_run(m), float)
         kinds = np.asarray(m.runs["category"] if labels is None else labels[m.info.name])
-        columns = (np.asarray(m.runs[c]) for c in ("arm", "prompt_id", "sample"))
-        for use, y, category, own, prompt, sample in zip(m.measured, values, kinds, *columns, strict=True):
-            if use and str(own) == arm and (labels is None or category):
-                rows.append((m.info.name, str(category), str(prompt), int(sample), float(y)))
-                seen |= {m.info.name} if np.isfinite(y) else set()
-    rows = [r for r in rows if r[0] in seen]
-    models = tuple(m.info.name for m in panel.trained if m.info.name in seen)
-    categories = tuple(dict.fromkeys(r[1] for r in rows))
-    prompts = tuple(tuple(sorted({r[2] for r in rows if r[1] == c})) for c in categories)
-    shape = (len(models), len(categories), max(map(len, prompts), default=0), max((r[3] + 1 for r in rows), default=0))
-    y = np.full(shape, np.nan)
-    at_model = {name: i for i, name in enumerate(models)}
-    at_prompt = {(c, p): (i, j) for i, c in enumerate(categories) for j, p in enumerate(prompts[i])}
-    for model, category, prompt, sample, value in rows:
-        y[(at_model[model], *at_prompt[category, prompt], sample)] = value
-    absent = tuple(m.info.name for m in panel.trained if m.info.name not in seen)
-    return Cells(y, arm, models, categories, prompts, absent)
+        use = m.measured & (np.asarray(m.runs["arm"]) == arm) & ((kinds != "") if labels is not None else True)
+        if not np.isfinite(y[use]).any():
+            absent.append(m.info.name)
+            continue
+        columns = (y, kinds.astype(str), np.asarray(m.runs["prompt_id"]).astype(str), np.asarray(m.runs["sample"]))
+        parts.append((np.full(int(use.sum()), len(models)), *(column[use] for column in columns)))
+        models.append(m.info.name)
+    if not parts:
+        return Cells(np.full((0, 0, 0, 0), np.nan), arm, (), (), (), tuple(absent))
+    model, values, kinds, ids, sample = (np.concatenate(column) for column in zip(*parts, strict=True))
+    names, first, kind = np.unique(kinds, return_index=True, return_inverse=True)
+    kind, names = np.argsort(np.argsort(first))[kind], names[np.argsort(first)]  # in the order of their first run
+    prompts = tuple(tuple(str(p) for p in np.unique(ids[kind == c])) for c in range(len(names)))
+    place = np.zeros(len(ids), int)
+    for c, own in enumerate(prompts):
+        place[kind == c] = np.searchsorted(np.array(own), ids[kind == c])
+    y = np.full((len(models), len(names), max(map(len, prompts)), int(sample.max()) + 1), np.nan)
+    y[model, kind, place, sample] = values
+    return Cells(y, arm, tuple(models), tuple(map(str, names)), prompts, tuple(absent))

@@ -31,6 +31,7 @@ LOAD = "model:str family:str twin_of:str load:str mean:float n_prompts:int n_run
 FAMILIES = (
     "version:str measure:str load:str F:float null:float p:float n_models:int n_families:int levels:str reason:str"
 )
+CLAIMS = ("S4", "S8")
 BANDS = (0.25, 0.5, 0.75, 1.0)
 PERMUTATIONS = 999
 STEPS = re.compile(r"^(\d+) steps?\b")
@@ -52,6 +53,11 @@ class Factor:
     n_runs: int = 0
 
 
+def permutations_of(panel: Panel) -> int:
+    """How often labels are moved (count): 999 times, fewer where a panel asks for fewer resamples."""
+    return min(PERMUTATIONS, panel.n_boot - 1)
+
+
 def _absent(name: str, measure: str, why: str, levels: Sequence[str] = ()) -> Factor:
     said = Version(f"{name}, {measure}", math.nan, undefined_interval(why))
     return Factor(name, said, measure, tuple(levels), "")
@@ -70,16 +76,16 @@ def by_category(panel: Panel, measure: str) -> Factor:
     ranks = rankdata(y).reshape(y.shape)
     label = f"interaction category {measure}"
     found = share_interval(ranks, {"model:category": 1.0}, panel.generator(label), n_boot=panel.n_boot)
-    p = _category_shuffle(ranks, panel.generator(f"{label} shuffle"))
+    p = _category_shuffle(ranks, panel.generator(f"{label} shuffle"), permutations_of(panel))
     version = Version(f"category, {measure}", found.value, found.interval, p)
     return Factor("category", version, measure, of.categories, "share", y.shape[0], y.shape[2], y.size)
 
 
-def _category_shuffle(ranks: np.ndarray, generator: np.random.Generator) -> float:
+def _category_shuffle(ranks: np.ndarray, generator: np.random.Generator, n_permutations: int) -> float:
     """p-value of model x category when prompts move between categories (1); ranks [M, C, P, R]."""
     m, c, p, r = ranks.shape
     flat = ranks.reshape(m, c * p, r)
-    order = generator.permuted(np.tile(np.arange(c * p), (PERMUTATIONS, 1)), axis=1)
+    order = generator.permuted(np.tile(np.arange(c * p), (n_permutations, 1)), axis=1)
     moved = np.stack([flat[:, o].reshape(m, c, p, r) for o in order])
     every = mean_squares(np.concatenate([ranks[None], moved]))
     noise = every[:, 4] if r > 1 else every[:, 5]
@@ -100,7 +106,7 @@ def _by_level(panel: Panel, name: str, measure: str, levels: Sequence[str], per_
     if min(y.shape) < 2:
         return _absent(name, measure, f"needs two models, levels and complete prompts; got {y.shape}", levels)
     label = f"interaction {name} {measure}"
-    found = interaction_on_ranks(y, panel.generator(label), n_boot=panel.n_boot, n_permutations=PERMUTATIONS)
+    found = interaction_on_ranks(y, panel.generator(label), n_boot=panel.n_boot, n_permutations=permutations_of(panel))
     version = Version(f"{name}, {measure}", found.value, found.interval, found.p)
     return Factor(name, version, measure, tuple(levels), RANKS, y.shape[0], y.shape[2], int(parts[0].n_runs))
 
@@ -293,10 +299,11 @@ def _family_loads(panel: Panel, of: Load) -> tuple[FamilyLoad, FamilyLoad]:
     return by_family(panel, of, "all", names), by_family(panel, of, "twins dropped", own)
 
 
-def conditions_evidence(panel: Panel) -> dict:
-    """The evidence for S4 and S8 as `analyse_conditions` gives it, without its tables."""
+def conditions_evidence(panel: Panel, claims: Sequence[str] = CLAIMS) -> dict:
+    """The evidence for S4 and S8, or one of them, as `analyse_conditions` gives it, without its tables."""
     of = load(panel)
-    return {"S4": _s4(panel, factors(panel)), "S8": _s8(panel, of, *_family_loads(panel, of))}
+    make = {"S4": lambda: _s4(panel, factors(panel)), "S8": lambda: _s8(panel, of, *_family_loads(panel, of))}
+    return {claim: make[claim]() for claim in claims}
 
 
 def _interaction_row(one: Factor) -> dict:
@@ -358,7 +365,7 @@ CONDITIONS = Experiment(
     name="conditions",
     needs_layers=("instability",),
     needs_steps=(),
-    claims=("S4", "S8"),
+    claims=CLAIMS,
     tables=("interactions", "load_models", "load_families"),
     function=analyse_conditions,
     evidence=conditions_evidence,

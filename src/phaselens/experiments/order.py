@@ -1,7 +1,7 @@
 """Experiment: is the order of models by ratio_norm the same in every category, at any temperature, in any window?"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ STABILITY = (
     "kind:str first:str second:str spearman:float lo:float hi:float p:float self_first:float self_second:float "
     "n_models:int n_prompts:int n_runs:int reason:str"
 )
+CLAIMS = ("R2", "R3")
 MARGIN = 0.1
 ENOUGH_CEILING = 0.7
 SAME = 0.7
@@ -327,9 +328,10 @@ def _stability_row(one: Pair) -> dict:
     }
 
 
-def order_evidence(panel: Panel) -> Mapping[str, object]:
-    """The evidence for R2 and R3 as `analyse_order` gives it, without its tables."""
-    return {"R2": _r2(panel, consistency(panel, RATIO)), "R3": _r3(panel, *pairs(panel))}
+def order_evidence(panel: Panel, claims: Sequence[str] = CLAIMS) -> dict:
+    """The evidence for R2 and R3, or one of them, as `analyse_order` gives it, without its tables."""
+    make = {"R2": lambda: _r2(panel, consistency(panel, RATIO)), "R3": lambda: _r3(panel, *pairs(panel))}
+    return {claim: make[claim]() for claim in claims}
 
 
 def analyse_order(panel: Panel) -> Result:
@@ -351,7 +353,7 @@ ORDERS = Experiment(
     name="order",
     needs_layers=("instability",),
     needs_steps=(),
-    claims=("R2", "R3"),
+    claims=CLAIMS,
     tables=("order_consistency", "order_ranks", "order_stability"),
     function=analyse_order,
     evidence=order_evidence,

@@ -1,7 +1,7 @@
 """Experiment: how much do model, category, prompt and seed explain? Shares, amplification, and V1, V2, V3."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ AMPLIFICATION = (
     "measure:str category:str claimed:bool component:float ratio:float lo:float hi:float t:float ratio_length:float "
     "lo_length:float hi_length:float mean_tokens:float n_models:int n_prompts:int reason:str"
 )
+CLAIMS = ("V1", "V2", "V3")
 ENOUGH_PROMPTS = 8
 SCIENCE = ("reasoning", "science", "scientific reasoning", "scientific_reasoning")
 THREE = ("model", "category", "rest")
@@ -179,25 +180,25 @@ class Amplified:
     """Amplification by every category, as measured and with the number of generated tokens taken out."""
 
     measure: str
-    plain: tuple[Amplification, ...]
-    length: tuple[Amplification, ...]
+    plain: Mapping[int, Amplification]
+    length: Mapping[int, Amplification]
     same_length: bool
     tokens: np.ndarray
 
 
-def amplified(panel: Panel, one: Fit) -> Amplified | None:
-    """Amplification of every category by one measure; None without a balanced design of two categories."""
+def amplified(panel: Panel, one: Fit, *, of: int | None = None) -> Amplified | None:
+    """Amplification by one measure, of every category or of one; None without a balanced design of two categories."""
     if one.y is None or min(one.y.shape[:3]) < 2:
         return None
     length = _lengths(panel, one)
     same = bool(np.ptp(length) == 0)
     adjusted = one.y if same else _without_length(one, length)
 
-    def every(y: np.ndarray) -> tuple[Amplification, ...]:
-        return tuple(
-            amplification(y, c, panel.generator(f"amplification {one.measure} {c}"), n_boot=panel.n_boot)
-            for c in range(y.shape[1])
-        )
+    def every(y: np.ndarray) -> dict[int, Amplification]:
+        return {
+            c: amplification(y, c, panel.generator(f"amplification {one.measure} {c}"), n_boot=panel.n_boot)
+            for c in (range(y.shape[1]) if of is None else (of,))
+        }
 
     plain = every(one.y)
     tokens = np.exp(length).mean(axis=(0, 2, 3))
@@ -358,18 +359,20 @@ def _rows(one: Fit, population: str, terms, shares, values, intervals: list[Inte
     ]
 
 
-def _evidence(panel: Panel, fits: Mapping[str, Fit], found: Mapping[str, Amplified | None]) -> dict:
-    return {
-        "V1": _shares_evidence(panel, fits, {"category": 1.0, "model": -1.0}, 0.0),
-        "V2": _shares_evidence(panel, fits, {"residual": 1.0}, 0.5),
-        "V3": _v3(panel, fits, found),
+def _evidence(panel: Panel, fits: Mapping[str, Fit], claims: Sequence[str], found=None) -> dict:
+    if "V3" in claims and found is None:
+        found = {m: amplified(panel, fits[m], of=science_of(fits[m].cells.categories)) for m in MEASURES}
+    make = {
+        "V1": lambda: _shares_evidence(panel, fits, {"category": 1.0, "model": -1.0}, 0.0),
+        "V2": lambda: _shares_evidence(panel, fits, {"residual": 1.0}, 0.5),
+        "V3": lambda: _v3(panel, fits, found),
     }
+    return {claim: make[claim]() for claim in claims}
 
 
-def variance_evidence(panel: Panel) -> dict:
-    """The evidence for V1, V2 and V3 as `analyse_variance` gives it, without its tables."""
-    fits = {m: fit(panel, m) for m in MEASURES}
-    return _evidence(panel, fits, {m: amplified(panel, fits[m]) for m in MEASURES})
+def variance_evidence(panel: Panel, claims: Sequence[str] = CLAIMS) -> dict:
+    """The evidence for V1, V2 and V3, or some of them, as `analyse_variance` gives it, without its tables."""
+    return _evidence(panel, {m: fit(panel, m) for m in MEASURES}, claims)
 
 
 def analyse_variance(panel: Panel) -> Result:
@@ -392,7 +395,7 @@ def analyse_variance(panel: Panel) -> Result:
                 AMPLIFICATION, [r for m in MEASURES for r in _amplification_rows(fits[m], found[m])]
             ),
         },
-        evidence=_evidence(panel, fits, found),
+        evidence=_evidence(panel, fits, CLAIMS, found),
         notes=tuple(notes),
     )
 
@@ -401,7 +404,7 @@ VARIANCE = Experiment(
     name="variance",
     needs_layers=("instability",),
     needs_steps=(),
-    claims=("V1", "V2", "V3"),
+    claims=CLAIMS,
     tables=("variance_shares", "variance_amplification"),
     function=analyse_variance,
     evidence=variance_evidence,

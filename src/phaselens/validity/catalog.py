@@ -5,6 +5,8 @@ from functools import partial
 from phaselens.validity import gd, regimes
 from phaselens.validity.panels import SHAPES
 from phaselens.validity.scenario import Scenario, by_experiment
+from phaselens.validity.sequences import SEQUENCES
+from phaselens.validity.variation import VARIATION
 
 PANELS = (8, 12)
 GAPS = (8, 10)
@@ -155,4 +157,4 @@ ARTEFACTS: tuple[Scenario, ...] = (
     ),
 )
 
-SCENARIOS: tuple[Scenario, ...] = (*_nulls(), *_effects(), *ARTEFACTS)
+SCENARIOS: tuple[Scenario, ...] = (*_nulls(), *_effects(), *ARTEFACTS, *VARIATION, *SEQUENCES)

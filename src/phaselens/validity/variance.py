@@ -15,8 +15,8 @@ from phaselens.validity.regimes import peaked
 
 CATEGORIES = ("factual", "arithmetic", "science", "open", "format", "ambiguous")
 SAMPLES = 3
-CENTRE = 0.8
-SCALE = 0.25
+CENTRE = 1.4
+SCALE = 0.2
 
 
 def levels_of(share: float, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
@@ -130,6 +130,30 @@ def with_shares(generator: np.random.Generator, *, models: int = 8, prompts: int
     shares = {name.replace("_", ":"): share for name, share in terms.items()}
     level, ratio = (planted(shares, generator, models=models, prompts=prompts) for _ in range(2))
     return study_of_cells(level, ratio, generator)
+
+
+def with_loads(
+    generator: np.random.Generator, *, slope: float, families: int = 4, members: int = 3, seeds: int = 0
+) -> Panel:
+    """Families of models whose ln mean ct rises with the steps of derivation, each model by its own slope.
+
+    Slopes have SD .3 within a family; families lie up to `slope` apart. With `seeds` the first family is one recipe
+    trained so many more times: declared twins, alike to .02.
+    """
+    family = np.repeat(np.arange(families), members)
+    rise = slope * (family / (families - 1) - 0.5) + 0.3 * generator.standard_normal(len(family))
+    if seeds:
+        family, rise = np.append(family, np.zeros(seeds, int)), np.append(rise, np.full(seeds, rise[0]))
+        rise[-seeds:] += 0.02 * generator.standard_normal(seeds)
+    m, first = len(family), len(family) - seeds
+    infos = [info_of(f"m{i}", f"f{f}", "m0" if i >= first else None) for i, f in enumerate(family)]
+    shares = {"model": 0.3, "category": 0.1, "prompt": 0.2, "model:prompt": 0.1, "residual": 0.3}
+    level, ratio = (planted(shares, generator, models=m) for _ in range(2))
+    steps, at = 1 + np.arange(level.shape[2]) % 3, CATEGORIES.index("science")
+    level[:, at] += rise[:, None, None] * (steps - 2)[:, None]
+    tags = np.full((len(CATEGORIES), level.shape[2]), "", dtype="<U8")
+    tags[at] = [f"{s} step{'s' if s > 1 else ''}" for s in steps]
+    return study_of_cells(level, ratio, generator, infos=infos, tags=tags)
 
 
 def with_amplification(
