@@ -18,8 +18,8 @@ from torch import Tensor
 
 from phaselens.errors import InputError, StateError
 from phaselens.observables import LENS_STATISTICS, Observable, base_inputs, evaluate, lens_statistics, settings_of
-from phaselens.observables.translators import Translators
 from phaselens.observables.trajectory import massive
+from phaselens.observables.translators import Translators
 from phaselens.trace.lookback import Joined, Lookback
 from phaselens.trace.tile import Tile
 from phaselens.types import Readout

@@ -1,6 +1,6 @@
 """Experiment: does GD_ratio split the panel, and does the split survive temperature, vocabulary and lens? G1-G4."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class Version:
     """One way to take GD_ratio: which operator, from which columns, as control for what.
 
     `suffix` is that of the lens; `where` is "layers" (1..L), "last" (layer L alone) or "output" (the steps table).
+    `plain_without_cap`: for a model that has no soft cap the plain columns are this version.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Version:
     control: str
     suffix: str = ""
     where: str = "layers"
+    plain_without_cap: bool = False
 
 
 VERSIONS = (
@@ -52,6 +54,17 @@ VERSIONS = (
     Version("topk10", gd.TOP10, "final_norm", "top ten tokens"),
     Version("mass", gd.MASS, "final_norm", "second operator"),
     Version("output_tmatch", gd.PLAIN, "output", "common temperature", "__tmatch", "last"),
+)
+# Analysed where a study has their lens.
+CONTROL_VERSIONS = (
+    Version("tuned", gd.PLAIN, "tuned", "lens", "__tuned"),
+    Version("tmatch_layers", gd.PLAIN, "final_norm", "common temperature at every layer", "__tmatch_layers"),
+    Version("uncapped", gd.PLAIN, "final_norm", "soft cap taken away", "__uncapped", plain_without_cap=True),
+    Version("cap_half", gd.PLAIN, "final_norm", "soft cap of .5 x the median top logit", "__cap_half"),
+    Version("cap_one", gd.PLAIN, "final_norm", "soft cap of 1 x the median top logit", "__cap_one"),
+    Version("cap_two", gd.PLAIN, "final_norm", "soft cap of 2 x the median top logit", "__cap_two"),
+    Version("massive", gd.PLAIN, "final_norm", "massive dimensions masked", "__massive"),
+    Version("nofirst", gd.PLAIN, "final_norm", "attention to position 0 masked", "__nofirst"),
 )
 
 
@@ -80,6 +93,8 @@ def version_sums(panel: Panel, model: ModelData, version: Version) -> Sums | Non
     None where the columns were not recorded.
     """
     table = model.steps if version.where == "output" else model.layers
+    if version.plain_without_cap and model.info.capped is False:
+        version = replace(version, suffix="")
     if not {c + version.suffix for c in version.operator.needs} <= set(table):
         return None
     if version.where != "output":
@@ -188,7 +203,11 @@ def _evidence(panel: Panel, splits: dict[str, Split], twins: Split) -> dict:
         "G3": none,
         "G4": none,
     }
-    tuned = Outcome("tuned lens", "missing", "no tuned lens in this study")
+    tuned = (
+        survives("tuned lens", base, splits["tuned"])
+        if np.isfinite(splits["tuned"].values).any()
+        else Outcome("tuned lens", "missing", "no tuned lens in this study")
+    )
     outcomes = {
         "G2": (survives("common temperature", base, splits["tmatch"]),),
         "G3": (
@@ -206,7 +225,7 @@ def _evidence(panel: Panel, splits: dict[str, Split], twins: Split) -> dict:
     tested = {
         "G2": [splits["tmatch"]],
         "G3": [splits[v] for v in ("nucleus", "topk10", "shared")],
-        "G4": [splits[v] for v in ("raw", "final_norm", "output")],
+        "G4": [splits[v] for v in ("raw", "final_norm", "output", "tuned")],
     }
     found = {"G1": evidence(panel, base, (absent_in_twins("untrained twin", base, twins),), lacking=none)}
     for claim in ("G2", "G3", "G4"):
@@ -218,7 +237,7 @@ def _absent(tested: Split, what: str) -> str:
     return "" if np.isfinite(tested.values).any() else f"the study did not record {what}: add that lens"
 
 
-DECIDING = ("final_norm", "tmatch", "nucleus", "topk10", "shared", "raw", "output")
+DECIDING = ("final_norm", "tmatch", "nucleus", "topk10", "shared", "raw", "output", "tuned")
 CLAIMS_OF = {
     "final_norm": ("G1", "G4"),
     "tmatch": ("G2",),
@@ -229,6 +248,10 @@ CLAIMS_OF = {
     "output": ("G4",),
     "mass": ("G1",),
     "output_tmatch": ("G2",),
+    "tuned": ("G4",),
+    "tmatch_layers": ("G2",),
+    "massive": ("G10",),
+    "nofirst": ("G10",),
 }
 
 
@@ -238,17 +261,22 @@ def gd_evidence(panel: Panel) -> dict:
     def estimates(version: Version, models: tuple[ModelData, ...]) -> dict[str, Estimate]:
         return {m.info.name: log_estimate(gd_estimate(panel, version_sums(panel, m, version))) for m in models}
 
-    judged = [v for v in VERSIONS if v.name in DECIDING]
+    judged = [v for v in (*VERSIONS, *CONTROL_VERSIONS) if v.name in DECIDING]
     splits = {v.name: panel_split(panel, "G", v.name, estimates(v, panel.trained)) for v in judged}
     twins = panel_split(panel, "G", "untrained twin", of_twins(panel, estimates(VERSIONS[0], panel.models)))
     return _evidence(panel, splits, twins)
 
 
+def _recorded(panel: Panel, version: Version) -> bool:
+    return any(c + version.suffix in m.layers for m in panel.models for c in version.operator.needs)
+
+
 def analyse_gd(panel: Panel) -> Result:
     """Tables gd_models and gd_depth; rows of separation; evidence for G1, G2, G3, G4."""
     models, depth = [], []
-    estimates: dict[str, dict[str, Estimate]] = {v.name: {} for v in VERSIONS}
-    for version in VERSIONS:
+    versions = (*VERSIONS, *(v for v in CONTROL_VERSIONS if _recorded(panel, v)))
+    estimates: dict[str, dict[str, Estimate]] = {v.name: {} for v in (*versions, *CONTROL_VERSIONS[:1])}
+    for version in versions:
         for model in panel.models:
             sums = version_sums(panel, model, version)
             estimate = gd_estimate(panel, sums)
@@ -256,9 +284,10 @@ def analyse_gd(panel: Panel) -> Result:
             models.append(_model_row(panel, model, version, sums, estimate))
             if sums is not None and version.where == "layers":
                 depth += _depth_rows(panel, model, version, sums)
-    splits = {v.name: panel_split(panel, "G", v.name, estimates[v.name]) for v in VERSIONS}
+    splits = {name: panel_split(panel, "G", name, found) for name, found in estimates.items()}
     twins = panel_split(panel, "G", "untrained twin", of_twins(panel, estimates["final_norm"]))
-    rows = [separation_row(claim, splits[v]) for v, claims in CLAIMS_OF.items() for claim in claims]
+    known = {v.name for v in versions}
+    rows = [separation_row(claim, splits[v]) for v, claims in CLAIMS_OF.items() if v in known for claim in claims]
     rows.append(separation_row("G1", twins))
     absent = [v.name for v in VERSIONS if not np.isfinite(splits[v.name].values).any()]
     notes = (f"GD versions without data in this study: {', '.join(absent)}",) if absent else ()

@@ -252,7 +252,7 @@ def massive(hidden: Float[Tensor, "*batch d_model"]) -> Bool[Tensor, "*batch d_m
     Source: as `log_rms_core`.
     """
     size = hidden.abs()
-    if hidden.numel() == 0 or not bool((size.amax() > MASSIVE_ABOVE)):
+    if hidden.numel() == 0 or not bool(size.amax() > MASSIVE_ABOVE):
         return torch.zeros_like(hidden, dtype=torch.bool)
     return (size > MASSIVE_ABOVE) & (size > MASSIVE_RATIO * size.median(-1, keepdim=True).values)
 

@@ -1,0 +1,255 @@
+"""What the controls on the distribution need of each model, measured on its calibration prompts and kept beside its
+calibration: the tuned lens, a temperature for each layer, the size of its logits, and whether position 0 can be masked.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from scipy.interpolate import PchipInterpolator
+from scipy.optimize import brentq
+from torch import Tensor
+
+from phaselens.capture.replay import replay
+from phaselens.engines.folder import pretty_json
+from phaselens.engines.members import Member
+from phaselens.errors import StudyFileError
+from phaselens.measure import LensSpec
+from phaselens.models import Model
+from phaselens.models.first import why_not_masked
+from phaselens.observables.translators import Translators, TunedReport, fit_translators
+from phaselens.trace.store import atomic_write, digest
+from phaselens.trace.tile import Tile
+from phaselens.trace.transcripts import Transcripts
+
+LEAST, GREATEST, POINTS = 0.05, 20.0, 33
+LOGITS_AT_ONCE = 4_000_000
+CAPS = {"cap_half": 0.5, "cap_one": 1.0, "cap_two": 2.0}
+MEASURED = ("tmatch_layers", *CAPS, "nofirst")
+SEED = 3
+
+
+class _AllLayers:
+    """A reducer that keeps the states of every layer at valid steps."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[int, int], Tensor] = {}
+
+    def update(self, tile: Tile) -> None:
+        for r, s in tile.valid.nonzero().tolist():
+            self.rows[int(tile.run[r]), int(tile.step[r, s])] = tile.hidden[r, :, s].cpu().clone()
+
+    def rows_of(self) -> tuple[Tensor, Tensor]:
+        """States [row, layer, d_model] and the run of each row, sorted by (run, step)."""
+        keys = sorted(self.rows)
+        return torch.stack([self.rows[key] for key in keys]), torch.tensor([run for run, _ in keys])
+
+
+def layer_states(model: Model, transcripts: Transcripts) -> tuple[Tensor, Tensor]:
+    """States of all layers at all steps, float32 [row, layer 0..L, d_model], and the run of each row."""
+    kept = _AllLayers()
+    replay(model, transcripts, kept)
+    return kept.rows_of()
+
+
+def tuned_lens(model: Model, transcripts: Transcripts, *, rank: int | None = None) -> tuple[LensSpec, TunedReport]:
+    """A tuned lens of `model`, trained on `transcripts` that are not measured with it afterwards, and what it reached.
+
+    The lens goes to `observe(model, other, lens=("final_norm", spec))`. The same transcripts give the same lens. Every
+    fourth prompt is held out and only reported on. Raises as `fit_translators`.
+    """
+    states, run = layer_states(model, transcripts)
+    of_run = {t.run: t.prompt_id for t in transcripts}
+    prompts = {p: i for i, p in enumerate(dict.fromkeys(of_run[int(r)] for r in run))}
+    unit = torch.tensor([prompts[of_run[int(r)]] for r in run])
+    generator = torch.Generator().manual_seed(SEED)
+    readout = replace(model.readout, weight=model.readout.weight.cpu()) if model.device.type != "cpu" else model.readout
+    translators, report = fit_translators(states, readout, unit, rank=rank, generator=generator)
+    return LensSpec("tuned", label="tuned", translators=translators), report
+
+
+def grid() -> np.ndarray:
+    """The fixed temperatures of the curves by layer: evenly spaced in the logarithm, 1 in the middle."""
+    return np.exp(np.linspace(math.log(LEAST), math.log(GREATEST), POINTS))
+
+
+def measure_controls(model: Model, transcripts: Transcripts) -> dict[str, Any]:
+    """Curves of mean entropy_norm over temperature by layer, the median top centred logit, and what cannot be masked.
+
+    `entropy_norm[l][i]` belongs to layer l and `temperatures[i]`, in units of ln V. `top_centred_logit` is the median
+    over steps of the largest output logit less the mean over the vocabulary, before any soft cap. Steps that are not
+    finite are left out.
+    """
+    states, _ = layer_states(model, transcripts)
+    states = states[states.flatten(1).isfinite().all(1)]
+    size = max(1, LOGITS_AT_ONCE // (states.shape[1] * model.vocab_size))
+    total, tops = np.zeros((states.shape[1], POINTS)), []
+    uncapped = replace(model.readout, cap=None)
+    with torch.no_grad():
+        for part in states.split(size):
+            part = part.to(model.device)
+            logits = model.readout.logits(part)
+            logits = logits - logits.amax(-1, keepdim=True)
+            for i, t in enumerate(grid().tolist()):
+                total[:, i] += _entropy(logits / t).double().sum(0).cpu().numpy()
+            last = uncapped.logits(part[:, -1])
+            tops.append((last.amax(-1) - last.mean(-1)).cpu())
+    known = len(states) > 0
+    return {
+        "temperatures": grid().tolist(),
+        "entropy_norm": (total / len(states) / math.log(model.vocab_size)).tolist() if known else None,
+        "top_centred_logit": float(torch.cat(tops).median()) if known else None,
+        "why_not_masked": why_not_masked(model),
+    }
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    log_p = logits.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1)
+
+
+def kept_controls(
+    folder: Path,
+    key: str,
+    lenses: Sequence[str],
+    model: Callable[[], Model],
+    transcripts: Callable[[], Transcripts],
+) -> dict[str, Any]:
+    """What the wanted control lenses need of one model, from files named by `key` where they are there.
+
+    Keys of the result: `controls` (as `measure_controls`), `tuned` (a `LensSpec`), each only where a lens asks for it.
+    """
+    out: dict[str, Any] = {}
+    if set(lenses) & set(MEASURED):
+        path = folder / f"{key}.controls.json"
+        if not path.is_file():
+            atomic_write(path, pretty_json(measure_controls(model(), transcripts())))
+        out["controls"] = _json(path)
+    if "tuned" in lenses:
+        path = folder / f"{key}.tuned.safetensors"
+        if not path.is_file():
+            spec, report = tuned_lens(model(), transcripts())
+            write_translators(path, spec.translators, report)
+        out["tuned"] = LensSpec("tuned", label="tuned", translators=read_translators(path)[0])
+    return out
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyFileError(f"cannot read {path}: {error}. Delete it and run the same command again.") from error
+
+
+def write_translators(path: Path, translators: Translators | None, report: TunedReport) -> None:
+    """Write translators as safetensors, with what their fit reached in the metadata (`report`, JSON)."""
+    if translators is None:
+        raise StudyFileError(f"{path}: there are no translators to write.")
+    said = {
+        k: [None if math.isnan(x) else x for x in v] if isinstance(v, tuple) else v for k, v in vars(report).items()
+    }
+    tensors = {k: t.contiguous() for k, t in translators.tensors().items()}
+    atomic_write(path, save(tensors, {"report": json.dumps(said), "fingerprint": translators.fingerprint}))
+
+
+def read_translators(path: Path) -> tuple[Translators, TunedReport]:
+    """Translators and their report from a file. Raises StudyFileError where it cannot be read or was changed."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+        found = Translators(tensors["up"], tensors.get("down"), tensors["bias"])
+        said = json.loads(facts["report"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise StudyFileError(f"cannot read {path}: {error}. Delete it and run the same command again.") from error
+    if found.fingerprint != facts.get("fingerprint"):
+        raise StudyFileError(f"{path} is not what was written. Delete it and run the same command again.")
+    numbers = {k: tuple(math.nan if x is None else x for x in v) if isinstance(v, list) else v for k, v in said.items()}
+    return found, TunedReport(**numbers)
+
+
+def layer_targets(members: Sequence[Member], curves: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:
+    """The entropy_norm that each layer of each model is brought to: the panel's median at the same relative depth.
+
+    Median over the trained models of mean entropy_norm at temperature 1, taken between layers linearly in l/L.
+    """
+    own = {m.label: _at_one(curves[m.label]) for m in members}
+    trained = [own[m.label] for m in members if not m.untrained and own[m.label] is not None]
+    out = {}
+    for m in members:
+        n_layers = m.facts["n_layers"]
+        depths = np.arange(n_layers + 1) / max(1, n_layers)
+        found = [np.interp(depths, np.arange(len(v)) / max(1, len(v) - 1), v) for v in trained]
+        out[m.label] = tuple(
+            statistics.median(float(f[i]) for f in found) if found else math.nan for i in range(n_layers + 1)
+        )
+    return out
+
+
+def _at_one(curve: Mapping[str, Any]) -> np.ndarray | None:
+    values = curve.get("controls", {}).get("entropy_norm")
+    return None if values is None else np.asarray(values)[:, POINTS // 2]
+
+
+def matching_temperatures(controls: Mapping[str, Any], targets: Sequence[float]) -> tuple[float, ...]:
+    """For each layer the temperature at which its mean entropy_norm is the target; NaN where none in [.05, 20] is."""
+    if controls["entropy_norm"] is None:
+        return (math.nan,) * len(targets)
+    logs, out = np.log(controls["temperatures"]), []
+    for values, target in zip(np.asarray(controls["entropy_norm"]), targets, strict=True):
+        if not (math.isfinite(target) and values[0] <= target <= values[-1]):
+            out.append(math.nan)
+            continue
+        # Rounding in float32 may bend a flat end of the curve down by 1e-7.
+        smooth = PchipInterpolator(logs, np.maximum.accumulate(values) - target)
+        out.append(float(math.exp(brentq(smooth, logs[0], logs[-1], xtol=1e-12))))
+    return tuple(out)
+
+
+def control_lenses(
+    wanted: Sequence[str], members: Sequence[Member], curves: Mapping[str, Mapping[str, Any]]
+) -> dict[str, tuple[LensSpec, ...]]:
+    """The control lenses among `wanted` that are defined for each model, in order.
+
+    `tmatch_layers` needs a temperature at every layer 1..L, `uncapped` a model with a cap of its own, `nofirst` a
+    family that lets position 0 be masked.
+    """
+    targets = layer_targets(members, curves) if "tmatch_layers" in wanted else {}
+    out = {}
+    for m in members:
+        made = [_lens(name, m, curves[m.label], targets.get(m.label, ())) for name in wanted]
+        out[m.label] = tuple(one for one in made if one is not None)
+    return out
+
+
+def _lens(name: str, member: Member, curve: Mapping[str, Any], targets: Sequence[float]) -> LensSpec | None:
+    controls = curve.get("controls", {})
+    if name == "tuned":
+        return curve["tuned"]
+    if name == "massive":
+        return LensSpec(mask_massive=True, label=name)
+    if name == "uncapped":
+        return LensSpec(cap=math.inf, label=name) if member.facts["facts"]["cap"] is not None else None
+    if name in CAPS:
+        top = controls["top_centred_logit"]
+        return LensSpec(cap=CAPS[name] * top, label=name) if top else None
+    if name == "nofirst":
+        return None if controls["why_not_masked"] else LensSpec(mask_first=True, label=name)
+    if name == "tmatch_layers":
+        found = matching_temperatures(controls, targets)
+        usable = all(math.isfinite(t) for t in found[1:])
+        return LensSpec(temperatures=found, label=name) if usable else None
+    return None
+
+
+def controls_key(calibration_key: str) -> str:
+    """The key of these files: the calibration's, which names model, prompts and versions, and the settings here."""
+    return digest({"what": "controls", "calibration": calibration_key, "points": POINTS, "seed": SEED})
