@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from phaselens.engines.vocabulary import digit_tokens, shared_tokens, token_bytes
+from phaselens.engines.vocabulary import digit_tokens, shared_tokens, token_bytes, word_start_tokens
 from tiny_panel import tokenizer
 
 
@@ -54,6 +54,11 @@ def test_nothing_shared_is_nothing():
 
 def test_digit_tokens():
     assert digit_tokens({0: b"a", 1: b" 12", 2: "\u0661".encode(), 3: b"x9"}) == {1, 3}
+
+
+def test_words_begin_with_white_space_or_hold_a_line_break():
+    vocabulary = {0: b"a", 1: b" a", 2: b"\n", 3: b".\n", 4: b"", 5: b"\tx", 6: b"x "}
+    assert word_start_tokens(vocabulary) == {1, 2, 3, 5}
 
 
 @pytest.mark.assets

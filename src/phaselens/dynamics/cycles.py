@@ -172,21 +172,28 @@ def matched_correlation(r: np.ndarray, n: int, generator: np.random.Generator, *
 
 
 def ar1_surrogate(
-    values: np.ndarray, threshold: float | np.ndarray, generator: np.random.Generator, *, n_draws: int = 200
+    values: np.ndarray,
+    threshold: float | np.ndarray,
+    generator: np.random.Generator,
+    *,
+    n_draws: int = 200,
+    correlation: np.ndarray | None = None,
 ) -> np.ndarray:
     """Where each run would be low if only its values and its lag-1 correlation counted: bool [n_draws, run, n].
 
     A stationary Gaussian AR(1) series whose `lag_one` is on average that of the run, mapped by ranks onto the run's
     own values (Gaussian copula): as many low steps as the run has, in other places. Only ranks matter, so the value at
     the boundary is found by sorting and nothing is mapped (a tie in single precision, 1 run in 10,000, adds a step).
-    Shapes: values [run, n] without NaN (cut runs to one length); threshold a number or [run]. A run whose correlation
-    is undefined (constant) gets none.
+    Shapes: values [run, n] without NaN (cut runs to one length); threshold a number or [run]; correlation [run] of the
+    processes, where it is known already (None: `matched_correlation` of the values). A run whose correlation is
+    undefined (constant) gets none.
     """
     values = np.asarray(values, float)
     if values.ndim != 2 or not np.isfinite(values).all():
         raise InputError(f"values must be [run, step] without NaN; got shape {values.shape}.")
     runs, n = values.shape
-    phi = np.nan_to_num(matched_correlation(lag_one(values), n, generator)).astype(np.float32)
+    matched = matched_correlation(lag_one(values), n, generator) if correlation is None else correlation
+    phi = np.nan_to_num(matched).astype(np.float32)
     z = _ar1(phi, n, n_draws, generator)
     n_low = (values <= np.broadcast_to(threshold, (runs,))[:, None]).sum(axis=1)
     at = np.broadcast_to(np.maximum(n_low - 1, 0), z.shape[:2])[..., None]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from phaselens.dynamics.cycles import (
     cycle_table,
     cycles,
     lag_one,
+    matched_correlation,
     rivalry_state,
     word_shuffle,
 )
@@ -149,13 +151,29 @@ def _nulls(
         begun = None if starts is None else starts[some, :n]
         generator = panel.generator(f"C1 AR1 {model.info.name} {n}")
         values = entropy[some, :n]
-        drawn = ar1_surrogate(values, _level(values, low[some, :n]), generator, n_draws=SURROGATES)
+        drawn = ar1_surrogate(
+            values, _level(values, low[some, :n]), generator, n_draws=SURROGATES, correlation=_correlation(values)
+        )
         out["AR1"].append((cycles(drawn, None, begun), int(some.sum())))
         if begun is not None:
             generator = panel.generator(f"C1 words {model.info.name} {n}")
             drawn = word_shuffle(low[some, :n], begun, generator, n_draws=SURROGATES)
             out["words"].append((cycles(drawn, None, begun), int(some.sum())))
     return out
+
+
+@lru_cache(maxsize=32)
+def _matched(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """`matched_correlation` on a grid of observed ones: a constant of the length n, so it has its own seed."""
+    seen = np.linspace(0.0, 1.0, 501)
+    return seen, matched_correlation(seen, n, np.random.default_rng([n, 1]))
+
+
+def _correlation(values: np.ndarray) -> np.ndarray:
+    """The AR(1) correlation that each run's values ask for (1), [run]; NaN: a constant run."""
+    seen, matched = _matched(values.shape[1])
+    r = lag_one(values)
+    return np.where(np.isnan(r), np.nan, np.interp(r, seen, matched))
 
 
 def _level(values: np.ndarray, low: np.ndarray) -> np.ndarray:

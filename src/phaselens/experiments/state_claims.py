@@ -87,6 +87,8 @@ class _Version:
 
 def _versions(panel: Panel, trained: Sequence[Labelled]) -> list[_Version]:
     """The statistics of the trained models under every pair of thresholds, one pair in memory at a time."""
+    if not trained:
+        return []
     cuts = turbulence_threshold(calibration_turbulence(panel.trained), quantile=np.array(QUANTILES))
     out = []
     for (q, cut), r in product(zip(QUANTILES, cuts, strict=True), RIVALRIES):

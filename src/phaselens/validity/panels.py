@@ -63,8 +63,12 @@ def model_of(
     layers: Mapping[str, np.ndarray],
     steps: Mapping[str, np.ndarray] | None = None,
     lengths: np.ndarray | None = None,
+    *,
+    calibration: int = 0,
+    completions: tuple[tuple[int, ...], ...] = (),
+    word_start_tokens: frozenset[int] | None = None,
 ) -> ModelData:
-    """One model of a simulated study; its runs take the prompts in turn.
+    """One model of a simulated study; its runs take the prompts in turn, the last `calibration` runs are set apart.
 
     Shapes: layers [run, step, layer] with layers 1..L, steps [run, step]; NaN where a run has no such step. `lengths`
     are the numbers of generated tokens (default: all steps).
@@ -79,7 +83,7 @@ def model_of(
         "category": np.full(n_runs, "simulated"),
         "arm": np.full(n_runs, "simulated"),
         "sample": order // PROMPTS,
-        "calibration": np.zeros(n_runs, bool),
+        "calibration": order >= n_runs - calibration,
         "n_generated": np.full(n_runs, n_steps) if lengths is None else lengths,
         "finish": np.full(n_runs, "length"),
     }
@@ -88,6 +92,8 @@ def model_of(
         runs,
         {"run": rows, "step": at} | {k: v.ravel() for k, v in (steps or {}).items()},
         {"run": run, "step": step, "layer": layer + 1} | {k: v.ravel() for k, v in layers.items()},
+        completions,
+        word_start_tokens=word_start_tokens,
     )
 
 
