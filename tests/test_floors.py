@@ -9,8 +9,9 @@ SRC = Path(__file__).parents[1] / "src" / "phaselens"
 
 WORDS = {"errors", "types"}
 ARRAYS = WORDS | {"statistics"}
-RECORD = ARRAYS | {"observables", "perturbations", "probes", "dynamics", "controls", "trace", "batteries", "measure"}
-MODEL = RECORD | {"models", "capture", "organisms", "recording"}
+RECORD = ARRAYS | {"observables", "perturbations", "probes", "dynamics", "controls", "trace", "batteries"}
+RECORD |= {"measure", "normalised"}
+MODEL = RECORD | {"models", "capture", "organisms", "recording", "readings"}
 STUDY = MODEL | {"claims", "experiments", "presets"}
 
 MAY_IMPORT = {
@@ -27,17 +28,19 @@ MAY_IMPORT = {
     "trace": WORDS,
     "batteries": WORDS,
     "measure": RECORD - {"measure", "batteries"},
+    "normalised": RECORD - {"normalised", "batteries"},
     "models": WORDS,
     "capture": WORDS | {"perturbations", "trace", "models", "batteries"},
     "organisms": WORDS | {"models", "batteries", "dynamics"},
     "recording": RECORD | {"models", "capture"},
+    "readings": RECORD | {"models", "capture", "organisms"},
     "claims": WORDS | {"statistics"},
     "experiments": (STUDY - {"experiments", "presets"}),
     "validity": (STUDY - {"presets"}),
     "study": STUDY,
     "presets": set(),
     "engines": STUDY | {"study"},
-    "report": STUDY - {"organisms", "capture", "recording"} | {"study", "validity"},
+    "report": STUDY - {"organisms", "capture", "recording", "readings"} | {"study", "validity"},
     "monitor": STUDY,
     "cli": STUDY | {"study", "engines", "report", "monitor", "validity"},
 }

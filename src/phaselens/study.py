@@ -16,11 +16,24 @@ from phaselens.batteries import NATURAL
 from phaselens.errors import InputError, StudyFileError, unknown_name
 from phaselens.experiments import DEFAULT, experiments_by_name
 from phaselens.observables import by_name
+from phaselens.observables.normalisation import METHODS
 from phaselens.organisms import ORGANISM, default_names, names
 from phaselens.trace.store import digest
 from phaselens.trace.toml import toml_text
 
 LENSES = ("final_norm", "raw", "tmatch", "shared")
+# Further lenses, all of them controls on the distribution; none is on by default.
+CONTROL_LENSES = (
+    "tuned",
+    "tmatch_layers",
+    "uncapped",
+    "cap_half",
+    "cap_one",
+    "cap_two",
+    "massive",
+    "nofirst",
+)
+ALL_LENSES = (*LENSES, *CONTROL_LENSES)
 DTYPES = ("float32", "float16", "bfloat16")
 EVERY_ORGANISM = "organism:*"
 # Batteries that come with the package; any other name is a file.
@@ -55,6 +68,8 @@ class Source(_Part):
 
     `source` is `organism:NAME`, a folder, or a Hub id. `twin_of` names another trained model of the study of which this
     one is a twin (a second seed of one recipe, a distillate). `overrides` helps a model whose structure is not found.
+    `corpus`, `recipe`, `capped`, `qk_norm` and `training_seed` say how it was made, for claims on pairs of models that
+    differ in one of them: two models of one `recipe` differ in nothing else.
     """
 
     source: str
@@ -63,6 +78,11 @@ class Source(_Part):
     revision: str | None = None
     trust_remote_code: bool = False
     overrides: dict[str, Any] | None = None
+    corpus: str | None = None
+    recipe: str | None = None
+    capped: bool | None = None
+    qk_norm: bool | None = None
+    training_seed: int | None = None
 
     @property
     def label(self) -> str:
@@ -94,8 +114,12 @@ class Study(_Part):
     max_new_tokens: Annotated[int, Field(ge=1)] = 72
     suppress_eos: bool = True
     lenses: tuple[str, ...] = LENSES
+    distribution_controls: bool = False
     observables: tuple[str, ...] = ()
+    normalisations: tuple[str, ...] = ()
+    minimal_pairs: Annotated[int, Field(ge=0)] = 0
     experiments: tuple[str, ...] = DEFAULT
+    subpanels: Annotated[int, Field(ge=1)] = 20
     bootstraps: Annotated[int, Field(ge=100)] = 2000
     keep_hidden: bool = False
     chunk: Annotated[int, Field(ge=1)] = 256
@@ -120,12 +144,21 @@ class Study(_Part):
             whole += [ORGANISM + name for name in many()] if many else [v]
         return [{"source": v} if isinstance(v, str) else v for v in whole]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _all_controls(cls, value: Any) -> Any:
+        """`distribution_controls` adds every control lens that is not named."""
+        if not isinstance(value, dict) or value.get("distribution_controls") is not True:
+            return value
+        named = value.get("lenses", LENSES)
+        return value | {"lenses": [*named, *(lens for lens in CONTROL_LENSES if lens not in named)]}
+
     @field_validator("lenses")
     @classmethod
     def _known_lenses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for lens in value:
-            if lens not in LENSES:
-                raise ValueError(str(unknown_name("lens", lens, LENSES)))
+            if lens not in ALL_LENSES:
+                raise ValueError(str(unknown_name("lens", lens, ALL_LENSES)))
         if not value or value[0] != "final_norm":
             raise ValueError("the first lens must be final_norm: its columns carry the plain names")
         return _without_repeats("lens", value)
@@ -135,6 +168,14 @@ class Study(_Part):
     def _known_observables(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         by_name(value)
         return _without_repeats("observable", value)
+
+    @field_validator("normalisations")
+    @classmethod
+    def _known_normalisations(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for method in value:
+            if method not in METHODS:
+                raise ValueError(str(unknown_name("state normalisation", method, METHODS)))
+        return _without_repeats("state normalisation", value)
 
     @field_validator("experiments")
     @classmethod
@@ -153,6 +194,12 @@ class Study(_Part):
     def _columns_of_a_file(self) -> Self:
         if self.battery in BUNDLED_BATTERIES and (self.columns is not None or self.separator is not None):
             raise ValueError(f"battery {self.battery!r} is no file: columns and separator say nothing about it")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_of_a_battery(self) -> Self:
+        if self.minimal_pairs and self.battery not in BUNDLED_BATTERIES:
+            raise ValueError(f"minimal_pairs are those of the batteries {', '.join(BUNDLED_BATTERIES)}; this is a file")
         return self
 
     @model_validator(mode="after")

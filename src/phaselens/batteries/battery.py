@@ -41,6 +41,9 @@ class Prompt:
 class Battery:
     """A named set of prompts. `calibration` prompts set scales and are never measured.
 
+    `pairs` are the prompts of minimal pairs, called PAIR/ambiguous, PAIR/first and PAIR/second; they stand apart from
+    the measured prompts, and a text may be in both.
+
     Raises:
         InputError: no prompt, an id that occurs twice, or a prompt that is both measured and calibration.
 
@@ -49,11 +52,12 @@ class Battery:
     name: str
     prompts: tuple[Prompt, ...]
     calibration: tuple[Prompt, ...] = ()
+    pairs: tuple[Prompt, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.prompts:
             raise InputError(f"battery {self.name!r} has no prompts.")
-        twice = [i for i, n in Counter(p.id for p in self.prompts + self.calibration).items() if n > 1]
+        twice = [i for i, n in Counter(p.id for p in self.prompts + self.calibration + self.pairs).items() if n > 1]
         if twice:
             raise InputError(f"battery {self.name!r}: the id {twice[0]!r} occurs more than once; ids name prompts.")
         texts = {(p.text, p.token_ids) for p in self.prompts}

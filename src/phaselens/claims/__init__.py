@@ -7,8 +7,10 @@ panel lacks what it is about).
 """
 
 from phaselens.claims.declared import REGISTER
+from phaselens.claims.flags import FlagEvidence
 from phaselens.claims.intervals import IntervalEvidence, Region, Requirement, above, below, inside, outside
 from phaselens.claims.ledger import claims_by_id, judge, judge_all, ledger_json, ledger_rows, lock
+from phaselens.claims.permutation import PermutationEvidence
 from phaselens.claims.record import LEVEL, Claim, Decision, Evidence, Numbers, Outcome, Verdict
 from phaselens.claims.splits import (
     ENOUGH_POWER,
@@ -20,7 +22,8 @@ from phaselens.claims.splits import (
 )
 
 __all__ = [
-    "ENOUGH_POWER", "HALF", "LEVEL", "NO_SEPARATION", "REGISTER", "Claim", "Decision", "Evidence", "IntervalEvidence",
-    "Numbers", "Outcome", "Region", "Requirement", "SplitEvidence", "Verdict", "above", "absent_in_twins", "below",
-    "claims_by_id", "inside", "judge", "judge_all", "ledger_json", "ledger_rows", "lock", "outside", "survives",
+    "ENOUGH_POWER", "HALF", "LEVEL", "NO_SEPARATION", "REGISTER", "Claim", "Decision", "Evidence", "FlagEvidence",
+    "IntervalEvidence", "Numbers", "Outcome", "PermutationEvidence", "Region", "Requirement", "SplitEvidence",
+    "Verdict", "above", "absent_in_twins", "below", "claims_by_id", "inside", "judge", "judge_all", "ledger_json",
+    "ledger_rows", "lock", "outside", "survives",
 ]  # fmt: skip

@@ -127,7 +127,8 @@ def _effect(
     x, y = ambiguous[whole], other[whole]
     d = x - y
     n = len(d)
-    draws = resampled_ratio(d, np.ones(n), bootstrap_weights(n, generator, n_boot=n_boot))
+    weights = bootstrap_weights(n, generator, n_boot=n_boot)
+    draws = resampled_ratio(d, np.ones(n), weights) if n else np.full(n_boot, math.nan)
     spread = d.std(ddof=1) if n > 1 else math.nan
     return {
         "outcome": name,

@@ -19,6 +19,13 @@ from phaselens.experiments import Result, experiments_by_name, run_experiments
 from phaselens.trace.store import atomic_write, write_table
 
 CLAIMS = "claims.json"
+UNDEFINED = {
+    "tmatch": "no temperature in [0.05, 20] matches",
+    "shared": "no tokens are known to be shared",
+    "tmatch_layers": "no temperature in [0.05, 20] matches at every layer",
+    "uncapped": "there is no soft cap to take away (the plain version stands for it)",
+    "nofirst": "attention to position 0 cannot be masked in its family",
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Wanted:
     n_boot: int
     experiments: tuple[str, ...]
     lenses: tuple[str, ...]
+    subpanels: int = 20
     other_draws: bool = False
 
     @classmethod
@@ -53,6 +61,7 @@ class Wanted:
             declaration["bootstraps"],
             tuple(declaration["experiments"]),
             tuple(declaration["lenses"]),
+            declaration.get("subpanels", 20),
         )
 
 
@@ -61,7 +70,7 @@ def analyse(source: Path, out: Path, manifest: Mapping[str, Any], record: Record
 
     Returns the fields of an `Outcome` but for folder and seconds.
     """
-    panel = panel_of(source, record, seed=wanted.seed, n_boot=wanted.n_boot)
+    panel = panel_of(source, record, seed=wanted.seed, n_boot=wanted.n_boot, subpanels=wanted.subpanels)
     claims = claims_by_id([c for e in experiments_by_name(wanted.experiments) for c in e.claims])
     late = post_hoc(claims, manifest, other_draws=wanted.other_draws)
     result = run_experiments(panel, wanted.experiments)
@@ -95,8 +104,7 @@ def _lens_notes(record: Record, lenses: Sequence[str]) -> list[str]:
     for lens in lenses[1:]:
         without = [m.info.name for m in record.models if lens not in m.lenses]
         if without:
-            why = "no temperature in [0.05, 20] matches" if lens == "tmatch" else "no tokens are known to be shared"
-            out.append(f"lens {lens}: {why} for {', '.join(without)}")
+            out.append(f"lens {lens}: {UNDEFINED.get(lens, 'not defined')} for {', '.join(without)}")
     return out
 
 

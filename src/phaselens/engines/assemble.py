@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,17 @@ class Columns(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
-def panel_of(folder: Path, record: Record, *, seed: int, n_boot: int) -> Panel:
+def panel_of(folder: Path, record: Record, *, seed: int, n_boot: int, subpanels: int = 20) -> Panel:
     """The panel of a study, from its folder."""
-    return Panel(tuple(_model_data(folder, m, record.units_of(m.info.name)) for m in record.models), seed, n_boot)
+    models = tuple(_with_pairs(folder, m, record.units_of(m.info.name)) for m in record.models)
+    return Panel(models, seed, n_boot, subpanels=subpanels)
+
+
+def _with_pairs(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -> ModelData:
+    """The columns of one model, and apart from them those of its minimal pairs."""
+    own = _model_data(folder, model, [u for u in units if not u.paired])
+    paired = [u for u in units if u.paired]
+    return replace(own, pairs=_model_data(folder, model, paired)) if paired else own
 
 
 def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -> ModelData:

@@ -25,6 +25,7 @@ from phaselens.engines.members import (
     threads,
     versions,
 )
+from phaselens.engines.recipes import made_of
 from phaselens.engines.record import ModelRecord, Pictured, Record, UnitRecord, write_record
 from phaselens.engines.registration import registration
 from phaselens.engines.traces import (
@@ -226,7 +227,7 @@ def _known(work: Work, members: Sequence[Member], curves: Mapping[str, Mapping[s
     target, heat = temperatures(members, curves)
     tokenizers = _tokenizers(work, members)
     vocabularies = _vocabularies(members, tokenizers)
-    lenses = lenses_of(work.study, members, heat, vocabularies)
+    lenses = lenses_of(work.study, members, heat, vocabularies, curves)
     return _Known(target, heat, curves, lenses, tokenizers, vocabularies)
 
 
@@ -254,6 +255,8 @@ def _model_record(member: Member, known: _Known) -> ModelRecord:
         twin_of=member.twin_of,
         temperature=known.heat[member.label],
         noise_floor=math.nan if noise is None else noise,
+        dropped=curve["dropped"],
+        **made_of(member.source, member.facts, untrained=member.untrained),
     )
     labels = tuple(spec.label or spec.kind for spec in known.lenses[member.label])
     ids = (None, None) if words is None else (digit_tokens(words), word_start_tokens(words))
@@ -271,6 +274,7 @@ def _unit_records(member: Member, traced: Sequence[Traced]) -> list[UnitRecord]:
             samples=one.unit.samples,
             transcripts=f"transcripts/{one.unit.name}.jsonl",
             trace=f"traces/{one.trace}",
+            paired=one.unit.paired,
         )
         for one in traced
     ]

@@ -3,7 +3,7 @@
 import importlib.metadata
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 import phaselens
-from phaselens.batteries import NATURAL, Battery, Prompt, load_battery, natural_battery, take
+from phaselens.batteries import NATURAL, Battery, Prompt, load_battery, natural_battery, natural_pairs, take
 from phaselens.capture.prompts import jobs
+from phaselens.engines.recipes import has_qk_norm
 from phaselens.errors import InputError, ModelRefused
 from phaselens.models import Model, untrained_twin
-from phaselens.organisms import PROMPT_CATEGORIES, load, prompts
+from phaselens.organisms import PROMPT_CATEGORIES, load, minimal_pairs, prompts
 from phaselens.study import Source, Study
 
 # Models stay in memory between the stages up to this many bytes of weights; larger ones are loaded once per stage.
@@ -24,6 +25,8 @@ CALIBRATION_SHARE = 4
 # Twins draw weights from the study's seed moved by this, so that no twin repeats a network made from a small seed.
 TWIN_SEED = 7919
 PER_CATEGORY, CALIBRATION = 8, 24
+PAIR_SEED = 13
+PAIR_TOKENS = 16  # of a run of a minimal pair: enough for a mean turning angle
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "pyarrow")
 
 Shelf = dict[str, Model]
@@ -51,6 +54,28 @@ def versions() -> dict[str, str]:
 
 
 def battery_of(study: Study) -> Battery:
+    """The prompts of a study, cut to what it asks for, with calibration prompts and minimal pairs.
+
+    Raises InputError where there are fewer of them, StudyFileError for a file that cannot be read.
+    """
+    return replace(_prompts_of(study), pairs=_pairs_of(study))
+
+
+def _pairs_of(study: Study) -> tuple[Prompt, ...]:
+    """The prompts of as many minimal pairs as the study asks for, drawn by its seed."""
+    if not study.minimal_pairs:
+        return ()
+    known = natural_pairs() if study.battery == NATURAL else minimal_pairs()
+    if study.minimal_pairs > len(known):
+        raise InputError(
+            f"battery {study.battery!r} has {len(known)} minimal pairs, {study.minimal_pairs} were asked for. Lower "
+            "minimal_pairs."
+        )
+    order = np.random.default_rng([study.seed, PAIR_SEED]).permutation(len(known))[: study.minimal_pairs]
+    return tuple(p for i in sorted(order.tolist()) for p in known[i].prompts())
+
+
+def _prompts_of(study: Study) -> Battery:
     """The prompts of a study, cut to what it asks for, with calibration prompts.
 
     A battery from a file without calibration prompts gives every fourth prompt (at most a quarter, at least one) to
@@ -149,8 +174,10 @@ def admit(study: Study, member: Member, battery: Battery, shelf: Shelf) -> Membe
     Raises ModelRefused or InputError with the reason why it cannot take part.
     """
     model = model_of(study, member, shelf)
+    facts = {**model.to_dict(), "qk_norm": has_qk_norm(model)}
     jobs(model, battery.prompts + battery.calibration, 1, study.max_new_tokens)
-    return Member(member.label, member.source, member.untrained, member.twin_of, model.to_dict())
+    jobs(model, battery.pairs, 1, PAIR_TOKENS)
+    return Member(member.label, member.source, member.untrained, member.twin_of, facts)
 
 
 def require_some(members: list[Member], refused: list[dict[str, str]]) -> None:

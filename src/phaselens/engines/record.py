@@ -26,7 +26,10 @@ UNDEFINED = tuple(f.name for f in fields(ModelInfo) if isinstance(f.default, flo
 
 @dataclass(frozen=True)
 class UnitRecord:
-    """One unit of work: whose, which prompts under which arm, and its files, as names inside the folder."""
+    """One unit of work: whose, which prompts under which arm, and its files, as names inside the folder.
+
+    `paired` marks the prompts of minimal pairs.
+    """
 
     model: str
     arm: str
@@ -35,6 +38,7 @@ class UnitRecord:
     samples: int
     transcripts: str
     trace: str
+    paired: bool = False
 
     @property
     def name(self) -> str:

@@ -12,12 +12,23 @@ from typing import Any
 from phaselens.batteries import Battery
 from phaselens.capture import Plan, generate
 from phaselens.engines.calibration import calibrate, entropy_at_one, matching_temperature
+from phaselens.engines.distribution import control_lenses, controls_key, kept_controls
 from phaselens.engines.folder import pretty_json
 from phaselens.engines.members import Member, Shelf, model_of
-from phaselens.engines.units import NAME_LENGTH, Unit, calibration_key, trace_key, transcript_path, units_of
+from phaselens.engines.normalisations import fit_states, largest_share_dropped, packed, unpacked
+from phaselens.engines.units import (
+    NAME_LENGTH,
+    Unit,
+    calibration_key,
+    normalisation_key,
+    trace_key,
+    transcript_path,
+    units_of,
+)
 from phaselens.engines.vocabulary import shared_tokens
 from phaselens.errors import StudyFileError
 from phaselens.measure import LensSpec
+from phaselens.observables.normalisation import Calibration
 from phaselens.recording import observe
 from phaselens.study import Study
 from phaselens.trace.store import atomic_write, is_valid, write_trace
@@ -38,7 +49,7 @@ class Work:
 
     def units(self, member: Member) -> tuple[Unit, ...]:
         """All units of one model, calibration first."""
-        return units_of(self.study, member, self.battery.prompts, self.battery.calibration)
+        return units_of(self.study, member, self.battery.prompts, self.battery.calibration, self.battery.pairs)
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,7 @@ def make_transcripts(work: Work, member: Member, tick: Tick) -> None:
             made = generate(
                 model_of(study, member, work.shelf),
                 unit.prompts,
-                max_new_tokens=study.max_new_tokens,
+                max_new_tokens=unit.tokens,
                 sampling=unit.sampling,
                 samples=unit.samples,
                 seed=study.seed,
@@ -82,7 +93,7 @@ def read_transcripts(folder: Path, units: Sequence[Unit]) -> Transcripts:
 
 
 def make_calibration(work: Work, member: Member, tick: Tick) -> dict[str, Any]:
-    """The calibration of one model, from calibration/KEY.json where it is there."""
+    """The calibration of one model, from calibration/KEY.json where it is there, with what control lenses need."""
     started = time.monotonic()
     units = [unit for unit in work.units(member) if unit.calibration]
     path = work.folder / "calibration" / f"{calibration_key(units)[:NAME_LENGTH]}.json"
@@ -94,8 +105,29 @@ def make_calibration(work: Work, member: Member, tick: Tick) -> dict[str, Any]:
         curve = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StudyFileError(f"cannot read {path}: {error}. Delete it and run the same command again.") from error
+    fitted = normalisations_of(work, member)
+    controls = kept_controls(
+        work.folder / "calibration",
+        controls_key(calibration_key(units))[:NAME_LENGTH],
+        work.study.lenses,
+        lambda: model_of(work.study, member, work.shelf),
+        lambda: read_transcripts(work.folder, units),
+    )
     tick(0, time.monotonic() - started, there)
-    return curve
+    return {**curve, "dropped": largest_share_dropped(fitted), **controls}
+
+
+def normalisations_of(work: Work, member: Member) -> dict[str, Calibration | None]:
+    """The state normalisations of one model that the study wants, from calibration/KEY.safetensors or fitted now."""
+    study, units = work.study, [unit for unit in work.units(member) if unit.calibration]
+    if not study.normalisations:
+        return {}
+    path = work.folder / "calibration" / f"{normalisation_key(study, units)[:NAME_LENGTH]}.safetensors"
+    if not path.is_file():
+        said = read_transcripts(work.folder, units)
+        fitted = fit_states(model_of(study, member, work.shelf), said, study.normalisations)
+        atomic_write(path, packed(fitted))
+    return unpacked(path, study.normalisations)
 
 
 def temperatures(members: Sequence[Member], curves: Mapping[str, Mapping[str, Any]]) -> tuple[float, dict[str, float]]:
@@ -106,14 +138,19 @@ def temperatures(members: Sequence[Member], curves: Mapping[str, Mapping[str, An
 
 
 def lenses_of(
-    study: Study, members: Sequence[Member], heat: Mapping[str, float], vocabularies: Mapping[str, Mapping[int, bytes]]
+    study: Study,
+    members: Sequence[Member],
+    heat: Mapping[str, float],
+    vocabularies: Mapping[str, Mapping[int, bytes]],
+    curves: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, tuple[LensSpec, ...]]:
-    """The lenses of every model: those of the study that are defined for it.
+    """The lenses of every model: those of the study that are defined for it, the control lenses last.
 
     `tmatch` needs a temperature that matches, `shared` a tokenizer in every model and at least two tokens in common.
     """
     every = all(m.label in vocabularies for m in members)
     common = shared_tokens({m.label: vocabularies[m.label] for m in members}) if every else {}
+    controls = control_lenses(study.lenses, members, curves)
     out = {}
     for m in members:
         made = [LensSpec()]
@@ -124,7 +161,7 @@ def lenses_of(
                 made.append(LensSpec(temperature=heat[m.label], label="tmatch"))
             elif lens == "shared" and len(common.get(m.label, ())) > 1:
                 made.append(LensSpec(tokens=common[m.label], label="shared"))
-        out[m.label] = tuple(made)
+        out[m.label] = (*made, *controls[m.label])
     return out
 
 
@@ -135,8 +172,9 @@ def plan_of(study: Study, lenses: tuple[LensSpec, ...]) -> Plan:
 
 def to_trace(work: Work, member: Member, lenses: tuple[LensSpec, ...]) -> tuple[Traced, ...]:
     """Every unit of one model with the key of its trace, whether it is on disk yet or not."""
-    plan = plan_of(work.study, lenses)
-    return tuple(Traced(unit, trace_key(unit, plan, work.study)) for unit in work.units(member))
+    plan, units = plan_of(work.study, lenses), work.units(member)
+    fitted = normalisation_key(work.study, units)
+    return tuple(Traced(unit, trace_key(unit, plan, work.study, fitted)) for unit in units)
 
 
 def make_traces(work: Work, member: Member, lenses: tuple[LensSpec, ...], tick: Tick) -> None:
@@ -157,6 +195,7 @@ def _observe(work: Work, member: Member, one: Traced, plan: Plan) -> int:
         transcripts,
         lens=plan.lenses,
         observables=plan.observables or None,
+        normalisations=normalisations_of(work, member),
         keep_hidden=plan.keep_hidden,
         chunk=plan.chunk,
     )

@@ -8,7 +8,7 @@ from typing import Any
 from phaselens.batteries import Prompt
 from phaselens.capture.plan import Plan
 from phaselens.capture.sampling import Sampling
-from phaselens.engines.members import Member, versions
+from phaselens.engines.members import PAIR_TOKENS, Member, versions
 from phaselens.study import Arm, Study
 from phaselens.trace.store import digest
 
@@ -18,7 +18,10 @@ NAME_LENGTH = 20
 
 @dataclass(frozen=True)
 class Unit:
-    """The generations of one model, one slice of the prompts and one sampling arm; `key` names its transcripts."""
+    """The generations of one model, one slice of the prompts and one sampling arm; `key` names its transcripts.
+
+    `paired` marks the prompts of minimal pairs, which are generated from greedily, `tokens` long, like all others.
+    """
 
     member: str
     prompts: tuple[Prompt, ...]
@@ -26,6 +29,8 @@ class Unit:
     samples: int
     calibration: bool
     key: str
+    tokens: int
+    paired: bool = False
 
     @property
     def name(self) -> str:
@@ -39,13 +44,19 @@ def sampling_of(study: Study, arm: Arm) -> Sampling:
 
 
 def units_of(
-    study: Study, member: Member, measured: Sequence[Prompt], calibration: Sequence[Prompt]
+    study: Study,
+    member: Member,
+    measured: Sequence[Prompt],
+    calibration: Sequence[Prompt],
+    pairs: Sequence[Prompt] = (),
 ) -> tuple[Unit, ...]:
-    """All units of one model: the calibration prompts under the first arm once, then every arm and slice."""
+    """All units of one model: calibration prompts under the first arm once, every arm and slice, minimal pairs."""
     first = sampling_of(study, study.arms[0])
     out = [_unit(study, member, part, first, 1, True) for part in slices(calibration)]
     for arm in study.arms:
         out += [_unit(study, member, part, sampling_of(study, arm), arm.samples, False) for part in slices(measured)]
+    greedy = Sampling(0.0, suppress_eos=study.suppress_eos)
+    out += [_unit(study, member, part, greedy, 1, False, PAIR_TOKENS) for part in slices(pairs)]
     return tuple(out)
 
 
@@ -55,8 +66,15 @@ def slices(prompts: Sequence[Prompt]) -> list[tuple[Prompt, ...]]:
 
 
 def _unit(
-    study: Study, member: Member, prompts: tuple[Prompt, ...], sampling: Sampling, samples: int, calibration: bool
+    study: Study,
+    member: Member,
+    prompts: tuple[Prompt, ...],
+    sampling: Sampling,
+    samples: int,
+    calibration: bool,
+    pair_tokens: int = 0,
 ) -> Unit:
+    tokens = pair_tokens or study.max_new_tokens
     depends: dict[str, Any] = {
         "what": "transcripts",
         "model": member.facts["fingerprint"],
@@ -66,16 +84,17 @@ def _unit(
         "sampling": sampling.to_dict(),
         "samples": samples,
         "seed": study.seed,
-        "max_new_tokens": study.max_new_tokens,
+        "max_new_tokens": tokens,
         "batch_size": study.batch_size,
         "versions": versions(),
     }
-    return Unit(member.label, prompts, sampling, samples, calibration, digest(depends))
+    return Unit(member.label, prompts, sampling, samples, calibration, digest(depends), tokens, pair_tokens > 0)
 
 
-def trace_key(unit: Unit, plan: Plan, study: Study) -> str:
-    """The key of the trace of `unit` under `plan`."""
+def trace_key(unit: Unit, plan: Plan, study: Study, fitted: str = "") -> str:
+    """The key of the trace of `unit` under `plan`; `fitted` is that of the calibrated normalisations ("": none)."""
     depends = {"what": "trace", "transcripts": unit.key, "plan": plan.canonical(), "chunk": plan.chunk}
+    depends |= {"normalisations": fitted} if fitted else {}
     return digest(depends | {"batch_size": study.batch_size, "versions": versions()})
 
 
@@ -87,3 +106,11 @@ def calibration_key(units: Sequence[Unit]) -> str:
 def transcript_path(folder: Path, unit: Unit) -> Path:
     """Where the transcripts of `unit` stand."""
     return folder / "transcripts" / f"{unit.name}.jsonl"
+
+
+def normalisation_key(study: Study, units: Sequence[Unit]) -> str:
+    """The key of the calibrated normalisations of one model, from its calibration units; "" where none are wanted."""
+    if not study.normalisations:
+        return ""
+    wanted = {"what": "normalisations", "methods": list(study.normalisations)}
+    return digest(wanted | {"transcripts": [unit.key for unit in units if unit.calibration], "versions": versions()})

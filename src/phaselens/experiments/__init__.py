@@ -4,14 +4,44 @@ from collections.abc import Sequence
 
 from phaselens.claims import Claim, claims_by_id
 from phaselens.errors import unknown_name
+from phaselens.experiments.ambiguity import AMBIGUITY
 from phaselens.experiments.base import Experiment, ModelData, ModelInfo, Panel, Result
+from phaselens.experiments.conditions import CONDITIONS
+from phaselens.experiments.cycles import CYCLE
+from phaselens.experiments.fingerprints import FINGERPRINTS
 from phaselens.experiments.gd import GD
+from phaselens.experiments.gd_controls import GD_CONTROLS
+from phaselens.experiments.motifs import MOTIF
+from phaselens.experiments.normalisation import NORMALISATION
+from phaselens.experiments.order import ORDERS
 from phaselens.experiments.regimes import REGIMES
+from phaselens.experiments.states import STATES
+from phaselens.experiments.subpanels import subpanel_experiment
 from phaselens.experiments.summary import SUMMARY
 from phaselens.experiments.tables import concatenated
+from phaselens.experiments.topology import TOPOLOGY
+from phaselens.experiments.variance import VARIANCE
 
-EXPERIMENTS: tuple[Experiment, ...] = (SUMMARY, REGIMES, GD)
-DEFAULT: tuple[str, ...] = ("regimes", "gd")
+# What is judged again on small panels: whatever gives its evidence without tables, quickly, and is about any panel.
+SUBPANELS = subpanel_experiment((REGIMES, GD, FINGERPRINTS))
+EXPERIMENTS: tuple[Experiment, ...] = (
+    SUMMARY,
+    REGIMES,
+    GD,
+    GD_CONTROLS,
+    VARIANCE,
+    ORDERS,
+    CONDITIONS,
+    STATES,
+    MOTIF,
+    CYCLE,
+    FINGERPRINTS,
+    TOPOLOGY,
+    NORMALISATION,
+    AMBIGUITY,
+    SUBPANELS,
+)
+DEFAULT: tuple[str, ...] = ("regimes", "gd", "variance", "order", "conditions")
 
 __all__ = [
     "DEFAULT",

@@ -29,6 +29,10 @@ class ModelInfo:
     (NaN: not matched), `noise_floor` the largest shift of an output entropy (nats) under another batch composition
     (NaN: not measured), `dropped` the largest share of dimensions, over layers, that the calibrated state normalisation
     clipped_mad leaves out (NaN: not fitted).
+
+    How it was made, as far as it is known: `corpus` ("" unknown), `capped` (logits soft-capped in training), `qk_norm`,
+    `training_seed`, and `recipe`, a name for all the rest: two models of one recipe ("" belongs to none) differ in
+    nothing but these four.
     """
 
     name: str
@@ -42,6 +46,11 @@ class ModelInfo:
     temperature: float = math.nan
     noise_floor: float = math.nan
     dropped: float = math.nan
+    corpus: str = ""
+    recipe: str = ""
+    capped: bool | None = None
+    qk_norm: bool | None = None
+    training_seed: int | None = None
 
 
 @dataclass(frozen=True)

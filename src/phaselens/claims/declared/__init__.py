@@ -1,6 +1,13 @@
 """The claims, one module a kind of rule; nothing here is computed."""
 
-from phaselens.claims.declared import separation
+from phaselens.claims.declared import ambiguity, distribution, separation, states, topology, variance
 from phaselens.claims.record import Claim
 
-REGISTER: tuple[Claim, ...] = (*separation.CLAIMS,)
+REGISTER: tuple[Claim, ...] = (
+    *separation.CLAIMS,
+    *distribution.CLAIMS,
+    *variance.CLAIMS,
+    *states.CLAIMS,
+    *topology.CLAIMS,
+    *ambiguity.CLAIMS,
+)
