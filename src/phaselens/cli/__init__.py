@@ -1,4 +1,4 @@
-"""The command line: `phaselens run`, `observe`, `report`, `validate`, `claims`, `models`, `organisms`, `bench`.
+"""The command line: `phaselens run`, `observe`, `probe`, `report`, `validate`, `claims`, `models` and others.
 
 Wrong input gives one line on stderr and exit code 2; an unexpected error gives one line, a hint, and exit code 1;
 `--debug` anywhere shows the traceback. Model libraries are imported only by the commands that need them.
@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from phaselens import __version__
-from phaselens.cli import bench, claims, models, organisms, run, validate
+from phaselens.cli import bench, claims, models, organisms, probe, run, validate
 from phaselens.errors import PhaselensError, StateError
 
 # Newer versions of Typer carry their own copy of click: the base of its usage errors is found through one of them.
@@ -24,6 +24,7 @@ GREETING = """phaselens measures the internal dynamics of decoder-only language 
   phaselens run --quick --out demo      a whole study on the bundled models, in under a minute
   phaselens run my-study.toml --out DIR a study of your own models
   phaselens observe MODEL --prompts FILE.jsonl --out DIR
+  phaselens probe MODEL --data FILE.jsonl --out DIR
   phaselens models check MODEL          whether a model can be read, and the proof
   phaselens claims list                 what is registered before the data
   phaselens --help                      everything else
@@ -32,6 +33,7 @@ GREETING = """phaselens measures the internal dynamics of decoder-only language 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command("run")(run.run)
 app.command("observe")(models.observe)
+app.command("probe")(probe.probe)
 app.command("report")(run.report)
 app.command("validate")(validate.validate)
 app.add_typer(claims.app, name="claims")

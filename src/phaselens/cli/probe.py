@@ -1,0 +1,101 @@
+"""`phaselens probe`: what can be read from which layer of one model, and what that is worth."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from phaselens.cli.models import ModelName, Overrides, Revision, Trust, open_model
+from phaselens.cli.run import AsJson, Device, Dtype
+from phaselens.cli.show import bounded, note, number, print_json, print_table
+from phaselens.errors import InputError
+
+
+def probe(
+    model: ModelName,
+    out: Annotated[Path, typer.Option(help="Folder for results, frozen probes and report.")],
+    data: Annotated[
+        Path | None, typer.Option(help="JSONL (or CSV, TSV) with text or token_ids and a label per row.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Name of the task; for organism:NAME without --data: tasks of its world, by commas."),
+    ] = None,
+    label: Annotated[str, typer.Option(help="Column of the label (a list: one per word).")] = "label",
+    group: Annotated[
+        str | None, typer.Option(help="Column of what stays together in splits; default: the row.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option("--type", help="Column of the word type or template, for control tasks.")
+    ] = None,
+    span: Annotated[
+        str | None, typer.Option(help="START:END, two columns of characters (end exclusive); default: last token.")
+    ] = None,
+    fold: Annotated[str | None, typer.Option(help="Column of your own folds, instead of drawn ones.")] = None,
+    pool: Annotated[str, typer.Option(help="mean over the tokens of the span, or last.")] = "mean",
+    layers: Annotated[
+        str | None, typer.Option(help="Layers, by commas; default: all. The last is always read.")
+    ] = None,
+    l2: Annotated[
+        str, typer.Option(help="Penalties to choose from inside each train fold, by commas.")
+    ] = "1000,100,10,1",
+    folds: Annotated[int, typer.Option(help="Folds, groups kept whole.")] = 5,
+    draws: Annotated[int, typer.Option(help="Draws of each control.")] = 20,
+    permutations: Annotated[int, typer.Option(help="Permutations of the test of the best layer; 0: none.")] = 200,
+    examples: Annotated[int, typer.Option(help="Most examples per task of the world, or of one word a group.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    overrides: Overrides = None,
+    revision: Revision = None,
+    trust_remote_code: Trust = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit linear probes on every layer, with baselines and the control table, and write them down."""
+    from phaselens.cli.probing import Request, probe_into
+
+    ends = None if span is None else tuple(span.split(":"))
+    if ends is not None and (len(ends) != 2 or not all(ends)):
+        raise InputError(f"--span is {span!r}; wanted two column names, START:END.")
+    request = Request(
+        data, _words(task), label, group, kind, ends, fold, pool, tuple(_numbers(layers, int, "--layers")),
+        tuple(_numbers(l2, float, "--l2")), folds, draws, permutations, examples, seed,
+    )  # fmt: skip
+    request.check(model)
+    settings = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
+    opened = open_model(model, device=device, dtype=dtype, **settings)
+    found = probe_into(opened, request, out, note)
+    if as_json:
+        print_json(found)
+        return
+    _print(found)
+
+
+def _words(given: str | None) -> tuple[str, ...]:
+    return () if given is None else tuple(name.strip() for name in given.split(","))
+
+
+def _numbers(given: str | None, kind: type, option: str) -> list[Any]:
+    try:
+        return [] if given is None else [kind(part) for part in given.split(",")]
+    except ValueError as error:
+        raise InputError(f"{option} is {given!r}; wanted numbers separated by commas.") from error
+
+
+def _print(found: dict[str, Any]) -> None:
+    columns = ("task", "examples", "classes", "capacity at peak", "peak depth", "p", "l = 0", "left out")
+    rows = []
+    for t in found["tasks"]:
+        at = next(row for row in t["layers"] if row["layer"] == t["peak_layer"])
+        first = t["layers"][0]["capacity"]
+        rows.append(
+            (
+                t["task"], t["n_labelled"], len(t["classes"]), bounded(at, "capacity", "lo", "hi"),
+                bounded(t, "peak_depth", "peak_lo", "peak_hi"), number(t["p"]), number(first), t["n_flagged"],
+            )
+        )  # fmt: skip
+    print_table(columns, rows, f"{found['model']}: capacity of linear probes, 95 % intervals over groups")
+    for t in found["tasks"]:
+        for said in t["notes"]:
+            print(f"  {t['task']}: {said}")
+    print(f"report: {found['report']}   ({found['seconds']:.0f} s, {found['skipped']} tasks were there)")
