@@ -24,13 +24,14 @@ def _name(record: dict) -> str:
     return f"`{record['name']}`"
 
 
-def _panel(records: list[dict]) -> str:
+def _panel(records: list[dict], *, misses: bool = True) -> str:
     head = ("", "family", "corpus", "V", "parameters", "steps", "tokens", "loss", "entropy", "excess", "misses")
+    head = head if misses else head[:-1]
     rows = [
         (
             _name(r), r["family"], r["corpus"], r["vocabulary"], f"{r['parameters']:,}", f"{r['step']:,}",
             f"{r['tokens'] / 1e6:.2f} M", f"{r['loss']:.3f}", f"{r['true_entropy']:.3f}",
-            f"{r['excess_nats']['overall']:.3f}", "; ".join(r["misses"]) or "none",
+            f"{r['excess_nats']['overall']:.3f}", *(["; ".join(r["misses"]) or "none"] if misses else []),
         )
         for r in records
     ]  # fmt: skip
@@ -95,6 +96,6 @@ def markdown() -> str:
         ("Sums (400 pairs each), laws by steps of derivation, and agreement of the verb in %.", _knows(final)),
         ("Share of runs of 72 tokens that collapse into repetition in %, as they are / with digits masked, beside the "
          "generator's own documents; runs that reach 66 tokens; long runs that end by themselves.", _writes(final)),
-        ("Training checkpoints, at matched numbers of tokens.", _panel(checkpoints)),
+        ("Training checkpoints, at matched numbers of tokens.", _panel(checkpoints, misses=False)),
     )  # fmt: skip
     return "\n\n".join(f"{caption}\n\n{table}" for caption, table in parts)
