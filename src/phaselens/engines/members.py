@@ -105,7 +105,7 @@ def world_battery(seed: int, per_category: int, calibration: int) -> Battery:
 
     def drawn(apart: bool, n: int) -> tuple[Prompt, ...]:
         return tuple(
-            Prompt(p.id, p.text, p.category, p.answer)
+            Prompt(p.id, p.text, p.category, p.answer, aliases=p.aliases, tag=p.tag)
             for i, category in enumerate(PROMPT_CATEGORIES)
             for p in prompts(category, n, np.random.default_rng([seed, i, apart]), calibration=apart)
         )
@@ -176,7 +176,8 @@ def admit(study: Study, member: Member, battery: Battery, shelf: Shelf) -> Membe
     model = model_of(study, member, shelf)
     facts = {**model.to_dict(), "qk_norm": has_qk_norm(model)}
     jobs(model, battery.prompts + battery.calibration, 1, study.max_new_tokens)
-    jobs(model, battery.pairs, 1, PAIR_TOKENS)
+    if battery.pairs:
+        jobs(model, battery.pairs, 1, PAIR_TOKENS)
     return Member(member.label, member.source, member.untrained, member.twin_of, facts)
 
 
