@@ -10,7 +10,7 @@ SRC = Path(__file__).parents[1] / "src" / "phaselens"
 WORDS = {"errors", "types"}
 ARRAYS = WORDS | {"statistics"}
 RECORD = ARRAYS | {"observables", "perturbations", "probes", "dynamics", "controls", "trace", "batteries"}
-RECORD |= {"measure", "normalised"}
+RECORD |= {"measure", "clouds", "normalised"}
 MODEL = RECORD | {"models", "capture", "organisms", "recording", "readings"}
 STUDY = MODEL | {"claims", "experiments", "presets"}
 
@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "trace": WORDS,
     "batteries": WORDS,
     "measure": RECORD - {"measure", "batteries"},
+    "clouds": RECORD - {"clouds", "normalised", "batteries"},
     "normalised": RECORD - {"normalised", "batteries"},
     "models": WORDS,
     "capture": WORDS | {"perturbations", "trace", "models", "batteries"},

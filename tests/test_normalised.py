@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import tiny_panel
 import torch
 
+import tiny_panel
 from phaselens import load
 from phaselens.capture import Sampling, generate, replay
 from phaselens.errors import InputError, UnknownNameError

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from phaselens.clouds import Clouds
 from phaselens.errors import InputError, unknown_name
 from phaselens.measure import Column, Reducer
 from phaselens.observables import by_name
@@ -33,10 +34,10 @@ class Normalised:
         """The columns with the method as suffix."""
         return tuple(replace(c, name=c.name + SUFFIX + self.method) for c in self.reducer.columns)
 
-    def layers(self) -> dict[str, np.ndarray]:
-        """The measured columns of the table `layers` since the last call."""
+    def drain(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """The measured columns of `steps` (none) and `layers` since the last call."""
         _, rows = self.reducer.rows()
-        return {c.name + SUFFIX + self.method: rows[c.name] for c in self.reducer.columns}
+        return {}, {c.name + SUFFIX + self.method: rows[c.name] for c in self.reducer.columns}
 
 
 def normalised(
@@ -62,7 +63,7 @@ def normalised(
 class Together:
     """Several reducers as one: each takes every tile, and their columns stand side by side."""
 
-    def __init__(self, first: Reducer, others: Sequence[Normalised] = ()) -> None:
+    def __init__(self, first: Reducer, others: Sequence[Normalised | Clouds] = ()) -> None:
         self.first, self.others = first, tuple(others)
 
     @property
@@ -80,5 +81,7 @@ class Together:
         """Rows since the last call, as those of `Reducer.rows`; all reducers have the same ones in the same order."""
         steps, layers = self.first.rows()
         for one in self.others:
-            layers |= one.layers()
+            of_steps, of_layers = one.drain()
+            steps |= of_steps
+            layers |= of_layers
         return steps, layers

@@ -12,6 +12,7 @@ from phaselens.capture import Plan, Sampling, replay
 from phaselens.capture import live as watch
 from phaselens.capture.generate import OnStep, Progress
 from phaselens.capture.prompts import Given, encoder
+from phaselens.clouds import Clouds
 from phaselens.errors import InputError, unknown_name
 from phaselens.measure import LensSpec, Reducer
 from phaselens.models import Model
@@ -174,9 +175,12 @@ def prepare(
     own = tuple(lens for lens in lenses if not lens.mask_first)
     if lenses and not own:
         raise InputError("a lens with mask_first stands beside another one, never alone: name final_norm first.")
-    reducer = Reducer(chosen, recorded, model.readout if own else None, own, model.n_layers, output=bool(own))
+    tilewise = tuple(one for one in chosen if one.lookback is not None)
+    reducer = Reducer(tilewise, recorded, model.readout if own else None, own, model.n_layers, output=bool(own))
     plan = Plan(recorded, lenses, tuple(one.name for one in chosen), keep_hidden, chunk)
-    return plan, Together(reducer, normalised(normalisations or {}, recorded, model.n_layers))
+    beside = normalised(normalisations or {}, recorded, model.n_layers)
+    whole = tuple(one for one in chosen if one.lookback is None)
+    return plan, Together(reducer, (*beside, *((Clouds(whole, recorded, model.n_layers),) if whole else ())))
 
 
 def lens_reducer(model: Model, lens: LensSpec, plan: Plan) -> Reducer:

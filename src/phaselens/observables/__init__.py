@@ -105,7 +105,7 @@ def by_name(names: Iterable[str]) -> tuple[Observable, ...]:
 
     Raises UnknownNameError, which says the nearest known name.
     """
-    known = {one.name: one for one in OBSERVABLES}
+    known = {one.name: one for one in OBSERVABLES + CLOUD}
     chosen = []
     for name in names:
         if name not in known:
