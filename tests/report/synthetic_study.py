@@ -281,6 +281,44 @@ def depth(folder: Path, rng: np.random.Generator) -> None:
     put(folder, "gd_depth", gd)
 
 
+def variation(folder: Path) -> None:
+    """Shares of variance, ranks, concordance and stability of the trained models, by two measures."""
+    shares, ranks, orders = [], [], []
+    names = [name for name, twin, *_ in models() if not twin]
+    size = {"n_models": len(names), "n_categories": 2, "n_prompts": 8, "n_seeds": 3, "n_runs": 240, "arm": "t0.7"}
+    terms = ("model", "category", "model:category", "prompt", "model:prompt", "residual")
+    for measure in ("ln mean ct", "ln ratio_norm"):
+        for population, of in (("these", terms), ("sampled", terms), ("three-way", ("model", "category", "rest"))):
+            for k, term in enumerate(of):
+                share = NAN if (population, term) == ("sampled", "prompt") else (k - 0.5) / 13
+                own = {"measure": measure, "population": population, "term": term, "share": share, "lo": share - 0.05}
+                own |= {
+                    "hi": share + 0.08,
+                    "interval": "bootstrap-t, prompts",
+                    "component": share,
+                    "df": 4,
+                    "levels": 5,
+                }
+                shares.append(
+                    own | size | {"estimator": "balanced ANOVA", "reason": "one prompt" if share != share else ""}
+                )
+        for c, category in enumerate(("factual", "science")):
+            for k, name in enumerate(names):
+                rank = float((k + c) % len(names) + 1)
+                own = {"measure": measure, "model": name, "category": category, "mean": rank, "lo": rank, "hi": rank}
+                ranks.append(own | {"rank": rank, "n_prompts": 8, "n_runs": 24})
+        orders.append(
+            {"measure": measure, "W": 0.8, "ceiling": 0.9, "gap": 0.1, "lo": 0.0, "hi": 0.2, "p": 0.001, "null": 0.5}
+            | {"n_models": len(names), "n_categories": 2, "n_prompts": 8, "arm": "t0.7", "reason": ""}
+        )
+    put(folder, "variance_shares", shares)
+    put(folder, "order_ranks", ranks)
+    put(folder, "order_consistency", orders)
+    pair = {"kind": "temperature", "first": "t0.1", "second": "t1", "spearman": 0.9, "lo": 0.7, "hi": 1.0, "p": 0.01}
+    pair |= {"self_first": 0.9, "self_second": NAN, "n_models": 5, "n_prompts": 8, "n_runs": 96, "reason": ""}
+    put(folder, "order_stability", [pair])
+
+
 def gd_models(folder: Path, rng: np.random.Generator) -> None:
     rows = []
     for name, twin, *_, base in models():
@@ -441,6 +479,7 @@ def make_study(folder: Path, seed: int = 0) -> Path:
     regimes(folder, rng)
     depth(folder, rng)
     gd_models(folder, rng)
+    variation(folder)
     put_json(folder, "claims.json", CLAIMS)
     put_json(folder, "results/trajectory.json", trajectory())
     put_json(

@@ -10,7 +10,7 @@ from synthetic_study import CLAIMS, HOSTILE, LONG, make_study, models, put, traj
 
 from phaselens.errors import StudyFileError
 from phaselens.report import render
-from phaselens.report.folder import RESULTS, TABLES
+from phaselens.report.folder import OPTIONAL, RESULTS, TABLES
 from phaselens.report.words import number, visible
 
 VOID = {"meta", "br", "img", "input", "link", "col", "hr", "base"}
@@ -134,7 +134,7 @@ def test_figures_are_described_and_tables_have_headings(page):
         assert svg["role"] == "img" and svg["aria-labelledby"]
     assert all(th.get("scope") in {"col", "row", "rowgroup"} for th in page.all("th"))
     assert len(page.all("caption")) == len(page.all("table"))
-    assert len(page.all("figcaption")) == len(page.all("figure")) == 8
+    assert len(page.all("figcaption")) == len(page.all("figure")) == 10
 
 
 def test_undefined_is_a_dash_with_a_reason(html):
@@ -156,12 +156,12 @@ def test_same_files_same_bytes_and_small(study, html):
 @pytest.mark.parametrize("how", ["absent", "broken"])
 def test_a_missing_file_is_named_and_the_rest_stands(tmp_path, name, how):
     study = make_study(tmp_path / "s")
-    (study / name).unlink()
+    (study / name).unlink(missing_ok=True)
     if how == "broken":
         (study / name).write_bytes(b'{"half": ')
     content = render(study).read_text(encoding="utf-8")
     Page(content)
-    if how == "broken" or name not in ("results/notes.json", "results/validity.json"):  # absent: nothing to report
+    if how == "broken" or name not in OPTIONAL:  # absent: nothing to report
         assert f"{name} {'is not in this folder' if how == 'absent' else 'cannot be read'}" in content
 
 
@@ -233,9 +233,9 @@ def test_a_run_that_does_not_fit_its_steps_is_named(tmp_path):
 def test_a_wide_panel_tells_its_models_apart(tmp_path):
     study = make_study(tmp_path / "s")
     names = [f"organisation/model-{k}" for k in range(17)]
-    for table in TABLES:
+    for table in (t for t in TABLES if (study / f"results/{t}.parquet").is_file()):
         rows = pq.read_table(study / f"results/{table}.parquet").to_pylist()
-        own = [row for row in rows if row["model"] == "organism:gpt2"]
+        own = [row for row in rows if row.get("model") == "organism:gpt2"]
         wide = [row | {"model": name, "family": name} for name in names for row in own]
         if own:
             put(study, table, wide)
@@ -282,3 +282,16 @@ def test_documents_of_another_shape_do_not_break_the_page(tmp_path, junk):
 
 def test_every_hostile_token_is_in_the_fixture():
     assert set(HOSTILE) <= set(trajectory()["tokens"])
+
+
+def test_variance_and_order_are_drawn_with_their_n_and_nothing_is_drawn_without_them(tmp_path, html):
+    page = Page(html)
+    assert {"variance", "order"} <= {attrs.get("id") for attrs in page.all("section")}
+    said = "".join(page.text)
+    assert "5 models and 2 categories, 8 prompts per category, 3 seeds, 240 runs" in said and "Ceiling − W" in said
+    assert said.count("published: rest 0.76") == 4  # two measures, two widths
+    study = make_study(tmp_path / "s")
+    for name in ("variance_shares", "order_ranks", "order_consistency", "order_stability"):
+        (study / f"results/{name}.parquet").unlink()
+    other = render(study).read_text(encoding="utf-8")
+    assert 'id="variance"' not in other and 'id="order"' not in other and "variance_shares" not in other

@@ -23,6 +23,23 @@ TABLES = MappingProxyType(
         "depth": "model twin depth observable value lo hi n_prompts",
         "gd_models": "model twin version lens control G D GD_ratio lo hi n_prompts n_runs",
         "gd_depth": "model twin version depth GD_ratio lo hi",
+        "variance_shares": "measure population estimator term share lo hi interval levels df n_models n_categories "
+        "n_prompts n_seeds n_runs arm reason",
+        "order_ranks": "measure model category rank n_prompts",
+        "order_consistency": "measure W ceiling gap lo hi n_models n_prompts",
+        "fingerprints": "model twin feature unit value scaled lo hi n_prompts",
+        "identification": "panel accuracy chance lo hi p",
+        "topology": "panel n_models n_prompts n_features n_draws fragmentation ari ari_lo ari_hi ari_p stress",
+        "topology_models": "panel model family consensus_group x y leaf",
+        "topology_pairs": "panel first second robust_principal robust_columns",
+        "topology_merges": "panel merge left right height support",
+        "normalisation": "method figure value estimate lo hi chance n_models n_prompts reason",
+        "states": "model twin alphabet threshold layer_choice state value lo hi n_prompts",
+        "states_transitions": "model twin alphabet axis layer_choice origin destination P lo hi P_order excess_lo "
+        "excess_hi n_prompts reason",
+        "cycles": "model twin entries_in entries share lo hi n_surrogates n_prompts",
+        "cycles_curve": "model twin entries_in step still lo hi AR1 AR1_lo AR1_hi words words_lo words_hi",
+        "order_stability": "kind first second spearman lo hi p self_first self_second n_models n_prompts reason",
     }
 )
 """Tables of `results/` and the columns without which the report does not draw them."""
@@ -50,11 +67,45 @@ WHAT = MappingProxyType(
         "results/depth.parquet": "the observables by depth",
         "results/gd_models.parquet": "GD_ratio per model under each version",
         "results/gd_depth.parquet": "GD_ratio by depth",
+        "results/variance_shares.parquet": "the shares of variance",
+        "results/order_ranks.parquet": "the ranks of the models in every category",
+        "results/order_consistency.parquet": "how far categories agree on the order of models",
+        "results/order_stability.parquet": "the order of models over temperatures and windows",
+        "results/fingerprints.parquet": "the fingerprints of the models",
+        "results/identification.parquet": "whether fingerprints come back",
+        "results/topology.parquet": "the figures of the groups of models",
+        "results/topology_models.parquet": "the groups of models",
+        "results/topology_pairs.parquet": "the robust pairs",
+        "results/topology_merges.parquet": "the dendrogram",
+        "results/normalisation.parquet": "the grid of normalisations",
+        "results/states.parquet": "how often each model is in which state",
+        "results/states_transitions.parquet": "which state follows which",
+        "results/cycles.parquet": "collapses of entropy and how they ended",
+        "results/cycles_curve.parquet": "the curve of reopening",
         **{f"results/{name}.json": what for name, what in RESULTS.items()},
     }
 )
-OPTIONAL = frozenset({"results/notes.json", "results/validity.json"})
-"""Files whose absence means that there was nothing to say."""
+NOT_ALWAYS = (
+    "fingerprints",
+    "identification",
+    "topology",
+    "topology_models",
+    "topology_pairs",
+    "topology_merges",
+    "normalisation",
+    "variance_shares",
+    "order_ranks",
+    "order_consistency",
+    "order_stability",
+    "states",
+    "states_transitions",
+    "cycles",
+    "cycles_curve",
+)
+OPTIONAL = frozenset(
+    {"results/notes.json", "results/validity.json", *(f"results/{name}.parquet" for name in NOT_ALWAYS)}
+)
+"""Files whose absence, or whose lack of rows, means that there was nothing to say."""
 
 Row = Mapping[str, object]
 
@@ -140,6 +191,8 @@ def _table(where: Path, name: str, missing: dict[str, str]) -> list[dict] | None
     """Read a table of `results/`; None, with a sentence in `missing`, if it cannot be used."""
     file, title = where / "results" / f"{name}.parquet", f"results/{name}.parquet"
     if not file.is_file():
+        if title in OPTIONAL:
+            return None
         missing[title] = f"{title} is not in this folder: {WHAT[title]} cannot be shown."
         return None
     try:
@@ -151,6 +204,6 @@ def _table(where: Path, name: str, missing: dict[str, str]) -> list[dict] | None
     if absent:
         missing[title] = f"{title} lacks {', '.join(absent)}: {WHAT[title]} cannot be shown."
         return None
-    if table.num_rows == 0:
+    if table.num_rows == 0 and title not in OPTIONAL:
         missing[title] = f"{title} has no rows: {WHAT[title]} cannot be shown."
     return table.to_pylist()

@@ -20,6 +20,9 @@ BANDS = (
 )
 REGIMES = tuple(band.name.lower() for band in BANDS)
 
+SHARES = (("model", 0.07), ("category", 0.17), ("rest", 0.76))
+"""Published three-way shares of variance (1) of ratio_norm, over other models."""
+
 GD_RATIO = (
     ("GPT-2", 2.458),
     ("Phi-1.5", 1.764),

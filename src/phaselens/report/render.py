@@ -14,16 +14,21 @@ from phaselens import __version__
 from phaselens.report import (
     captions,
     curves,
+    cycles,
     gd,
     labels,
     methods,
+    order,
     phase_map,
+    prints,
     prose,
+    states,
     svg,
     symbols,
     tables,
     trajectory,
     validity,
+    variance,
 )
 from phaselens.report.cast import Member, cast
 from phaselens.report.folder import Folder, Row, read_folder
@@ -38,6 +43,13 @@ CONTENTS = (
     ("trajectory", "One run"),
     ("gd", "G and D"),
     ("depth", "Depth profiles"),
+    ("states", "States"),
+    ("cycles", "Cycles"),
+    ("variance", "Variance"),
+    ("order", "Order of models"),
+    ("fingerprints", "Fingerprints"),
+    ("topology", "Groups of models"),
+    ("normalisation", "Normalisations"),
     ("validity", "Instrument"),
     ("methods", "Methods"),
     ("notes", "Notes"),
@@ -111,13 +123,27 @@ def page(folder: Folder) -> str:
         **_runs(folder),
         **_gd(folder, members),
         **_depth(folder, members),
+        **_states(folder, members),
+        **_variance(folder),
+        **_order(folder, members),
+        **_prints(folder, members),
     }
     return environment.get_template("report.html.j2").render(content)
 
 
 def _contents(folder: Folder) -> tuple[tuple[str, str], ...]:
-    """Give the sections of the page; the one on the instrument only where its figures are in the folder."""
-    return tuple(entry for entry in CONTENTS if entry[0] != "validity" or validity.shown(folder))
+    """Give the sections of the page; those that a study need not have only where the folder holds their figures."""
+    shown = {
+        "validity": validity.shown(folder),
+        "states": bool(folder.rows("states") or folder.rows("states_transitions")),
+        "cycles": bool(folder.rows("cycles") and folder.rows("cycles_curve")),
+        "variance": bool(folder.rows("variance_shares")),
+        "order": bool(folder.rows("order_ranks")),
+        "fingerprints": bool(folder.rows("fingerprints")),
+        "topology": bool(folder.rows("topology_models")),
+        "normalisation": bool(folder.rows("normalisation")),
+    }
+    return tuple(entry for entry in CONTENTS if shown.get(entry[0], True))
 
 
 def _source(name: str) -> str:
@@ -230,6 +256,23 @@ def _gd(folder: Folder, members: list[Member]) -> dict[str, object]:
     return out
 
 
+def _states(folder: Folder, members: list[Member]) -> dict[str, object]:
+    """The figures of states and cycles, where the study has them."""
+    occupancy, steps = states.shown(folder.rows("states")), folder.rows("states_transitions")
+    curve, found = folder.rows("cycles_curve"), folder.rows("cycles")
+    layouts, shown = (states.WIDE, states.NARROW), (cycles.WIDE, cycles.NARROW)
+    return {
+        "occupancies": _pair("states", states.occupancy_bars, members, occupancy, layouts=layouts)
+        if occupancy
+        else None,
+        "occupancy_caption": states.occupancy_caption(occupancy) if occupancy else "",
+        "matrices": _pair("matrices", states.matrices, members, steps, layouts=layouts) if steps else None,
+        "matrix_caption": states.matrix_caption(steps) if steps else "",
+        "cycle_curves": _pair("cycles", cycles.curves, members, curve, layouts=shown) if curve and found else None,
+        "cycle_caption": cycles.caption(found) if curve and found else "",
+    }
+
+
 def _depth(folder: Folder, members: list[Member]) -> dict[str, object]:
     rows, shown = folder.rows("depth"), []
     for group in symbols.FIGURES:
@@ -241,3 +284,37 @@ def _depth(folder: Folder, members: list[Member]) -> dict[str, object]:
                 {"id": f"fig-depth-{group}", "pair": pair, "caption": captions.profiles(own, group, undefined)}
             )
     return {"profiles": shown}
+
+
+def _variance(folder: Folder) -> dict[str, object]:
+    rows = folder.rows("variance_shares")
+    out = {"variance_shares": None, "variance_caption": "", "variance": variance.table(folder)}
+    if rows:
+        pair = _pair("variance", variance.shares, rows, layouts=(variance.WIDE, variance.NARROW))
+        out |= {"variance_shares": pair, "variance_caption": variance.caption(rows)}
+    return out
+
+
+def _order(folder: Folder, members: list[Member]) -> dict[str, object]:
+    rows, orders = folder.rows("order_ranks"), folder.rows("order_consistency")
+    out = {"order_ranks": None, "order_caption": "", "stability": order.table(folder)}
+    if rows:
+        pair = _pair("order", order.ranks, members, rows, orders, layouts=(order.WIDE, order.NARROW))
+        out |= {"order_ranks": pair, "order_caption": order.caption(rows, orders)}
+    return out
+
+
+def _prints(folder: Folder, members: list[Member]) -> dict[str, object]:
+    """The figures of fingerprints, groups and normalisations, where the study has them."""
+    rows, models, grid = (folder.rows(t) for t in ("fingerprints", "topology_models", "normalisation"))
+    parts = (models, folder.rows("topology_merges"), folder.rows("topology_pairs"))
+    layouts = (prints.WIDE, prints.NARROW)
+    found, figures = folder.rows("identification"), folder.rows("topology")
+    return {
+        "heat_map": _pair("prints", prints.heat_map, members, rows, layouts=layouts) if rows else None,
+        "heat_caption": prints.heat_caption(rows, found) if rows else "",
+        "tree": _pair("tree", prints.tree, members, *parts, layouts=layouts) if models and figures else None,
+        "tree_caption": prints.tree_caption(figures) if models and figures else "",
+        "grid": _pair("grid", prints.grid, grid, layouts=layouts) if grid else None,
+        "grid_caption": prints.grid_caption(grid) if grid else "",
+    }

@@ -1,0 +1,149 @@
+"""Shares of variance with their intervals, one panel a measure; the published three-way shares stand beside ours."""
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from phaselens.report import svg
+from phaselens.report.folder import Folder, Row
+from phaselens.report.published import SHARES
+from phaselens.report.scale import Scale, span
+from phaselens.report.tables import Column, Reasons, Table, name_cell, text_cell
+from phaselens.report.words import extent, interval, is_number, listing, number, visible
+
+TITLE = "Shares of variance"
+NAMES = {"model:category": "model × category", "model:prompt": "model × prompt"}
+BLOCKS = (
+    ("these", "these levels", "hue0"),
+    ("sampled", "levels as a sample", "hue1"),
+    ("three-way", "three-way", "hue2"),
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Total width, room for names at the left, panels side by side, height of a row."""
+
+    width: float
+    left: float
+    across: int
+    row: float
+
+
+WIDE, NARROW = Layout(920, 150, 2, 19), Layout(360, 118, 1, 19)
+HEAD, BLOCK, FOOT, BAR = 30.0, 22.0, 26.0, 10.0
+
+
+def shares(name: str, rows: list[Row], layout: Layout = WIDE) -> Markup:
+    """Draw each share (1) as a bar from 0 with its 95 % interval; ticks: published three-way shares."""
+    measures = list(dict.fromkeys(str(row["measure"]) for row in rows))
+    blocks = [b for b in BLOCKS if any(row["population"] == b[0] for row in rows)]
+    terms = {b[0]: list(dict.fromkeys(str(r["term"]) for r in rows if r["population"] == b[0])) for b in blocks}
+    inner = sum(BLOCK + layout.row * len(terms[b[0]]) for b in blocks)
+    low, high = span([0.0, *(row[c] for row in rows for c in ("share", "lo", "hi"))], pad=0.04) or (0.0, 1.0)
+    pitch, marks = layout.width / layout.across, []
+    for k, measure in enumerate(measures):
+        left, top = (k % layout.across) * pitch, (k // layout.across) * (HEAD + inner + FOOT)
+        axis = Scale(low, high, left + layout.left, left + pitch - 18)
+        marks.append(svg.text(svg.fitted(measure, pitch - 20), left + layout.left, top + 16, "heading"))
+        marks.append(_ticks(axis, top + HEAD, top + HEAD + inner))
+        y = top + HEAD
+        for population, title, kind in blocks:
+            marks.append(svg.text(svg.fitted(title, layout.left - 8, 11), left + 4, y + 15, "note"))
+            y += BLOCK
+            for term in terms[population]:
+                own = [
+                    r for r in rows if (r["measure"], r["population"], r["term"]) == (measure, population, term)
+                ]  # one row, or none
+                marks += [_bar(axis, y, layout.row, left, layout.left, kind, row) for row in own]
+                y += layout.row
+    lines = -(-len(measures) // layout.across)
+    said = "; ".join(f"{r['measure']}, {r['population']}, {r['term']}: {_said(r)}" for r in rows)
+    return svg.frame(name, TITLE, f"{said}.", layout.width, lines * (HEAD + inner + FOOT), *marks)
+
+
+def _said(row: Row) -> str:
+    return f"{number(row['share'], 3)} {interval(row['lo'], row['hi'])}"
+
+
+def _ticks(axis: Scale, top: float, bottom: float) -> Markup:
+    marks = []
+    for tick in axis.ticks(5):
+        marks.append(svg.line(axis(tick), top, axis(tick), bottom, "unity" if tick == 0 else "grid"))
+        marks.append(svg.text(number(tick), axis(tick), bottom + 15, "tick", "middle"))
+    marks.append(svg.line(axis.start, bottom, axis.end, bottom, "axis"))
+    return svg.group(*marks)
+
+
+def _bar(axis: Scale, y: float, high: float, left: float, room: float, kind: str, row: Row) -> Markup:
+    term = str(row["term"])
+    middle = y + high / 2
+    label = svg.fitted(NAMES.get(term, term), room - 14, 12)
+    marks = [svg.text(label, left + room - 8, middle + 4, "label", "end")]
+    if not is_number(row["share"]):
+        return svg.group(*marks, svg.text("—", axis(0.0) + 4, middle + 4, "note"))
+    ends = sorted((axis(0.0), axis.clipped(row["share"])))
+    tip = svg.tip(f"{term}: {_said(row)}, {row['levels']} levels")
+    marks.append(svg.rect(ends[0], middle - BAR / 2, max(ends[1] - ends[0], 0.5), BAR, f"share-bar {kind}", tip))
+    if is_number(row["lo"]) and is_number(row["hi"]):
+        low, far = axis.clipped(row["lo"]), axis.clipped(row["hi"])
+        d = f"M{svg.place(low)} {svg.place(middle - 4)}v8m0-4H{svg.place(far)}m0-4v8"
+        marks.append(svg.element("path", d=d, class_=f"capped {kind}"))
+    published = dict(SHARES).get(term) if row["population"] == "three-way" else None
+    if published is not None:
+        x = axis.clipped(published)
+        mark = svg.line(x, middle - 8, x, middle + 8, "stroke null")
+        marks.append(svg.group(svg.tip(f"published: {term} {number(published)}"), mark))
+    return svg.group(*marks)
+
+
+def caption(rows: list[Row]) -> Markup:
+    """Caption of the share bars."""
+    levels = listing(
+        extent((row[f"n_{noun}"] for row in rows), words)
+        for noun, words in (("models", "models"), ("categories", "categories"))
+    )
+    per = extent((row["n_prompts"] for row in rows), "prompts")
+    seeds = extent((row["n_seeds"] for row in rows), "seeds")
+    runs = extent((row["n_runs"] for row in rows), "runs")
+    arms = listing(dict.fromkeys(visible(str(row["arm"])) for row in rows))
+    estimators = listing(dict.fromkeys(visible(str(row["estimator"])) for row in rows))
+    return Markup("<b>{}</b> {}").format(
+        "What explains the differences between runs?",
+        "Share of variance of ln mean ct and ln ratio_norm at l* (unit 1, not clipped at 0), by term; "
+        f"n: {levels}, {per} per category, {seeds}, {runs}, arm {arms}; {estimators}. "
+        "Lines: 95 % intervals over prompts; for levels as a sample over models and prompts. Three-way: model, "
+        "category, and all else as rest; grey ticks: published shares of other models, a comparison only.",
+    )
+
+
+def table(folder: Folder) -> Table | None:
+    """Build the table behind the bars: share, interval, number of levels, degrees of freedom, kind of interval."""
+    rows, reasons = folder.rows("variance_shares"), Reasons()
+    if not rows:
+        return None
+    groups: dict[str, list] = {}
+    for r in rows:
+        why = visible(str(r["reason"])) or "not estimable in this design"
+        title = dict((b[0], b[1]) for b in BLOCKS).get(str(r["population"]), str(r["population"]))
+        line = [
+            name_cell(NAMES.get(str(r["term"]), str(r["term"]))),
+            text_cell(title),
+            reasons.estimate(r["share"], r["lo"], r["hi"], why, why),
+            reasons.cell(r["levels"]),
+            reasons.cell(r["df"]),
+            text_cell(r["interval"]),
+            text_cell(r["estimator"]),
+        ]
+        groups.setdefault(str(r["measure"]), []).append(line)
+    columns = (
+        Column("term", kind="text"),
+        Column("levels as", kind="text"),
+        Column("share", "1, 95 %"),
+        Column("levels", "n"),
+        Column("df"),
+        Column("interval by", kind="text"),
+        Column("estimator", kind="text"),
+    )
+    said = "Shares of variance with 95 % intervals, not clipped at 0, and the number of levels behind each."
+    return Table("variance-table", said, columns, list(groups.items()), reasons.found)
