@@ -1,6 +1,6 @@
 """The states of a panel's runs: which columns make them, and by whose threshold a cell is turbulent."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -106,13 +106,11 @@ def by_prompt(per_run: np.ndarray, prompt: np.ndarray, n_prompts: int) -> np.nda
     return out
 
 
-def label_panel(
-    panel: Panel, *, suffix: str = "", threshold: Callable[[ModelData], float] | None = None
-) -> dict[str, Labelled]:
+def label_panel(panel: Panel, *, suffix: str = "") -> dict[str, Labelled]:
     """The states of every model that has the columns, by name, under one lens.
 
-    The threshold is the 75th percentile of turbulence, pooled over the calibration runs of the trained models, or what
-    `threshold` gives for a model. A model without a defined cell is left out.
+    The threshold is the 75th percentile of turbulence, pooled over the calibration runs of the trained models. A model
+    without a defined cell is left out.
     """
     pooled = float(turbulence_threshold(calibration_turbulence(panel.trained, suffix=suffix), quantile=QUANTILE))
     out = {}
@@ -120,7 +118,7 @@ def label_panel(
         cells = cells_of(panel, model, suffix=suffix)
         if cells is None:
             continue
-        found = labelled(cells, pooled if threshold is None else threshold(model))
+        found = labelled(cells, pooled)
         if found.n_states:
             out[model.info.name] = found
     return out

@@ -8,7 +8,15 @@ import numpy as np
 from phaselens.dynamics.chains import depth_chains, dwell_times, expected_counts, transition_counts
 from phaselens.dynamics.states import occupancies, state_counts
 from phaselens.experiments.base import Experiment, Panel, Result
-from phaselens.experiments.labelling import ALPHABETS, COLUMNS, Labelled, by_prompt, label_panel, own_threshold
+from phaselens.experiments.labelling import (
+    ALPHABETS,
+    COLUMNS,
+    Labelled,
+    by_prompt,
+    label_panel,
+    labelled,
+    own_threshold,
+)
 from phaselens.experiments.state_claims import state_evidence, sweep_rows
 from phaselens.experiments.tables import arrow_table
 from phaselens.statistics.intervals import percentile_interval
@@ -202,7 +210,7 @@ def states_evidence(panel: Panel) -> dict:
 def analyse_states(panel: Panel) -> Result:
     """Tables states, states_transitions, states_dwell, states_sweep; evidence for G7 and G8."""
     found = label_panel(panel)
-    own = label_panel(panel, threshold=own_threshold)
+    own = {name: labelled(one.cells, own_threshold(one.cells.model)) for name, one in found.items()}
     occupancy = [row for one in found.values() for row in occupancy_rows(panel, one, "panel")]
     occupancy += [row for one in own.values() for row in occupancy_rows(panel, one, "model")]
     each = [(one, alphabet, axis) for one in found.values() for alphabet in ALPHABETS for axis in AXES]
