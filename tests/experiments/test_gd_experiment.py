@@ -160,7 +160,7 @@ def test_results_do_not_depend_on_what_runs_beside():
 
 
 def test_tables_have_the_agreed_columns():
-    tables = run_experiments(build(1, scale=SCALES)).tables
+    tables = run_experiments(build(1, scale=SCALES), ("regimes", "gd")).tables
     agreed = {
         "panel": "model family twin parameters n_layers d_model vocab_size n_prompts n_runs n_tokens ratio_norm "
         "ratio_norm_lo ratio_norm_hi mean_ct frozen_fraction collapse_share entropy_norm GD_ratio GD_lo GD_hi "
@@ -181,7 +181,7 @@ def test_tables_have_the_agreed_columns():
 
 
 def test_every_version_has_a_row_of_separation_that_json_can_hold():
-    rows = run_experiments(build(1, scale=SCALES)).documents["separation"]
+    rows = run_experiments(build(1, scale=SCALES), ("regimes", "gd")).documents["separation"]
     json.dumps(rows, allow_nan=False)
     keys = {"claim", "version", "S", "p", "groups", "S_without_twins", "p_without_twins", "M"}
     assert all(keys | {"power_6", "power_8", "power_10"} <= set(r) for r in rows)

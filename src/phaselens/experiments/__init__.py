@@ -41,7 +41,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     AMBIGUITY,
     SUBPANELS,
 )
-DEFAULT: tuple[str, ...] = ("regimes", "gd", "variance", "order", "conditions")
+DEFAULT: tuple[str, ...] = ("regimes", "gd", "variance", "order", "conditions", "states", "motifs", "cycles")
 
 __all__ = [
     "DEFAULT",
