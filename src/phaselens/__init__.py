@@ -37,6 +37,7 @@ _HOMES = {
     "study": "phaselens",
     "read_study": "phaselens.study",
     "run_study": "phaselens.engines",
+    "tuned_lens": "phaselens.engines.distribution",
     "analyse_study": "phaselens.engines",
 }
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from phaselens.batteries import Battery, Prompt, load_battery
     from phaselens.capture import GREEDY, Plan, Sampling, generate
     from phaselens.engines import analyse_study, run_study
+    from phaselens.engines.distribution import tuned_lens
     from phaselens.measure import LensSpec
     from phaselens.models import Model, untrained_twin
     from phaselens.organisms import load
@@ -76,6 +78,7 @@ __all__ = [
     "read_trace",
     "run_study",
     "study",
+    "tuned_lens",
     "untrained_twin",
     "write_trace",
 ]

@@ -3,7 +3,9 @@
 from functools import partial
 
 from phaselens.validity import gd, regimes
+from phaselens.validity.distribution import DISTRIBUTION
 from phaselens.validity.panels import SHAPES
+from phaselens.validity.prints import PRINTS
 from phaselens.validity.scenario import Scenario, by_experiment
 from phaselens.validity.sequences import SEQUENCES
 from phaselens.validity.variation import VARIATION
@@ -157,4 +159,4 @@ ARTEFACTS: tuple[Scenario, ...] = (
     ),
 )
 
-SCENARIOS: tuple[Scenario, ...] = (*_nulls(), *_effects(), *ARTEFACTS, *VARIATION, *SEQUENCES)
+SCENARIOS: tuple[Scenario, ...] = (*_nulls(), *_effects(), *ARTEFACTS, *DISTRIBUTION, *VARIATION, *SEQUENCES, *PRINTS)
