@@ -18,6 +18,7 @@ from phaselens.experiments import DEFAULT, experiments_by_name
 from phaselens.observables import by_name
 from phaselens.observables.normalisation import METHODS
 from phaselens.organisms import ORGANISM, default_names, names
+from phaselens.readings.tasks import task_named
 from phaselens.trace.store import digest
 from phaselens.trace.toml import toml_text
 
@@ -118,6 +119,9 @@ class Study(_Part):
     observables: tuple[str, ...] = ()
     normalisations: tuple[str, ...] = ()
     minimal_pairs: Annotated[int, Field(ge=0)] = 0
+    probe_tasks: tuple[str, ...] = ()
+    probe_examples: Annotated[int, Field(ge=20)] = 400
+    probe_permutations: Annotated[int, Field(ge=19)] = 499
     experiments: tuple[str, ...] = DEFAULT
     subpanels: Annotated[int, Field(ge=1)] = 20
     bootstraps: Annotated[int, Field(ge=100)] = 2000
@@ -176,6 +180,13 @@ class Study(_Part):
             if method not in METHODS:
                 raise ValueError(str(unknown_name("state normalisation", method, METHODS)))
         return _without_repeats("state normalisation", value)
+
+    @field_validator("probe_tasks")
+    @classmethod
+    def _known_tasks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            task_named(name)
+        return _without_repeats("probe task", value)
 
     @field_validator("experiments")
     @classmethod

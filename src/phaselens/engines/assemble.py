@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from phaselens.engines.probing import read_readings
 from phaselens.engines.record import ModelRecord, Record, UnitRecord
 from phaselens.errors import StudyFileError, unknown_name
 from phaselens.experiments import ModelData, Panel
@@ -56,7 +57,11 @@ class Columns(Mapping[str, np.ndarray]):
 
 def panel_of(folder: Path, record: Record, *, seed: int, n_boot: int, subpanels: int = 20) -> Panel:
     """The panel of a study, from its folder."""
-    models = tuple(_with_pairs(folder, m, record.units_of(m.info.name)) for m in record.models)
+    read = read_readings(folder)
+    models = tuple(
+        replace(_with_pairs(folder, m, record.units_of(m.info.name)), readings=read.get(m.info.name, {}))
+        for m in record.models
+    )
     return Panel(models, seed, n_boot, subpanels=subpanels)
 
 

@@ -25,6 +25,7 @@ from phaselens.engines.members import (
     threads,
     versions,
 )
+from phaselens.engines.probing import make_readings
 from phaselens.engines.recipes import made_of
 from phaselens.engines.record import ModelRecord, Pictured, Record, UnitRecord, write_record
 from phaselens.engines.registration import registration
@@ -80,6 +81,8 @@ def run_study(study: Study, out: str | Path, *, listener: Listener | None = None
         known = _known(work, members, curves)
         _keep(work, members, known, failed)  # now, so that once its traces are whole the folder can be analysed
         each("observe", per, lambda m, tick: make_traces(work, m, known.lenses[m.label], tick) or True)
+        if study.probe_tasks:
+            each("probe", len(study.probe_tasks), lambda m, tick: make_readings(study, folder, m, work.shelf, tick))
         record = _keep(work, members, known, failed)
         tell(Event("stage", "analyse", "experiments and claims"))
         found = analyse(folder, folder, manifest, record, Wanted.of(study.declaration()))

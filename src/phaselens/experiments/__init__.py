@@ -14,6 +14,7 @@ from phaselens.experiments.gd_controls import GD_CONTROLS
 from phaselens.experiments.motifs import MOTIF
 from phaselens.experiments.normalisation import NORMALISATION
 from phaselens.experiments.order import ORDERS
+from phaselens.experiments.probes import PROBES
 from phaselens.experiments.regimes import REGIMES
 from phaselens.experiments.states import STATES
 from phaselens.experiments.subpanels import subpanel_experiment
@@ -39,6 +40,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     TOPOLOGY,
     NORMALISATION,
     AMBIGUITY,
+    PROBES,
     SUBPANELS,
 )
 DEFAULT: tuple[str, ...] = ("regimes", "gd", "variance", "order", "conditions", "states", "motifs", "cycles")

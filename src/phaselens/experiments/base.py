@@ -53,6 +53,40 @@ class ModelInfo:
     training_seed: int | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class StoredReading:
+    """What probes read for one task in one model (`phaselens.readings`), as stored.
+
+    `depth` l / L [layer]; `hits` [layer, example] held-out (1, 0; NaN without label), `codes` int [example] (-1: no
+    label), `units` what is resampled [example]; `best` accuracy at the best layer and `null` the same under exchanged
+    labels [permutation]; `selectivity` [layer]. Hits [example] of the best layer, chosen on the other half of the
+    units, and of the baselines (None: not run): `best_hits`, `first_hits` (l = 0), `twin_hits`, `covariate_hits`; at
+    the peak layer `subspace`, `features` [example] and `rotated` [rotation, example].
+    """
+
+    task: str
+    function: str
+    depth: np.ndarray
+    hits: np.ndarray
+    codes: np.ndarray
+    units: np.ndarray
+    best: float
+    null: np.ndarray
+    selectivity: np.ndarray
+    best_hits: np.ndarray
+    first_hits: np.ndarray
+    twin_hits: np.ndarray | None = None
+    covariate_hits: np.ndarray | None = None
+    subspace: np.ndarray | None = None
+    features: np.ndarray | None = None
+    rotated: np.ndarray | None = None
+
+    @property
+    def curve_of(self) -> np.ndarray:
+        """Held-out accuracy by layer (1): [layer]."""
+        return np.nanmean(self.hits, axis=1)
+
+
 @dataclass(frozen=True)
 class ModelData:
     """The stored columns of one model, all its units together.
@@ -64,7 +98,8 @@ class ModelData:
     `runs` row i, and `digit_tokens` the ids of the tokens whose text contains a digit (None: not known, nothing can be
     masked), `word_start_tokens` those with which a word begins (None: not known).
     `pairs` holds the runs of the study's minimal pairs, apart from all others and in the same form; their prompts are
-    called PAIR/ambiguous, PAIR/first and PAIR/second (None: none were observed).
+    called PAIR/ambiguous, PAIR/first and PAIR/second (None: none were observed). `readings` are those of probes, by
+    task.
     """
 
     info: ModelInfo
@@ -75,6 +110,7 @@ class ModelData:
     digit_tokens: frozenset[int] | None = None
     word_start_tokens: frozenset[int] | None = None
     pairs: "ModelData | None" = None
+    readings: Mapping[str, StoredReading] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = [c for c in RUN_COLUMNS if c not in self.runs]

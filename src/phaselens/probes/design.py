@@ -13,6 +13,8 @@ from torch import Tensor
 
 from phaselens.errors import InputError
 
+ROUNDING = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Design:
@@ -69,7 +71,10 @@ def make_design(layer: Tensor | np.ndarray, where: str = "layer") -> Design:
     centre = features.mean(dim=0)
     rows = torch.ones(len(features), features.shape[1] + 1, dtype=torch.float32, device=features.device)
     shifted = features - centre
-    scale = float(torch.linalg.vector_norm(shifted)) / shifted.numel() ** 0.5 or 1.0
+    scale = float(torch.linalg.vector_norm(shifted)) / shifted.numel() ** 0.5
+    # Below this the spread is the rounding of the mean: one token everywhere has one embedding.
+    if scale <= ROUNDING * float(features.abs().max()):
+        shifted, scale = torch.zeros_like(shifted), 1.0
     rows[:, :-1] = shifted / scale
     gram = (rows.T @ rows).double() / len(rows)
     return Design(rows, centre.float(), scale, gram)

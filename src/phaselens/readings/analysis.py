@@ -55,11 +55,12 @@ class Settings:
 class Reading:
     """What one question gives at every layer of one model.
 
-    `curve` capacity on folds that keep groups and word types apart; `auroc`, `compression`, `selectivity` (NaN:
-    no types) [layer]; `twin` and `covariates` the same curve from the untrained twin and from covariates; `first` the
-    rise of the peak over l = 0; `p` of the best layer against permuted labels; `controls`, `ranks` and `features` are
-    of the peak layer; `codes` [example] and `hits` [layer, example] are what they stand on; `probes` are fitted on all
-    labelled examples. `notes` say what was left out.
+    `curve` capacity on folds that keep groups and word types apart; `auroc`, `compression`, `selectivity` (NaN: no
+    types) [layer]; `twin` and `covariates` the same curve from the untrained twin and from covariates; `over` the rise
+    of the best layer over each baseline, `best_hits` [example] stand behind it; `best` accuracy at one fixed penalty,
+    its `p` against exchanged labels and their `null`; `controls` and `ranks` are of the peak layer; `codes` [example]
+    and `hits` [layer, example] are what they stand on; `probes` are fitted on all labelled examples. `notes` say what
+    was left out.
     """
 
     name: str
@@ -82,6 +83,8 @@ class Reading:
     l2: float
     controls: list[dict[str, Any]]
     ranks: dict[str, list[float]]
+    best: float
+    best_hits: dict[str, np.ndarray]
     probes: Probes
     numbers: tuple[int, ...]
     notes: tuple[str, ...] = field(default=())
@@ -191,7 +194,7 @@ def analyse(
     say("selectivity")
     chosen, chosen_notes = _selectivity(layers, codes, classes, kinds, shared, l2, settings, generator)
     say("permutations")
-    p, null = _best_layer(layers, task, units, settings, generator)
+    best, p, null = _best_layer(layers, task, units, settings, generator)
     say("code")
     compression = np.full(len(layers), np.nan)
     if settings.code:
@@ -199,6 +202,7 @@ def analyse(
     say("controls")
     hits = found.hits()[:, 0]
     controls = _controls(layers[peak], task, units, kinds, l2, settings, generator) if settings.table else []
+    over, best_hits = _over(hits, codes, units, weights, {k: v[0] for k, v in baselines.items() if v is not None})
     guess = found.predictions()[:, 0]
     known = codes >= 0
     return Reading(
@@ -216,12 +220,14 @@ def analyse(
         compression,
         None if twin_found is None else twin_found[1],
         None if other_found is None else other_found[1],
-        _over(hits, codes, units, weights, {k: v[0] for k, v in baselines.items() if v is not None}),
+        over,
         p,
         null,
         l2,
         controls,
         _ranks(layers[peak], task, l2),
+        best,
+        best_hits,
         fit_logistic(layers, np.where(known, classes[codes].astype(object), None), None, l2),
         numbers or tuple(range(len(layers))),
         (*notes, *chosen_notes),
@@ -259,19 +265,20 @@ def _selectivity(
 
 def _best_layer(
     layers: Sequence[np.ndarray], task: Task, units: np.ndarray, settings: Settings, generator: np.random.Generator
-) -> tuple[float, np.ndarray]:
-    """The p of the best layer, and the null maxima; one fixed l2 on both sides, nothing chosen with the labels."""
+) -> tuple[float, float, np.ndarray]:
+    """Accuracy of the best layer, its p, and the null maxima; one fixed l2 on both sides, none chosen with labels."""
     if settings.n_permutations < 1:
-        return float("nan"), np.empty(0)
+        return float("nan"), float("nan"), np.empty(0)
     own = cross_fit(layers, {"": task}, TEST_L2, tol=LOOSE)[""].accuracy()[:, 0]
     moved = exchanged(task.codes[0], units, generator, settings.n_permutations)
-    return max_over_layers_p(own, control_accuracy(layers, task, moved, l2=TEST_L2, tol=LOOSE))
+    p, null = max_over_layers_p(own, control_accuracy(layers, task, moved, l2=TEST_L2, tol=LOOSE))
+    return float(own.max()), p, null
 
 
 def _over(
     hits: np.ndarray, codes: np.ndarray, units: np.ndarray, weights: np.ndarray, baselines: dict[str, HeldOut]
-) -> dict[str, Interval]:
-    """Capacity at the best layer less that of each baseline at its own best layer, units resampled (interval).
+) -> tuple[dict[str, Interval], dict[str, np.ndarray]]:
+    """Capacity at the best layer less that of each baseline at its own, and the hits behind them [example].
 
     Best layers are chosen on one half of the units and read on the other, and the other way round, so that the choice
     among several layers gains nothing. The baseline l = 0 has one layer.
@@ -289,7 +296,7 @@ def _over(
         gain = weights @ np.bincount(member[known], (mine - base)[known], minlength=len(names))
         draws = np.where(total > 0, gain / np.where(total > 0, total, 1), np.nan) / scale
         out[name] = percentile_interval(draws, len(names))
-    return out
+    return out, {"own": mine, **others}
 
 
 def _at_best(hits: np.ndarray, half: np.ndarray) -> np.ndarray:
@@ -365,6 +372,8 @@ def _ranks(layer: np.ndarray, task: Task, l2: float) -> dict[str, list[float]]:
     """Held-out accuracy of the retained subspace and of the best single features by how many are kept (1)."""
     some = tuple(k for k in RANKS if k <= layer.shape[1])
     features = torch.as_tensor(np.asarray(layer))
+    if not float(features.std(dim=0).max()) > 1e-6 * float(features.abs().max()):
+        return {"k": list(some), "subspace": [float("nan")] * len(some), "features": [float("nan")] * len(some)}
     return {
         "k": list(some),
         "subspace": np.nanmean(rank_curve(features, task, some, l2=l2), axis=1).tolist(),

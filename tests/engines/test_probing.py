@@ -1,0 +1,63 @@
+"""Readings as units of a study: done once, read back whole, and a refusal is no crash."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from phaselens.engines import probing
+from phaselens.engines.members import Member
+from phaselens.errors import InputError, StudyFileError
+from phaselens.study import Study
+
+ARRAYS = {
+    "depth": np.linspace(0, 1, 3), "hits": np.ones((3, 4)), "codes": np.array([0, 1, 0, 1]), "null": np.full(19, 0.5),
+    "selectivity": np.zeros(3), "best_hits": np.ones(4), "first_hits": np.zeros(4),
+}  # fmt: skip
+
+
+@pytest.fixture
+def study():
+    return Study(name="s", models=["organism:llama-512"], probe_tasks=["pos"], probe_permutations=19)
+
+
+@pytest.fixture
+def member(study):
+    return Member("m", study.models[0], False, None, {"fingerprint": "f"})
+
+
+def test_a_reading_is_made_once_and_comes_back_equal(study, member, tmp_path, monkeypatch):
+    facts = {"task": "pos", "function": "syntax-like", "best": 0.75, "units": ["a", "a", "b", "b"]}
+    calls, ticks = [], []
+    monkeypatch.setattr(probing, "model_of", lambda *given: None)
+    monkeypatch.setattr(probing, "untrained_twin", lambda *given: None)
+    monkeypatch.setattr(probing, "stored_reading", lambda *a, **k: calls.append(1) or (ARRAYS, facts))
+    for _ in range(2):
+        probing.make_readings(study, tmp_path, member, {}, lambda *given: ticks.append(given[2]))
+    twin = dataclasses.replace(member, label="m:untrained", untrained=True)
+    probing.make_readings(study, tmp_path, twin, {}, lambda *given: None)
+    assert len(calls) == 1 and ticks == [False, True]
+    found = probing.read_readings(tmp_path)
+    assert list(found) == ["m"] and found["m"]["pos"].best == 0.75 and found["m"]["pos"].twin_hits is None
+    for name, value in ARRAYS.items():
+        np.testing.assert_array_equal(getattr(found["m"]["pos"], name), value)
+    assert found["m"]["pos"].units.tolist() == facts["units"]
+
+
+def test_a_task_that_cannot_be_asked_is_left_out(study, member, tmp_path, monkeypatch):
+    def refuse(*given, **more):
+        raise InputError("one class")
+
+    monkeypatch.setattr(probing, "model_of", lambda *given: None)
+    monkeypatch.setattr(probing, "untrained_twin", lambda *given: None)
+    monkeypatch.setattr(probing, "stored_reading", refuse)
+    probing.make_readings(study, tmp_path, member, {}, lambda *given: None)
+    assert probing.read_readings(tmp_path) == {}
+    next((tmp_path / "readings").iterdir()).write_bytes(b"broken")
+    with pytest.raises(StudyFileError, match="Delete it"):
+        probing.read_readings(tmp_path)
+
+
+def test_an_unknown_task_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="Did you mean 'truth'"):
+        Study(name="s", models=["organism:llama-512"], probe_tasks=["truht"])
