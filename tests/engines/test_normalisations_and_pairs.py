@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-import tiny_panel
 import torch
 
+import tiny_panel
 from phaselens import read_study, run_study
 from phaselens.batteries import MinimalPair
 from phaselens.engines import analyse_study, members
