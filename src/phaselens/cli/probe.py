@@ -21,6 +21,7 @@ def probe(
         str | None,
         typer.Option(help="Name of the task; for organism:NAME without --data: tasks of its world, by commas."),
     ] = None,
+    text: Annotated[str, typer.Option(help="Column of the text.")] = "text",
     label: Annotated[str, typer.Option(help="Column of the label (a list: one per word).")] = "label",
     group: Annotated[
         str | None, typer.Option(help="Column of what stays together in splits; default: the row.")
@@ -59,7 +60,7 @@ def probe(
         raise InputError(f"--span is {span!r}; wanted two column names, START:END.")
     request = Request(
         data, _words(task), label, group, kind, ends, fold, pool, tuple(_numbers(layers, int, "--layers")),
-        tuple(_numbers(l2, float, "--l2")), folds, draws, permutations, examples, seed,
+        tuple(_numbers(l2, float, "--l2")), folds, draws, permutations, examples, seed, text,
     )  # fmt: skip
     request.check(model)
     settings = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}

@@ -59,6 +59,7 @@ class Request:
     permutations: int
     most: int
     seed: int
+    text: str = "text"
 
     def settings(self) -> Settings:
         """The same as settings of the analysis."""
@@ -139,7 +140,13 @@ def _examples(model: Model, name: str, request: Request) -> Examples:
     if request.data is None:
         return examples_of(task_named(name), model, seed=request.seed, most=request.most)
     found = read_examples(
-        request.data, label=request.label, group=request.group, kind=request.kind, span=request.span, fold=request.fold
+        request.data,
+        label=request.label,
+        group=request.group,
+        kind=request.kind,
+        span=request.span,
+        fold=request.fold,
+        text=request.text,
     )
     return Examples(name, found.items, found.flags)
 

@@ -58,7 +58,7 @@ class StoredReading:
     """What probes read for one task in one model (`phaselens.readings`), as stored.
 
     `depth` l / L [layer]; `hits` [layer, example] held-out (1, 0; NaN without label), `codes` int [example] (-1: no
-    label), `units` what is resampled [example]; `best` accuracy at the best layer and `null` the same under exchanged
+    label), `units` what is resampled [example]; `best` capacity at the best layer and `null` the same under exchanged
     labels [permutation]; `selectivity` [layer]. Hits [example] of the best layer, chosen on the other half of the
     units, and of the baselines (None: not run): `best_hits`, `first_hits` (l = 0), `twin_hits`, `covariate_hits`; at
     the peak layer `subspace`, `features` [example] and `rotated` [rotation, example].

@@ -117,13 +117,13 @@ def decodable(panel: Panel, tasks: Mapping[str, Asked]) -> PermutationEvidence:
         max(alone) if twins else math.nan,
         twins,
         tuple(_worst(name, [baseline(t, name) for t in chosen]) for name in (*BASELINES, "control task")),
-        reasons={"estimate": f"accuracy at the best layer, {weakest}"},
+        reasons={"estimate": f"capacity at the best layer, {weakest}"},
         of=weakest,
     )
 
 
 def _best(task: Asked, pairs: Sequence[Pair]) -> tuple[float, np.ndarray, float]:
-    """Accuracy at the best layer, mean over models; its null; p."""
+    """Capacity at the best layer, mean over models; its null; p."""
     value = float(np.mean([r.best for _, r in pairs]))
     null = np.mean([r.null for _, r in pairs], axis=0)
     return value, null, permutation_p(value, null)

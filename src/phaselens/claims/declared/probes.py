@@ -7,13 +7,13 @@ CLAIMS: tuple[Claim, ...] = (
         id="F1",
         seed_doc=0,
         statement="Functional properties are linearly decodable from hidden states.",
-        statistic="for each functional family (syntax-like, decision-like, stabilisation) the held-out accuracy at the "
+        statistic="for each functional family (syntax-like, decision-like, stabilisation) the held-out capacity at the "
         "best layer, averaged over trained models; the weakest family decides (intersection-union)",
         supported="max-statistic permutation p <= .05 in every family, also after Holm; and capacity at the best layer "
         "above l = 0, above the untrained twin and above covariates (lower bounds above 0), selectivity above 0",
         rejected="p <= .05, and a baseline does as well: the upper bound of the difference of capacities is below .05",
         controls=("embedding (l = 0)", "untrained twin", "covariates", "control task"),
-        nulls=("labels exchanged between groups, the largest accuracy over layers",),
+        nulls=("labels exchanged between groups, the largest capacity over layers",),
         published="decodable in every model",
     ),
     Claim(
