@@ -30,7 +30,7 @@ from phaselens.errors import StateError, UnknownNameError
 from phaselens.statistics.intervals import Interval, undefined_interval
 from phaselens.statistics.splits import split
 
-R1, G1, G2, G3, G4 = REGISTER
+R1, G1, G2, G3, G4 = claims_by_id(["R1", "G1", "G2", "G3", "G4"])
 GROUPED = np.array([0.0, 0.1, 0.2, 0.05, 4.0, 4.1, 4.2, 4.05, 4.15])
 EVEN = np.linspace(0, 1, 9)
 CLUMPED = np.array([-3.0, -0.1, 0.0, 0.0, 0.05, 0.1, 0.12, 0.2, 3.0])  # S = .31: one clump, two outliers apart
@@ -180,12 +180,13 @@ def test_outcomes_must_be_registered_controls():
 
 
 def test_holm_runs_within_a_document_and_no_claim_is_passed_over():
-    found = {c.id: evidence(made(GROUPED), [], base=None) for c in REGISTER}
-    verdicts = {v.id: v for v in judge_all(REGISTER, found)}
+    some = claims_by_id(["R1", "G1", "G2", "G3", "G4"])
+    found = {c.id: evidence(made(GROUPED), [], base=None) for c in some}
+    verdicts = {v.id: v for v in judge_all(some, found)}
     assert verdicts["R1"].p_holm == verdicts["R1"].p
     assert verdicts["G1"].p_holm == pytest.approx(4 * verdicts["G1"].p)
     with pytest.raises(StateError, match="G4"):
-        judge_all(REGISTER, {k: v for k, v in found.items() if k != "G4"})
+        judge_all(some, {k: v for k, v in found.items() if k != "G4"})
 
 
 def test_the_ledger_has_no_nan_and_says_why():

@@ -30,3 +30,11 @@ def test_every_observable_has_a_card_with_its_source():
 def test_pages_name_files_that_exist(page):
     named = re.findall(r"`((?:docs|src|benchmarks|tests)/[\w./-]+\.\w+)`", page.read_text())
     assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_figures_of_the_panel_are_those_of_the_records():
+    from phaselens.organisms import tables
+
+    page = (ROOT / "docs" / "organisms.md").read_text()
+    shown = page.split("<!-- figures -->")[1].split("<!-- /figures -->")[0].strip()
+    assert shown == tables.markdown(), "paste what `phaselens organisms list --markdown` prints"

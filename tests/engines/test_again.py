@@ -16,6 +16,7 @@ from phaselens.engines.assemble import Columns
 from phaselens.engines.record import UnitRecord, read_record, write_record
 from phaselens.engines.registration import judged, post_hoc, registration
 from phaselens.errors import InputError, OutputError, StudyFileError, UnknownNameError
+from phaselens.experiments import DEFAULT
 from phaselens.report import render
 from phaselens.study import read_study
 from phaselens.trace.schema import SCHEMA_VERSION
@@ -245,7 +246,7 @@ def test_other_choices_than_declared_need_another_folder(folder):
         analyse_study(folder, experiments=("gd",))
     with pytest.raises(UnknownNameError, match="unknown experiment 'dg'"):
         analyse_study(folder, experiments=("dg",))
-    analyse_study(folder, seed=0, experiments=("regimes", "gd"))
+    analyse_study(folder, seed=0, experiments=DEFAULT)
     assert files(folder) == before
 
 

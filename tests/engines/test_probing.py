@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from phaselens.engines import probing
+from phaselens.engines import probing, readings
 from phaselens.engines.members import Member
 from phaselens.errors import InputError, StudyFileError
 from phaselens.study import Study
@@ -37,7 +37,7 @@ def test_a_reading_is_made_once_and_comes_back_equal(study, member, tmp_path, mo
     twin = dataclasses.replace(member, label="m:untrained", untrained=True)
     probing.make_readings(study, tmp_path, twin, {}, lambda *given: None)
     assert len(calls) == 1 and ticks == [False, True]
-    found = probing.read_readings(tmp_path)
+    found = readings.read_readings(tmp_path)
     assert list(found) == ["m"] and found["m"]["pos"].best == 0.75 and found["m"]["pos"].twin_hits is None
     for name, value in ARRAYS.items():
         np.testing.assert_array_equal(getattr(found["m"]["pos"], name), value)
@@ -52,10 +52,10 @@ def test_a_task_that_cannot_be_asked_is_left_out(study, member, tmp_path, monkey
     monkeypatch.setattr(probing, "untrained_twin", lambda *given: None)
     monkeypatch.setattr(probing, "stored_reading", refuse)
     probing.make_readings(study, tmp_path, member, {}, lambda *given: None)
-    assert probing.read_readings(tmp_path) == {}
+    assert readings.read_readings(tmp_path) == {}
     next((tmp_path / "readings").iterdir()).write_bytes(b"broken")
     with pytest.raises(StudyFileError, match="Delete it"):
-        probing.read_readings(tmp_path)
+        readings.read_readings(tmp_path)
 
 
 def test_an_unknown_task_is_refused_with_the_nearest():

@@ -5,7 +5,7 @@ import planted
 import pytest
 
 from phaselens.errors import InputError, StateError, UnknownNameError
-from phaselens.experiments import ModelData, ModelInfo, Panel, experiments_by_name, registered_claims
+from phaselens.experiments import DEFAULT, ModelData, ModelInfo, Panel, experiments_by_name, registered_claims
 from phaselens.experiments.separations import enough_models, panel_power
 from phaselens.experiments.tables import arrow_table, json_value
 
@@ -92,7 +92,9 @@ def test_draws_depend_on_seed_and_purpose_only():
 
 def test_names_are_resolved_with_a_hint():
     assert [e.name for e in experiments_by_name(["gd", "regimes"])] == ["regimes", "gd"]
-    assert [c.id for c in registered_claims()] == ["R1", "G1", "G2", "G3", "G4"]
+    assert [c.id for c in registered_claims(["regimes", "gd"])] == ["R1", "G1", "G2", "G3", "G4"]
+    asked = {c for e in experiments_by_name(DEFAULT) for c in e.claims}
+    assert {c.id for c in registered_claims()} == asked >= {"V1", "R2", "G7", "C1"}
     assert [c.id for c in registered_claims(["gd"])] == ["G1", "G2", "G3", "G4"]
     with pytest.raises(UnknownNameError, match="Did you mean 'regimes'"):
         experiments_by_name(["regime"])

@@ -194,7 +194,8 @@ def test_series_that_always_come_back_reopen_more_than_chance_and_loops_less():
     result = analyse_cycles(drawn(cycles.of_waves, low=7, high=4, m=2))
     found = ruled(result.evidence, "C1")
     assert found.verdict == "supported" and found.estimate == 1.0 and found.null < 1
-    assert ruled(cycles_evidence(drawn(cycles.of_loops, m=12)), "C1").verdict == "rejected"
+    loops = ruled(cycles_evidence(drawn(cycles.of_loops, m=12)), "C1")
+    assert loops.verdict != "supported" and loops.interval[1] < loops.null
     rows = {(r["model"], r["entries_in"]): r for r in result.tables["cycles"].to_pylist()}
     for name in ("m0", "all trained models"):
         parts = [rows[name, which] for which in ("inside", "outside", "all")]

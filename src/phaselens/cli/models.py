@@ -92,7 +92,7 @@ def list_models(as_json: AsJson = False) -> None:
 def _organisms() -> list[str]:
     from phaselens.organisms import names
 
-    return names()
+    return names(checkpoints=True)
 
 
 def _cached() -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from phaselens.engines.probing import read_readings
+from phaselens.engines.readings import read_readings
 from phaselens.engines.record import ModelRecord, Record, UnitRecord
 from phaselens.errors import StudyFileError, unknown_name
 from phaselens.experiments import ModelData, Panel

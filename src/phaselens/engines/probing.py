@@ -1,17 +1,15 @@
 """Readings of probes as units of work: one safetensors file for each model and task, named by its content key."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from phaselens.engines.members import Member, Shelf, model_of, versions
-from phaselens.errors import InputError, StudyFileError
-from phaselens.experiments.base import StoredReading
+from phaselens.engines.readings import READINGS
+from phaselens.errors import InputError
 from phaselens.models import untrained_twin
 from phaselens.readings.analysis import Settings
 from phaselens.readings.stored import stored_reading
@@ -19,7 +17,6 @@ from phaselens.readings.tasks import task_named
 from phaselens.study import Study
 from phaselens.trace.store import atomic_write, canonical_json, digest
 
-READINGS = "readings"
 TWIN_SEED = 7
 NAME_LENGTH = 16
 
@@ -54,22 +51,3 @@ def make_readings(
 def _key(study: Study, member: Member, task: str) -> str:
     asked = [member.facts.get("fingerprint"), task, study.seed, study.probe_examples, study.probe_permutations]
     return digest({"asked": asked, "model": member.label, "versions": versions()})[:NAME_LENGTH]
-
-
-def read_readings(folder: Path) -> dict[str, dict[str, StoredReading]]:
-    """The readings of a study folder by model and task; tasks that a model could not be asked are left out."""
-    out: dict[str, dict[str, StoredReading]] = {}
-    for path in sorted((folder / READINGS).glob("*.safetensors")):
-        try:
-            with safe_open(str(path), "np") as file:
-                facts = json.loads(file.metadata()["phaselens"])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise StudyFileError(
-                f"{path} cannot be read: {error}. Delete it and run the same command again."
-            ) from error
-        if "refused" not in facts:
-            units = np.array(facts["units"])
-            made = StoredReading(facts["task"], facts["function"], units=units, best=facts["best"], **arrays)
-            out.setdefault(facts["model"], {})[facts["task"]] = made
-    return out
