@@ -8,8 +8,9 @@ panel lacks what it is about).
 
 from phaselens.claims.declared import REGISTER
 from phaselens.claims.flags import FlagEvidence
-from phaselens.claims.intervals import IntervalEvidence, Region, Requirement, above, below, inside, outside
+from phaselens.claims.intervals import IntervalEvidence, Region, above, below, inside, outside
 from phaselens.claims.ledger import claims_by_id, judge, judge_all, ledger_json, ledger_rows, lock
+from phaselens.claims.overruling import Requirement
 from phaselens.claims.permutation import PermutationEvidence
 from phaselens.claims.record import LEVEL, Claim, Decision, Evidence, Numbers, Outcome, Verdict
 from phaselens.claims.splits import (

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from phaselens.claims.record import LEVEL, Decision, Numbers, Outcome
+from phaselens.claims.overruling import Requirement, controlled, unready
+from phaselens.claims.record import Decision, Numbers, Outcome
 from phaselens.statistics.intervals import Interval
 
 
@@ -46,16 +47,6 @@ def outside(margin: float, centre: float = 0.0) -> tuple[Region, ...]:
 
 
 @dataclass(frozen=True)
-class Requirement:
-    """What must hold before a rule may decide: its name, whether it does, and what would make it hold."""
-
-    name: str
-    met: bool
-    why: str
-    needed: str
-
-
-@dataclass(frozen=True)
 class IntervalEvidence:
     """An estimate with its interval, the regions that support and reject, and everything that can overrule them.
 
@@ -92,11 +83,8 @@ class IntervalEvidence:
         """The verdict by the rule of the interval, its requirements and its controls."""
         said = f"{self.of}: " if self.of else ""
         said += f"{self.estimate:.3g} [{self.interval.lo:.3g}, {self.interval.hi:.3g}], n = {self.n}"
-        if self.lacking:
-            return Decision("not applicable", "panel", self.lacking, self.lacking)
-        for requirement in self.requirements:
-            if not requirement.met:
-                return Decision("open", requirement.name, f"{said}; {requirement.why}", requirement.needed)
+        if (early := unready(said, self.lacking, self.requirements)) is not None:
+            return early
         if self.interval.reason:
             return Decision("open", "interval", f"the interval is undefined: {self.interval.reason}", self.needed)
         for region in self.rejected:
@@ -107,22 +95,7 @@ class IntervalEvidence:
             wanted, unwanted = _words(self.supported), _words(self.rejected)
             why = f"{said}: neither {wanted}" + (f" nor {unwanted}" if unwanted else "")
             return Decision("open", "interval", why, self.needed)
-        return self._controlled(f"{said}: {where}", p_holm)
-
-    def _controlled(self, said: str, p_holm: float) -> Decision:
-        """The verdict where the interval supports: controls and multiplicity may overrule it."""
-        for outcome in self.outcomes:
-            if outcome.outcome == "explains it away":
-                return Decision("rejected", outcome.name, f"{said}; {outcome.name}: {outcome.why}")
-        for outcome in self.outcomes:
-            if outcome.outcome in ("undecided", "missing"):
-                need = f"{outcome.name}: add it" if outcome.outcome == "missing" else self.needed
-                return Decision(
-                    "open", outcome.name, f"{said}; {outcome.name} is {outcome.outcome}: {outcome.why}", need
-                )
-        if math.isfinite(self.p) and not p_holm <= LEVEL:
-            return Decision("open", "Holm", f"{said}; after Holm within the family p = {p_holm:.3g}", self.needed)
-        return Decision("supported", "interval", f"{said}; every control survived" if self.outcomes else said)
+        return controlled(f"{said}: {where}", "interval", self.outcomes, self.needed, self.p, p_holm)
 
 
 def _words(regions: Sequence[Region]) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from phaselens.claims.intervals import Requirement
+from phaselens.claims.overruling import Requirement, controlled, unready
 from phaselens.claims.record import LEVEL, Decision, Numbers, Outcome
 from phaselens.statistics.intervals import undefined_interval
 
@@ -51,22 +51,8 @@ class PermutationEvidence:
         """The verdict by the rule of the permutation, its requirements and its controls."""
         said = f"{self.of}: " if self.of else ""
         said += f"{self.estimate:.3g}, 95 % point {self.null:.3g}, p = {self.p:.3g}, n = {self.n}"
-        if self.lacking:
-            return Decision("not applicable", "panel", self.lacking, self.lacking)
-        for requirement in self.requirements:
-            if not requirement.met:
-                return Decision("open", requirement.name, f"{said}; {requirement.why}", requirement.needed)
+        if (early := unready(said, self.lacking, self.requirements)) is not None:
+            return early
         if not self.p <= LEVEL:
             return Decision("open", "permutation", f"{said}: no more than moved labels give", self.needed)
-        for outcome in self.outcomes:
-            if outcome.outcome == "explains it away":
-                return Decision("rejected", outcome.name, f"{said}; {outcome.name}: {outcome.why}")
-        for outcome in self.outcomes:
-            if outcome.outcome in ("undecided", "missing"):
-                need = f"{outcome.name}: add it" if outcome.outcome == "missing" else self.needed
-                return Decision(
-                    "open", outcome.name, f"{said}; {outcome.name} is {outcome.outcome}: {outcome.why}", need
-                )
-        if not p_holm <= LEVEL:
-            return Decision("open", "Holm", f"{said}; after Holm within the family p = {p_holm:.3g}", self.needed)
-        return Decision("supported", "permutation", f"{said}; every control survived" if self.outcomes else said)
+        return controlled(said, "permutation", self.outcomes, self.needed, self.p, p_holm)
