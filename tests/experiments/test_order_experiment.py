@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from phaselens.claims import claims_by_id, judge_all
+from phaselens.dynamics.order import spearman
 from phaselens.dynamics.values import centre_and_spread, clipped_values
 from phaselens.experiments import Panel
 from phaselens.experiments.conditions import CONDITIONS, analyse_conditions, conditions_evidence, load
-from phaselens.experiments.order import ORDERS, analyse_order, order_evidence, spearman
+from phaselens.experiments.order import ORDERS, analyse_order, order_evidence
 from phaselens.validity import order as simulated
 from phaselens.validity import variance as shares
 

@@ -21,12 +21,11 @@ def _complete(values: np.ndarray) -> np.ndarray:
     return np.isfinite(values).all(axis=0)
 
 
-def _spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Rank correlation along the last axis (1); NaN where one side is tied throughout."""
-    a, b = (rankdata(x, axis=-1) for x in (first, second))
-    a, b = a - a.mean(axis=-1, keepdims=True), b - b.mean(axis=-1, keepdims=True)
-    bottom = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
-    return np.divide((a * b).sum(axis=-1), bottom, out=np.full(bottom.shape, np.nan), where=bottom > 0)
+def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Spearman's correlation over the last axis (1), [..., M] -> [...], ties at mean ranks. NaN: one has no spread."""
+    a, b = (rankdata(x, axis=-1) - (x.shape[-1] + 1) / 2 for x in (np.asarray(first), np.asarray(second)))
+    top, bottom = (a * b).sum(axis=-1), np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
+    return np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=bottom > 0)[()]
 
 
 def order_agreement(
@@ -48,8 +47,8 @@ def order_agreement(
         return float("nan"), undefined_interval(why)
     a, b = first[:, usable], second[:, usable]
     weights = bootstrap_weights(n, generator, n_boot=n_boot)
-    draws = _spearman(resampled_medians(a.T, weights), resampled_medians(b.T, weights))
-    return float(_spearman(np.median(a, axis=1), np.median(b, axis=1))), percentile_interval(draws, n)
+    draws = spearman(resampled_medians(a.T, weights), resampled_medians(b.T, weights))
+    return float(spearman(np.median(a, axis=1), np.median(b, axis=1))), percentile_interval(draws, n)
 
 
 def subpanels(n_models: int, generator: np.random.Generator, *, size: int = 6, n_panels: int = 200) -> np.ndarray:

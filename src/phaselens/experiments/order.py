@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from phaselens.claims import IntervalEvidence, Requirement, above, below
+from phaselens.dynamics.order import spearman
 from phaselens.dynamics.regimes import WINDOW, max_over_mean, window_values
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.cells import BY_MEASURE, MEAN_CT, MEASURES, RATIO, Cells, cells, sampled_arm
@@ -153,13 +154,6 @@ def _window_ratio(model: ModelData, start: int) -> np.ndarray:
         return np.full(len(np.asarray(model.runs["run"])), np.nan)
     ratio = max_over_mean(*window_values(ct, skip=start)).value
     return np.log(ratio, out=np.full(len(ratio), np.nan), where=ratio > 0)
-
-
-def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Spearman's correlation over the last axis (1), [..., M] -> [...], ties at mean ranks. NaN: one has no spread."""
-    a, b = (rankdata(x, axis=-1) - (x.shape[-1] + 1) / 2 for x in (np.asarray(first), np.asarray(second)))
-    top, bottom = (a * b).sum(axis=-1), np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
-    return np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=bottom > 0)[()]
 
 
 def _self_agreement(panel: Panel, one: Condition, keep: np.ndarray) -> float:

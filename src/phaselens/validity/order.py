@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from phaselens.dynamics.order import spearman
 from phaselens.dynamics.regimes import WINDOW
 from phaselens.experiments import ModelData, Panel
-from phaselens.experiments.order import STARTS, TEMPERATURES, spearman
+from phaselens.experiments.order import STARTS, TEMPERATURES
 from phaselens.validity.panels import BOOTSTRAPS
 from phaselens.validity.regimes import peaked
 from phaselens.validity.variance import CATEGORIES, CENTRE, SCALE, info_of, levels_of, planted
