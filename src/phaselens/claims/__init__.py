@@ -11,6 +11,7 @@ from phaselens.claims.flags import FlagEvidence
 from phaselens.claims.intervals import IntervalEvidence, Region, above, below, inside, outside
 from phaselens.claims.ledger import claims_by_id, judge, judge_all, ledger_json, ledger_rows, lock
 from phaselens.claims.overruling import Requirement
+from phaselens.claims.own import OWN, OwnClaim, RegisteredOwn, registered_own
 from phaselens.claims.permutation import PermutationEvidence
 from phaselens.claims.record import LEVEL, Claim, Decision, Evidence, Numbers, Outcome, Verdict
 from phaselens.claims.splits import (
@@ -23,8 +24,9 @@ from phaselens.claims.splits import (
 )
 
 __all__ = [
-    "ENOUGH_POWER", "HALF", "LEVEL", "NO_SEPARATION", "REGISTER", "Claim", "Decision", "Evidence", "FlagEvidence",
-    "IntervalEvidence", "Numbers", "Outcome", "PermutationEvidence", "Region", "Requirement", "SplitEvidence",
+    "ENOUGH_POWER", "HALF", "LEVEL", "NO_SEPARATION", "OWN", "REGISTER", "Claim", "Decision", "Evidence", "FlagEvidence",
+    "IntervalEvidence", "Numbers", "Outcome", "OwnClaim", "PermutationEvidence", "Region", "RegisteredOwn",
+    "Requirement", "SplitEvidence",
     "Verdict", "above", "absent_in_twins", "below", "claims_by_id", "inside", "judge", "judge_all", "ledger_json",
-    "ledger_rows", "lock", "outside", "survives",
+    "ledger_rows", "lock", "outside", "registered_own", "survives",
 ]  # fmt: skip
