@@ -5,7 +5,6 @@ import pytest
 
 from phaselens.claims import claims_by_id, judge_all
 from phaselens.dynamics.order import spearman
-from phaselens.dynamics.values import centre_and_spread, clipped_values
 from phaselens.experiments import Panel
 from phaselens.experiments.conditions import CONDITIONS, analyse_conditions, conditions_evidence, load
 from phaselens.experiments.order import ORDERS, analyse_order, order_evidence
@@ -29,19 +28,6 @@ def test_spearman_is_that_of_scipy():
     for a, b, found in zip(x, y, spearman(x, y), strict=True):
         assert found == pytest.approx(spearmanr(a, b).statistic)
     assert np.isnan(spearman(np.ones(4), np.arange(4)))
-
-
-def test_clipped_values_keep_units_and_pull_in_extremes():
-    values = np.append(rng().standard_normal(1001) + 10, [1e6, -1e6, np.nan])
-    centre, spread = centre_and_spread(values)
-    assert centre == pytest.approx(10, abs=0.1) and spread == pytest.approx(1, abs=0.1)
-    out = clipped_values(values, centre, spread)
-    assert out[:1001] == pytest.approx(values[:1001]) and np.isnan(out[-1])
-    assert out[1001] == pytest.approx(centre + 5 * spread) and out[1002] == pytest.approx(centre - 5 * spread)
-    assert clipped_values(np.array([-3.0]), 1.0, 1.0) == pytest.approx(0.0)
-    # half the values equal: MAD 0, the interquartile range steps in
-    assert centre_and_spread(np.r_[np.zeros(51), np.arange(50.0)])[1] > 0
-    assert np.isnan(clipped_values(values, 1.0, 0.0)).all() and np.isnan(centre_and_spread(np.array([1.0]))).all()
 
 
 def test_r2_one_order_is_supported_two_orders_are_not():

@@ -222,7 +222,3 @@ def _reached(observed: np.ndarray, null: np.ndarray, n_states: int) -> np.ndarra
         share[:, words] = np.divide(both[:, words], total, out=np.zeros(both[:, words].shape), where=total > 0)
     # equal shares of other totals differ in the last bit
     return share[1:] >= share[0] - 1e-12
-
-
-def _ones(bits: np.ndarray) -> np.ndarray:
-    return np.bitwise_count(bits).reshape(len(bits), -1).sum(axis=1, dtype=np.int64)

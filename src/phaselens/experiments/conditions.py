@@ -10,8 +10,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from phaselens.claims import IntervalEvidence, Outcome, PermutationEvidence, Requirement, above
+from phaselens.dynamics.profile import ValueCalibration, clipped_values, fit_values
 from phaselens.dynamics.regimes import ratio_norm, run_mean
-from phaselens.dynamics.values import centre_and_spread, clipped_values
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.cells import BY_MEASURE, MEAN_CT, MEASURES, Cells, cells
 from phaselens.experiments.separations import counts
@@ -130,10 +130,11 @@ def by_normalisation(panel: Panel, measure: str) -> Factor:
 
     Of states: the columns `instability__METHOD` that are recorded. Of values: ct clipped by the calibration runs' MAD.
     """
-    scales, states = {}, []
+    scales: dict[str, ValueCalibration] = {}
+    states = []
     for m in panel.trained:
         ct = m.at_layer("instability", m.layer_of_record)
-        scales[m.info.name] = (math.nan, math.nan) if ct is None else centre_and_spread(ct[~m.measured])
+        scales[m.info.name] = fit_values(np.empty(0) if ct is None else ct[~m.measured].ravel())
     for name in STATE_NORMALISATIONS:
         if all(f"instability__{name}" in m.layers for m in panel.trained):
             states.append(name)
@@ -142,14 +143,14 @@ def by_normalisation(panel: Panel, measure: str) -> Factor:
         ct = m.at_layer(column, m.layer_of_record)
         if ct is None:
             return np.full(len(np.asarray(m.runs["run"])), np.nan)
-        ct = clipped_values(ct, *scales[m.info.name]) if clip else ct
+        ct = clipped_values(ct, scales[m.info.name]) if clip else ct
         values = run_mean(ct) if measure == MEAN_CT else ratio_norm(ct).value
         return np.log(values, out=np.full(len(values), np.nan), where=values > 0)
 
     levels, per_level = ["unit"], [partial(of, "instability")]
     levels += states
     per_level += [partial(of, f"instability__{name}") for name in states]
-    if all(spread > 0 for _, spread in scales.values()):
+    if all(np.isfinite(one.scale) for one in scales.values()):
         levels.append("values clipped_mad")
         per_level.append(partial(of, "instability", clip=True))
     elif not states:
