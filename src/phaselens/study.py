@@ -13,8 +13,9 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from phaselens.batteries import NATURAL
+from phaselens.claims.own import Groups, OwnClaim, OwnControl, without_repeats
 from phaselens.errors import InputError, StudyFileError, unknown_name
-from phaselens.experiments import DEFAULT, experiments_by_name
+from phaselens.experiments import DEFAULT, EXPERIMENTS, experiments_by_name
 from phaselens.observables import by_name
 from phaselens.observables.normalisation import METHODS
 from phaselens.organisms import ORGANISM, default_names, names
@@ -99,6 +100,17 @@ class Source(_Part):
         return whole.parent.name if whole.name == "hf" else whole.name
 
 
+class Claims(_Part):
+    """What a file of claims holds."""
+
+    claims: Annotated[tuple[OwnClaim, ...], Field(min_length=1)]
+
+    @field_validator("claims")
+    @classmethod
+    def _own_ids(cls, value: tuple[OwnClaim, ...]) -> tuple[OwnClaim, ...]:
+        return without_repeats(value)
+
+
 class Study(_Part):
     """The declaration of a study. Everything that moves a number stands here, and its hash names the study."""
 
@@ -123,6 +135,7 @@ class Study(_Part):
     probe_examples: Annotated[int, Field(ge=20)] = 400
     probe_permutations: Annotated[int, Field(ge=19)] = 499
     experiments: tuple[str, ...] = DEFAULT
+    claims: tuple[OwnClaim, ...] = ()
     subpanels: Annotated[int, Field(ge=1)] = 20
     bootstraps: Annotated[int, Field(ge=100)] = 2000
     keep_hidden: bool = False
@@ -194,6 +207,26 @@ class Study(_Part):
         experiments_by_name(value)
         return _without_repeats("experiment", value)
 
+    @field_validator("claims")
+    @classmethod
+    def _own_ids(cls, value: tuple[OwnClaim, ...]) -> tuple[OwnClaim, ...]:
+        return without_repeats(value)
+
+    @model_validator(mode="after")
+    def _claims_have_their_tables(self) -> Self:
+        """A claim reads tables that the study makes; which experiment makes a table is said where it is not asked."""
+        makers = {table: e.name for e in EXPERIMENTS for table in e.tables}
+        for claim in self.claims:
+            for table in (claim.table, *(c.table for c in claim.controls if c.table)):
+                if table not in makers:
+                    raise ValueError(f"claim {claim.id!r}: {unknown_name('table of results', table, makers)}")
+                if makers[table] not in (*self.experiments, "panel"):
+                    raise ValueError(
+                        f"claim {claim.id!r} reads results/{table}.parquet, which the experiment {makers[table]!r} "
+                        f"makes: add it to experiments"
+                    )
+        return self
+
     @field_validator("dtype")
     @classmethod
     def _known_dtype(cls, value: str) -> str:
@@ -241,6 +274,11 @@ class Study(_Part):
         given = {k: v for k, v in changes.items() if v is not None}
         return _validated({**self.model_dump(), **given}, "the study", "")
 
+    @property
+    def bundled(self) -> bool:
+        """Whether every model comes with the package, and so is small."""
+        return all(source.source.startswith(ORGANISM) for source in self.models)
+
     def quickened(self) -> "Study":
         """The quick form: the values of the table `quick` laid over the others, and the name marked."""
         return _validated({**self.model_dump(), "name": f"{self.name}-quick", **self.quick, "quick": {}}, "[quick]", "")
@@ -283,12 +321,31 @@ def read_study(which: str | Path) -> Study:
     return _parse(text, str(path), path.resolve().parent)
 
 
+def read_claims(path: str | Path) -> tuple[OwnClaim, ...]:
+    """A user's own claims from a TOML file of `[[claims]]`; `docs/claims.md` shows the form.
+
+    Raises StudyFileError where the file cannot be read or a claim is wrong: line, field, what was wanted.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StudyFileError(f"cannot read the claims {path}: {reason}. docs/claims.md shows the form.") from error
+    try:
+        return Claims.model_validate(values).claims
+    except ValidationError as error:
+        raise StudyFileError(f"{path}: " + " ".join(_mistake(e, text) for e in error.errors())) from error
+
+
 def _parse(text: str, where: str, folder: Path | None) -> Study:
     """A study from TOML text; `folder` is where relative paths start."""
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise StudyFileError(f"{where} is not TOML: {error}. docs/study.md shows the form of a study.") from error
+    if isinstance(values.get("claims"), str):
+        values["claims"] = [c.model_dump() for c in read_claims((folder or Path()) / values["claims"])]
     study = _validated(values, where, text)
     if folder is None:
         return study
@@ -324,7 +381,7 @@ def _mistake(error: Mapping[str, Any], text: str) -> str:
     line = _line_of(text, place)
     at = f"line {line}, " if line else ""
     if error["type"] == "extra_forbidden":
-        owner = {"arms": Arm, "models": Source}.get(place[0], Study) if len(place) > 1 else Study
+        owner = _owner(place)
         return f"{at}{unknown_name('field', place[-1], owner.model_fields)}"
     if error["type"] == "missing":
         return f"{at}field {field!r} is missing."
@@ -332,6 +389,15 @@ def _mistake(error: Mapping[str, Any], text: str) -> str:
     got = error["input"]
     shown = f", got {got!r}" if isinstance(got, (str, int, float, bool)) else ""
     return f"{at}field {field!r}: {message[:1].lower()}{message[1:]}{shown}."
+
+
+PARTS = {"arms": Arm, "models": Source, "claims": OwnClaim, "controls": OwnControl, "groups": Groups}
+
+
+def _owner(place: list[str]) -> type[BaseModel]:
+    """The record that the last name of `place` should be a field of."""
+    inside = [part for part in place[:-1] if part in PARTS]
+    return PARTS[inside[-1]] if inside else Study
 
 
 def _line_of(text: str, place: list[str]) -> int | None:

@@ -24,9 +24,8 @@ from phaselens.claims.splits import (
 )
 
 __all__ = [
-    "ENOUGH_POWER", "HALF", "LEVEL", "NO_SEPARATION", "OWN", "REGISTER", "Claim", "Decision", "Evidence", "FlagEvidence",
-    "IntervalEvidence", "Numbers", "Outcome", "OwnClaim", "PermutationEvidence", "Region", "RegisteredOwn",
-    "Requirement", "SplitEvidence",
-    "Verdict", "above", "absent_in_twins", "below", "claims_by_id", "inside", "judge", "judge_all", "ledger_json",
-    "ledger_rows", "lock", "outside", "registered_own", "survives",
+    "ENOUGH_POWER", "HALF", "LEVEL", "NO_SEPARATION", "OWN", "REGISTER", "Claim", "Decision", "Evidence",
+    "FlagEvidence", "IntervalEvidence", "Numbers", "Outcome", "OwnClaim", "PermutationEvidence", "Region",
+    "RegisteredOwn", "Requirement", "SplitEvidence", "Verdict", "above", "absent_in_twins", "below", "claims_by_id",
+    "inside", "judge", "judge_all", "ledger_json", "ledger_rows", "lock", "outside", "registered_own", "survives",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phaselens.engines.registration import with_own
 from phaselens.errors import OutputError
 from phaselens.trace.store import atomic_write, digest, sweep
 
@@ -100,7 +101,9 @@ def _check_owner(folder: Path, study: "Study") -> None:
 
 
 def begin(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write the manifest before the first token; a folder begun under other claims is refused.
+    """Write the manifest before the first token, the study's own claims among those it registers.
+
+    A folder begun under other claims is refused.
 
     Raises OutputError where the claims were changed since the folder was begun: claims come before data.
     """
@@ -115,7 +118,8 @@ def begin(folder: Path, manifest: Mapping[str, Any]) -> None:
                 f"{folder} was begun under other claims (lock {str(before.get('claims_lock'))[:12]}, now "
                 f"{manifest['claims_lock'][:12]}). Claims come before data: begin a new folder with another --out."
             )
-    atomic_write(path, pretty_json(manifest))
+    declared = tomllib.loads((folder / DECLARATION).read_text(encoding="utf-8"))
+    atomic_write(path, pretty_json(with_own(manifest, declared)))
 
 
 def log(folder: Path, what: str, **facts: Any) -> None:

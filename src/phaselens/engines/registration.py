@@ -5,15 +5,65 @@ that came later is corrected over all. A claim is post hoc too where its family 
 draws than those declared decide it: both are choices that were made with the data at hand.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from phaselens.claims import Claim, Evidence, judge_all, ledger_rows, lock
+from phaselens.claims import (
+    OWN,
+    Claim,
+    Evidence,
+    OwnClaim,
+    RegisteredOwn,
+    Verdict,
+    judge_all,
+    ledger_rows,
+    lock,
+    registered_own,
+)
+
+CHANGED = "-changed"
+NOT_JUDGED = "not judged"
 
 
 def registration(claims: Sequence[Claim]) -> list[dict[str, Any]]:
-    """One row per claim for the manifest: its id, the document that it is a claim of, and the lock of its words."""
-    return [{"id": c.id, "document": c.seed_doc, "lock": lock([c])} for c in claims]
+    """One row per claim for the manifest: its id, the document that it is a claim of, its statement, and its lock."""
+    return [{"id": c.id, "document": c.seed_doc, "statement": c.statement, "lock": lock([c])} for c in claims]
+
+
+def own_claims(declaration: Mapping[str, Any]) -> tuple[RegisteredOwn, ...]:
+    """The study's own claims, from its declaration."""
+    return tuple(registered_own(OwnClaim.model_validate(row)) for row in declaration.get("claims", ()))
+
+
+def with_own(manifest: Mapping[str, Any], declaration: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with the study's own claims among those registered.
+
+    The hash of the declaration in the manifest pins them: a declaration that was changed since is refused.
+    """
+    own = own_claims(declaration)
+    there = {row["id"] for row in manifest.get("registered", ())}
+    fresh = [c for c in own if c.id not in there]
+    return {
+        **manifest,
+        "claims": [*manifest.get("claims", ()), *(c.id for c in fresh)],
+        "registered": [*manifest.get("registered", ()), *registration(fresh)],
+    }
+
+
+def with_later(registered: Sequence[RegisteredOwn], later: Sequence[OwnClaim]) -> tuple[RegisteredOwn, ...]:
+    """The registered own claims and those that came after the data.
+
+    One that was changed stands beside the original under the id ID-changed; one given unchanged is the registered one.
+    """
+    before = {c.id: c for c in registered}
+    out = list(registered)
+    for own in later:
+        if own.id not in before:
+            out.append(registered_own(own))
+        elif before[own.id].rule != own:
+            out.append(registered_own(own.model_copy(update={"id": own.id + CHANGED})))
+    return tuple(out)
 
 
 def post_hoc(claims: Sequence[Claim], manifest: Mapping[str, Any], *, other_draws: bool = False) -> dict[str, str]:
@@ -23,7 +73,10 @@ def post_hoc(claims: Sequence[Claim], manifest: Mapping[str, Any], *, other_draw
     out = {}
     for claim in claims:
         absent = sorted(i for i, row in before.items() if row["document"] == claim.seed_doc and i not in there)
-        if claim.id not in before:
+        original = claim.id.removesuffix(CHANGED)
+        if claim.id not in before and claim.id != original and original in before:
+            out[claim.id] = f"changed since it was registered as {original}"
+        elif claim.id not in before:
             out[claim.id] = "not registered before the data"
         elif before[claim.id]["lock"] != lock([claim]):
             out[claim.id] = "changed since it was registered"
@@ -49,5 +102,45 @@ def judged(
     for row in ledger_rows(whole):
         why = late.get(row["id"])
         reasons = row["reasons"] if why is None else {**row["reasons"], "post_hoc": why}
-        rows.append({**row, "reasons": reasons, "post_hoc": why is not None})
+        rows.append({**row, "reasons": reasons, "post_hoc": why is not None, "family": _family(row, whole, late)})
     return rows
+
+
+def _family(row: Mapping[str, Any], verdicts: Sequence[Verdict], late: Mapping[str, str]) -> str:
+    """What Holm's correction of one claim is over, in words."""
+    if row["p"] is None:
+        return "no p-value, so no correction"
+    own = [v.id for v in verdicts if v.seed_doc == row["seed_doc"] and math.isfinite(v.p)]
+    own = own if row["id"] in late else [i for i in own if i not in late]
+    whose = "the study's own claims" if row["seed_doc"] == OWN else f"the claims of document {row['seed_doc']}"
+    return f"Holm over {len(own)} of {whose} that have a p-value: {', '.join(own)}"
+
+
+def unjudged(manifest: Mapping[str, Any], judged_ids: Collection[str]) -> list[dict[str, Any]]:
+    """Rows of the ledger for claims that were registered and are not judged here: none can be deleted.
+
+    Open, and every number null with the reason.
+    """
+    nothing = ("estimate", "interval", "null", "p", "p_without_twins", "p_holm")
+    why = "registered before the data and not judged here: its experiment did not run, or its declaration is gone"
+    return [
+        {
+            "id": row["id"],
+            "seed_doc": row["document"],
+            "statement": row.get("statement", f"(words not kept; lock {row['lock'][:12]})"),
+            "verdict": "open",
+            **dict.fromkeys(nothing),
+            "decided_by": NOT_JUDGED,
+            "n": 0,
+            "counts": {},
+            "published": "",
+            "needed": "run the experiment that judges it on these traces",
+            "why": why,
+            "controls": [],
+            "reasons": dict.fromkeys(nothing, why),
+            "post_hoc": False,
+            "family": "not judged, so not in any correction",
+        }
+        for row in manifest.get("registered", ())
+        if row["id"] not in judged_ids
+    ]
