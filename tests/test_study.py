@@ -203,11 +203,38 @@ def test_calibration_prompts_are_in_no_measured_table(done):
     assert not seen & set(study["calibration"])
 
 
-def test_no_file_but_the_diary_tells_the_time(done, tiny):
-    """Another folder, another moment, the same bytes."""
-    again = done.folder.parent / "again"
-    run_study(read_study(tiny), again)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_file_but_the_diary_tells_the_time_or_how_many_worked(done, tiny, workers):
+    """Another folder, another moment, another number of processes: the same bytes."""
+    again = done.folder.parent / f"again{workers}"
+    run_study(read_study(tiny), again, workers=workers)
     assert files(again) == files(done.folder)
+
+
+def test_events_of_two_workers_count_to_the_end(tiny, tmp_path):
+    seen = []
+    run_study(read_study(tiny), tmp_path / "out", listener=seen.append, workers=2)
+    for stage in ("generate", "calibrate", "observe"):
+        units = [e for e in seen if e.kind == "unit" and e.stage == stage]
+        assert [e.done for e in units] == list(range(1, units[0].total + 1))
+        assert {e.text for e in units} == {"llama0", "llama0:untrained", "gpt21", "gpt21:untrained"}
+
+
+def test_workers_beside_another_device_are_refused(tiny, tmp_path):
+    with pytest.raises(InputError, match="several workers share a CPU, not device 'cuda'"):
+        run_study(read_study(tiny).changed(device="cuda"), tmp_path / "out", workers=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_workers_that_were_stopped_leave_whole_units(done, tiny, tmp_path):
+    def stop(event):
+        if event.stage == "observe" and event.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(read_study(tiny), tmp_path / "out", listener=stop, workers=2)
+    run_study(read_study(tiny), tmp_path / "out", workers=2)
+    assert files(tmp_path / "out") == files(done.folder)
 
 
 def test_a_finished_study_is_not_done_again(done, tiny):
@@ -323,7 +350,8 @@ def test_a_study_without_any_usable_model_says_every_reason(tmp_path):
         run_study(read_study(study).changed(models=[str(tmp_path / "in" / "short")]), tmp_path / "out")
 
 
-def test_an_error_of_one_model_leaves_the_others(tmp_path, monkeypatch):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_one_model_leaves_the_others(tmp_path, monkeypatch, workers):
     import phaselens.engines.traces as traces
 
     study = read_study(save_study(tmp_path / "in"))
@@ -335,7 +363,7 @@ def test_an_error_of_one_model_leaves_the_others(tmp_path, monkeypatch):
         return real(model, *args, **kwargs)
 
     monkeypatch.setattr(traces, "observe", broken)
-    outcome = run_study(study, tmp_path / "out")
+    outcome = run_study(study, tmp_path / "out", workers=workers)
     assert [row["model"] for row in outcome.panel] == ["llama0", "llama0:untrained"]
     assert [f["model"] for f in outcome.failed] == ["gpt21", "gpt21:untrained"]
     assert "gpt21: out of memory" in outcome.notes

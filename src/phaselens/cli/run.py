@@ -33,6 +33,17 @@ def run(
     experiments: Annotated[
         str | None, typer.Option(help="With --from and --out: other experiments than declared, e.g. regimes,gd.")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that share the work, each with one thread (Linux, CPU).",
+            show_default="every core for bundled models and for --from, else 1",
+        ),
+    ] = None,
+    claims: Annotated[
+        Path | None,
+        typer.Option(help="With --from and --out: your claims (TOML) that came after the data; shown as post hoc."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Carry a study out: generate, observe, analyse, judge, report. Run it again to go on after an interruption.
@@ -45,11 +56,12 @@ def run(
         if source is not None:
             given = {"a study": study, "--quick": quick or None, "--device": device, "--dtype": dtype}
             _refuse([name for name, value in given.items() if value is not None])
-            outcome = _again(source, out, experiments, seed, listener)
-        elif experiments is not None:
-            raise InputError("--experiments goes with --from; a study that is carried out declares its own.")
+            outcome = _again(source, out, experiments, seed, workers, claims, listener)
+        elif experiments is not None or claims is not None:
+            option = "--claims" if experiments is None else "--experiments"
+            raise InputError(f"{option} goes with --from; a study that is carried out declares its own.")
         else:
-            outcome = _carried_out(study or "organisms", out, quick, seed, device, dtype, listener)
+            outcome = _carried_out(study or "organisms", out, quick, seed, device, dtype, workers, listener)
         page = render(outcome.folder)
     if as_json:
         print_json(_document(outcome, page))
@@ -64,10 +76,12 @@ def _carried_out(
     seed: int | None,
     device: str | None,
     dtype: str | None,
+    workers: int | None,
     listener: "Listener",
 ) -> "Outcome":
     """The study, carried out or gone on with."""
     from phaselens.engines import run_study
+    from phaselens.engines.workers import spare_cores
     from phaselens.study import read_study
 
     quiet_models()
@@ -75,7 +89,9 @@ def _carried_out(
     declared = declared.quickened() if quick else declared
     declared = declared.changed(seed=seed, device=device, dtype=dtype)
     check_device(declared.device)
-    return run_study(declared, out or Path(declared.name), listener=listener)
+    if workers is None:
+        workers = spare_cores() if declared.bundled and declared.device == "cpu" else 1
+    return run_study(declared, out or Path(declared.name), listener=listener, workers=workers)
 
 
 def _refuse(given: list[str]) -> None:
@@ -88,13 +104,23 @@ def _refuse(given: list[str]) -> None:
 
 
 def _again(
-    source: Path, out: Path | None, experiments: str | None, seed: int | None, listener: "Listener"
+    source: Path,
+    out: Path | None,
+    experiments: str | None,
+    seed: int | None,
+    workers: int | None,
+    claims: Path | None,
+    listener: "Listener",
 ) -> "Outcome":
     """The stored traces, analysed again."""
     from phaselens.engines import analyse_study
+    from phaselens.engines.workers import spare_cores
+    from phaselens.study import read_claims
 
     names = None if experiments is None else [name.strip() for name in experiments.split(",")]
-    return analyse_study(source, out=out, experiments=names, seed=seed, listener=listener)
+    own = () if claims is None else read_claims(claims)
+    many = spare_cores() if workers is None else workers
+    return analyse_study(source, out=out, experiments=names, seed=seed, claims=own, listener=listener, workers=many)
 
 
 def check_device(device: str) -> None:

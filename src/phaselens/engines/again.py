@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import phaselens
-from phaselens.claims import claims_by_id, lock
+from phaselens.claims import OwnClaim, claims_by_id, lock
 from phaselens.engines.analysis import CLAIMS, Outcome, Wanted, analyse
 from phaselens.engines.events import Event, Listener
 from phaselens.engines.folder import DECLARATION, LOCK, MANIFEST, held, log, pretty_json
 from phaselens.engines.record import read_declaration, read_manifest, read_record, require_traced
+from phaselens.engines.workers import checked
 from phaselens.errors import InputError, OutputError
 from phaselens.experiments import experiments_by_name
 from phaselens.trace.store import atomic_write, sweep
@@ -30,29 +31,33 @@ def analyse_study(
     out: str | Path | None = None,
     experiments: Sequence[str] | None = None,
     seed: int | None = None,
+    claims: Sequence[OwnClaim] = (),
     listener: Listener | None = None,
+    workers: int = 1,
 ) -> Outcome:
     """Analyse and judge the stored traces of the study in `folder` again, and write what a run of it writes.
 
     Without `out` the results of the folder are replaced, file by file, each whole; traces and manifest stay. With `out`
     the folder stays as it is, and `out` gets results, claims, the declaration without places, and a manifest that names
     the study by its hash. Other `experiments` or another `seed` than the study declares need `out`, since a folder
-    holds what its declaration says. A claim that is not judged as it was registered before the data is marked post hoc,
-    with the reason.
+    holds what its declaration says; so do own `claims` that came after the data (`study.read_claims`). A claim that is
+    not judged as it was registered before the data is marked post hoc, with the reason.
+    `workers` processes take an experiment at a time.
 
     Raises StudyFileError where `folder` is not that of a study, is not traced to the end (the missing units are named),
     or holds traces of another schema version; OutputError where the results cannot be written; InputError for an
     unknown experiment or a choice that needs `out`.
     """
     started, tell, source = time.monotonic(), listener or (lambda event: None), Path(folder)
+    checked(workers)
     manifest = read_manifest(source)
     declared = read_declaration(source, manifest)
-    wanted = _wanted(declared, experiments, seed)
+    wanted = replace(_wanted(declared, experiments, seed), later=tuple(claims))
     target = source if out is None or Path(out).resolve() == source.resolve() else Path(out)
     if target == source and wanted != Wanted.of(declared):
         raise InputError(
             f"{source} holds what its declaration says (seed {declared['seed']}, experiments "
-            f"{', '.join(declared['experiments'])}): other ones need another folder, --out DIR."
+            f"{', '.join(declared['experiments'])}, its own claims): other ones need another folder, --out DIR."
         )
     record = read_record(source)
     require_traced(source, record.units)
@@ -60,7 +65,7 @@ def analyse_study(
         tell(Event("stage", "analyse", f"{len(record.models)} models from stored traces"))
         if target != source:
             _write_origin(place, manifest, declared, wanted)
-        found = analyse(source, place, manifest, record, wanted)
+        found = analyse(source, place, manifest, record, wanted, workers)
         seconds = time.monotonic() - started
         if target == source:
             log(place, "analysed again", seconds=round(seconds, 3), versions=versions())
@@ -121,12 +126,13 @@ def _write_origin(place: Path, manifest: Mapping[str, Any], declared: Mapping[st
     (place / CLAIMS).unlink(missing_ok=True)
     for old in (place / "results").glob("*"):
         old.unlink()
-    chosen = claims_by_id([c for e in experiments_by_name(wanted.experiments) for c in e.claims])
+    chosen = (*claims_by_id([c for e in experiments_by_name(wanted.experiments) for c in e.claims]), *wanted.own)
     analysis = {
         "of": manifest["study"]["hash"],
         "seed": wanted.seed,
         "experiments": [e.name for e in experiments_by_name(wanted.experiments)],
         "claims_lock": lock(chosen),
+        "later_claims": [c.model_dump(mode="json", exclude_none=True) for c in wanted.later],
         "versions": versions(),
     }
     atomic_write(place / DECLARATION, toml_text(_without_places(declared)))

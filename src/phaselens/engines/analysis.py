@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phaselens.claims import claims_by_id
+from phaselens.claims import OwnClaim, RegisteredOwn, claims_by_id
 from phaselens.engines.assemble import panel_of, picture_of, temperature_rows
 from phaselens.engines.folder import pretty_json
 from phaselens.engines.record import Record
-from phaselens.engines.registration import judged, post_hoc
+from phaselens.engines.registration import judged, own_claims, post_hoc, unjudged, with_later, with_own
+from phaselens.engines.workers import spread
 from phaselens.experiments import Result, experiments_by_name, run_experiments
+from phaselens.experiments.own import own_evidence
+from phaselens.experiments.separations import counts
 from phaselens.trace.store import atomic_write, write_table
 
 CLAIMS = "claims.json"
@@ -44,7 +47,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an analysis is asked for: the draws, the experiments, and the lenses that the study declared."""
+    """What an analysis is asked for: the draws, the experiments, and the lenses and own claims that the study declared.
+
+    `later` are own claims that came after the data.
+    """
 
     seed: int
     n_boot: int
@@ -52,6 +58,13 @@ class Wanted:
     lenses: tuple[str, ...]
     subpanels: int = 20
     other_draws: bool = False
+    registered: tuple[RegisteredOwn, ...] = ()
+    later: tuple[OwnClaim, ...] = ()
+
+    @property
+    def own(self) -> tuple[RegisteredOwn, ...]:
+        """The own claims that are judged."""
+        return with_later(self.registered, self.later)
 
     @classmethod
     def of(cls, declaration: Mapping[str, Any]) -> "Wanted":
@@ -62,19 +75,27 @@ class Wanted:
             tuple(declaration["experiments"]),
             tuple(declaration["lenses"]),
             declaration.get("subpanels", 20),
+            registered=own_claims(declaration),
         )
 
 
-def analyse(source: Path, out: Path, manifest: Mapping[str, Any], record: Record, wanted: Wanted) -> dict[str, Any]:
+def analyse(
+    source: Path, out: Path, manifest: Mapping[str, Any], record: Record, wanted: Wanted, workers: int = 1
+) -> dict[str, Any]:
     """Analyse and judge the traces of `source`; write `results/` and `claims.json` into `out`.
 
-    Returns the fields of an `Outcome` but for folder and seconds.
+    `workers` processes take an experiment at a time. Returns the fields of an `Outcome` but for folder and seconds.
     """
     panel = panel_of(source, record, seed=wanted.seed, n_boot=wanted.n_boot, subpanels=wanted.subpanels)
-    claims = claims_by_id([c for e in experiments_by_name(wanted.experiments) for c in e.claims])
+    manifest = with_own(manifest, {"claims": [c.rule for c in wanted.registered]})
+    claims = (*claims_by_id([c for e in experiments_by_name(wanted.experiments) for c in e.claims]), *wanted.own)
     late = post_hoc(claims, manifest, other_draws=wanted.other_draws)
-    result = run_experiments(panel, wanted.experiments)
-    rows = judged(claims, result.evidence, late, manifest["claims"])
+    result = run_experiments(
+        panel, wanted.experiments, lambda do, items: spread(lambda i, say: do(items[i]), len(items), workers)
+    )
+    about = counts(panel)
+    evidence = {**result.evidence, **{c.id: own_evidence(c.rule, result.tables, about) for c in wanted.own}}
+    rows = judged(claims, evidence, late, manifest["claims"]) + unjudged(manifest, {c.id for c in claims})
     notes = (
         *result.notes,
         *_lens_notes(record, wanted.lenses),

@@ -1,8 +1,10 @@
 """Carry a study out on this machine: load, generate, observe, analyse, judge. Resuming is the normal path."""
 
 import math
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,25 +43,30 @@ from phaselens.engines.traces import (
     to_trace,
 )
 from phaselens.engines.vocabulary import digit_tokens, token_bytes, word_start_tokens
-from phaselens.errors import OutputError, PhaselensError
+from phaselens.engines.workers import Say, checked, spread
+from phaselens.errors import InputError, OutputError, PhaselensError
 from phaselens.experiments import ModelInfo, experiments_by_name
 from phaselens.measure import LensSpec
 from phaselens.study import Study
 from phaselens.trace.transcripts import read_jsonl
 
 
-def run_study(study: Study, out: str | Path, *, listener: Listener | None = None) -> Outcome:
+def run_study(study: Study, out: str | Path, *, listener: Listener | None = None, workers: int = 1) -> Outcome:
     """Do everything the study asks for in the folder `out`, or what is left of it, and return what it gave.
 
     Units of work that are on disk are passed over, so a killed run goes on where it was; the claims are locked in the
-    manifest before the first token. A model that is refused, or fails later, is reported and the others go on.
+    manifest before the first token. A model that is refused, or fails later, is reported and the others go on. With
+    more than one of `workers` as many processes, of one thread each, work on a model or an experiment at a time (on a
+    CPU under Linux); the files are those of one process with one thread.
 
     Raises OutputError where the folder cannot be used or is full; ModelRefused where no model is left; InputError for
-    prompts that cannot be used.
+    prompts that cannot be used, and for workers beside another device than the CPU.
     """
     started, tell = time.monotonic(), listener or (lambda event: None)
-    with opened(out, study) as folder:
-        log(folder, "begin", study=study.name, hash=study.hash)
+    if checked(workers) > 1 and study.device != "cpu":
+        raise InputError(f"several workers share a CPU, not device {study.device!r}: say workers = 1.")
+    with _one_thread(workers > 1), opened(out, study) as folder:
+        log(folder, "begin", study=study.name, hash=study.hash, workers=workers)
         work = Work(study, folder, battery_of(study), {})
         failed: list[dict[str, str]] = []
         members, refused = _load(work, tell)
@@ -69,7 +76,7 @@ def run_study(study: Study, out: str | Path, *, listener: Listener | None = None
 
         def each(stage: str, per: int, do: Callable[[Member, Tick], Any]) -> dict[str, Any]:
             nonlocal members
-            found, errors = _each(work, tell, stage, members, per, do)
+            found, errors = _each(work, tell, stage, members, per, do, workers)
             failed.extend(errors)
             members = _left(members, found)
             require_some(members, [*refused, *failed])
@@ -85,7 +92,7 @@ def run_study(study: Study, out: str | Path, *, listener: Listener | None = None
             each("probe", len(study.probe_tasks), lambda m, tick: make_readings(study, folder, m, work.shelf, tick))
         record = _keep(work, members, known, failed)
         tell(Event("stage", "analyse", "experiments and claims"))
-        found = analyse(folder, folder, manifest, record, Wanted.of(study.declaration()))
+        found = analyse(folder, folder, manifest, record, Wanted.of(study.declaration()), workers)
         seconds = time.monotonic() - started
         log(folder, "end", seconds=round(seconds, 3))
         return Outcome(folder=folder, seconds=seconds, **found)
@@ -127,30 +134,59 @@ def _left(members: Sequence[Member], found: dict[str, Any]) -> list[Member]:
 
 
 def _each(
-    work: Work, tell: Listener, stage: str, members: Sequence[Member], per: int, do: Callable[[Member, Tick], Any]
+    work: Work,
+    tell: Listener,
+    stage: str,
+    members: Sequence[Member],
+    per: int,
+    do: Callable[[Member, Tick], Any],
+    workers: int,
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Do one stage for every model; an error of one model leaves the others and all finished units as they are."""
-    total, done = per * len(members), 0
-    found: dict[str, Any] = {}
-    failed: list[dict[str, str]] = []
+    total, counts = per * len(members), [0] * len(members)
     tell(Event("stage", stage, f"{len(members)} models", 0, total))
-    for i, member in enumerate(members):
 
-        def tick(tokens: int, seconds: float, skipped: bool, label: str = member.label) -> None:
-            nonlocal done
-            done += 1
-            log(work.folder, stage, model=label, tokens=tokens, seconds=round(seconds, 3), skipped=skipped)
-            tell(Event("unit", stage, label, done, total, tokens, seconds, skipped))
-
+    def attempt(i: int, say: Say) -> tuple[bool, Any]:
         try:
-            found[member.label] = do(member, tick)
+            found = do(members[i], lambda *unit: say("unit", *unit))
         except OutputError:
             raise
         except (PhaselensError, torch.OutOfMemoryError) as error:
-            failed.append({"model": member.label, "reason": str(error).splitlines()[0]})
-            tell(Event("note", stage, f"{member.label} failed and is left out: {error}"))
-        done = per * (i + 1)
+            say("failed", str(error))
+            return False, str(error).splitlines()[0]
+        say("whole")
+        return True, found
+
+    def hear(i: int, kind: str, *said: Any) -> None:
+        label = members[i].label
+        if kind == "unit":
+            tokens, seconds, skipped = said
+            counts[i] += 1
+            log(work.folder, stage, model=label, tokens=tokens, seconds=round(seconds, 3), skipped=skipped)
+            tell(Event("unit", stage, label, sum(counts), total, tokens, seconds, skipped))
+            return
+        counts[i] = per
+        if kind == "failed":
+            tell(Event("note", stage, f"{label} failed and is left out: {said[0]}"))
+
+    ended = spread(attempt, len(members), workers, hear)
+    labels = [m.label for m in members]
+    found = {label: value for label, (well, value) in zip(labels, ended, strict=True) if well}
+    failed = [{"model": label, "reason": why} for label, (well, why) in zip(labels, ended, strict=True) if not well]
     return found, failed
+
+
+@contextmanager
+def _one_thread(wanted: bool) -> Iterator[None]:
+    """One thread of arithmetic while the block runs, so that several processes do not crowd each other out."""
+    before = torch.get_num_threads()
+    if wanted:
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a tokenizer of many threads does not survive a fork
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _manifest(

@@ -1,6 +1,6 @@
 """Experiments: small declarations over stored columns. `run_experiments` is the one call that a study makes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from phaselens.claims import Claim, claims_by_id
 from phaselens.errors import unknown_name
@@ -73,13 +73,23 @@ def registered_claims(names: Sequence[str] = DEFAULT) -> tuple[Claim, ...]:
     return claims_by_id([claim for e in experiments_by_name(names) for claim in e.claims])
 
 
-def run_experiments(panel: Panel, names: Sequence[str] = DEFAULT) -> Result:
+# Does something with each of several experiments and gives the results in their order.
+Each = Callable[[Callable[[Experiment], Result], Sequence[Experiment]], Sequence[Result]]
+
+
+def in_turn(do: Callable[[Experiment], Result], items: Sequence[Experiment]) -> Sequence[Result]:
+    """One after the other, here."""
+    return [do(e) for e in items]
+
+
+def run_experiments(panel: Panel, names: Sequence[str] = DEFAULT, each: Each = in_turn) -> Result:
     """Analyse a panel by the named experiments and the summary; one `Result` with all tables, documents and evidence.
 
-    Deterministic: the same columns and `panel.seed` give the same numbers, whichever experiments run beside each other.
+    Deterministic: the same columns and `panel.seed` give the same numbers, whichever experiments run beside each other,
+    and however `each` spreads them.
     """
     chosen = experiments_by_name([*names, "panel"])
-    results = [e.function(panel) for e in chosen]
+    results = each(lambda e: e.function(panel), chosen)
     return Result(
         tables={name: table for r in results for name, table in r.tables.items()},
         documents=concatenated(r.documents for r in results),
