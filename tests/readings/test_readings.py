@@ -11,6 +11,7 @@ from phaselens.models import record, run, untrained_twin
 from phaselens.organisms import load, names
 from phaselens.probes import fit_logistic
 from phaselens.readings import (
+    Columns,
     Example,
     Examples,
     Settings,
@@ -62,7 +63,7 @@ def test_a_list_of_labels_is_one_example_per_word(tmp_path):
 )
 def test_a_wrong_row_is_said_with_its_line(tmp_path, row, options, says):
     with pytest.raises(StudyFileError, match="a.jsonl") as error:
-        read_examples(rows(tmp_path / "a.jsonl", row), **options)
+        read_examples(rows(tmp_path / "a.jsonl", row), Columns(**options))
     assert says in str(error.value)
 
 

@@ -44,7 +44,7 @@ def read_table(path: str | Path, encoding: str = "utf-8") -> Table:
 
     """
     path = Path(path)
-    text = _text(path, encoding)
+    text = read_text(path, encoding)
     header: list[str] = []
     match path.suffix.lower():
         case ".csv":
@@ -138,8 +138,8 @@ def words(value: Any, name: str, separator: str | None = None) -> tuple[str, ...
     return tuple(part.strip() for part in parts if part.strip())
 
 
-def _text(path: Path, encoding: str) -> str:
-    """The text of `path`, or one clear error."""
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """The text of `path`; raises StudyFileError with one clear line where it cannot be read."""
     try:
         with path.open(encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding, newline="") as file:
             return file.read()

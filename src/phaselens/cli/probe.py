@@ -15,16 +15,20 @@ def probe(
     model: ModelName,
     out: Annotated[Path, typer.Option(help="Folder for results, frozen probes and report.")],
     data: Annotated[
-        Path | None, typer.Option(help="JSONL (or CSV, TSV) with text or token_ids and a label per row.")
+        Path | None, typer.Option(help="JSONL, CSV, TSV or CoNLL-U: text (or token_ids) and a label per row.")
     ] = None,
     task: Annotated[
         str | None,
         typer.Option(help="Name of the task; for organism:NAME without --data: tasks of its world, by commas."),
     ] = None,
-    text: Annotated[str, typer.Option(help="Column of the text.")] = "text",
-    label: Annotated[str, typer.Option(help="Column of the label (a list: one per word).")] = "label",
+    text: Annotated[
+        str | None, typer.Option(help="Column of the text; default: text, statement, sentence or prompt.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Column of the label (a list: one per word); default: label, in CoNLL-U upos.")
+    ] = None,
     group: Annotated[
-        str | None, typer.Option(help="Column of what stays together in splits; default: the row.")
+        str | None, typer.Option(help="Column of what stays together in splits; default: equal texts.")
     ] = None,
     kind: Annotated[
         str | None, typer.Option("--type", help="Column of the word type or template, for control tasks.")
@@ -33,6 +37,9 @@ def probe(
         str | None, typer.Option(help="START:END, two columns of characters (end exclusive); default: last token.")
     ] = None,
     fold: Annotated[str | None, typer.Option(help="Column of your own folds, instead of drawn ones.")] = None,
+    bins: Annotated[
+        int | None, typer.Option(help="Labels are numbers: cut them into so many classes of equal size.")
+    ] = None,
     pool: Annotated[str, typer.Option(help="mean over the tokens of the span, or last.")] = "mean",
     layers: Annotated[
         str | None, typer.Option(help="Layers, by commas; default: all. The last is always read.")
@@ -54,13 +61,15 @@ def probe(
 ) -> None:
     """Fit linear probes on every layer, with baselines and the control table, and write them down."""
     from phaselens.cli.probing import Request, probe_into
+    from phaselens.readings import Columns
 
     ends = None if span is None else tuple(span.split(":"))
     if ends is not None and (len(ends) != 2 or not all(ends)):
         raise InputError(f"--span is {span!r}; wanted two column names, START:END.")
     request = Request(
-        data, _words(task), label, group, kind, ends, fold, pool, tuple(_numbers(layers, int, "--layers")),
-        tuple(_numbers(l2, float, "--l2")), folds, draws, permutations, examples, seed, text,
+        data, _words(task), Columns(label, group, kind, ends, fold, text), pool,
+        tuple(_numbers(layers, int, "--layers")), tuple(_numbers(l2, float, "--l2")), folds, draws, permutations,
+        examples, seed, bins,
     )  # fmt: skip
     request.check(model)
     settings = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}

@@ -16,7 +16,8 @@ from phaselens.engines.members import versions
 from phaselens.errors import InputError, OutputError, StudyFileError
 from phaselens.experiments.tables import arrow_table, json_value
 from phaselens.models import Model, untrained_twin
-from phaselens.readings import Examples, Reading, Settings, analyse, capture_states, examples_of, read_examples
+from phaselens.readings import Columns, Examples, Reading, Settings, analyse, capture_states, examples_of, read_examples
+from phaselens.readings.analysis import check_labels
 from phaselens.readings.examples import Places, place, thinned
 from phaselens.readings.frozen import save_probes
 from phaselens.readings.tasks import TASKS, task_named
@@ -46,11 +47,7 @@ class Request:
 
     data: Path | None
     tasks: tuple[str, ...]
-    label: str
-    group: str | None
-    kind: str | None
-    span: tuple[str, str] | None
-    fold: str | None
+    columns: Columns
     pool: str
     layers: tuple[int, ...]
     l2: tuple[float, ...]
@@ -59,7 +56,7 @@ class Request:
     permutations: int
     most: int
     seed: int
-    text: str = "text"
+    bins: int | None = None
 
     def settings(self) -> Settings:
         """The same as settings of the analysis."""
@@ -74,8 +71,7 @@ class Request:
         if self.data is None and not model.startswith("organism:"):
             names = ", ".join(task.name for task in TASKS)
             raise InputError(
-                f"give --data FILE.jsonl; tasks by name ({names}) are about the organisms' world and need "
-                "organism:NAME."
+                f"give --data FILE; tasks by name ({names}) are about the organisms' world and need organism:NAME."
             )
         if self.folds < 2 or self.draws < 1 or self.permutations < 0 or not all(x > 0 for x in self.l2):
             raise InputError("wanted: at least 2 folds, 1 draw, 0 permutations, and l2 above 0.")
@@ -139,15 +135,7 @@ def _valid(path: Path, key: str) -> dict[str, Any] | None:
 def _examples(model: Model, name: str, request: Request) -> Examples:
     if request.data is None:
         return examples_of(task_named(name), model, seed=request.seed, most=request.most)
-    found = read_examples(
-        request.data,
-        label=request.label,
-        group=request.group,
-        kind=request.kind,
-        span=request.span,
-        fold=request.fold,
-        text=request.text,
-    )
+    found = read_examples(request.data, request.columns, bins=request.bins)
     return Examples(name, found.items, found.flags)
 
 
@@ -161,6 +149,7 @@ def _one(
     disjoint = kinds is not None and (name in WORD_TASKS or request.data is not None) and examples.folds is None
     if disjoint:
         examples = thinned(examples, np.random.default_rng([request.seed, 3]), most=request.most)
+    check_labels(examples.labels, examples.groups, examples.kinds, examples.folds, request.settings(), disjoint)
     examples, places = place(model, examples)
     folder = Path(tempfile.mkdtemp(prefix=".states-", dir=out))
     try:

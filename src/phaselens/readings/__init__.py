@@ -1,12 +1,12 @@
 """What is read out of a model's states at labelled places: examples, capture, and everything that judges a reading."""
 
 from phaselens.readings.analysis import Reading, Settings, analyse
-from phaselens.readings.examples import Example, Examples, Flag, read_examples
+from phaselens.readings.examples import Columns, Example, Examples, Flag, read_examples
 from phaselens.readings.frozen import load_probes, save_probes
 from phaselens.readings.states import States, capture_states
 from phaselens.readings.tasks import TASKS, ReadingTask, examples_of
 
 __all__ = [
-    "TASKS", "Example", "Examples", "Flag", "Reading", "ReadingTask", "Settings", "States", "analyse",
+    "TASKS", "Columns", "Example", "Examples", "Flag", "Reading", "ReadingTask", "Settings", "States", "analyse",
     "capture_states", "examples_of", "load_probes", "read_examples", "save_probes",
 ]  # fmt: skip

@@ -121,6 +121,20 @@ def prepare(labels: np.ndarray, units: np.ndarray, n_folds: int) -> tuple[np.nda
     return codes, classes, tuple(notes)
 
 
+def check_labels(
+    labels: np.ndarray, groups: np.ndarray, kinds: np.ndarray | None, folds: np.ndarray | None, settings: Settings,
+    disjoint: bool,
+) -> None:  # fmt: skip
+    """Refuse what `analyse` would refuse for its labels, groups and folds, before any state is captured.
+
+    Raises InputError for one class, fewer groups than folds, own folds that cut a group.
+    """
+    units = groups if kinds is None or not disjoint else kinds
+    prepare(labels, units, settings.n_folds if folds is None else 2)
+    if folds is not None:
+        check_folds(folds, groups, len(labels))
+
+
 def exchanged(codes: np.ndarray, units: np.ndarray, generator: np.random.Generator, n: int) -> np.ndarray:
     """Labels under the null, int [n, example]: whole units take each other's labels where most units have one label.
 

@@ -1,18 +1,19 @@
 """Labelled places in texts: what a probe is asked, read from a user's JSON Lines, and which tokens each place is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from phaselens.batteries.rows import Row, read_table, word
+from phaselens.batteries.labels import CONLLU, read_labels
+from phaselens.batteries.rows import Row, Table, word
 from phaselens.capture.prompts import check_ids, check_room
 from phaselens.errors import InputError, PromptError, StudyFileError, unknown_name
 from phaselens.models import Model, require_tokenizer
 
-ALLOWED = ("text", "token_ids", "label", "group", "type", "start", "end", "fold")
+TEXTS = ("text", "statement", "sentence", "prompt")
 
 
 @dataclass(frozen=True)
@@ -81,57 +82,98 @@ class Examples:
         return replace(self, items=tuple(self.items[int(i)] for i in rows))
 
 
-def read_examples(
-    path: str | Path,
-    *,
-    label: str = "label",
-    group: str | None = None,
-    kind: str | None = None,
-    span: tuple[str, str] | None = None,
-    fold: str | None = None,
-    text: str = "text",
-) -> Examples:
-    """Examples from JSON Lines (.csv and .tsv too): `text` or `token_ids`, a label, and where they are named the rest.
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a file say what; None: the usual one for this kind of file, or nothing.
 
-    `label` may be a list in a row: one label for each word between blanks (null: none). `group` defaults to the row,
-    `span` are the columns of the first character and the one after the last; without it the last token is read.
-    Raises StudyFileError with the line for a missing text or label, more labels than words, or a span outside its text.
+    Usual are `label`, the first of `text`, `statement`, `sentence` and `prompt`, and in CoNLL-U the label `upos` of
+    every word by its `start` and `end`, in groups of `sentence`, with its `form` as type.
     """
-    table = read_table(path)
-    wanted = [c for c in (label, group, kind, fold, *(span or ())) if c is not None]
-    for name in wanted:
-        if name not in table.columns:
-            raise StudyFileError(f"{path}: {unknown_name('column', name, table.columns)}")
-    if not {text, "token_ids"} & set(table.columns):
-        raise StudyFileError(f"{path}: no column {text!r} and no column 'token_ids'; columns: {table.columns}.")
-    names = {"label": label, "group": group, "kind": kind, "fold": fold, "text": text, "span": span}
+
+    label: str | None = None
+    group: str | None = None
+    kind: str | None = None
+    span: tuple[str, str] | None = None
+    fold: str | None = None
+    text: str | None = None
+
+    def for_file(self, table: Table) -> "Columns":
+        """The same with the usual columns of this file filled in; raises StudyFileError for one that is not there."""
+        if table.path.suffix.lower() == CONLLU:
+            usual = Columns("upos", "sentence", "form", ("start", "end"), None, "text")
+        else:
+            usual = Columns("label", text=next((name for name in TEXTS if name in table.columns), None))
+        mine = Columns(*(getattr(self, f.name) or getattr(usual, f.name) for f in fields(self)))
+        for name in (mine.label, mine.group, mine.kind, mine.fold, self.text, *(mine.span or ())):
+            if name is not None and name not in table.columns:
+                raise StudyFileError(f"{table.path}: {unknown_name('column', name, table.columns)}")
+        if mine.text is None and "token_ids" not in table.columns:
+            raise StudyFileError(
+                f"{table.path}: no column of texts ({', '.join(TEXTS)}) and no column 'token_ids'; name one of "
+                f"{', '.join(table.columns)}."
+            )
+        return mine
+
+
+def read_examples(path: str | Path, columns: Columns = Columns(), *, bins: int | None = None) -> Examples:  # noqa: B008  frozen
+    """Examples from JSON Lines, .csv or .tsv, CoNLL-U (.conllu), or sentence-probing TSV without a header.
+
+    A label may be a list in a row: one label for each word between blanks (null: none). Without a column of groups
+    rows of one text are one group; without a span the last token is read; a row without a label is read and left out of
+    fits. With `bins`, labels are numbers and become so many classes of about equal size.
+    Raises StudyFileError with the line for a missing text, more labels than words, or a span outside its text,
+    InputError for `bins` and a label that is no number.
+    """
+    table = read_labels(path)
+    mine = columns.for_file(table)
     out: list[Example] = []
     for row in table.rows:
         try:
-            out += _of_row(row, names)
+            out += _of_row(row, mine)
         except InputError as error:
             raise StudyFileError(f"{path}, {row.place}: {error}") from error
-    return Examples(Path(path).stem, tuple(out))
+    found = Examples(Path(path).stem, tuple(out))
+    return found if bins is None else _binned(found, bins)
 
 
-def _of_row(row: Row, names: dict[str, Any]) -> list[Example]:
+def _binned(examples: Examples, bins: int) -> Examples:
+    """Numbers as classes "a to b" between quantiles; labels that are none stay without."""
+    known = [item.label for item in examples.items if item.label is not None]
+    try:
+        values = np.array([float(label) for label in known])
+    except ValueError as error:
+        raise InputError(f"--bins wants labels that are numbers: {error}.") from error
+    if bins < 2 or not np.isfinite(values).all():
+        raise InputError(f"at least 2 bins and finite labels are needed; got {bins} bins.")
+    inner = np.unique(np.quantile(values, np.arange(1, bins) / bins, method="higher"))
+    part = np.searchsorted(inner, values, side="right")
+    names = {k: f"{values[part == k].min():g} to {values[part == k].max():g}" for k in np.unique(part)}
+    said = iter(names[k] for k in part)
+    return replace(
+        examples, items=tuple(i if i.label is None else replace(i, label=next(said)) for i in examples.items)
+    )
+
+
+def _of_row(row: Row, columns: Columns) -> list[Example]:
     values, ids = row.values, row.values.get("token_ids")
-    text = values.get(names["text"], "")
+    text = values.get(columns.text or "text", "")
     if not isinstance(text, str) or (not text.strip() and ids is None):
-        raise PromptError(f"no text in {names['text']!r}, and no token_ids.")
+        raise PromptError(f"no text in {columns.text!r}, and no token_ids.")
     if ids is not None and not (isinstance(ids, list) and ids and all(type(i) is int and i >= 0 for i in ids)):
         raise PromptError("token_ids is a list of whole numbers from 0, not empty.")
-    said = {k: word(values[names[k]], names[k]) if names[k] in values else "" for k in ("group", "kind", "fold")}
-    shared = {"group": said["group"] or f"row {row.number}", "fold": said["fold"]}
-    given = values.get(names["label"])
+    named = {k: getattr(columns, k) for k in ("group", "kind", "fold")}
+    said = {k: word(values[c], c) if c in values else "" for k, c in named.items()}
+    whole = text if ids is None else f"tokens {ids}"
+    shared = {"group": said["group"] or whole, "fold": said["fold"]}
+    given = values.get(columns.label)
     if isinstance(given, list):
         return _of_words(text, given, said["kind"], shared)
     length = len(text) if ids is None else len(ids)
     return [
         Example(
             text,
-            None if given is None else word(given, names["label"]),
-            span=_span(values, names["span"], length),
+            None if given is None else word(given, columns.label),
+            span=_span(values, columns.span, length),
             kind=said["kind"],
             token_ids=None if ids is None else tuple(ids),
             **shared,
