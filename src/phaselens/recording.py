@@ -11,6 +11,7 @@ import phaselens
 from phaselens.capture import Plan, Sampling, replay
 from phaselens.capture import live as watch
 from phaselens.capture.generate import OnStep, Progress
+from phaselens.capture.intervene import At
 from phaselens.capture.prompts import Given, encoder
 from phaselens.clouds import Clouds
 from phaselens.errors import InputError, unknown_name
@@ -39,6 +40,7 @@ def observe(
     keep_hidden: bool = False,
     chunk: int = 256,
     batch_size: int | None = None,
+    interventions: Sequence[At] = (),
     progress: Progress | None = None,
 ) -> Trace:
     """Measure transcripts at every step and layer in one teacher-forced pass, as a trace.
@@ -57,7 +59,7 @@ def observe(
     said = as_transcripts(model, transcripts)
     plan, reducer = prepare(model, lens, observables, layers, keep_hidden, chunk, normalisations)
     hidden: dict[str, np.ndarray] | None = {} if keep_hidden else None
-    settings = {"layers": plan.layers, "chunk": chunk, "batch_size": batch_size}
+    settings = {"layers": plan.layers, "chunk": chunk, "batch_size": batch_size, "interventions": interventions}
     gathered = Gathered()
     replay(model, said, reducer, **settings, sink=gathered, keep_hidden=hidden, progress=progress)
     steps, layer_rows, columns = gathered.table("steps"), gathered.table("layers"), column_info(reducer)
@@ -73,7 +75,7 @@ def observe(
             for info in column_info(masked)
             if info["table"] == "layers"
         ]
-    meta = provenance(model, said, plan, "replay", batch_size)
+    meta = provenance(model, said, plan, "replay", batch_size, interventions)
     return Trace.from_rows(steps, layer_rows, said.run_rows(), meta, columns, hidden)
 
 
@@ -90,6 +92,7 @@ def live(
     layers: Iterable[int] | None = None,
     normalisations: Mapping[str, Calibration | None] | None = None,
     batch_size: int | None = None,
+    interventions: Sequence[At] = (),
     on_step: OnStep | None = None,
     progress: Progress | None = None,
 ) -> tuple[Transcripts, Trace]:
@@ -113,11 +116,12 @@ def live(
         samples=samples,
         seed=seed,
         batch_size=batch_size,
+        interventions=interventions,
         on_step=on_step,
         sink=gathered,
         progress=progress,
     )
-    return said, gathered.trace(said, provenance(model, said, plan, "live", batch_size), reducer, None)
+    return said, gathered.trace(said, provenance(model, said, plan, "live", batch_size, interventions), reducer, None)
 
 
 def noise_floor(
@@ -230,15 +234,23 @@ def reads_lens(one: Observable) -> bool:
     return bool(base_inputs((one,)) & frozenset(LENS_STATISTICS))
 
 
-def provenance(model: Model, said: Transcripts, plan: Plan, how: str, batch_size: int | None) -> dict[str, Any]:
-    """What a trace was made from, as plain JSON values."""
+def provenance(
+    model: Model,
+    said: Transcripts,
+    plan: Plan,
+    how: str,
+    batch_size: int | None,
+    interventions: Sequence[At] = (),
+) -> dict[str, Any]:
+    """What a trace was made from, as plain JSON values; interventions are named where there were any."""
+    changed = {"interventions": [str(one) for one in interventions]} if interventions else {}
     return {
         "phaselens": phaselens.__version__,
         "model": model.to_dict(),
         "sampling": dict(said.sampling),
         "transcripts_model": said.model,
         "plan": plan.canonical(),
-        "capture": {"how": how, "chunk": plan.chunk, "batch_size": batch_size},
+        "capture": {"how": how, "chunk": plan.chunk, "batch_size": batch_size, **changed},
     }
 
 

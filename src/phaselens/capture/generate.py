@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from phaselens.capture.cache import roomy_cache
+from phaselens.capture.intervene import At, Clock, intervening
 from phaselens.capture.prompts import Given, Job, batches, jobs
 from phaselens.capture.sampling import Sampling, choose, uniforms
 from phaselens.models import Model, run
@@ -30,9 +31,17 @@ class Stepper:
     """
 
     def __init__(
-        self, model: Model, batch: Sequence[Job], n: int, sampling: Sampling, seed: int, each: Each | None
+        self,
+        model: Model,
+        batch: Sequence[Job],
+        n: int,
+        sampling: Sampling,
+        seed: int,
+        each: Each | None,
+        clock: Clock | None = None,
     ) -> None:
         self.model, self.batch, self.sampling, self.each = model, batch, sampling, each
+        self.clock = clock or Clock()
         self.runs = [job.run for job in batch]
         self.uniform = None
         if sampling.temperature:
@@ -55,6 +64,7 @@ class Stepper:
             real[:, self.eos] = -torch.inf
         tokens = choose(real, None if self.uniform is None else self.uniform[:, step], self.sampling)
         self.tokens.append(tokens)
+        self.clock.end = (self.clock.end or 0) + 1
         self.length += self.alive
         if self.each is not None:
             self.each(self, step, tokens)
@@ -107,6 +117,8 @@ def _transcript(model: Model, job: Job, completion: list[int], finish: str, seed
         finish=finish,
         arm=arm,
         answer=job.prompt.answer,
+        aliases=tuple(job.prompt.aliases),
+        tag=job.prompt.tag,
     )
 
 
@@ -119,6 +131,7 @@ def generate(
     samples: int = 1,
     seed: int = 0,
     batch_size: int | None = None,
+    interventions: Sequence[At] = (),
     on_step: OnStep | None = None,
     progress: Progress | None = None,
 ) -> Transcripts:
@@ -127,6 +140,8 @@ def generate(
     `prompts` are texts, lists of token ids, or battery prompts. Prompts of different lengths share a batch (padded on
     the left) where the model was proved to allow it. The numbers behind a sampled run depend on (seed, prompt, sample)
     alone, so a run is the same in any batch up to float rounding.
+
+    `interventions` change states while it generates, from step 0 on unless they say otherwise.
 
     `on_step(step, {"steps": {run, step, position, token}})` is called after every step of a batch; it may return run
     numbers to stop, or True to stop all and begin no further batch (runs never begun are left out). `progress(done,
@@ -142,8 +157,9 @@ def generate(
     hook = None if on_step is None else each
     work = jobs(model, prompts, samples, max_new_tokens)
     runs: list[Transcript] = []
-    for stepper in decode_all(model, work, max_new_tokens, sampling, seed, batch_size, hook, progress):
-        runs += stepper.transcripts(seed)
+    with intervening(model, interventions) as clock:
+        for stepper in decode_all(model, work, max_new_tokens, sampling, seed, batch_size, hook, progress, clock):
+            runs += stepper.transcripts(seed)
     kept = settings(sampling, max_new_tokens, samples, seed, batch_size)
     return Transcripts(tuple(sorted(runs, key=lambda t: t.run)), kept, model.fingerprint)
 
@@ -182,11 +198,12 @@ def decode_all(
     batch_size: int | None,
     each: Each | None,
     progress: Progress | None,
+    clock: Clock | None = None,
 ) -> Iterator[Stepper]:
     """Run all jobs in batches of rising prompt length, and hand out each finished batch; a halt ends it."""
     done, total = 0, len(work) * n
     for batch in batches(work, lambda job: len(job.ids), batch_size or BATCH, mix=model.facts.pads_left is True):
-        stepper = decode(model, batch, n, sampling, seed, each)
+        stepper = decode(model, batch, n, sampling, seed, each, clock)
         yield stepper
         done += len(batch) * n
         if progress is not None:
@@ -195,10 +212,19 @@ def decode_all(
             return
 
 
-def decode(model: Model, batch: Sequence[Job], n: int, sampling: Sampling, seed: int, each: Each | None) -> Stepper:
-    """Generate up to `n` tokens for one batch; the stepper holds what was chosen."""
-    stepper = Stepper(model, batch, n, sampling, seed, each)
+def decode(
+    model: Model,
+    batch: Sequence[Job],
+    n: int,
+    sampling: Sampling,
+    seed: int,
+    each: Each | None,
+    clock: Clock | None = None,
+) -> Stepper:
+    """Generate up to `n` tokens for one batch; the stepper holds what was chosen, the clock counts columns."""
+    stepper = Stepper(model, batch, n, sampling, seed, each, clock)
     ids, mask = pad_left([job.ids for job in batch], model.pad_id, model.device)
+    stepper.clock.begin(ids.shape[1], ids.shape[1] - 1, stepper.runs)
     with torch.no_grad():
         if has_own_loop(model.network):
             _library_loop(model, ids, mask, stepper, n)

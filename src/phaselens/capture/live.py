@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from phaselens.capture.generate import OnStep, Progress, Stepper, decode_all, settings
+from phaselens.capture.intervene import At, intervening
 from phaselens.capture.prompts import Given, jobs
 from phaselens.capture.replay import Columns, Reduces
 from phaselens.capture.sampling import Sampling
@@ -28,6 +29,7 @@ def live(
     samples: int = 1,
     seed: int = 0,
     batch_size: int | None = None,
+    interventions: Sequence[At] = (),
     on_step: OnStep | None = None,
     sink: Callable[[Columns, Columns], None] | None = None,
     progress: Progress | None = None,
@@ -44,9 +46,9 @@ def live(
     chosen = check_layers(layers, model.n_layers)
     work = jobs(model, prompts, samples, max_new_tokens)
     runs: list[Transcript] = []
-    with record(model, chosen, last_only=True) as taps:
+    with record(model, chosen, last_only=True) as taps, intervening(model, interventions) as clock:
         watcher = _Watcher(taps, reducer, on_step, sink)
-        for stepper in decode_all(model, work, max_new_tokens, sampling, seed, batch_size, watcher, progress):
+        for stepper in decode_all(model, work, max_new_tokens, sampling, seed, batch_size, watcher, progress, clock):
             watcher.flush()
             runs += stepper.transcripts(seed)
     kept = settings(sampling, max_new_tokens, samples, seed, batch_size)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from phaselens.capture.cache import roomy_cache
+from phaselens.capture.intervene import At, Clock, intervening
 from phaselens.capture.prompts import batches, check_transcripts
 from phaselens.errors import InputError
 from phaselens.models import Model, Taps, record
@@ -40,6 +41,7 @@ def replay(
     layers: Iterable[int] | None = None,
     chunk: int = 256,
     batch_size: int | None = None,
+    interventions: Sequence[At] = (),
     sink: Callable[[Columns, Columns], None] | None = None,
     keep_hidden: dict[str, np.ndarray] | None = None,
     progress: Progress | None = None,
@@ -65,8 +67,8 @@ def replay(
     done, total = 0, sum(t.n_generated for t in transcripts)
     for batch in batches(transcripts.runs, lambda t: len(t.fed), size):
         labels = Labels(batch, model.device)
-        with record(model, chosen) as taps, torch.no_grad():
-            for start, stop in _passes(model, labels, chunk, taps):
+        with record(model, chosen) as taps, intervening(model, interventions) as clock, torch.no_grad():
+            for start, stop in _passes(model, labels, chunk, taps, clock):
                 for tile in _tiles(labels, taps, start, stop):
                     reducer.update(tile)
                     if keep_hidden is not None:
@@ -109,12 +111,13 @@ class Labels:
         return Tile(self.run, step, position, self.emitted[:, start:stop], valid, layers, hidden)
 
 
-def _passes(model: Model, labels: Labels, chunk: int, taps: Taps) -> Iterator[tuple[int, int]]:
+def _passes(model: Model, labels: Labels, chunk: int, taps: Taps, clock: Clock) -> Iterator[tuple[int, int]]:
     """Run the batch piece by piece; after each piece the taps hold the states of the positions handed out."""
     chunk = chunk if model.facts.chunks else labels.length
     cache = roomy_cache(model, labels.length).get("past_key_values") if labels.length > chunk else None
     for start in range(0, labels.length, chunk):
         stop = min(start + chunk, labels.length)
+        clock.begin(stop, labels.n_prompt - 1, labels.runs)
         cache = advance(model, labels.ids[:, start:stop], start, cache, keep_cache=labels.length > chunk)
         if stop > labels.first:
             yield max(start, labels.first), stop

@@ -5,15 +5,18 @@ d_model] whatever the layout inside (`facts.layout`). Capture hooks return None.
 block ends, after an exception too.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from phaselens.errors import InputError
+
+T = TypeVar("T")
 
 
 class Tappable(Protocol):
@@ -110,7 +113,8 @@ class Taps:
 
     `states[l]` is [batch, time, d_model] ([batch, 1, d_model] with `last_only`), in the network's dtype and on its
     device; a view of the network's own tensor unless cloning was asked for or the network writes in place. Each
-    forward pass overwrites the states of the one before; `calls` counts the passes seen.
+    forward pass overwrites the states of the one before; `calls` counts the passes seen. With `owner`, passes of other
+    threads are not seen: several may run one network at a time.
     """
 
     layers: tuple[int, ...]
@@ -119,6 +123,7 @@ class Taps:
     clone: bool = False
     states: dict[int, Tensor] = field(default_factory=dict)
     calls: int = 0
+    owner: int | None = None
     last: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -126,6 +131,8 @@ class Taps:
 
     def put(self, layer: int, state: Tensor) -> None:
         """Keep one layer's state; called by the hooks."""
+        if self.owner is not None and threading.get_ident() != self.owner:
+            return
         if self.layout != "btd":
             state = canonical(state, self.layout)
         if self.last_only and state.shape[1] != 1:
@@ -158,6 +165,34 @@ def record(
     finally:
         for handle in handles:
             handle.remove()
+
+
+@dataclass
+class Answers:
+    """Logits [batch, vocab] of the last position of the last forward pass, a view of the network's own tensor.
+
+    With `owner`, passes of other threads are not seen.
+    """
+
+    logits: Tensor | None = None
+    owner: int | None = None
+
+
+@contextmanager
+def answers(network: nn.Module) -> Iterator[Answers]:
+    """Read the logits of every forward pass of `network` inside the `with` block."""
+    seen = Answers()
+
+    def after(module: nn.Module, args: tuple, output: Any) -> None:
+        if seen.owner is None or threading.get_ident() == seen.owner:
+            logits = output.logits if hasattr(output, "logits") else output[0]
+            seen.logits = logits[:, -1]
+
+    handle = network.register_forward_hook(after)
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def _tap(blocks: Sequence[nn.Module], layer: int, taps: Taps) -> Any:
@@ -223,6 +258,113 @@ def _edit(model: Tappable, layer: int, change: Callable[[Tensor], Tensor]) -> An
         return with_state(output, changed(output_state(output)))
 
     return model.blocks[layer - 1].register_forward_hook(after, prepend=True)
+
+
+def unflattened(state: Tensor, like: Tensor) -> Tensor:
+    """A state [batch x time, d] that a block laid flat for its MLP, as [batch, time, d] of `like`, where it is that."""
+    flat = state.dim() == 2 and like.dim() == 3 and state.shape[0] == like.shape[0] * like.shape[1]
+    return state.unflatten(0, like.shape[:2]) if flat else state
+
+
+@contextmanager
+def alter(
+    model: Tappable,
+    modules: Mapping[T, nn.Module],
+    inside: Mapping[T, nn.Module],
+    change: Callable[[T, Tensor], Tensor],
+) -> Iterator[None]:
+    """Replace what every one of `modules` gives by `change(name, output)` during every pass inside the `with` block.
+
+    For modules whose output has the shape of a residual state, each inside the block that `inside` names: `change`
+    takes and returns [batch, time, d_model]. Returning the output itself leaves the pass bit-identical. Raises
+    InputError for another shape.
+    """
+    layout = model.facts.layout
+    given: dict[T, Tensor] = {}
+    handles = []
+
+    def hang(name: T, module: nn.Module) -> None:
+        def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            given[name] = input_state(args, kwargs)
+
+        def after(module: nn.Module, args: tuple, output: Any) -> Any:
+            state = output_state(output)
+            plain = canonical(unflattened(state, given.pop(name)), layout)
+            out = change(name, plain)
+            if out is plain:
+                return None
+            if out.shape != plain.shape:
+                raise InputError(
+                    f"the edit of {name} returned shape {tuple(out.shape)}; wanted {tuple(plain.shape)}, as given."
+                )
+            back = native(out.to(plain.dtype), layout, state)
+            return with_state(output, back if back.shape == state.shape else back.reshape(state.shape))
+
+        handles.append(inside[name].register_forward_pre_hook(before, with_kwargs=True))
+        handles.append(module.register_forward_hook(after, prepend=True))
+
+    try:
+        for name, module in modules.items():
+            hang(name, module)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def begun_at(model: Tappable, layer: int, state: Tensor, forms: Sequence[Any]) -> Iterator[None]:
+    """Let every pass inside the `with` block begin at `layer`: blocks up to it do no work, and give `state` instead.
+
+    The network's own forward still makes its masks and positions, so this holds for any family whose blocks hand on
+    nothing but their state. `state` is [batch, time, d_model]; `forms[i]` is an output of block i (tensor, tuple ...),
+    whose form is kept. A layer of 0 changes the input of the first block. Hooks on skipped blocks still run.
+    """
+    if layer == 0:
+        with edit(model, {0: lambda plain: state.to(plain.device)}):
+            yield
+        return
+    own = [block.__dict__.get("forward") for block in model.blocks[:layer]]
+    try:
+        for i, block in enumerate(model.blocks[:layer]):
+            block.forward = _hand_on(forms[i], None if i + 1 < layer else state, model.facts.layout)
+        yield
+    finally:
+        for block, forward in zip(model.blocks[:layer], own, strict=True):
+            block.__dict__.pop("forward", None)
+            if forward is not None:
+                block.forward = forward
+
+
+def _hand_on(form: Any, state: Tensor | None, layout: str) -> Callable[..., Any]:
+    """A forward that gives its input (or `state`) in the form of a block's output."""
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        into = input_state(args, kwargs)
+        return with_state(form, into if state is None else native(state.to(into.dtype), layout, into))
+
+    return forward
+
+
+@contextmanager
+def forms_of(blocks: Sequence[nn.Module]) -> Iterator[list[Any]]:
+    """Collect the output of every block of one pass, for its form: its state is replaced by an empty tensor."""
+    forms: list[Any] = [None] * len(blocks)
+    handles = []
+
+    def hang(i: int, block: nn.Module) -> None:
+        def after(module: nn.Module, args: tuple, output: Any) -> None:
+            forms[i] = with_state(output, output_state(output).new_empty(0))
+
+        handles.append(block.register_forward_hook(after))
+
+    try:
+        for i, block in enumerate(blocks):
+            hang(i, block)
+        yield forms
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager
