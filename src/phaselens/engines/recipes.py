@@ -1,6 +1,7 @@
 """What is known of how a model was made, for claims about corpus, cap, QK-norm and seed: declared, else on record."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from phaselens.study import Source
 from phaselens.trace.store import digest
 
 QK_NORM = re.compile(r"(^|\.)(q|k|query|key)_?(layer_?)?norm$")
+DECLARED = ("corpus", "recipe", "capped", "qk_norm", "training_seed", "training_loss", "training_tokens", "other_loss")
 # What two models of one recipe may differ in; the rest of a training record is the recipe.
 APART = ("name", "corpus", "capped", "seed", "kept")
 # Configurations that differ in their QK-norm alone: the second family is the first one with it.
@@ -25,17 +27,19 @@ def has_qk_norm(model: Model) -> bool:
 
 
 def made_of(source: Source, facts: Mapping[str, Any], *, untrained: bool) -> dict[str, Any]:
-    """Fields of `ModelInfo` on how the model of `source` was made: corpus, recipe, capped, qk_norm, training_seed.
+    """Fields of `ModelInfo` on how the model of `source` was made: corpus, recipe, capped, qk_norm, training_seed,
+    training_loss, training_tokens, other_loss.
 
     What the study declares for the model counts; else the `training.json` beside the weights of an organism; "" and
     None where nothing is known. An untrained twin has seen no corpus and has no seed of training.
     """
     found: dict[str, Any] = {"capped": facts["facts"]["cap"] is not None, "qk_norm": facts.get("qk_norm")}
     found |= _on_record(source.source)
-    declared = {k: getattr(source, k) for k in ("corpus", "recipe", "capped", "qk_norm", "training_seed")}
+    declared = {k: getattr(source, k) for k in DECLARED}
     found |= {k: v for k, v in declared.items() if v is not None}
     if untrained:
         found |= {"corpus": "", "recipe": "", "training_seed": None}
+        found |= dict.fromkeys(("training_loss", "training_tokens", "other_loss"), math.nan)
     return found
 
 
@@ -50,4 +54,10 @@ def _on_record(source: str) -> dict[str, Any]:
         return {}
     same = {k: v for k, v in cell.items() if k not in APART} | {"step": record.get("step")}
     same["family"] = WITHOUT_QK_NORM.get(same.get("family", ""), same.get("family"))
-    return {"corpus": corpus, "recipe": f"organism {digest(same)[:12]}", "training_seed": seed}
+    figures = record.get("figures") or {}
+    trained = {
+        "training_loss": float(figures.get("loss", math.nan)),
+        "other_loss": float(figures.get("other_loss", math.nan)),
+        "training_tokens": float(record.get("tokens", math.nan)),
+    }
+    return {"corpus": corpus, "recipe": f"organism {digest(same)[:12]}", "training_seed": seed, **trained}

@@ -21,6 +21,7 @@ from phaselens.experiments.subpanels import subpanel_experiment
 from phaselens.experiments.summary import SUMMARY
 from phaselens.experiments.tables import concatenated
 from phaselens.experiments.topology import TOPOLOGY
+from phaselens.experiments.training import TRAINED
 from phaselens.experiments.variance import VARIANCE
 
 # What is judged again on small panels: whatever gives its evidence without tables, quickly, and is about any panel.
@@ -41,6 +42,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     NORMALISATION,
     AMBIGUITY,
     PROBES,
+    TRAINED,
     SUBPANELS,
 )
 DEFAULT: tuple[str, ...] = ("regimes", "gd", "variance", "order", "conditions", "states", "motifs", "cycles")

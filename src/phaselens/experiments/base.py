@@ -32,7 +32,8 @@ class ModelInfo:
 
     How it was made, as far as it is known: `corpus` ("" unknown), `capped` (logits soft-capped in training), `qk_norm`,
     `training_seed`, and `recipe`, a name for all the rest: two models of one recipe ("" belongs to none) differ in
-    nothing but these four.
+    nothing but these four. `training_loss` and `other_loss` (nats per token, on fresh text of its own and of another
+    corpus) and `training_tokens` (tokens seen) are NaN where they are not known.
     """
 
     name: str
@@ -51,6 +52,9 @@ class ModelInfo:
     capped: bool | None = None
     qk_norm: bool | None = None
     training_seed: int | None = None
+    training_loss: float = math.nan
+    training_tokens: float = math.nan
+    other_loss: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)

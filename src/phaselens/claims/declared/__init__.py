@@ -1,6 +1,6 @@
 """The claims, one module a kind of rule; nothing here is computed."""
 
-from phaselens.claims.declared import ambiguity, distribution, probes, separation, states, topology, variance
+from phaselens.claims.declared import ambiguity, distribution, probes, separation, states, topology, training, variance
 from phaselens.claims.record import Claim
 
 REGISTER: tuple[Claim, ...] = (
@@ -11,4 +11,5 @@ REGISTER: tuple[Claim, ...] = (
     *topology.CLAIMS,
     *ambiguity.CLAIMS,
     *probes.CLAIMS,
+    *training.CLAIMS,
 )

@@ -1,0 +1,48 @@
+"""Claims about what sets the regime: training loss, architecture, size, training data."""
+
+from phaselens.claims.record import Claim
+
+RATIO = "log ratio_norm (model medians, 64 values, layer l* = round(.75 L))"
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        id="R4",
+        seed_doc=4,
+        statement="ratio_norm tracks training loss beyond perplexity.",
+        statistic=f"|r| of {RATIO} with training loss, less |r| with the loss on another corpus than the training one; "
+        "checkpoints of one training are one cluster, clusters resampled",
+        supported="interval above 0 with at least 20 models, p <= .05 after Holm within the family; the same with size "
+        "(log parameters) taken out of all three",
+        rejected="interval below 0 with at least 20 models, or size explains it away (with it taken out the interval "
+        "lies below 0)",
+        controls=("size",),
+        nulls=("correlations equal",),
+        published="r = .922 with loss, .716 with perplexity",
+    ),
+    Claim(
+        id="R6",
+        seed_doc=4,
+        statement="Architecture, not size, sets the regime.",
+        statistic=f"share of the variance of {RATIO} between families (the last checkpoint of every training); models "
+        "permuted between families",
+        supported="permutation p <= .05, also after Holm within the family, and the upper bound of R^2 with log "
+        "parameters < .25; at least 3 families with at least 3 models each",
+        rejected="size explains it away: the lower bound of that R^2 > .25",
+        controls=("size",),
+        nulls=("models permuted between families",),
+        published="asserted without a figure",
+    ),
+    Claim(
+        id="R7",
+        seed_doc=2,
+        statement="The amount of training data does not set the regime.",
+        statistic=f"R^2 of {RATIO} with log tokens seen, within trainings (Fisher's z of each, then their mean); "
+        "checkpoints at matched steps, trainings are the units",
+        supported="interval below .25, p <= .05 after Holm within the family; at least 3 trainings with at least 3 "
+        "matched steps",
+        rejected="interval above .25",
+        controls=(),
+        nulls=("R^2 of .25",),
+        published="asserted without a figure",
+    ),
+)

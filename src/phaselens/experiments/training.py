@@ -1,0 +1,245 @@
+"""Experiment: what goes with the regime: training loss, family, size, tokens seen? Evidence for R4, R6 and R7.
+
+How a model was trained is on record for organisms and declared for others (`training_loss`, `training_tokens`,
+`other_loss` of a model in a study). What is not known leaves a claim not applicable, and says what to declare.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from phaselens.claims import IntervalEvidence, Outcome, PermutationEvidence, Requirement, above, below
+from phaselens.experiments.base import Experiment, ModelInfo, Panel, Result
+from phaselens.experiments.regimes import model_median, run_figures
+from phaselens.experiments.separations import counts
+from phaselens.experiments.tables import arrow_table
+from phaselens.statistics.clustered import correlation_gap, permuted_shares, share_between
+from phaselens.statistics.effects import squared_correlation, units_for_correlation
+from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
+from phaselens.statistics.permutation import permutation_p
+from phaselens.statistics.unit_effects import mean_effect
+
+TRAINING = (
+    "model:str family:str training:str parameters:int training_loss:float other_loss:float training_tokens:float "
+    "ratio_norm:float reason:str"
+)
+ENOUGH_MODELS, FAMILIES, EACH, STEPS = 20, 3, 3, 3
+BOUND = 0.25
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained model: its training (a name that its checkpoints share) and log ratio_norm."""
+
+    info: ModelInfo
+    training: str
+    ratio: float
+    reason: str = ""
+
+    @property
+    def defined(self) -> bool:
+        """Whether it has a ratio_norm."""
+        return math.isfinite(self.ratio)
+
+
+def training_of(info: ModelInfo) -> str:
+    """A name that the checkpoints of one training share; the model's own where nothing is known of its training."""
+    if info.training_seed is None:
+        return info.name
+    parts = (info.family, info.parameters, info.vocab_size, info.corpus, info.capped, info.qk_norm, info.training_seed)
+    return " ".join(str(part) for part in parts)
+
+
+def trained_models(panel: Panel) -> tuple[Trained, ...]:
+    """Every trained model with its log ratio_norm (NaN: no run has one)."""
+    out = []
+    for m in panel.trained:
+        found = model_median(panel, m, run_figures(m, m.layer_of_record).ratio)
+        value = math.log(found.value) if found.value > 0 else math.nan
+        out.append(Trained(m.info, training_of(m.info), value, found.reason))
+    return tuple(out)
+
+
+def _r4(panel: Panel, models: tuple[Trained, ...]) -> IntervalEvidence:
+    known = [
+        m for m in models if m.defined and math.isfinite(m.info.training_loss) and math.isfinite(m.info.other_loss)
+    ]
+    common = {"supported": above(0.0), "rejected": below(0.0), "counts": counts(panel), "n": len(known)}
+    trainings = len({m.training for m in known})
+    if len(known) < 4 or trainings < 2:
+        lacking = (
+            f"training loss and the loss on another corpus are known for {len(known)} models with a ratio_norm: "
+            "declare training_loss and other_loss (nats per token) of the models"
+        )
+        nothing = undefined_interval("not computed")
+        return IntervalEvidence(math.nan, nothing, needed=lacking, lacking=lacking, **common)
+    y = np.array([m.ratio for m in known])
+    loss, other = (np.array([getattr(m.info, f) for m in known]) for f in ("training_loss", "other_loss"))
+    size, cluster = np.log([m.info.parameters for m in known]), np.array([m.training for m in known])
+    value, draws = correlation_gap(y, loss, other, cluster, panel.generator("R4"), n_boot=panel.n_boot)
+    generator = panel.generator("R4 size")
+    apart, apart_draws = correlation_gap(y, loss, other, cluster, generator, covariate=size, n_boot=panel.n_boot)
+    return IntervalEvidence(
+        value,
+        percentile_interval(draws, trainings),
+        needed=f"{ENOUGH_MODELS} models or more, checkpoints of several trainings (here {len(known)} of {trainings})",
+        outcomes=(_kept("size", apart, percentile_interval(apart_draws, trainings)),),
+        requirements=(
+            Requirement(
+                "number of models",
+                len(known) >= ENOUGH_MODELS,
+                f"{len(known)} models, open below {ENOUGH_MODELS}",
+                f"{ENOUGH_MODELS} models (here {len(known)})",
+            ),
+        ),
+        p=_two_sided(draws),
+        null=0.0,
+        **common,
+    )
+
+
+def _two_sided(draws: np.ndarray) -> float:
+    """Bootstrap p of 0 (probability): twice the smaller share of draws beyond it, never 0."""
+    seen = draws[np.isfinite(draws)]
+    if not len(seen):
+        return math.nan
+    return float(min(1.0, 2 * (1 + min((seen <= 0).sum(), (seen >= 0).sum())) / (1 + len(seen))))
+
+
+def _kept(name: str, value: float, interval: Interval) -> Outcome:
+    """Whether an effect above 0 is still there with something taken out."""
+    said = f"with it taken out {value:.3g} [{interval.lo:.3g}, {interval.hi:.3g}]"
+    if interval.reason:
+        return Outcome(name, "undecided", interval.reason)
+    word = "survived" if interval.lo > 0 else "explains it away" if interval.hi < 0 else "undecided"
+    return Outcome(name, word, said, gap_interval=interval)
+
+
+def last_checkpoints(models: tuple[Trained, ...]) -> tuple[Trained, ...]:
+    """One model a training: the one that saw the most tokens (unknown: the first)."""
+    best: dict[str, Trained] = {}
+    for m in models:
+        seen = best.get(m.training)
+        if seen is None or m.info.training_tokens > seen.info.training_tokens:
+            best[m.training] = m
+    return tuple(best.values())
+
+
+def _r6(panel: Panel, models: tuple[Trained, ...]) -> PermutationEvidence:
+    last = [m for m in last_checkpoints(models) if m.defined]
+    many = {family for family, n in Counter(m.info.family for m in last).items() if n >= EACH}
+    used = [m for m in last if m.info.family in many]
+    needed = f"{FAMILIES} families with {EACH} models each (here {len(many)}), sizes crossed with families"
+    if len(many) < FAMILIES:
+        return PermutationEvidence(
+            math.nan, math.nan, math.nan, counts(panel), len(used), needed, lacking=f"it needs {needed}"
+        )
+    y, family = np.array([m.ratio for m in used]), np.array([m.info.family for m in used])
+    share, null = float(share_between(y, family)), permuted_shares(y, family, panel.generator("R6"))
+    size = np.log([m.info.parameters for m in used])
+    return PermutationEvidence(
+        estimate=share,
+        null=float(np.nanquantile(null, 0.95)),
+        p_with_twins=permutation_p(share, null),
+        counts=counts(panel),
+        n=len(used),
+        needed=f"{units_for_correlation(BOUND)} models of different sizes bound R^2 below {BOUND} where it is 0",
+        outcomes=(_size(*squared_correlation(size, y)),),
+    )
+
+
+def _size(r2: float, interval: Interval) -> Outcome:
+    """What size does to a claim on families."""
+    if interval.reason:
+        return Outcome("size", "undecided", f"R^2 with log parameters is undefined: {interval.reason}")
+    said = f"R^2 with log parameters {r2:.2f} [{interval.lo:.2f}, {interval.hi:.2f}]"
+    word = "survived" if interval.hi < BOUND else "explains it away" if interval.lo > BOUND else "undecided"
+    return Outcome("size", word, said, gap_interval=interval)
+
+
+def _r7(panel: Panel, models: tuple[Trained, ...]) -> IntervalEvidence:
+    by_training: dict[str, list[Trained]] = {}
+    for m in models:
+        if m.defined and m.info.training_tokens > 0:
+            by_training.setdefault(m.training, []).append(m)
+    steps = Counter(t for own in by_training.values() for t in {m.info.training_tokens for m in own})
+    matched = {t for t, n in steps.items() if n >= FAMILIES}
+    z = [v for own in by_training.values() if math.isfinite(v := _within(own, matched))]
+    common = {"supported": below(BOUND), "rejected": above(BOUND), "counts": counts(panel), "n": len(z)}
+    needed = f"{FAMILIES} trainings or more with {STEPS} checkpoints at the same numbers of tokens (here {len(z)})"
+    if len(z) < FAMILIES:
+        nothing = undefined_interval("not computed")
+        return IntervalEvidence(math.nan, nothing, needed=needed, lacking=f"it needs {needed}", **common)
+    effect = mean_effect(np.array(z))
+    limit = math.atanh(math.sqrt(BOUND))
+    sides = (effect.tails(-limit)[0], effect.tails(limit)[1])
+    return IntervalEvidence(
+        math.tanh(effect.value) ** 2,
+        _squared(effect.interval),
+        needed=needed,
+        p=float(min(1.0, 2 * max(sides))),
+        null=BOUND,
+        **common,
+    )
+
+
+def _within(own: list[Trained], matched: set[float]) -> float:
+    """Fisher's z of the correlation within one training (1); NaN with fewer than three matched checkpoints."""
+    own = [m for m in own if m.info.training_tokens in matched]
+    if len(own) < STEPS:
+        return math.nan
+    x, y = np.log([m.info.training_tokens for m in own]), np.array([m.ratio for m in own])
+    if not np.ptp(x) > 0 or not np.ptp(y) > 0:
+        return math.nan
+    return math.atanh(float(np.clip(np.corrcoef(x, y)[0, 1], -1 + 1e-9, 1 - 1e-9)))
+
+
+def _squared(interval: Interval) -> Interval:
+    """An interval of z as one of R^2; it begins at 0 where that of z holds 0."""
+    if interval.reason:
+        return interval
+    lo, hi = sorted(math.tanh(v) ** 2 for v in (interval.lo, interval.hi))
+    return Interval(0.0 if interval.lo < 0 < interval.hi else lo, hi, interval.level)
+
+
+def training_evidence(panel: Panel) -> dict:
+    """The evidence for R4, R6 and R7 without the table."""
+    return evidence_of(panel, trained_models(panel))
+
+
+def evidence_of(panel: Panel, models: tuple[Trained, ...]) -> dict:
+    """The evidence for R4, R6 and R7 from log ratio_norm of the models."""
+    return {"R4": _r4(panel, models), "R6": _r6(panel, models), "R7": _r7(panel, models)}
+
+
+def analyse_training(panel: Panel) -> Result:
+    """Table training; evidence for R4, R6 and R7."""
+    rows = [
+        {
+            "model": m.info.name,
+            "family": m.info.family,
+            "training": m.training,
+            "parameters": m.info.parameters,
+            "training_loss": m.info.training_loss,
+            "other_loss": m.info.other_loss,
+            "training_tokens": m.info.training_tokens,
+            "ratio_norm": math.exp(m.ratio) if m.defined else math.nan,
+            "reason": m.reason,
+        }
+        for m in trained_models(panel)
+    ]
+    return Result({"training": arrow_table(TRAINING, rows)}, evidence=training_evidence(panel))
+
+
+TRAINED = Experiment(
+    name="training",
+    needs_layers=("instability",),
+    needs_steps=(),
+    claims=("R4", "R6", "R7"),
+    tables=("training",),
+    function=analyse_training,
+    evidence=training_evidence,
+    summary="ratio_norm beside training loss, family, size and tokens seen",
+)
