@@ -1,39 +1,244 @@
-"""`phaselens claims list` and `show`: what is registered before the data."""
+"""`phaselens claims`: what is registered before the data, what became of it, and manifests for others to check."""
 
-from typing import Annotated
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from phaselens.cli.run import AsJson
-from phaselens.cli.show import print_json, print_table
+from phaselens.cli.show import number, print_json, print_table
+from phaselens.errors import InputError, StudyFileError
+
+if TYPE_CHECKING:
+    from phaselens.claims import Claim
 
 app = typer.Typer(help="What is registered before the data, and by which rule it is judged.", no_args_is_help=True)
 
+ClaimId = Annotated[str, typer.Argument(metavar="ID", help="Name of a claim, e.g. G2.")]
+StudyFile = Annotated[
+    str | None, typer.Option("--study", help="A preset or study.toml whose own claims are meant too, and its folder.")
+]
+TAMPERED = 3
+
 
 @app.command("list")
-def list_claims(as_json: AsJson = False) -> None:
-    """Print every registered claim."""
+def list_claims(study: StudyFile = None, as_json: AsJson = False) -> None:
+    """Print every registered claim, with the experiment that judges it."""
     from phaselens.claims import REGISTER, lock
 
+    claims = _claims(study)
     if as_json:
-        print_json([claim.model_dump() for claim in REGISTER])
+        print_json([claim.model_dump() for claim in claims])
         return
-    print_table(("id", "seed", "claim", "published"), [(c.id, c.seed_doc, c.statement, c.published) for c in REGISTER])
-    print(f"lock of all: {lock(REGISTER)[:16]}   (phaselens claims show ID prints the rule)")
+    judges = _judges()
+    rows = [(c.id, _document(c), c.statement, judges.get(c.id, ""), c.published) for c in claims]
+    print_table(("id", "document", "claim", "experiment", "published"), rows)
+    print(f"lock of all: {lock(REGISTER)[:16]}   (phaselens claims show ID explains the rule)")
+    print("Holm's correction is over the claims of one document that a study judges and that have a p-value.")
+
+
+def _document(claim: "Claim") -> str:
+    from phaselens.claims import OWN
+
+    return "yours" if claim.seed_doc == OWN else f"{claim.seed_doc:03d}"
+
+
+def _judges() -> dict[str, str]:
+    """Which experiment judges which claim; where experiments need a library that is not here, nothing is said."""
+    try:
+        from phaselens.experiments import EXPERIMENTS
+    except ImportError:
+        return {}
+    return {claim: e.name for e in EXPERIMENTS for claim in e.claims}
+
+
+def _claims(study: str | None) -> tuple["Claim", ...]:
+    """The register, and a study's own claims after it."""
+    from phaselens.claims import REGISTER, registered_own
+
+    if study is None:
+        return REGISTER
+    from phaselens.study import read_study
+
+    return (*REGISTER, *(registered_own(c) for c in read_study(_declaration(study)).claims))
+
+
+def _declaration(study: str) -> str:
+    """The study.toml of a folder; anything else as it is."""
+    inside = Path(study) / "study.toml"
+    return str(inside) if inside.is_file() else study
+
+
+def _named(name: str, study: str | None) -> "Claim":
+    from phaselens.errors import unknown_name
+
+    claims = {c.id: c for c in _claims(study)}
+    if name not in claims:
+        raise unknown_name("claim", name, claims)
+    return claims[name]
 
 
 @app.command("show")
 def show_claim(
-    name: Annotated[str, typer.Argument(metavar="ID", help="Name of a claim, e.g. G2.")], as_json: AsJson = False
+    name: ClaimId,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="The folder of a study: its verdict, and figures as SVG.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Print one claim with its rule, controls and nulls."""
-    from phaselens.claims import claims_by_id
+    """Explain one claim in plain words; with the folder of a study also its verdict, and its figure."""
+    from phaselens.claims.explain import explain
 
-    (claim,) = claims_by_id([name])
+    where = None if folder is None else str(folder)
+    claim = _named(name, where if folder is not None and (folder / "study.toml").is_file() else None)
+    row = None if folder is None else _verdict(folder, name)
+    files = [] if folder is None or row is None else _draw(folder, row)
     if as_json:
-        print_json(claim.model_dump())
+        print_json({**claim.model_dump(), **({"verdict": row, "figures": files} if row else {})})
         return
-    print(f"{claim.id}  {claim.statement}\n")
-    for field in ("statistic", "supported", "rejected", "controls", "nulls", "published"):
-        value = getattr(claim, field)
-        print(f"{field:10} {'; '.join(value) if isinstance(value, tuple) else value}")
+    print(f"{claim.id}  ({_document(claim)})\n")
+    for part in explain(claim, _claims(where if folder else None)):
+        print(part.heading)
+        for line in part.lines:
+            print(f"  {line}")
+        print()
+    if row is not None:
+        _print_verdict(row, files)
+
+
+def _verdict(folder: Path, name: str) -> dict[str, Any]:
+    """The row of one claim in the ledger of a study."""
+    rows = {row["id"]: row for row in read_ledger(folder)}
+    if name not in rows:
+        raise InputError(f"the study in {folder} did not judge {name}; it judged {', '.join(rows)}.")
+    return rows[name]
+
+
+def read_ledger(folder: Path) -> list[dict[str, Any]]:
+    """The rows of claims.json. Raises StudyFileError where the folder has none."""
+    path = folder / "claims.json"
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        if not all({"id", "verdict", "statement"} <= set(row) for row in rows):
+            raise ValueError("a row without id, verdict or statement")
+    except (OSError, ValueError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StudyFileError(
+            f"no ledger can be read in {folder} ({reason}). Give a folder that `phaselens run --out` made."
+        ) from error
+    return rows
+
+
+def _draw(folder: Path, row: dict[str, Any]) -> list[str]:
+    """The figure of one verdict, and that of the data behind it where the page has one; SVG in DIR/figures."""
+    from phaselens.report.claim_figure import behind, claim_figure
+    from phaselens.report.figures import figures_of, standalone
+    from phaselens.report.folder import read_folder
+    from phaselens.report.render import content
+    from phaselens.trace.store import atomic_write
+
+    place = folder / "figures"
+    files = [atomic_write(place / f"claim-{row['id']}.svg", standalone(claim_figure(row)))]
+    known = figures_of(content(read_folder(folder)))
+    if (name := behind(row["id"])) in known:
+        files.append(atomic_write(place / f"{name}.svg", standalone(known[name])))
+    return [str(file) for file in files]
+
+
+def _print_verdict(row: dict[str, Any], files: list[str]) -> None:
+    late = " (post hoc)" if row.get("post_hoc") else ""
+    print(f"In this study\n  {row['verdict']}{late}: {row['why']}")
+    print(f"  decided by {row['decided_by']}; {row.get('family', '')}")
+    if row["needed"]:
+        print(f"  what would settle it: {row['needed']}")
+    for file in files:
+        print(f"  figure: {file}")
+
+
+@app.command("falsified")
+def falsified(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study.")], as_json: AsJson = False
+) -> None:
+    """Print the falsification list of a study: every rejected claim, what rejected it, and the published figure."""
+    rows = [row for row in read_ledger(folder) if row["verdict"] == "rejected"]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        print("no claim of this study was rejected (an open claim is not a rejected one)")
+        return
+    table = [
+        (
+            r["id"] + ("*" if r.get("post_hoc") else ""),
+            r["statement"],
+            number(r["estimate"]),
+            r["decided_by"],
+            r["published"],
+        )
+        for r in rows
+    ]
+    print_table(("id", "claim", "estimate", "rejected by", "published"), table)
+    if any(r.get("post_hoc") for r in rows):
+        print("* post hoc: not judged as it was registered before the data")
+
+
+@app.command("export")
+def export(
+    name: ClaimId,
+    study: Annotated[str, typer.Option("--study", help="The preset, study.toml or folder that it is claimed about.")],
+    producer: Annotated[str, typer.Option(help="Who claims it: a domain, an ORCID, a handle.")],
+    out: Annotated[Path, typer.Option(help="Folder for CLAIM_ID.prml.yaml and its .sha256.")] = Path(),
+    at: Annotated[str | None, typer.Option(help="Time of the claim, e.g. 2026-05-18T11:00:00Z; default: now.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a claim as a manifest of the PRML draft (canonical YAML), with its SHA-256 beside it."""
+    from phaselens.claims.prml import manifest_of
+    from phaselens.study import read_study
+    from phaselens.trace.store import atomic_write
+
+    claim, declared = _named(name, study), read_study(_declaration(study))
+    when = at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    made = manifest_of(
+        claim, created_at=when, dataset=f"phaselens study {declared.name}", dataset_hash=declared.hash,
+        seed=declared.seed, producer=producer, study=declared.name,
+    )  # fmt: skip
+    path = atomic_write(out / f"{made.values['claim_id']}.prml.yaml", made.text)
+    side = atomic_write(out / f"{made.values['claim_id']}.prml.sha256", made.hash + "\n")
+    if as_json:
+        print_json({"manifest": str(path), "sidecar": str(side), "sha256": made.hash})
+        return
+    print(f"{made.hash}  {path}")
+    print("Publish the hash where its time can be checked (a public commit, a timestamp) before the study is run.")
+
+
+@app.command("import")
+def import_claim(
+    manifest: Annotated[Path, typer.Argument(metavar="FILE", help="A manifest (.prml.yaml); its .sha256 is checked.")],
+    sha: Annotated[
+        str | None, typer.Option("--sha256", help="The published hash, instead of the file beside it.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the claim as TOML here; default: print it.")] = None,
+) -> None:
+    """Check a manifest against its hash and give its claim as TOML. Exit code 3 where it was changed."""
+    from phaselens.claims.prml import TamperedManifest, own_claim, read_manifest
+    from phaselens.trace.store import atomic_write
+    from phaselens.trace.toml import toml_text
+
+    side = manifest.with_name(manifest.name.removesuffix(".yaml") + ".sha256")
+    if sha is None and side.is_file():
+        sha = side.read_text(encoding="utf-8").split()[0]
+    try:
+        found = read_manifest(manifest.read_text(encoding="utf-8"), sha)
+    except TamperedManifest as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(TAMPERED) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{manifest} cannot be read: {error}.") from error
+    text = toml_text({"claims": [own_claim(found).model_dump(mode="json", exclude_none=True)]})
+    typer.echo(f"hash {found.hash} {'as published' if sha else '(none was published beside it)'}", err=True)
+    if out is None:
+        print(text, end="")
+    else:
+        atomic_write(out, text)

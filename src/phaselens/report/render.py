@@ -85,10 +85,15 @@ def page(folder: Folder) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
+    return environment.get_template("report.html.j2").render(content(folder))
+
+
+def content(folder: Folder) -> dict[str, object]:
+    """Give all that the page shows, by the names that its template uses."""
     members, entries = cast(folder), prose.ledger(folder.claims)
     definitions = symbols.used(_names(folder))
     script = _source("report.js")
-    content = {
+    return {
         "version": __version__,
         "name": methods.study_name(folder),
         "folder": folder,
@@ -128,7 +133,6 @@ def page(folder: Folder) -> str:
         **_order(folder, members),
         **_prints(folder, members),
     }
-    return environment.get_template("report.html.j2").render(content)
 
 
 def _contents(folder: Folder) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,111 @@
+"""One claim as a figure: its estimate with interval, what the null gives, and every control beside it."""
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from phaselens.report import svg
+from phaselens.report.words import interval, is_number, number, visible
+
+WIDTH, LEFT, RIGHT, ROW, HEAD, FOOT = 720.0, 190.0, 40.0, 34.0, 58.0, 44.0
+STYLE = (
+    "<style>.claim-text{font:13px Helvetica,Arial,sans-serif;fill:#1b2026}"
+    ".claim-soft{font:11px Helvetica,Arial,sans-serif;fill:#59636e}.claim-bar{stroke:#0072b2;stroke-width:3}"
+    ".claim-dot{fill:#0072b2}.claim-null{stroke:#cf5500;stroke-width:1.5;stroke-dasharray:5 4}"
+    ".claim-axis{stroke:#59636e;stroke-width:1}</style>"
+)
+
+# Which figure of the page shows the data behind a claim, by the name that `report.figures` gives it.
+BEHIND = {
+    "phase_map": ("R1", "R6"),
+    "gd_panels": ("G1", "G2", "G3", "G4", "G5", "G6", "G9", "G10"),
+    "variance_shares": ("V1", "V2", "V3"),
+    "order_ranks": ("R2", "R3"),
+    "occupancies": ("G7",),
+    "matrices": ("G8",),
+    "cycle_curves": ("C1",),
+    "heat_map": ("F0",),
+    "tree": ("T1", "T2"),
+    "grid": ("N1",),
+}
+
+
+def behind(claim: str) -> str:
+    """The name of the figure of the page that shows the data of a claim; "" where none does."""
+    return next((name for name, claims in BEHIND.items() if claim in claims), "")
+
+
+def claim_figure(row: Mapping[str, object]) -> Markup:
+    """Draw one row of claims.json: estimate and interval, the null as a line, controls with what they did."""
+    lines = [_line(str(row["id"]), row.get("estimate"), row.get("interval"))]
+    controls = [c for c in _rows(row.get("controls")) if isinstance(c, Mapping)]
+    null = row.get("null")
+    scale = _Scale([x for _, e, lo, hi in lines for x in (e, lo, hi)] + [null])
+    top = HEAD + ROW * len(lines)
+    parts = [
+        svg.text(f"{row['id']}: {row['verdict']}", 16.0, 24.0, "claim-text"),
+        svg.text(svg.fitted(visible(str(row.get("statement", ""))), WIDTH - 32), 16.0, 42.0, "claim-soft"),
+        *(_marks(line, HEAD + ROW * (i + 0.6), scale) for i, line in enumerate(lines)),
+    ]
+    if is_number(null) and scale.there:
+        at = scale(null)
+        parts.append(svg.line(at, HEAD, at, top + 8, "claim-null"))
+        parts.append(svg.text(f"null {number(null)}", at + 5, top + 8, "claim-soft"))
+    parts += [_axis(scale, top + 12)] if scale.there else [svg.text("no estimate", LEFT, HEAD + 20, "claim-soft")]
+    for i, control in enumerate(controls):
+        said = f"{control.get('name')}: {control.get('outcome')} ({control.get('why')})"
+        parts.append(svg.text(svg.fitted(visible(said), WIDTH - 32), 16.0, top + 56 + 18 * i, "claim-soft"))
+    height = top + FOOT + 18 * len(controls) + 10
+    why = visible(str(row.get("why", "")))
+    said = f"estimate {number(row.get('estimate'))} {_bounds(row)}; null {number(null)}; {why}"
+    framed = svg.frame(f"claim-{row['id']}", f"{row['id']}: {row['verdict']}", said, WIDTH, height, *parts)
+    return Markup(str(framed).replace("</desc>", f"</desc>{STYLE}", 1))
+
+
+def _rows(value: object) -> Sequence[object]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _bounds(row: Mapping[str, object]) -> str:
+    ends = row.get("interval")
+    return interval(*ends) if isinstance(ends, (list, tuple)) else ""
+
+
+Line = tuple[str, object, object, object]
+
+
+def _line(name: str, estimate: object, ends: object) -> Line:
+    lo, hi = ends if isinstance(ends, (list, tuple)) else (None, None)
+    return name, estimate, lo, hi
+
+
+class _Scale:
+    """Places of numbers along the figure; nothing is drawn where there are none."""
+
+    def __init__(self, values: Sequence[object]) -> None:
+        known = [float(v) for v in values if is_number(v)]
+        self.there = bool(known)
+        low, high = (min(known), max(known)) if known else (0.0, 1.0)
+        room = (high - low) * 0.12 or max(abs(high), 1.0) * 0.12
+        self.low, self.high = low - room, high + room
+
+    def __call__(self, value: object) -> float:
+        return LEFT + (float(value) - self.low) / (self.high - self.low) * (WIDTH - LEFT - RIGHT)
+
+
+def _marks(line: Line, y: float, scale: _Scale) -> Markup:
+    name, estimate, lo, hi = line
+    parts = [svg.text(name, 16.0, y + 4, "claim-text")]
+    if is_number(lo) and is_number(hi):
+        parts.append(svg.line(scale(lo), y, scale(hi), y, "claim-bar"))
+    if is_number(estimate):
+        said = f"{number(estimate)} {interval(lo, hi) if is_number(lo) else ''}".strip()
+        parts.append(svg.element("circle", svg.tip(said), cx=scale(estimate), cy=float(y), r=5.0, class_="claim-dot"))
+        parts.append(svg.text(said, 44.0, y + 4, "claim-soft"))
+    return svg.group(*parts)
+
+
+def _axis(scale: _Scale, y: float) -> Markup:
+    ends = (scale.low, (scale.low + scale.high) / 2, scale.high)
+    marks = [svg.text(number(v, 3), scale(v), y + 18, "claim-soft", "middle") for v in ends]
+    return svg.group(svg.line(LEFT, y, WIDTH - RIGHT, y, "claim-axis"), *marks)

@@ -1,0 +1,103 @@
+"""The figures of a study as files of their own: SVG with its style inside, for papers and slides.
+
+Only the rules of the style sheet that a figure uses go with it, colours resolved to the light scheme.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+
+from markupsafe import Markup
+
+from phaselens.report.folder import read_folder
+from phaselens.trace.store import atomic_write
+
+XMLNS = 'xmlns="http://www.w3.org/2000/svg"'
+WANTED = re.compile(r'class="([^"]*)"')
+RULE = re.compile(r"([^{}@]+)\{([^{}]*)\}")
+FONTS = "font-family: Helvetica, Arial, 'Liberation Sans', sans-serif;"
+
+
+def figures_of(content: Mapping[str, object]) -> dict[str, Markup]:
+    """The wide form of every figure that the page of a study holds, by name, in the order of the page."""
+    return dict(_figures(content))
+
+
+def _figures(content: Mapping[str, object], inside: str = "") -> Iterator[tuple[str, Markup]]:
+    for key, value in content.items():
+        pair = getattr(value, "wide", None)
+        if pair is not None:
+            yield (inside or key), pair
+        elif isinstance(value, list):
+            for row in value:
+                if isinstance(row, Mapping) and "id" in row:
+                    yield from _figures(row, str(row["id"]).removeprefix("fig-"))
+
+
+def write_figures(study_dir: str | Path, out: str | Path | None = None) -> tuple[Path, ...]:
+    """Write every figure of a study as an SVG file into `out` (default: its folder `figures`); return the files.
+
+    Raises StudyFileError if the folder is not that of a study, OutputError where the place cannot be written.
+    """
+    from phaselens.report.render import content
+
+    where = Path(study_dir)
+    folder = Path(out) if out is not None else where / "figures"
+    found = figures_of(content(read_folder(where)))
+    return tuple(atomic_write(folder / f"{name}.svg", standalone(svg)) for name, svg in found.items())
+
+
+def standalone(svg: str) -> str:
+    """One figure as a whole SVG document: namespace, size, and the style rules of the classes that it uses."""
+    text = str(svg)
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
+    size = f' width="{box[1]}" height="{box[2]}"' if box else ""
+    style = _style({name for names in WANTED.findall(text) for name in names.split()})
+    head = f'<svg {XMLNS}{size} font-size="12"'
+    paper = '<rect width="100%" height="100%" fill="#ffffff"/>'
+    text = text.replace("<svg", head, 1)
+    return re.sub(r"(<svg[^>]*>)", lambda m: f"{m[1]}<style>{style}</style>{paper}", text, count=1) + "\n"
+
+
+def _style(classes: set[str]) -> str:
+    """The rules of the style sheet for these classes, variables replaced by their values."""
+    sheet = resources.files("phaselens.report").joinpath("templates", "report.css").read_text(encoding="utf-8")
+    sheet = re.sub(r"/\*.*?\*/", "", sheet, flags=re.DOTALL)
+    light = dict(re.findall(r"--([\w-]+):\s*([^;]+);", sheet[: sheet.index("@media")]))
+    rules = [f"svg {{ {FONTS} }}"]
+    for selectors, body in RULE.findall(_without_media(sheet)):
+        fitting = [s.strip() for s in selectors.split(",") if _fits(s.strip(), classes)]
+        if fitting:
+            rules.append(f"{', '.join(fitting)} {{ {_resolved(body.strip(), light)} }}")
+    return " ".join(rules)
+
+
+def _without_media(sheet: str) -> str:
+    """The sheet without its @media blocks: a figure on paper knows neither screens nor dark schemes."""
+    out, depth, skip = [], 0, 0
+    for piece in re.split(r"([{}])", sheet):
+        if piece == "{":
+            depth += 1
+        elif piece == "}":
+            depth -= 1
+        if not skip and piece.strip().rpartition("\n")[2].startswith("@"):
+            skip = depth + 1
+            out.append(piece.rpartition("@")[0])
+        elif not skip:
+            out.append(piece)
+        elif piece == "}" and depth < skip:
+            skip = 0
+    return "".join(out)
+
+
+def _fits(selector: str, classes: set[str]) -> bool:
+    """Whether a selector speaks of a class of the figure, of shapes in it, or of nothing that is not there."""
+    named = re.findall(r"\.([\w-]+)", selector)
+    return bool(named) and set(named) <= classes and ":" not in selector
+
+
+def _resolved(body: str, values: Mapping[str, str]) -> str:
+    for _ in range(3):
+        body = re.sub(r"var\(--([\w-]+)\)", lambda m: values.get(m[1], "inherit").strip(), body)
+    return body

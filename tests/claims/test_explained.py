@@ -1,0 +1,31 @@
+"""Every claim explains itself: no empty part, the family named, and terms only where the claim uses them."""
+
+import pytest
+
+from phaselens.claims import REGISTER, claims_by_id
+from phaselens.claims.explain import explain
+
+# The table of the ledger: every claim stands in the register.
+LEDGER = (
+    "R1 R2 R3 R4 R5 R6 R7 R8 N1 V1 V2 V3 T1 T2 C1 X1 X2 X3 X4 S1 S2 S3 S4 S5 S6 S7 S8 G1 G2 G3 G4 G5 G6 G7 G8 G9 G10 "
+    "P1 F0 F1 F2 F3 F4 F5 A1 A2 A3 A4 A5"
+).split()
+
+
+def test_the_register_has_no_claim_twice_and_none_that_is_not_in_the_ledger():
+    ids = [c.id for c in REGISTER]
+    assert len(set(ids)) == len(ids) and set(ids) <= set(LEDGER)
+
+
+@pytest.mark.parametrize("claim", REGISTER, ids=lambda c: c.id)
+def test_every_claim_is_explained(claim):
+    parts = {p.heading: p.lines for p in explain(claim, REGISTER)}
+    assert all(lines and all(line.strip() for line in lines) for lines in parts.values())
+    assert claim.statement in parts["What is claimed"] and claim.id in parts["Correction"][0]
+    assert len(parts["What could fool it"]) == max(1, len(claim.controls))
+
+
+def test_terms_are_those_of_the_claim():
+    (g2,) = claims_by_id(["G2"])
+    terms = dict(line.split(": ", 1) for line in {p.heading: p.lines for p in explain(g2, REGISTER)}["In other words"])
+    assert {"S test", "Holm", "GD_ratio"} <= set(terms) and "AUROC" not in terms
