@@ -23,7 +23,10 @@ def bounded():
 
 
 def test_results_are_in_input_order_with_labels(m):
-    prompts = [Prompt("long", "", "b", "42", tuple(range(5, 15))), Prompt("short", "", "a", None, (5,))]
+    prompts = [
+        Prompt("long", "", "b", "42", tuple(range(5, 15)), aliases=("forty-two",), tag="2 steps"),
+        Prompt("short", "", "a", None, (5,)),
+    ]
     said = generate(m, prompts, max_new_tokens=3, samples=2, seed=9, batch_size=1)
     assert [(t.run, t.prompt_id, t.sample) for t in said] == [
         (0, "long", 0),
@@ -32,6 +35,7 @@ def test_results_are_in_input_order_with_labels(m):
         (3, "short", 1),
     ]
     assert said[0].category == "b" and said[0].answer == "42" and said[0].seed == 9
+    assert said[0].tag == "2 steps" and said[0].aliases == ("forty-two",) and said[2].tag == ""
     assert said[0].arm == "t0.7" and said[0].finish == "length" and said[0].n_generated == 3
     assert said.model == m.fingerprint and said.sampling["max_new_tokens"] == 3
 

@@ -87,7 +87,8 @@ def test_a_folder_of_earlier_analyses_is_written_again_and_leaves_nothing_old(fo
     first = files(tmp_path / "b")
     analyse_study(folder, out=tmp_path / "b", experiments=("gd",))
     assert "results/regimes_models.parquet" not in files(tmp_path / "b")
-    assert "R1" not in {c["id"] for c in document(tmp_path / "b", "claims.json")}
+    rows = {c["id"]: c for c in document(tmp_path / "b", "claims.json")}
+    assert rows["R1"]["decided_by"] == "not judged" and rows["R1"]["verdict"] == "open"  # none can be deleted
     analyse_study(folder, out=tmp_path / "b")
     assert files(tmp_path / "b") == first
 
@@ -206,11 +207,20 @@ def test_a_folder_without_its_record_says_what_completes_it(folder):
         analyse_study(folder)
 
 
+def test_a_trace_of_an_earlier_schema_version_is_analysed(folder):
+    for unit in read_record(folder).units:
+        for path in folder.glob(f"traces/{unit.name}.*.parquet"):
+            table = read_table(path)
+            table = table.drop_columns([name for name in ("aliases", "tag") if name in table.column_names])
+            path.write_bytes(table_bytes(table, {**read_facts(path), "schema_version": 1}))
+    assert len(analyse_study(folder).panel) == 4
+
+
 def test_a_trace_of_another_schema_version_is_refused(folder):
     unit = read_record(folder).units[0]
     path = folder / f"{unit.trace}.layers.parquet"
-    path.write_bytes(table_bytes(read_table(path), {**read_facts(path), "schema_version": SCHEMA_VERSION - 1}))
-    with pytest.raises(StudyFileError, match=rf"schema version 0, this phaselens analyses {SCHEMA_VERSION}"):
+    path.write_bytes(table_bytes(read_table(path), {**read_facts(path), "schema_version": 0}))
+    with pytest.raises(StudyFileError, match=rf"schema version 0, this phaselens analyses 1 to {SCHEMA_VERSION}"):
         analyse_study(folder)
 
 

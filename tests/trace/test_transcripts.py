@@ -24,6 +24,8 @@ ONE = Transcript(
     finish="eos",
     arm="t0.7",
     answer="42",
+    aliases=("forty-two", "42."),
+    tag="2 steps",
     correct=False,
 )
 
@@ -44,6 +46,23 @@ def test_what_is_fed_leaves_out_the_last_token():
 def test_run_rows_are_sorted_by_run():
     said = Transcripts((Transcript(3, (1,), (2,)), Transcript(1, (1, 1), (2, 2, 2))))
     assert [(r["run"], r["n_prompt"], r["n_generated"]) for r in said.run_rows()] == [(1, 2, 3), (3, 1, 1)]
+
+
+def test_tag_and_aliases_reach_the_runs_and_are_null_where_there_are_none():
+    said = Transcripts((ONE, Transcript(run=1, prompt_ids=(5,), completion_ids=(7,))))
+    assert [(r["tag"], r["aliases"]) for r in said.run_rows()] == [("2 steps", "forty-two\n42."), (None, None)]
+
+
+def test_a_file_of_version_1_is_read_without_tag_and_aliases(tmp_path):
+    path = Transcripts((ONE,)).write_jsonl(tmp_path / "t.jsonl")
+    header, row, _ = path.read_text().split("\n")
+    old = {key: value for key, value in json.loads(row).items() if key not in ("tag", "aliases")}
+    path.write_text(f"{header}\n{json.dumps(old)}\n")
+    (read,) = read_jsonl(path)
+    assert (read.tag, read.aliases, read.answer) == ("", (), "42")
+    path.write_text(f"{header}\n{json.dumps(old | {'new': 1})}\n")
+    with pytest.raises(StudyFileError, match="missing or unknown"):
+        read_jsonl(path)
 
 
 def test_pairs_become_numbered_runs():

@@ -50,13 +50,12 @@ class UnitRecord:
 class ModelRecord:
     """One model of the panel as it was measured.
 
-    `entropy_norm` is its mean output entropy on the calibration prompts at temperature 1 (unit ln V; NaN: not
-    measured), `lenses` those that are defined for it, `digit_tokens` the ids whose text has a digit (None: unknown),
+    `entropy` is its mean output entropy on the calibration prompts at temperature 1 (nats; NaN: not measured), `lenses` those that are defined for it, `digit_tokens` the ids whose text has a digit (None: unknown),
     `word_start_tokens` those with which a word begins (None: unknown).
     """
 
     info: ModelInfo
-    entropy_norm: float
+    entropy: float
     lenses: tuple[str, ...]
     digit_tokens: frozenset[int] | None
     word_start_tokens: frozenset[int] | None = None
@@ -108,7 +107,7 @@ def _model_row(model: ModelRecord) -> dict[str, Any]:
     """One model as plain JSON values; ids of tokens as one line of text, since there may be thousands."""
     return {
         **{k: _null(v) for k, v in asdict(model.info).items()},
-        "entropy_norm": _null(model.entropy_norm),
+        "entropy": _null(model.entropy),
         "lenses": list(model.lenses),
         "digit_tokens": _line(model.digit_tokens),
         "word_start_tokens": _line(model.word_start_tokens),
@@ -131,14 +130,19 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
+def _analysed(version: object) -> bool:
+    """Whether traces of this schema version are analysed: each version only adds columns of runs."""
+    return version in range(1, SCHEMA_VERSION + 1)
+
+
 def read_record(folder: Path) -> Record:
     """The record of a folder. Raises StudyFileError where it is not there or is no record of ours; says what to do."""
     panel, units = (_document(folder, name) for name in (PANEL, UNITS))
     try:
-        if panel["schema_version"] != SCHEMA_VERSION:
+        if not _analysed(panel["schema_version"]):
             raise StudyFileError(
                 f"{folder / PANEL} has schema version {panel['schema_version']}, this phaselens analyses "
-                f"{SCHEMA_VERSION}: `phaselens run {folder / DECLARATION} --out NEW` traces the study anew."
+                f"1 to {SCHEMA_VERSION}: `phaselens run {folder / DECLARATION} --out NEW` traces the study anew."
             )
         picture = panel["picture"]
         return Record(
@@ -157,7 +161,7 @@ def read_record(folder: Path) -> Record:
 
 def _model_of(row: Mapping[str, Any]) -> ModelRecord:
     own = dict(row)
-    entropy, lenses, digits = own.pop("entropy_norm"), own.pop("lenses"), own.pop("digit_tokens")
+    entropy, lenses, digits = own.pop("entropy"), own.pop("lenses"), own.pop("digit_tokens")
     starts = own.pop("word_start_tokens", None)  # absent from records of earlier versions
     own |= {k: _number(own[k]) for k in UNDEFINED if k in own}
     return ModelRecord(ModelInfo(**own), _number(entropy), tuple(lenses), _ids(digits), _ids(starts))
@@ -237,10 +241,10 @@ def require_traced(folder: Path, units: Sequence[UnitRecord]) -> None:
             continue
         for file in files[1:]:
             facts = read_facts(file)
-            if facts.get("schema_version") != SCHEMA_VERSION:
+            if not _analysed(facts.get("schema_version")):
                 raise StudyFileError(
                     f"{file} has schema version {facts.get('schema_version')}, this phaselens analyses "
-                    f"{SCHEMA_VERSION}. Delete it; {_resume(folder)} traces it anew."
+                    f"1 to {SCHEMA_VERSION}. Delete it; {_resume(folder)} traces it anew."
                 )
             if facts.get("unit") != unit.name:
                 raise StudyFileError(f"{file} is the trace of the unit {facts.get('unit')}: it was renamed.")

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from phaselens.errors import InputError, StateError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LENS_SEPARATOR = "__"
 KINDS = ("float", "bool", "int")
 
@@ -73,6 +73,8 @@ RUNS = (
     Column("n_generated", RUN, "int32", "tokens", "never", "generated tokens, n"),
     Column("finish", RUN, "string", "", "never", "why it ended: length, eos, stopped or given"),
     Column("answer", RUN, "string", "", "null", "the expected answer, where the battery has one"),
+    Column("aliases", RUN, "string", "", "null", "other answers that count as right, one a line", since=2),
+    Column("tag", RUN, "string", "", "null", "kind of the prompt within its category, e.g. 2 steps", since=2),
     Column("correct", RUN, "bool", "", "null", "whether the first line of the generation is the answer"),
     Column("n_nonfinite", RUN, "int32", "steps", "never", "recorded steps with a hidden state that is not finite"),
 )
@@ -178,6 +180,8 @@ def validate(name: str, table: pa.Table) -> None:
 
     """
     for column in fixed(name):
+        if column.name not in table.column_names and column.since > 1:
+            continue  # a file of an earlier version
         if column.name not in table.column_names:
             raise StateError(f"table {name!r} lacks the column {column.name!r}; has {', '.join(table.column_names)}.")
         got = table.schema.field(column.name).type

@@ -41,6 +41,8 @@ class Transcript:
     finish: str = "given"
     arm: str = "given"
     answer: str | None = None
+    aliases: tuple[str, ...] = ()
+    tag: str = ""
     correct: bool | None = None
 
     @property
@@ -98,6 +100,8 @@ class Transcripts:
                 "n_generated": t.n_generated,
                 "finish": t.finish,
                 "answer": t.answer,
+                "aliases": "\n".join(t.aliases) or None,
+                "tag": t.tag or None,
                 "correct": t.correct,
             }
             for t in sorted(self.runs, key=lambda t: t.run)
@@ -203,12 +207,13 @@ def _header(row: dict[str, Any], path: Path, number: int) -> dict[str, Any]:
 def _own(row: dict[str, Any]) -> Transcript:
     """A line that `write_jsonl` wrote."""
     names = {f.name for f in fields(Transcript)}
+    row = {"aliases": (), "tag": "", **row}  # files of schema version 1 lack them
     if set(row) != names:
         raise PromptError(f"fields {sorted(set(row) ^ names)} are missing or unknown in a file written by phaselens.")
     if row["finish"] not in FINISHES:
         raise PromptError(f"finish {row['finish']!r} is none of {', '.join(FINISHES)}.")
     ids = {key: _ids(row[key], f"run {row['run']}", key) for key in ("prompt_ids", "completion_ids")}
-    return Transcript(**{**row, **ids})
+    return Transcript(**{**row, **ids, "aliases": tuple(row["aliases"])})
 
 
 def _foreign(row: dict[str, Any], number: int, encode: Encode | None) -> Transcript:
@@ -235,6 +240,7 @@ def _foreign(row: dict[str, Any], number: int, encode: Encode | None) -> Transcr
         prompt=prompt,
         completion=completion,
         answer=None if answer is None else str(answer),
+        tag=str(row.get("tag") or ""),
     )
 
 
