@@ -40,6 +40,9 @@ def run(
             show_default="every core for bundled models and for --from, else 1",
         ),
     ] = None,
+    models_from: Annotated[
+        Path | None, typer.Option(help="Read Hub models from this folder (ORG/NAME in it) instead of the Hub.")
+    ] = None,
     claims: Annotated[
         Path | None,
         typer.Option(help="With --from and --out: your claims (TOML) that came after the data; shown as post hoc."),
@@ -55,13 +58,16 @@ def run(
     with watching() as listener:
         if source is not None:
             given = {"a study": study, "--quick": quick or None, "--device": device, "--dtype": dtype}
+            given |= {"--models-from": models_from}
             _refuse([name for name, value in given.items() if value is not None])
             outcome = _again(source, out, experiments, seed, workers, claims, listener)
         elif experiments is not None or claims is not None:
             option = "--claims" if experiments is None else "--experiments"
             raise InputError(f"{option} goes with --from; a study that is carried out declares its own.")
         else:
-            outcome = _carried_out(study or "organisms", out, quick, seed, device, dtype, workers, listener)
+            outcome = _carried_out(
+                study or "organisms", out, quick, seed, device, dtype, models_from, workers, listener
+            )
         page = render(outcome.folder)
     if as_json:
         print_json(_document(outcome, page))
@@ -76,11 +82,13 @@ def _carried_out(
     seed: int | None,
     device: str | None,
     dtype: str | None,
+    models_from: Path | None,
     workers: int | None,
     listener: "Listener",
 ) -> "Outcome":
     """The study, carried out or gone on with."""
     from phaselens.engines import run_study
+    from phaselens.engines.needs import needs_of, require_reachable
     from phaselens.engines.workers import spare_cores
     from phaselens.study import read_study
 
@@ -88,7 +96,12 @@ def _carried_out(
     declared = read_study(study)
     declared = declared.quickened() if quick else declared
     declared = declared.changed(seed=seed, device=device, dtype=dtype)
+    declared = declared if models_from is None else declared.located(models_from)
     check_device(declared.device)
+    needs = needs_of(declared)
+    for line in needs.lines():
+        note(line)
+    require_reachable(needs)
     if workers is None:
         workers = spare_cores() if declared.bundled and declared.device == "cpu" else 1
     return run_study(declared, out or Path(declared.name), listener=listener, workers=workers)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import socket
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -131,6 +132,7 @@ def load(
         name = Path(origin).resolve().parent.name if name == "hf" else name
         network = _network(origin, _dtype(dtype), trust_remote_code, revision).to(_device(device))
         tokenizer = tokenizer if tokenizer is not None else _tokenizer(origin, trust_remote_code, revision)
+        revision = revision if Path(origin).is_dir() else resolved(origin, revision)
     return _assemble(network.eval(), tokenizer, name, origin, revision, read_overrides(overrides), check)
 
 
@@ -208,11 +210,43 @@ def offline() -> bool:
     return False
 
 
+def _gated(error: BaseException | None) -> bool:
+    """Whether an error, or one behind it, says that the model asks for consent on the Hub."""
+    while error is not None:
+        words = str(error).lower()
+        if type(error).__name__ == "GatedRepoError" or "gated repo" in words or "awaiting a review" in words:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _not_found(source: str, error: Exception) -> InputError:
+    if _gated(error):
+        return InputError(
+            f"{source} is gated: ask for access on its page (https://huggingface.co/{source}), then log in on this "
+            "machine with `hf auth login` (or set HF_TOKEN) and run the same command again."
+        )
     return InputError(
         f"no model {source!r}: no folder here, not in the local Hub cache, and the Hub gave: {_first_line(error)} "
-        "Check the name; without a network, download it elsewhere (`hf download NAME`) and give the folder."
+        f"Check the name; the cache is {cache_folder()}. Without a network, download it elsewhere (`hf download "
+        "NAME`) and copy the cache, or give the folder (`--models-from DIR` for a whole study)."
     )
+
+
+def resolved(name: str, revision: str | None) -> str | None:
+    """The commit that a revision of a Hub model stands for in the local cache; as given where the cache has none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(name, "config.json", revision=revision, cache_dir=cache_folder())
+    commit = Path(path).parent.name if isinstance(path, str) else ""
+    return commit if re.fullmatch(r"[0-9a-f]{40}", commit) else revision
+
+
+def cache_folder() -> str:
+    """Where the Hub client keeps downloaded models on this machine."""
+    from huggingface_hub import constants
+
+    return os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE
 
 
 def _first_line(error: Exception) -> str:

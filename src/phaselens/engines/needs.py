@@ -1,0 +1,90 @@
+"""What a study of Hub models needs before anything is downloaded: disk, memory, consent, and what is in the cache."""
+
+from dataclasses import dataclass
+
+from huggingface_hub import try_to_load_from_cache
+
+from phaselens.engines.members import KEPT_BYTES
+from phaselens.errors import InputError
+from phaselens.models.load import cache_folder, offline
+from phaselens.study import Source, Study
+
+WIDTH = {"float32": 4, "float16": 2, "bfloat16": 2}
+# Publishers whose models ask for consent on the Hub; the Hub itself has the last word.
+GATED = ("meta-llama/", "google/gemma")
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a study needs, in bytes (None: some model does not say its number of parameters), and what is in the way.
+
+    `memory` is the most that weights take at once; `download` what is not in the cache yet; `gated` and `absent` (not
+    in the cache) name models by Hub id.
+    """
+
+    memory: float | None
+    download: float | None
+    gated: tuple[str, ...]
+    absent: tuple[str, ...]
+    hub: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """The same in words; none for a study without Hub models."""
+        if not self.hub:
+            return []
+        out = [f"weights in memory at once: {_size(self.memory)}; to download: {_size(self.download)}"]
+        if asking := [name for name in self.gated if name in self.absent]:
+            out.append(
+                f"gated, ask for access on the page of each (https://huggingface.co/NAME), then `hf auth login`: "
+                f"{', '.join(asking)}"
+            )
+        return out
+
+
+def _size(number: float | None) -> str:
+    return "not known (a model does not say its parameters)" if number is None else f"about {number / GB:.1f} GB"
+
+
+def needs_of(study: Study) -> Needs:
+    """What a study needs; asks the local cache only."""
+    hub = [m for m in study.models if m.from_hub]
+    absent = [m for m in hub if not cached(m)]
+    width = WIDTH[study.dtype]
+    sizes = [None if m.parameters is None else m.parameters * width for m in hub]
+    return Needs(
+        memory=_memory(sizes, study.twins),
+        download=_sum([None if m.parameters is None else m.parameters * 4 for m in absent]),
+        gated=tuple(m.source for m in hub if m.source.startswith(GATED)),
+        absent=tuple(m.source for m in absent),
+        hub=tuple(m.source for m in hub),
+    )
+
+
+def _memory(sizes: list[float | None], twins: bool) -> float | None:
+    """The largest model (with its untrained twin beside it) above what is kept between stages."""
+    total = _sum(sizes)
+    if total is None:
+        return None
+    largest, each = max(sizes, default=0.0), 2 if twins else 1
+    return min(total * each, largest * each + KEPT_BYTES)
+
+
+def _sum(sizes: list[float | None]) -> float | None:
+    return None if any(size is None for size in sizes) else float(sum(sizes))
+
+
+def cached(model: Source) -> bool:
+    """Whether the configuration of a Hub model is in the local cache."""
+    found = try_to_load_from_cache(model.source, "config.json", revision=model.revision, cache_dir=cache_folder())
+    return isinstance(found, str)
+
+
+def require_reachable(needs: Needs) -> None:
+    """Raise InputError where there is no network and not one Hub model is in the cache; says where it looked."""
+    if needs.hub and set(needs.absent) == set(needs.hub) and offline():
+        raise InputError(
+            f"no network, and none of {', '.join(needs.absent)} is in the Hub cache ({cache_folder()}). Where there is "
+            "a network, `hf download NAME` each and copy that cache here; or put them into a folder as ORG/NAME and "
+            "give it with --models-from DIR."
+        )
