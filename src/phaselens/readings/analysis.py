@@ -208,7 +208,7 @@ def analyse(
     say("selectivity")
     chosen, chosen_notes = _selectivity(layers, codes, classes, kinds, shared, l2, settings, generator)
     say("permutations")
-    best, p, null = _best_layer(layers, task, units, settings, generator)
+    best, p, null = best_layer(layers, task, units, settings, generator)
     say("code")
     compression = np.full(len(layers), np.nan)
     if settings.code:
@@ -277,10 +277,13 @@ def _selectivity(
         return nothing, (f"selectivity: a control task could not be fitted ({error})",)
 
 
-def _best_layer(
+def best_layer(
     layers: Sequence[np.ndarray], task: Task, units: np.ndarray, settings: Settings, generator: np.random.Generator
 ) -> tuple[float, float, np.ndarray]:
-    """Capacity of the best layer, its p, and the null maxima; one fixed l2 on both sides, none chosen with labels."""
+    """Capacity of the best layer (1), its p, and the null maxima; one fixed l2 on both sides, none chosen with labels.
+
+    Shapes: layers (layer, example, d), units [example] (what exchanges labels). NaN without permutations.
+    """
     if settings.n_permutations < 1:
         return float("nan"), float("nan"), np.empty(0)
     own = cross_fit(layers, {"": task}, TEST_L2, tol=LOOSE)[""].accuracy()[:, 0]
