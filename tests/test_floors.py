@@ -11,7 +11,7 @@ WORDS = {"errors", "types"}
 ARRAYS = WORDS | {"statistics"}
 RECORD = ARRAYS | {"observables", "perturbations", "probes", "dynamics", "controls", "trace", "batteries"}
 RECORD |= {"measure", "clouds", "normalised"}
-MODEL = RECORD | {"models", "capture", "organisms", "recording", "readings"}
+MODEL = RECORD | {"models", "capture", "organisms", "recording", "imported", "readings"}
 STUDY = MODEL | {"claims", "experiments", "presets"}
 
 MAY_IMPORT = {
@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "models": WORDS,
     "capture": WORDS | {"perturbations", "trace", "models", "batteries"},
     "organisms": WORDS | {"models", "batteries", "dynamics"},
+    "imported": RECORD | {"models", "capture", "recording"},
     "recording": RECORD | {"models", "capture"},
     "readings": RECORD | {"models", "capture", "organisms"},
     "claims": WORDS | {"statistics"},

@@ -24,6 +24,8 @@ _HOMES = {
     "observe": "phaselens.recording",
     "live": "phaselens.recording",
     "noise_floor": "phaselens.recording",
+    "Unembedding": "phaselens.imported",
+    "measure_states": "phaselens.imported",
     "LensSpec": "phaselens.measure",
     "Trace": "phaselens.trace",
     "read_trace": "phaselens.trace",
@@ -39,6 +41,7 @@ _HOMES = {
     "run_study": "phaselens.engines",
     "tuned_lens": "phaselens.engines.distribution",
     "analyse_study": "phaselens.engines",
+    "Monitor": "phaselens.monitor",
 }
 
 if TYPE_CHECKING:
@@ -47,8 +50,10 @@ if TYPE_CHECKING:
     from phaselens.capture import GREEDY, Plan, Sampling, generate
     from phaselens.engines import analyse_study, run_study
     from phaselens.engines.distribution import tuned_lens
+    from phaselens.imported import Unembedding, measure_states
     from phaselens.measure import LensSpec
     from phaselens.models import Model, untrained_twin
+    from phaselens.monitor import Monitor
     from phaselens.organisms import load
     from phaselens.recording import live, noise_floor, observe
     from phaselens.study import read_study
@@ -60,17 +65,20 @@ __all__ = [
     "Battery",
     "LensSpec",
     "Model",
+    "Monitor",
     "Plan",
     "Prompt",
     "Sampling",
     "Trace",
     "Transcript",
     "Transcripts",
+    "Unembedding",
     "analyse_study",
     "generate",
     "live",
     "load",
     "load_battery",
+    "measure_states",
     "noise_floor",
     "observe",
     "read_jsonl",

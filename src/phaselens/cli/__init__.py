@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from phaselens import __version__
-from phaselens.cli import bench, claims, models, organisms, probe, run, validate
+from phaselens.cli import bench, claims, compare, doctor, measure, models, organisms, probe, run, validate
 from phaselens.errors import PhaselensError, StateError
 
 # Newer versions of Typer carry their own copy of click: the base of its usage errors is found through one of them.
@@ -24,9 +24,12 @@ GREETING = """phaselens measures the internal dynamics of decoder-only language 
   phaselens run --quick --out demo      a whole study on the bundled models, in under a minute
   phaselens run my-study.toml --out DIR a study of your own models
   phaselens observe MODEL --prompts FILE.jsonl --out DIR
+  phaselens measure STATES.npy --out DIR
   phaselens probe MODEL --data FILE.jsonl --out DIR
   phaselens models check MODEL          whether a model can be read, and the proof
-  phaselens claims list                 what is registered before the data
+  phaselens claims list                 what is registered before the data; claims show G2 explains one
+  phaselens compare DIR1 DIR2           two studies side by side
+  phaselens doctor                      whether this machine has what is needed
   phaselens --help                      everything else
 """
 
@@ -34,7 +37,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 app.command("run")(run.run)
 app.command("observe")(models.observe)
 app.command("probe")(probe.probe)
+app.command("measure")(measure.measure)
 app.command("report")(run.report)
+app.command("compare")(compare.compare)
+app.command("doctor")(doctor.doctor)
 app.command("validate")(validate.validate)
 app.add_typer(claims.app, name="claims")
 app.add_typer(models.app, name="models")

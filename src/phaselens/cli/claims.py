@@ -1,6 +1,7 @@
 """`phaselens claims`: what is registered before the data, what became of it, and manifests for others to check."""
 
 import json
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,8 @@ from phaselens.cli.show import number, print_json, print_table
 from phaselens.errors import InputError, StudyFileError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from phaselens.claims import Claim
 
 app = typer.Typer(help="What is registered before the data, and by which rule it is judged.", no_args_is_help=True)
@@ -71,13 +74,24 @@ def _declaration(study: str) -> str:
     return str(inside) if inside.is_file() else study
 
 
-def _named(name: str, study: str | None) -> "Claim":
+def _own_in(folder: Path) -> tuple["Claim", ...]:
+    """The own claims that the declaration in a folder holds; whatever else stands in it is not looked at."""
+    from phaselens.claims import OwnClaim, registered_own
+
+    try:
+        declared = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
+        return tuple(registered_own(OwnClaim.model_validate(row)) for row in declared.get("claims", ()))
+    except (OSError, ValueError):
+        return ()
+
+
+def _named(name: str, claims: "Sequence[Claim]") -> "Claim":
     from phaselens.errors import unknown_name
 
-    claims = {c.id: c for c in _claims(study)}
-    if name not in claims:
-        raise unknown_name("claim", name, claims)
-    return claims[name]
+    known = {c.id: c for c in claims}
+    if name not in known:
+        raise unknown_name("claim", name, known)
+    return known[name]
 
 
 @app.command("show")
@@ -91,15 +105,15 @@ def show_claim(
     """Explain one claim in plain words; with the folder of a study also its verdict, and its figure."""
     from phaselens.claims.explain import explain
 
-    where = None if folder is None else str(folder)
-    claim = _named(name, where if folder is not None and (folder / "study.toml").is_file() else None)
+    claims = (*_claims(None), *(() if folder is None else _own_in(folder)))
+    claim = _named(name, claims)
     row = None if folder is None else _verdict(folder, name)
     files = [] if folder is None or row is None else _draw(folder, row)
     if as_json:
         print_json({**claim.model_dump(), **({"verdict": row, "figures": files} if row else {})})
         return
     print(f"{claim.id}  ({_document(claim)})\n")
-    for part in explain(claim, _claims(where if folder else None)):
+    for part in explain(claim, claims):
         print(part.heading)
         for line in part.lines:
             print(f"  {line}")
@@ -198,7 +212,7 @@ def export(
     from phaselens.study import read_study
     from phaselens.trace.store import atomic_write
 
-    claim, declared = _named(name, study), read_study(_declaration(study))
+    claim, declared = _named(name, _claims(study)), read_study(_declaration(study))
     when = at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     made = manifest_of(
         claim, created_at=when, dataset=f"phaselens study {declared.name}", dataset_hash=declared.hash,

@@ -1,5 +1,6 @@
 """`phaselens run`, from models or from stored traces, and `phaselens report`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -187,12 +188,33 @@ def print_verdicts(claims: tuple[dict[str, Any], ...] | list[dict[str, Any]]) ->
         print(f"    {'':14} {claim['why']}")
 
 
+class Format(StrEnum):
+    """Forms of the report."""
+
+    HTML = "html"
+    MARKDOWN = "md"
+
+
 def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a study.")],
+    form: Annotated[
+        Format, typer.Option("--format", help="One HTML file, or report.md with its figures beside it.")
+    ] = Format.HTML,
+    figures: Annotated[bool, typer.Option("--figures", help="Also write every figure as SVG into figures/.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write report.html of a study again, from the files in its folder."""
+    """Write the report of a study again, from the files in its folder; figures as SVG for papers."""
     from phaselens.report import render
 
-    page = render(folder)
-    print_json({"report": str(page)}) if as_json else print(f"report: {page}")
+    if form is Format.MARKDOWN:
+        from phaselens.report.markdown import write_markdown
+
+        page, *drawn = write_markdown(folder)
+    else:
+        from phaselens.report.figures import write_figures
+
+        page, drawn = render(folder), list(write_figures(folder)) if figures else []
+    if as_json:
+        print_json({"report": str(page), **({"figures": [str(file) for file in drawn]} if drawn else {})})
+        return
+    print(f"report: {page}" + (f"   ({len(drawn)} figures in {drawn[0].parent})" if drawn else ""))

@@ -16,6 +16,8 @@ from phaselens.trace.store import atomic_write
 XMLNS = 'xmlns="http://www.w3.org/2000/svg"'
 WANTED = re.compile(r'class="([^"]*)"')
 RULE = re.compile(r"([^{}@]+)\{([^{}]*)\}")
+SETS = re.compile(r"--([\w-]+):\s*([^;]+)")
+FALLBACK = re.compile(r"var\(--[\w-]+, ([^)]*)\)")
 FONTS = "font-family: Helvetica, Arial, 'Liberation Sans', sans-serif;"
 
 
@@ -65,12 +67,35 @@ def _style(classes: set[str]) -> str:
     sheet = resources.files("phaselens.report").joinpath("templates", "report.css").read_text(encoding="utf-8")
     sheet = re.sub(r"/\*.*?\*/", "", sheet, flags=re.DOTALL)
     light = dict(re.findall(r"--([\w-]+):\s*([^;]+);", sheet[: sheet.index("@media")]))
-    rules = [f"svg {{ {FONTS} }}"]
+    rules, own = [f"svg {{ {FONTS} }}"], {}
     for selectors, body in RULE.findall(_without_media(sheet)):
         fitting = [s.strip() for s in selectors.split(",") if _fits(s.strip(), classes)]
-        if fitting:
-            rules.append(f"{', '.join(fitting)} {{ {_resolved(body.strip(), light)} }}")
+        body = _resolved(body.strip(), light)
+        for name, value in SETS.findall(body):
+            own.setdefault(name, []).extend((s, value.strip()) for s in fitting)
+        if fitting and not SETS.search(body):
+            rules += _spelled(fitting, body, own)
     return " ".join(rules)
+
+
+def _otherwise(found: re.Match[str]) -> str:
+    """What stands for a variable that nothing sets."""
+    return found[1]
+
+
+def _spelled(selectors: list[str], body: str, own: Mapping[str, list[tuple[str, str]]]) -> list[str]:
+    """A rule, once for every class that sets a variable which it uses: few drawing programs know variables."""
+    used = next((name for name in own if re.search(rf"var\(--{name}[,)]", body)), None)
+    alone = f"{', '.join(selectors)} {{ {FALLBACK.sub(_otherwise, body)} }}"
+    if used is None:
+        return [alone]
+    out = [alone] if FALLBACK.search(body) else []
+    for setter, value in own[used]:
+        last = setter.rpartition(" ")[2]
+        both = [v for s in selectors for v in (f"{setter} {s.removeprefix('svg ')}", f"{s}{last}")]
+        said = re.sub(rf"var\(--{used}(?:, [^)]*)?\)", value, body)
+        out += _spelled(both, said, {k: v for k, v in own.items() if k != used})
+    return out
 
 
 def _without_media(sheet: str) -> str:
@@ -99,5 +124,5 @@ def _fits(selector: str, classes: set[str]) -> bool:
 
 def _resolved(body: str, values: Mapping[str, str]) -> str:
     for _ in range(3):
-        body = re.sub(r"var\(--([\w-]+)\)", lambda m: values.get(m[1], "inherit").strip(), body)
+        body = re.sub(r"var\(--([\w-]+)\)", lambda m: values.get(m[1], m[0]).strip(), body)
     return body

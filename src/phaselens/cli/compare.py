@@ -1,0 +1,111 @@
+"""`phaselens compare`: two studies side by side: verdicts, estimates with intervals, and what else was declared."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from phaselens.cli.claims import read_ledger
+from phaselens.cli.run import AsJson
+from phaselens.cli.show import number, print_json, print_table
+from phaselens.errors import StudyFileError
+
+# Facts of a manifest that move numbers and stand outside the declaration.
+FACTS = ("claims_lock", "versions", "threads", "device", "dtype", "batch_size")
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="DIR1", help="The folder of a study.")],
+    second: Annotated[Path, typer.Argument(metavar="DIR2", help="The folder of another.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print the verdicts of two studies side by side, their estimates, and what differs in what was declared."""
+    found = compared(first, second)
+    if as_json:
+        print_json(found)
+        return
+    rows = [(r["id"], *_cells(r["first"]), *_cells(r["second"]), _moved(r)) for r in found["claims"]]
+    names = found["names"]
+    columns = ("claim", names[0], "estimate", names[1], "estimate ", "what changed")
+    print_table(columns, rows, f"{names[0]} and {names[1]}: verdicts, with 95 % intervals")
+    print("Different verdicts do not show a difference: compare the intervals. * marks a post hoc claim.")
+    if not found["declaration"]:
+        print("the two declarations say the same")
+    for row in found["declaration"]:
+        print(f"  {row['field']}: {_short(row['first'])} -> {_short(row['second'])}")
+
+
+def compared(first: Path, second: Path) -> dict[str, Any]:
+    """Verdicts of both ledgers by claim, and the fields of declaration and manifest that differ."""
+    ledgers = [{row["id"]: row for row in read_ledger(folder)} for folder in (first, second)]
+    declared = [_declared(folder) for folder in (first, second)]
+    ids = list(dict.fromkeys([*ledgers[0], *ledgers[1]]))
+    return {
+        "names": [str(d.get("name", folder)) for d, folder in zip(declared, (first, second), strict=True)],
+        "claims": [{"id": i, "first": ledgers[0].get(i), "second": ledgers[1].get(i)} for i in ids],
+        "declaration": [
+            {"field": key, "first": declared[0].get(key), "second": declared[1].get(key)}
+            for key in dict.fromkeys([*declared[0], *declared[1]])
+            if declared[0].get(key) != declared[1].get(key)
+        ],
+    }
+
+
+def _declared(folder: Path) -> dict[str, Any]:
+    """The declaration of a folder and the facts of its manifest that move numbers, flat."""
+    try:
+        declaration = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StudyFileError(
+            f"{folder} is not the folder of a study ({reason}). Give one that `phaselens run --out` made."
+        ) from error
+    out: dict[str, Any] = {}
+    for key, value in {**declaration, **{f: manifest.get(f) for f in FACTS}}.items():
+        if isinstance(value, Mapping):
+            out |= {f"{key}.{k}": v for k, v in value.items()}
+        else:
+            out[key] = value
+    models = {m["name"]: str(m.get("fingerprint", ""))[:12] for m in manifest.get("models", []) if "name" in m}
+    return {**out, "models": sorted(f"{name} {print_}" for name, print_ in models.items())}
+
+
+def _cells(row: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Verdict and estimate of one claim in one study."""
+    if row is None:
+        return "not there", ""
+    ends = row.get("interval") or (None, None)
+    said = number(row.get("estimate"))
+    bounds = "" if None in ends else f" [{number(ends[0])}, {number(ends[1])}]"
+    return row["verdict"] + ("*" if row.get("post_hoc") else ""), said + bounds
+
+
+def _moved(row: Mapping[str, Any]) -> str:
+    """What is different between the two, in a few words."""
+    one, other = row["first"], row["second"]
+    if one is None or other is None:
+        return "only in one"
+    out = []
+    if one["verdict"] != other["verdict"]:
+        out.append("verdict")
+    if one.get("decided_by") != other.get("decided_by"):
+        out.append("what decided")
+    if _apart(one.get("interval"), other.get("interval")):
+        out.append("intervals do not overlap")
+    return ", ".join(out)
+
+
+def _apart(one: Any, other: Any) -> bool:
+    return bool(one and other) and None not in (*one, *other) and (one[1] < other[0] or other[1] < one[0])
+
+
+def _short(value: Any, limit: int = 90) -> str:
+    """A value in one line."""
+    if isinstance(value, list) and len(value) > 6:
+        return f"{len(value)} entries"
+    text = "not said" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= limit else text[: limit - 1] + "\u2026"

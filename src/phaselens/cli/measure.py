@@ -1,0 +1,62 @@
+"""`phaselens measure`: hidden states that others saved, measured without a model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from phaselens.cli.run import AsJson
+from phaselens.cli.show import print_json
+
+
+def measure(
+    states: Annotated[
+        Path, typer.Argument(metavar="FILE", help=".npy, .npz or .safetensors: [layer, step, d] per run.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the tables of the trace.")],
+    unembedding: Annotated[
+        Path | None, typer.Option(help="File with `weight` [vocab, d] (and bias, gain, shift), or one array.")
+    ] = None,
+    norm: Annotated[str | None, typer.Option(help="Norm before the unembedding: rms or layer; default: none.")] = None,
+    axes: Annotated[str, typer.Option(help="Order of the axes: 'layer step d' or 'step layer d'.")] = "layer step d",
+    layers: Annotated[str | None, typer.Option(help="Numbers of the layers, e.g. 0,4,8; default 0, 1, 2 ...")] = None,
+    n_layers: Annotated[int | None, typer.Option(help="Blocks of the model; default: the last layer given.")] = None,
+    observables: Annotated[str | None, typer.Option(help="Names, separated by commas; default: all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure hidden states that another tool saved: the trace that `observe` writes, without running the model."""
+    from phaselens.engines.folder import held
+    from phaselens.errors import InputError
+    from phaselens.imported import Unembedding, measure_states, read_states
+    from phaselens.trace.store import write_trace
+
+    head = None
+    if unembedding is not None:
+        found = read_states(unembedding)
+        weight = found.get("weight", next(iter(found.values())) if len(found) == 1 else None)
+        if weight is None:
+            raise InputError(f"{unembedding} holds {', '.join(found)}; wanted one array, or one called weight.")
+        head = Unembedding(weight, found.get("bias"), norm, found.get("gain"), found.get("shift"))
+    numbers = None if layers is None else [_whole(part) for part in layers.split(",")]
+    trace = measure_states(
+        states, unembedding=head, axes=axes, layers=numbers, n_layers=n_layers,
+        observables=None if observables is None else [name.strip() for name in observables.split(",")],
+    )  # fmt: skip
+    with held(out):
+        files = write_trace(trace, out, "trace")
+    found = {"runs": trace.runs.num_rows, "steps": trace.steps.num_rows, "rows": trace.layers.num_rows}
+    if as_json:
+        print_json({"out": str(out), **found, "files": [str(f) for f in files.values()]})
+        return
+    print(", ".join(f"{n:,} {what}" for what, n in found.items()))
+    for path in files.values():
+        print(f"  {path}")
+
+
+def _whole(text: str) -> int:
+    from phaselens.errors import InputError
+
+    try:
+        return int(text)
+    except ValueError as error:
+        raise InputError(f"--layers wants whole numbers separated by commas; got {text!r}.") from error

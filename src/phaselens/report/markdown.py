@@ -1,0 +1,91 @@
+"""The report as Markdown with its figures as SVG files beside it: for a repository, a wiki, or a paper's appendix."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from phaselens.report import prose
+from phaselens.report.figures import figures_of, standalone
+from phaselens.report.folder import read_folder
+from phaselens.report.render import content
+from phaselens.report.tables import Table
+from phaselens.trace.store import atomic_write
+
+# What Markdown or HTML would read as more than text, in what models and files gave us.
+ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
+
+
+def write_markdown(study_dir: str | Path) -> tuple[Path, ...]:
+    """Write `report.md` and `figures/*.svg` into a study folder; return the files, the page first.
+
+    Raises StudyFileError if the folder is not that of a study, OutputError where a file cannot be written.
+    """
+    where = Path(study_dir)
+    shown = content(read_folder(where))
+    figures = figures_of(shown)
+    files = [atomic_write(where / "figures" / f"{name}.svg", standalone(svg)) for name, svg in figures.items()]
+    return (atomic_write(where / "report.md", "\n".join(_lines(shown, list(figures))) + "\n"), *files)
+
+
+def plain(text: object) -> str:
+    """Any text so that Markdown shows it as it is, in one line."""
+    return ACTIVE.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def _lines(shown: Mapping[str, object], figures: list[str]) -> Iterator[str]:
+    yield from (f"# {plain(shown['name'])}", "", plain(shown["lede"]), "")
+    yield from (f"- **{plain(term)}**: {plain(fact)}" for term, fact in shown["facts"])
+    yield from ("", "## Ledger", "")
+    if not shown["entries"]:
+        yield from ("No verdicts are in this folder.", "")
+    else:
+        yield from _ledger(shown["entries"])
+    for name in ("panel", "regimes", "separation", "gd", "temperature", "variance", "stability"):
+        table = shown.get(name)
+        if isinstance(table, Table):
+            yield from _table(table)
+    if figures:
+        yield from ("## Figures", "")
+        for name in figures:
+            yield from (f"![{plain(name.replace('_', ' '))}](figures/{name}.svg)", "")
+    yield from ("## Methods", "")
+    for paragraph in shown["methods"]:
+        yield from (_paragraph(paragraph), "")
+    remarks = list(shown["remarks"])
+    if remarks:
+        yield from ("## Notes", "", *(f"- {_paragraph(remark)}" for remark in remarks), "")
+
+
+def _paragraph(said: object) -> str:
+    """A paragraph of the methods or a note: text, or its parts."""
+    if isinstance(said, (list, tuple)):
+        return " ".join(plain(part) for part in said)
+    return plain(said)
+
+
+def _ledger(entries: list[prose.Entry]) -> Iterator[str]:
+    yield "| claim | verdict | estimate | null | p | decided by | published |"
+    yield "|---|---|---|---|---|---|---|"
+    for e in entries:
+        late = " (post hoc)" if e.post_hoc else ""
+        cells = (e.id, e.verdict + late, f"{e.estimate} {e.interval}", e.null, e.p, e.decided_by, e.published)
+        yield "| " + " | ".join(plain(cell) for cell in cells) + " |"
+    yield ""
+    for e in entries:
+        yield from (f"**{plain(e.id)}: {plain(e.statement)}** {plain(prose.finding(e))}", "")
+        yield from (f"What would change this verdict: {plain(prose.change(e))}", "")
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield from (f"## {plain(table.caption)}", "")
+    heads = [plain(f"{c.title} ({c.unit})" if c.unit else c.title) for c in table.columns]
+    yield "| " + " | ".join(heads) + " |"
+    yield "|" + "---|" * len(heads)
+    for heading, rows in table.groups:
+        if heading:
+            yield f"| **{plain(heading)}** |" + " |" * (len(heads) - 1)
+        for row in rows:
+            yield "| " + " | ".join(plain(c.text) + (f" ({c.note})" if c.note else "") for c in row) + " |"
+    yield ""
+    yield from (f"{i}. {plain(note)}" for i, note in enumerate(table.notes, start=1))
+    yield ""

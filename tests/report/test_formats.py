@@ -1,0 +1,63 @@
+"""The report in other forms: Markdown that shows hostile text as text, and figures that stand alone."""
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+from synthetic_study import HOSTILE, make_study
+
+from phaselens.cli import call
+from phaselens.report.figures import standalone, write_figures
+from phaselens.report.markdown import plain, write_markdown
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return make_study(tmp_path_factory.mktemp("formats") / "study")
+
+
+def test_markdown_has_ledger_tables_figures_and_methods(study):
+    page, *figures = write_markdown(study)
+    text = page.read_text()
+    for heading in ("## Ledger", "## Figures", "## Methods"):
+        assert f"\n{heading}\n" in text
+    assert "What would change this verdict" in text and "| R1 | rejected |" in text
+    assert len(figures) >= 8
+    for figure in figures:
+        assert f"(figures/{figure.name})" in text
+    assert write_markdown(study)[0].read_text() == text
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_stays_text(text):
+    shown = plain(text.replace("\ud800", "?"))
+    assert "\n" not in shown
+    for i, sign in enumerate(shown):
+        if sign in "<>*`[]|_&":
+            assert shown[i - 1] == "\\"
+
+
+def test_figures_stand_alone_without_variables_scripts_or_links(study):
+    files = write_figures(study)
+    assert {"phase_map", "gd_panels", "variance_shares"} <= {f.stem for f in files}
+    for file in files:
+        text = file.read_text()
+        root = ElementTree.fromstring(text)
+        assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.get("width") and root.get("height")
+        assert "var(--" not in text and "<script" not in text and "http" not in text.replace("http://www.w3.org", "")
+        assert root.find("{http://www.w3.org/2000/svg}style") is not None
+
+
+def test_a_figure_holds_the_style_of_its_own_classes_only():
+    text = standalone('<svg viewBox="0 0 10 5"><line class="axis"/></svg>')
+    assert ".axis" in text and ".badge" not in text and 'width="10"' in text
+
+
+def test_the_command_writes_every_form(study, capsys):
+    assert call(["report", str(study), "--format", "md", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["report"].endswith("report.md") and len(found["figures"]) >= 8
+    assert call(["report", str(study), "--figures"]) == 0
+    assert "figures in" in capsys.readouterr().out
+    assert call(["report", str(study), "--format", "pdf"]) == 2
+    assert call(["report", str(study / "nowhere"), "--format", "md"]) == 2

@@ -1,0 +1,80 @@
+"""`phaselens compare` and `phaselens doctor`: what they print, as JSON, and what is wrong in one line."""
+
+import json
+
+import pytest
+
+from phaselens.cli import call, doctor
+
+
+@pytest.fixture
+def cli(capsys):
+    def run(*arguments):
+        capsys.readouterr()
+        code = call([str(a) for a in arguments])
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return run
+
+
+def claim(name, verdict, estimate=1.0, interval=(0.9, 1.1), **more):
+    return {"id": name, "statement": "S.", "verdict": verdict, "estimate": estimate, "interval": interval} | more
+
+
+def study(folder, claims, seed=0, **facts):
+    folder.mkdir()
+    (folder / "claims.json").write_text(json.dumps(claims))
+    (folder / "study.toml").write_text(f'name = "{folder.name}"\nseed = {seed}\nmodels = ["a"]\n')
+    manifest = {"versions": {"numpy": "2"}, "models": [{"name": "a", "fingerprint": "f" * 64}]} | facts
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_verdicts_stand_side_by_side_and_changes_are_named(cli, tmp_path):
+    one = study(tmp_path / "one", [claim("R1", "open"), claim("G1", "open", None, None), claim("G2", "open")])
+    both = [claim("R1", "supported", 2.0, (1.8, 2.2), post_hoc=True), claim("G1", "open", None, None)]
+    other = study(tmp_path / "two", both, seed=1, versions={"numpy": "3"})
+    code, out, _ = cli("compare", one, other)
+    assert code == 0
+    assert "supported*" in out and "verdict, intervals do not overlap" in out and "not there" in out
+    assert "seed: 0 -> 1" in out and 'versions.numpy: "2" -> "3"' in out and "models:" not in out
+    found = json.loads(cli("compare", one, other, "--json")[1])
+    assert [row["id"] for row in found["claims"]] == ["R1", "G1", "G2"]
+    assert {row["field"] for row in found["declaration"]} == {"name", "seed", "versions.numpy"}
+
+
+def test_a_study_beside_itself_changes_nothing(cli, tmp_path):
+    one = study(tmp_path / "one", [claim("R1", "open")])
+    code, out, _ = cli("compare", one, one)
+    assert code == 0 and "the two declarations say the same" in out
+
+
+def test_what_is_no_study_is_said(cli, tmp_path):
+    one = study(tmp_path / "one", [claim("R1", "open")])
+    (tmp_path / "two").mkdir()
+    for arguments, says in (((one, tmp_path / "two"), "no ledger"), ((tmp_path / "x", one), "no ledger")):
+        code, out, err = cli("compare", *arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1) and says in err
+    (tmp_path / "two" / "claims.json").write_text("[]")
+    code, _, err = cli("compare", one, tmp_path / "two")
+    assert code == 2 and "not the folder of a study" in err
+
+
+def test_doctor_says_what_is_there_and_what_is_missing(cli, tmp_path, monkeypatch):
+    code, out, _ = cli("doctor", tmp_path, "--json")
+    found = json.loads(out)
+    assert code == 0 and found["fine"] is True
+    by_name = {c["what"]: c for c in found["checks"]}
+    assert by_name["torch"]["fine"] and int(by_name["bundled organisms"]["found"]) > 0
+    assert "nothing is in the way" in cli("doctor", tmp_path)[1]
+    monkeypatch.setattr(doctor, "CORE", ("torch", "a-package-that-is-nowhere"))
+    code, out, _ = cli("doctor", tmp_path, "--json")
+    assert code == 2 and json.loads(out)["fine"] is False
+    assert "pip install a-package-that-is-nowhere" in out
+
+
+def test_a_missing_extra_is_no_problem_and_says_its_install_line(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "EXTRAS", (("tables", "nowhere", "use"),))
+    code, out, _ = cli("doctor", tmp_path, "--json")
+    assert code == 0 and "pip install 'phaselens[tables]'" in out
