@@ -56,7 +56,8 @@ def test_curves_have_their_bands_and_all_models_come_first(rows, layout):
     figure = parsed(cycle_figures.curves("x", MEMBERS, rows["cycles_curve"], layout))
     headings = [e.text for e in figure.iter("text") if e.get("class") == "heading"]
     assert headings == ["all trained models", "m0", "m1"]
-    assert sum("ribbon" in e.get("class", "") for e in figure.iter("path")) == 3 * 3
+    assert sum("ribbon" in e.get("class", "") for e in figure.iter("path")) == 3 * 2
+    assert sum("outline" in e.get("class", "") for e in figure.iter("path")) == 3
 
 
 def test_captions_say_n_unit_and_interval(rows):

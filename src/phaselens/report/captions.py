@@ -90,7 +90,7 @@ def gd_by_depth(rows: list[Row]) -> Markup:
 def profiles(rows: list[Row], group: str, undefined: list[str]) -> Markup:
     """Caption of the depth profiles of one group of observables; `undefined` are not drawn."""
     return _caption(
-        f"{GROUPS[group]}, by depth.",
+        f"{GROUPS[group]}, layer by layer.",
         "Mean over steps and runs of each observable, in its own unit, over relative depth l/L (0: embedding;",
         "1: last layer, before the final norm). Ribbons: 95 % intervals over prompts; a gap: undefined there.",
         f"n: {extent((row['n_prompts'] for row in rows if is_number(row['value'])), 'prompts')} per model.",

@@ -26,6 +26,7 @@ class Layout:
 GD_WIDE, GD_NARROW = Layout(920, 2, 250, 140), Layout(360, 1, 220, 118)
 WIDE, NARROW = Layout(920, 4, 104, 0), Layout(360, 2, 96, 0)
 LEFT, HEAD, FOOT = 44.0, 26.0, 34.0
+LEAST_KL = 1e-4  # below: equal to the output to rounding
 
 
 def gd_by_depth(name: str, members: list[Member], rows: list[Row], layout: Layout = GD_WIDE) -> Markup:
@@ -40,6 +41,19 @@ def gd_by_depth(name: str, members: list[Member], rows: list[Row], layout: Layou
     layout = replace(layout, plot=max(plot, 13.0 * sum(not m.twin for m in members)))  # room for every label
     title = "GD_ratio by relative depth"
     return _grid(name, title, members, panels, layout, log=True, labelled=True)
+
+
+def kl_by_depth(name: str, members: list[Member], rows: list[Row], layout: Layout = GD_WIDE) -> Markup:
+    """Draw the KL of each lens from the output (nats, log axis) over l/L, a panel per lens."""
+    shown = [row for row in rows if is_number(row["kl"]) and row["kl"] > LEAST_KL]
+    domain = span([row[c] for row in shown for c in ("kl", "lo", "hi")], log=True) or (0.1, 10.0)
+    domain = max(domain[0], LEAST_KL), domain[1]
+    panels = [
+        (lens, "kl", [row for row in shown if str(row["lens"]) == lens], domain)
+        for lens in dict.fromkeys(str(row["lens"]) for row in shown)
+    ]
+    layout = replace(layout, plot=max(0.66 * layout.plot, 13.0 * sum(not m.twin for m in members)))
+    return _grid(name, "KL from the output by relative depth", members, panels, layout, log=True, labelled=True)
 
 
 def profiles(name: str, members: list[Member], rows: list[Row], layout: Layout = WIDE) -> Markup:

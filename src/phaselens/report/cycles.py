@@ -23,7 +23,7 @@ class Layout:
 
 WIDE, NARROW = Layout(920, 4, 110), Layout(360, 2, 96)
 LEFT, HEAD, FOOT = 34.0, 24.0, 38.0
-NULLS = (("AR1", "ribbon null", "curve anyone dash3"), ("words", "ribbon hue1", "curve hue1 dash3"))
+NULLS = (("AR1", "ribbon null", "curve anyone dash3"), ("words", "outline", "curve anyone dash1 thin"))
 
 
 def deciding(rows: list[Row]) -> list[Row]:
@@ -48,7 +48,9 @@ def curves(name: str, members: list[Member], rows: list[Row], layout: Layout = W
         x = Scale(0.0, float(max(r["step"] for r in own) or 1), left + LEFT, left + pitch - 12)
         y = Scale(0.0, 1.0, top + HEAD + layout.plot, top + HEAD)
         marks.append(_axes(x, y, model, top, pitch))
-        marks.append(_drawn(x, y, own, kinds.get(model, "hue0 dash0"), model))
+        marks.append(_drawn(x, y, own, kinds.get(model, "ink dash0"), model))
+        if not any(is_number(r["still"]) for r in own):
+            marks.append(svg.text("no such entry: nulls only", x.end, top + HEAD + 12, "note halo", "end"))
     said = "; ".join(f"{n}: {_last(chosen, n)}" for n in names)
     title = "Share of collapses not yet reopened"
     height = high * -(-len(names) // across) if names else high
@@ -113,8 +115,9 @@ def caption(rows: list[Row]) -> Markup:
     return Markup("<b>{}</b> {}").format(
         "Do collapses of entropy reopen more than chance makes them?",
         "Kaplan-Meier share (0 to 1) of collapses not yet reopened, over generated steps since entry, the first panel "
-        f"over all trained models; {which}. Ribbon in colour of the curve: 95 % interval over prompts. Grey: AR(1) "
-        "surrogate of each run, orange: low steps shuffled among places in the word; median and 2.5 to 97.5 % of "
-        f"{number(drawn)} draws. n: {extent((r['entries'] for r in chosen), 'entries')}, "
+        f"over all trained models; {which}. Ribbon in colour of the curve: 95 % interval over prompts. Nulls: "
+        "grey ground and dots, AR(1) surrogate of each run; outline and dashes, low steps shuffled among places in the "
+        f"word; both median and 2.5 to 97.5 % of {number(drawn)} draws. "
+        f"n: {extent((r['entries'] for r in chosen), 'entries')}, "
         f"{extent((r['n_prompts'] for r in chosen), 'prompts')}.",
     )

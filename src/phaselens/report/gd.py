@@ -28,7 +28,7 @@ class Layout:
 
 WIDE = Layout(width=920, left=190, across=4, row=20)
 NARROW = Layout(width=360, left=122, across=1, row=20)
-HEAD, FOOT, GAP = 38.0, 40.0, 22.0
+HEAD, FOOT, GAP = 50.0, 34.0, 22.0
 
 
 def versions(rows: list[Row]) -> list[tuple[str, str, str]]:
@@ -93,7 +93,10 @@ def _panel(
     )
     marks = [
         svg.text(svg.fitted(version, axis.end - axis.start), axis.start, top + 14, "heading"),
-        svg.text(svg.fitted(under, axis.end - axis.start, 11), axis.start, top + 28, "note"),
+        *(
+            svg.text(part, axis.start, top + 28 + 13 * k, "note")
+            for k, part in enumerate(svg.wrapped(under, axis.end - axis.start + GAP - 4, 10))
+        ),
     ]
     for tick in axis.ticks(5):
         marks.append(svg.line(axis(tick), first, axis(tick), last, "unity" if tick == 1 else "grid"))

@@ -14,6 +14,8 @@ from phaselens.report.scale import Scale, span
 from phaselens.report.words import DASH, interval, is_number, number, visible
 
 RUNS_DRAWN = 400
+FAR = 4.0  # from this ratio of its ends on the axis is logarithmic
+NAME_LETTER = 7.2  # width of a capital of a band's name, px
 TITLE = "ratio_norm of every model, with its nulls"
 
 
@@ -30,7 +32,7 @@ class Layout:
 
 WIDE = Layout(width=920, left=236, right=748, row=34, stacked=False)
 NARROW = Layout(width=360, left=10, right=350, row=48, stacked=True)
-HEAD, FOOT, STRIP = 58.0, 34.0, 74.0
+HEAD, FOOT, STRIP = 70.0, 34.0, 74.0
 
 
 def phase_map(
@@ -44,7 +46,8 @@ def phase_map(
     own = [null for null in nulls if null["model"]]
     general = [null for null in nulls if not null["model"]]
     bottom = HEAD + layout.row * len(members) + (22 + layout.row * len(general) if general else 0) + 8
-    axis = Scale(*_range(models, nulls), layout.left, layout.right)
+    low, high = _range(models, nulls)
+    axis = Scale(low, high, layout.left, layout.right, log=high / low > FAR)
     body = [_bands(axis, layout, HEAD - 8, bottom), _key(layout), _ticks(axis, bottom)]
     y = HEAD
     for member in members:
@@ -73,17 +76,29 @@ def _range(models: list[Row], nulls: list[Row]) -> tuple[float, float]:
 
 
 def _bands(axis: Scale, layout: Layout, top: float, bottom: float) -> Markup:
-    marks, beyond = [], []
+    marks, named = [], []
     for band in BANDS:
         if band.high < axis.low or band.low > axis.high:
-            beyond.append(band)
             continue
         left, right = axis.clipped(band.low), axis.clipped(band.high)
         marks.append(svg.rect(left, top, max(right - left, 1.5), bottom - top, "band", svg.tip(_band(band))))
-        marks.append(svg.text(band.name, (left + right) / 2, top - 5, "band-name", "middle"))
+        named.append((band.name, (left + right) / 2))
+    marks += _band_names(named, axis, top)
     note = "shaded: published bands, a comparison only"
     marks.append(svg.text(note, layout.right, 14, "note", "end"))
     return svg.group(*marks)
+
+
+def _band_names(named: list[tuple[str, float]], axis: Scale, top: float) -> list[Markup]:
+    """Write the names over their bands, one line higher where a name would touch the one before it."""
+    marks, ends = [], [-1e9, -1e9]
+    for name, middle in named:
+        half = len(name) * NAME_LETTER / 2
+        x = min(max(middle, axis.start + half), axis.end - half)
+        line = 0 if x - half > ends[0] + 4 else 1
+        ends[line] = x + half
+        marks.append(svg.text(name, x, top - 5 - 11 * line, "band-name", "middle"))
+    return marks
 
 
 def _band(band: object) -> str:
@@ -108,7 +123,8 @@ def _ticks(axis: Scale, bottom: float) -> Markup:
     for tick in axis.ticks(6):
         marks.append(svg.line(axis(tick), bottom, axis(tick), bottom + 4, "axis"))
         marks.append(svg.text(number(tick), axis(tick), bottom + 16, "tick", "middle"))
-    marks.append(svg.text("ratio_norm (1)", axis.end, bottom + 30, "axis-name", "end"))
+    unit = "ratio_norm (1, log axis)" if axis.log else "ratio_norm (1)"
+    marks.append(svg.text(unit, axis.end, bottom + 30, "axis-name", "end"))
     return svg.group(*marks)
 
 

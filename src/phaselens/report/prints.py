@@ -26,7 +26,7 @@ class Layout:
 
 
 WIDE, NARROW = Layout(920, 190, 20, 2), Layout(360, 118, 18, 1)
-HEAD, FOOT, PLANE = 30.0, 34.0, 260.0
+HEAD, FOOT, PLANE = 38.0, 34.0, 260.0
 
 
 def heat_map(name: str, members: list[Member], rows: list[Row], layout: Layout = WIDE) -> Markup:
@@ -97,7 +97,7 @@ def _dendrogram(
         (x1, y1), (x2, y2), place = at[row["left"]], at[row["right"]], x(row["height"])
         marks.append(svg.path([(x1, y1), (place, y1), (place, y2), (x2, y2)], "curve anyone"))
         at[len(models) + row["merge"]] = (place, (y1 + y2) / 2)
-        marks.append(svg.text(f"{row['support']:.2f}", place + 3, (y1 + y2) / 2 + 4, "tick"))
+        marks.append(svg.text(f"{row['support']:.2f}", place + 3, (y1 + y2) / 2 - 4, "tick halo"))
     bottom = HEAD + len(models) * layout.row + 6
     marks.append(svg.line(x.start, bottom, x.end, bottom, "axis"))
     for tick in x.ticks(4):
@@ -128,7 +128,8 @@ def _plane(
         marks.append(
             svg.element("circle", svg.tip(f"{row['model']} ({row['family']})"), cx=px, cy=py, r=4.5, class_=kind)
         )
-        marks.append(svg.text(svg.fitted(visible(str(row["model"])), 86, 10), px + 7, py + 4, "note"))
+        label = svg.fitted(visible(str(row["model"])), 86, 10)
+        marks.append(svg.text(label, px + 8, py + (13 if py > y(low) - 8 else 4), "note halo"))
     return svg.group(*marks)
 
 
@@ -141,8 +142,11 @@ def grid(name: str, rows: list[Row], layout: Layout = WIDE) -> Markup:
     marks = []
     for k, (figure, value) in enumerate(kinds):
         left, top = layout.left + (k % across) * pitch, (k // across) * high
-        x = Scale(0.0, 1.0, left + 4, left + pitch - 22)
-        marks.append(svg.text(svg.fitted(f"{value} of {figure}", pitch - 10), x.start, top + 14, "heading"))
+        x = Scale(0.0, 1.0, left + 4, left + pitch - 34)
+        marks += [
+            svg.text(part, x.start, top + 14 + 14 * line, "heading")
+            for line, part in enumerate(svg.wrapped(f"{value} of {figure}", pitch - 34, 12))
+        ]
         bottom = top + HEAD + len(methods) * layout.row
         for tick in (0, 0.5, 1):
             marks.append(svg.line(x(tick), top + HEAD, x(tick), bottom, "grid"))
@@ -192,15 +196,17 @@ def heat_caption(rows: list[Row], found: list[Row]) -> Markup:
 def tree_caption(figures: list[Row]) -> Markup:
     """Caption of dendrogram and map; `figures` are the rows of results/topology.parquet."""
     row = deciding(figures)[-1]
-    ari = f"{number(row['ari'])} {interval(row['ari_lo'], row['ari_hi'])}"
+    ari = f"ARI with families {number(row['ari'])} {interval(row['ari_lo'], row['ari_hi'])} (95 %), p = "
+    ari += number(row["ari_p"])
+    if not is_number(row["ari"]):
+        ari = "ARI with families undefined: no two models of one family, or all of one"
     return Markup("<b>{}</b> {}").format(
         "What do the models group by?",
         f"Average linkage on distances of fingerprints (spreads), {row['panel']}; beside a merge the share of "
         f"{row['n_draws']} prompt resamples that hold it. n: {row['n_models']} models, {row['n_prompts']} prompts, "
         f"{row['n_features']} features. The map's axes have no meaning; stress {number(row['stress'])} (above 0.2 it "
         "misleads); colour: family. Orange lines: robust pairs by the null along principal axes; grey dashed: by "
-        f"permuted columns only. Fragmentation {number(row['fragmentation'])}; ARI with families {ari} (95 %), "
-        f"p = {number(row['ari_p'])}.",
+        f"permuted columns only. Fragmentation {number(row['fragmentation'])}; {ari}.",
     )
 
 

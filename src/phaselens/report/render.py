@@ -12,12 +12,16 @@ from markupsafe import Markup
 
 from phaselens import __version__
 from phaselens.report import (
+    ambiguity,
     captions,
+    controls,
     curves,
     cycles,
     gd,
+    graphs,
     labels,
     methods,
+    motifs,
     order,
     phase_map,
     prints,
@@ -43,10 +47,12 @@ CONTENTS = (
     ("trajectory", "One run"),
     ("gd", "G and D"),
     ("depth", "Depth profiles"),
-    ("states", "States"),
-    ("cycles", "Cycles"),
     ("variance", "Variance"),
     ("order", "Order of models"),
+    ("states", "States"),
+    ("motifs", "Motifs"),
+    ("cycles", "Cycles"),
+    ("ambiguity", "Ambiguity"),
     ("fingerprints", "Fingerprints"),
     ("topology", "Groups of models"),
     ("normalisation", "Normalisations"),
@@ -128,7 +134,9 @@ def content(folder: Folder) -> dict[str, object]:
         **_runs(folder),
         **_gd(folder, members),
         **_depth(folder, members),
+        **_controls(folder, members),
         **_states(folder, members),
+        **_words(folder, members),
         **_variance(folder),
         **_order(folder, members),
         **_prints(folder, members),
@@ -140,6 +148,8 @@ def _contents(folder: Folder) -> tuple[tuple[str, str], ...]:
     shown = {
         "validity": validity.shown(folder),
         "states": bool(folder.rows("states") or folder.rows("states_transitions")),
+        "motifs": bool(motifs.shown(folder.rows("motifs")) and folder.rows("motifs_models")),
+        "ambiguity": bool(folder.rows("ambiguity")),
         "cycles": bool(folder.rows("cycles") and folder.rows("cycles_curve")),
         "variance": bool(folder.rows("variance_shares")),
         "order": bool(folder.rows("order_ranks")),
@@ -160,6 +170,15 @@ def _names(folder: Folder) -> set[str]:
     names |= {"ratio_norm", "ct"} if folder.rows("regimes_models") or folder.rows("panel") else set()
     names |= {"instability", "entropy"} if "trajectory" in folder.results else set()
     names |= {"G", "D", "GD_ratio", "top1", "rivalry"} if folder.rows("gd_models") or folder.rows("gd_depth") else set()
+    names |= {"turbulence", "states", "grammar", "excess"} if folder.rows("states") else set()
+    names |= {"motif", "grammar"} if folder.rows("motifs") else set()
+    names |= {"collapse of entropy", "Kaplan-Meier"} if folder.rows("cycles") else set()
+    names |= {"share of variance"} if folder.rows("variance_shares") else set()
+    names |= {"W"} if folder.rows("order_ranks") else set()
+    names |= {"fingerprint", "spread"} if folder.rows("fingerprints") else set()
+    names |= {"consensus", "fragmentation", "ARI", "stress"} if folder.rows("topology") else set()
+    names |= {"ICC", "normalisation"} if folder.rows("normalisation") else set()
+    names |= {"twin_cosine", "paired difference"} if folder.rows("ambiguity") else set()
     return names | (
         {"frozen", "collapse", "entropy_norm", "noise floor", "GD_ratio"} if folder.rows("panel") else set()
     )
@@ -179,6 +198,8 @@ def _tables(folder: Folder, members: list[Member]) -> dict[str, tables.Table | N
         "separation": tables.separation(folder),
         "gd": tables.gd(folder, members),
         "temperature": tables.temperature(folder),
+        "subpanels": tables.subpanels(folder),
+        "flags": ambiguity.flags(folder),
     }
 
 
@@ -260,6 +281,33 @@ def _gd(folder: Folder, members: list[Member]) -> dict[str, object]:
     return out
 
 
+def _controls(folder: Folder, members: list[Member]) -> dict[str, object]:
+    """The figures of lenses against the output and of pairs of models, where the study has them."""
+    rows, found = folder.rows("lens_kl"), [r for r in folder.rows("gd_pairs") if is_number(r["effect"])]
+    layouts, broad = (controls.WIDE, controls.NARROW), (curves.GD_WIDE, curves.GD_NARROW)
+    known = any(is_number(r["kl"]) for r in rows)
+    return {
+        "lens_kl": _pair("kl", curves.kl_by_depth, members, rows, layouts=broad) if known else None,
+        "kl_caption": controls.kl_caption(rows) if known else "",
+        "gd_pairs": _pair("gdpairs", controls.pairs, members, found, layouts=layouts) if found else None,
+        "pair_caption": controls.pair_caption(found) if found else "",
+    }
+
+
+def _words(folder: Folder, members: list[Member]) -> dict[str, object]:
+    """The figures of motifs and of ambiguity, where the study has them."""
+    words, of_models, rows = folder.rows("motifs"), folder.rows("motifs_models"), folder.rows("ambiguity")
+    drawn = motifs.shown(words) and of_models
+    wide = (motifs.WIDE, motifs.NARROW)
+    layouts = (ambiguity.WIDE, ambiguity.NARROW)
+    return {
+        "motifs": _pair("motifs", motifs.shares, members, words, of_models, layouts=wide) if drawn else None,
+        "motif_caption": motifs.caption(words, of_models) if drawn else "",
+        "ambiguity": _pair("ambiguity", ambiguity.differences, members, rows, layouts=layouts) if rows else None,
+        "ambiguity_caption": ambiguity.caption(rows) if rows else "",
+    }
+
+
 def _states(folder: Folder, members: list[Member]) -> dict[str, object]:
     """The figures of states and cycles, where the study has them."""
     occupancy, steps = states.shown(folder.rows("states")), folder.rows("states_transitions")
@@ -270,6 +318,10 @@ def _states(folder: Folder, members: list[Member]) -> dict[str, object]:
         if occupancy
         else None,
         "occupancy_caption": states.occupancy_caption(occupancy) if occupancy else "",
+        "graphs": _pair("graphs", graphs.graphs, members, steps, layouts=(graphs.WIDE, graphs.NARROW))
+        if steps
+        else None,
+        "graph_caption": graphs.caption(steps) if steps else "",
         "matrices": _pair("matrices", states.matrices, members, steps, layouts=layouts) if steps else None,
         "matrix_caption": states.matrix_caption(steps) if steps else "",
         "cycle_curves": _pair("cycles", cycles.curves, members, curve, layouts=shown) if curve and found else None,

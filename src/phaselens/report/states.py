@@ -20,7 +20,7 @@ MEANING = {
     "E": "stable",
 }
 CHOICES = (("all", "all layers"), ("l*", "layer of record l*"))
-AXES = (("generation", "l*", "along generation, at l*"), ("depth", "all", "along depth"))
+AXES = (("generation", "l*", "generation, l*"), ("depth", "all", "depth"))
 
 
 @dataclass(frozen=True)

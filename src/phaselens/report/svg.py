@@ -104,6 +104,21 @@ def fitted(label: str, room: float, size: float = 12.0) -> str:
     return f"{label[:head]}…{label[len(label) - (letters - head - 1) :]}"
 
 
+def wrapped(label: str, room: float, size: float = 12.0) -> list[str]:
+    """Break a label at spaces into at most two lines of the room (px); what does not fit is shortened.
+
+    >>> wrapped("soft cap of half the median top logit", 160, 11)
+    ['soft cap of half the', 'median top logit']
+    """
+    label, letters = visible(label), max(3, int(room / (size * FONT_WIDTH)))
+    if len(label) <= letters:
+        return [label]
+    at = label.rfind(" ", 0, letters + 1)
+    if at < 1:
+        return [fitted(label, room, size)]
+    return [label[:at], fitted(label[at + 1 :], room, size)]
+
+
 def spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
     """Move label positions apart so that neighbours keep a distance of `gap`, inside [low, high] where there is room.
 

@@ -75,6 +75,33 @@ lens | commit_layer_emitted | layer | commit_layer of the emitted token | the em
 study | ratio_norm | 1 | max(ct) / mean(ct) over the first 64 defined values | fewer than 66 tokens; mean ct < 1e-8
 study | ct | rad | instability along tokens | s < 2
 study | collapse | share | runs that end within 5 tokens, cycle or keep < 0.2 distinct 3-grams in the last 64 |
+study | states | share | by the first that holds: D full bifurcation T and S, B surface branching S, \
+A hidden turbulence T, C committed top1 ≥ 0.5 and agrees, E stable; T: turbulence above q75 of calibration runs, \
+S: rivalry ≥ 0.5 and n_above_1pct ≥ 2 | l = 0, l = L
+study | grammar | share | explore = B or D, process = A or E, decide = C | l = 0, l = L
+study | excess | 1 | probability of a transition less its mean over all orders of the same states |
+study | motif | share | a word of two or three states in a chain whose repeats are written once |
+study | collapse of entropy | steps | entropy_norm at the output at or below its 10th percentile in calibration for \
+3 steps; reopened: above it for 3 steps |
+study | Kaplan-Meier | 1 | share not yet reopened, runs that end before counted as long as they were seen |
+study | share of variance | 1 | component of a term over the sum of all, from mean squares; not clipped, so it may \
+be below 0 | the design lacks what the term needs
+study | W | 1 | Kendall's concordance of the ranks of models over categories; ceiling: the same over random groups \
+of the same prompts |
+study | fingerprint | spreads | medians over prompts of features that were fixed before the study |
+study | spread | 1 | pooled standard deviation between prompts within a model, the unit of fingerprints and of \
+their distances |
+study | consensus | group | models that share a group in most prompt resamples |
+study | fragmentation | 1 | consensus groups / models |
+study | ARI | 1 | adjusted Rand index of two groupings: 1 equal, 0 chance | fewer than two groups, or all models apart
+study | stress | 1 | how far distances on the map are from those of the fingerprints (Kruskal) |
+study | ICC | 1 | share of the variance of single prompts that lies between models |
+study | normalisation | | unit u = h/|h|; raw h; rms h / root mean square; zscore and clipped_mad per dimension, \
+fitted on calibration prompts |
+study | paired difference | as the outcome | ambiguous prompt less the mean of its two disambiguations | \
+the three differ in length by more than a token
+study | twin_cosine | 1 | mean cosine of the ambiguous state to both disambiguated ones, less that between those \
+two, at l* |
 study | noise floor | relative | largest change of a number when only the make-up of the batch changes |
 study | G | 1 | mean of top1 over steps, layers 1 … L and runs, or as the version says |
 study | D | 1 | mean of rivalry over the same, or as the version says |

@@ -276,6 +276,32 @@ def separation(folder: Folder) -> Table | None:
     return Table("separation-table", caption, columns, [("", [line(row) for row in rows])], reasons.found)
 
 
+def subpanels(folder: Folder) -> Table | None:
+    """Build the table of the claims judged again on smaller panels."""
+    rows, reasons = folder.rows("subpanels"), Reasons()
+    if not rows:
+        return None
+    columns = (
+        Column("claim", kind="text"),
+        Column("full panel", kind="text"),
+        Column("supported", "share of panels"),
+        *(Column(word, "panels") for word in ("supported", "rejected", "open", "not applicable")),
+        Column("panels", "n"),
+        Column("models", "of each"),
+    )
+    keys = ("found", "n_supported", "n_rejected", "n_open", "n_not_applicable", "n_panels", "size")
+    lines = [
+        [Cell(visible(str(r["claim"])), kind="head"), text_cell(r["full"]), *(reasons.cell(r[k]) for k in keys)]
+        for r in rows
+    ]
+    said = (
+        "The ledger on random panels of fewer models, from the stored traces alone: how often each claim is supported "
+        "there, beside its verdict on the full panel. Shares are over panels that overlap, so they have no interval "
+        "here; the interval of what is lost stands with T2 in the ledger."
+    )
+    return Table("subpanels-table", said, columns, [("", lines)], reasons.found)
+
+
 def _split(groups: object) -> str:
     """Write the groups of a split, from a list of groups or a mapping of model to group."""
     if isinstance(groups, dict):

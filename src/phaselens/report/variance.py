@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.folder import Folder, Row
+from phaselens.report.forest import whisker
 from phaselens.report.published import SHARES
 from phaselens.report.scale import Scale, span
 from phaselens.report.tables import Column, Reasons, Table, name_cell, text_cell
@@ -32,6 +33,7 @@ class Layout:
 
 WIDE, NARROW = Layout(920, 150, 2, 19), Layout(360, 118, 1, 19)
 HEAD, BLOCK, FOOT, BAR = 30.0, 22.0, 26.0, 10.0
+FARTHEST = -1.0, 2.0
 
 
 def shares(name: str, rows: list[Row], layout: Layout = WIDE) -> Markup:
@@ -40,7 +42,7 @@ def shares(name: str, rows: list[Row], layout: Layout = WIDE) -> Markup:
     blocks = [b for b in BLOCKS if any(row["population"] == b[0] for row in rows)]
     terms = {b[0]: list(dict.fromkeys(str(r["term"]) for r in rows if r["population"] == b[0])) for b in blocks}
     inner = sum(BLOCK + layout.row * len(terms[b[0]]) for b in blocks)
-    low, high = span([0.0, *(row[c] for row in rows for c in ("share", "lo", "hi"))], pad=0.04) or (0.0, 1.0)
+    low, high = _ends(rows)
     pitch, marks = layout.width / layout.across, []
     for k, measure in enumerate(measures):
         left, top = (k % layout.across) * pitch, (k // layout.across) * (HEAD + inner + FOOT)
@@ -60,6 +62,13 @@ def shares(name: str, rows: list[Row], layout: Layout = WIDE) -> Markup:
     lines = -(-len(measures) // layout.across)
     said = "; ".join(f"{r['measure']}, {r['population']}, {r['term']}: {_said(r)}" for r in rows)
     return svg.frame(name, TITLE, f"{said}.", layout.width, lines * (HEAD + inner + FOOT), *marks)
+
+
+def _ends(rows: list[Row]) -> tuple[float, float]:
+    """Give the axis: all of 0 to 1 and the shares; intervals of few prompts reach far beyond and are cut by arrows."""
+    shares = [row["share"] for row in rows if is_number(row["share"])]
+    ends = [row[c] for row in rows for c in ("lo", "hi") if is_number(row[c]) and FARTHEST[0] <= row[c] <= FARTHEST[1]]
+    return span([0.0, 1.0, *shares, *ends], pad=0.04) or (0.0, 1.0)
 
 
 def _said(row: Row) -> str:
@@ -86,9 +95,7 @@ def _bar(axis: Scale, y: float, high: float, left: float, room: float, kind: str
     tip = svg.tip(f"{term}: {_said(row)}, {row['levels']} levels")
     marks.append(svg.rect(ends[0], middle - BAR / 2, max(ends[1] - ends[0], 0.5), BAR, f"share-bar {kind}", tip))
     if is_number(row["lo"]) and is_number(row["hi"]):
-        low, far = axis.clipped(row["lo"]), axis.clipped(row["hi"])
-        d = f"M{svg.place(low)} {svg.place(middle - 4)}v8m0-4H{svg.place(far)}m0-4v8"
-        marks.append(svg.element("path", d=d, class_=f"capped {kind}"))
+        marks.append(whisker(axis, middle, row["lo"], row["hi"], kind))
     published = dict(SHARES).get(term) if row["population"] == "three-way" else None
     if published is not None:
         x = axis.clipped(published)
@@ -112,8 +119,9 @@ def caption(rows: list[Row]) -> Markup:
         "What explains the differences between runs?",
         "Share of variance of ln mean ct and ln ratio_norm at l* (unit 1, not clipped at 0), by term; "
         f"n: {levels}, {per} per category, {seeds}, {runs}, arm {arms}; {estimators}. "
-        "Lines: 95 % intervals over prompts; for levels as a sample over models and prompts. Three-way: model, "
-        "category, and all else as rest; grey ticks: published shares of other models, a comparison only.",
+        "Lines: 95 % intervals over prompts, ended by an arrow where they reach beyond the axis; for levels as a "
+        "sample over models and prompts. Three-way: model, category, and all else as rest; grey ticks: published "
+        "shares of other models, a comparison only.",
     )
 
 

@@ -1,0 +1,84 @@
+"""What ambiguity does: paired differences of every outcome in every model, with what a change of words alone does."""
+
+from markupsafe import Markup
+
+from phaselens.report.cast import Member, of
+from phaselens.report.folder import Folder, Row
+from phaselens.report.forest import NARROW, WIDE, Layout, Mark, Panel, forest
+from phaselens.report.scale import span
+from phaselens.report.symbols import unit_of
+from phaselens.report.tables import Column, Table, text_cell
+from phaselens.report.words import extent, number
+
+__all__ = ["NARROW", "WIDE", "caption", "differences", "flags"]
+NOTES = {"twin_cosine": "cosine to both − between them"}
+
+
+def differences(name: str, members: list[Member], rows: list[Row], layout: Layout = WIDE) -> Markup:
+    """Draw the mean paired difference of each outcome, in its unit, a panel an outcome; below: words alone."""
+    outcomes = [o for o in dict.fromkeys(str(r["outcome"]) for r in rows) if not o.startswith("commit_depth at")]
+    seen = [m for m in members if of(rows, m)]
+    panels = []
+    for outcome in outcomes:
+        marks = {
+            m.model: [
+                _mark(m, r, plain)
+                for contrast, plain in (("ambiguity", True), ("words", False))
+                for r in of(rows, m)
+                if r["outcome"] == outcome and r["contrast"] == contrast
+            ]
+            for m in seen
+        }
+        unit = unit_of(outcome) or "1"
+        panels.append(Panel(outcome, NOTES.get(outcome, f"difference ({unit})"), marks, ends=_ends(seen, marks)))
+    lines = [
+        (m.model, m.label if layout.across > 1 else m.short, "label twin-name" if m.twin else "label") for m in seen
+    ]
+    return forest(name, "Effects of ambiguity", lines, panels, layout)
+
+
+def _ends(members: list[Member], marks: dict[str, list[Mark]]) -> tuple[float, float] | None:
+    """Give the axis: all of the trained models; intervals of untrained twins may be cut by it."""
+    own = [m for member in members if not member.twin for m in marks[member.model]]
+    return span([0.0, *(end for m in own for end in (m.value, m.low, m.high))], pad=0.08) if own else None
+
+
+def caption(rows: list[Row]) -> Markup:
+    """Caption of the differences."""
+    return Markup("<b>{}</b> {}").format(
+        "What does ambiguity do?",
+        "Mean difference, an ambiguous prompt less the mean of its two disambiguations, in the unit of the outcome, "
+        "with 95 % intervals over pairs; hollow: untrained twins, whose intervals may end in an arrow at the axis. "
+        "Small and grey, below: the two disambiguations against each other, which is what a change of words alone "
+        "does. share A … E: shares of the five states. Only pairs whose three prompts have one length to within a "
+        f"token count. n: {extent((r['n_pairs'] for r in rows), 'pairs')} per model; "
+        f"{extent((r['n_excluded'] for r in rows), 'pairs')} left out for their length; 60 are needed to decide.",
+    )
+
+
+def _mark(member: Member, row: Row, plain: bool) -> Mark:
+    said = f"{member.label}, {row['outcome']}, {row['contrast']}"
+    return Mark(row["mean"], row["lo"], row["hi"], member.kind if plain else "anyone", said, faint=not plain)
+
+
+def flags(folder: Folder) -> Table | None:
+    """Build the table of the flags: what was asked, the flag, and the counts of models behind it."""
+    rows = folder.rows("ambiguity_flags")
+    if not rows:
+        return None
+    columns = [Column("question", kind="text"), Column("outcome", kind="text"), Column("flag", kind="text")]
+    columns += [
+        Column(title, "models") for title in ("above 0", "below 0", "equivalent", "in all", "for YES", "for PARTIAL")
+    ]
+    keys = ("n_above", "n_below", "n_equivalent", "n_models", "needed_for_yes", "needed_for_partial")
+    lines = [[*(text_cell(r[c]) for c in ("question", "outcome", "flag")), *(_count(r[k]) for k in keys)] for r in rows]
+    said = (
+        "Flags over the trained models: YES where the interval excludes 0 with one sign in as many models as “for YES” "
+        "says, PARTIAL alike, NO where a TOST at .4 SD passes in as many as YES needs; else UNDETERMINED."
+    )
+    return Table("flags-table", said, columns, [("", lines)], [])
+
+
+def _count(content: object) -> object:
+    cell = text_cell(number(content))
+    return type(cell)(cell.text, cell.key, None, "num")
