@@ -18,6 +18,7 @@ from torch import Tensor
 
 from phaselens.errors import InputError, StateError
 from phaselens.observables import LENS_STATISTICS, Observable, base_inputs, evaluate, lens_statistics, settings_of
+from phaselens.observables.lens import output_statistics
 from phaselens.observables.trajectory import massive
 from phaselens.observables.translators import Translators
 from phaselens.trace.lookback import Joined, Lookback
@@ -205,7 +206,8 @@ class Reducer:
         ids += [label[runs, block][at] for label in (tile.step, tile.position, tile.token)]
         of_layers, of_steps = self._on_hidden(joined, runs, block, at)
         if self._passes:
-            more_layers, more_steps = self._on_lens(states, at, finite, ids[3])
+            logits = None if tile.logits is None else tile.logits[runs, block][at]
+            more_layers, more_steps = self._on_lens(states, at, finite, ids[3], logits)
             of_layers, of_steps = of_layers + more_layers, of_steps + more_steps
         n_rows, n_layers = len(at[0]), len(self.layers)
         broken = ~finite
@@ -237,15 +239,16 @@ class Reducer:
         return of_layers, of_steps
 
     def _on_lens(
-        self, states: Tensor, at: tuple[Tensor, ...], finite: Tensor, token: Tensor
+        self, states: Tensor, at: tuple[Tensor, ...], finite: Tensor, token: Tensor, logits: Tensor | None
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Values of the observables of the lens, in passes over the finite rows; NaN elsewhere."""
         rows = states.movedim(1, 2)[at]
         if not bool(finite.all()):
             rows, token = rows[finite], token[finite]
+            logits = None if logits is None else logits[finite]
         of_layers, of_steps = [], []
         for one in self._passes:
-            layers, steps = _read(one, rows, token, self.n_layers, self._buffers)
+            layers, steps = _read(one, rows, token, self.n_layers, self._buffers, logits)
             of_layers += layers
             of_steps += steps
         if len(rows) == len(finite):
@@ -385,9 +388,12 @@ def _on_steps(p: _Pass) -> list[Observable]:
 
 
 def _read(
-    p: _Pass, rows: Tensor, token: Tensor, n_layers: int, buffers: dict[str, Tensor]
+    p: _Pass, rows: Tensor, token: Tensor, n_layers: int, buffers: dict[str, Tensor], logits: Tensor | None
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Values [row, layer] and [row] of one pass of the lens over states [row, layer, d_model]."""
+    """Values [row, layer] and [row] of one pass of the lens over states [row, layer, d_model].
+
+    A pass that reads the output alone takes it from the network's own `logits` [row, vocab] where they are given.
+    """
     vocab = p.readout.weight.shape[0] if p.numbers is None else len(p.numbers)
     emitted = torch.where(token < vocab, token, -1).to(rows.device)
     if p.numbers is not None:
@@ -395,9 +401,12 @@ def _read(
     hidden = rows if p.over_layers else rows[:, -1:]
     wanted = base_inputs(p.observables) & frozenset(LENS_STATISTICS)
     kind = "raw" if p.lens.kind == "raw" else "final_norm"
-    statistics = lens_statistics(
-        hidden, p.readout, emitted, kind=kind, temperature=p.temperature, wanted=wanted, buffers=buffers
-    )
+    if logits is not None and not p.over_layers:
+        statistics = output_statistics(logits, emitted, wanted=wanted, buffers=buffers)
+    else:
+        statistics = lens_statistics(
+            hidden, p.readout, emitted, kind=kind, temperature=p.temperature, wanted=wanted, buffers=buffers
+        )
     inputs = {name: values.transpose(0, 1) for name, values in statistics.items()}
     inputs |= {"layers": torch.tensor(p.layers, device=rows.device), "n_blocks": n_layers}
     values = evaluate(p.observables, inputs)

@@ -224,7 +224,8 @@ def test_blocks_buffers_and_rows_change_nothing(monkeypatch):
         alone = [lens_statistics(made[0][i : i + 1], made[1], made[2][i : i + 1], buffers=buffers) for i in range(23)]
         for name in LENS_STATISTICS:
             for other in (parts[name], torch.cat([a[name] for a in alone])):
-                assert torch.allclose(other, whole[name], atol=3e-6, rtol=1e-5, equal_nan=True), name
+                # Few rows go through another product: equal to rounding of logits of about 10.
+                assert torch.allclose(other, whole[name], atol=1e-5, rtol=1e-5, equal_nan=True), name
 
 
 def test_only_what_is_wanted_and_nothing_of_nothing():

@@ -6,7 +6,7 @@ give the same numbers, so that a threshold learned offline means the same live.
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -86,6 +86,7 @@ class Running:
     """A score taken value by value; its memory does not depend on the length of the run."""
 
     def __init__(self, score: Score) -> None:
+        self._score = score
         self._push: Callable[[float], float] = getattr(self, f"_{score.statistic}")
         self._last: deque[float] = deque(maxlen=score.window)
         self._tau, self._half = score.tau, score.window / 2
@@ -94,6 +95,12 @@ class Running:
     def push(self, value: float) -> float:
         """Take the value of the next step (NaN where undefined); return the score there (NaN where undefined)."""
         return self._push(float(value))
+
+    def copy(self) -> "Running":
+        """The same score so far, to be gone on with on its own."""
+        out = Running(self._score)
+        out._last, out._sum, out._count = self._last.copy(), self._sum, self._count
+        return out
 
     def _value(self, value: float) -> float:
         return value
@@ -190,8 +197,3 @@ def alarm_threshold(peaks_of_calm: np.ndarray, rate: float, *, above: bool = Tru
     x = np.sort(np.nan_to_num(sign * np.asarray(peaks_of_calm, float), nan=-np.inf))
     k = math.ceil((len(x) + 1) * (1 - rate))
     return sign * (float(x[k - 1]) if k <= len(x) else math.inf)
-
-
-def last_calm(scores: Sequence[float], rule: Rule) -> int:
-    """The last step that is calm under a rule (step); -1 where none is."""
-    return next((step for step in reversed(range(len(scores))) if rule.is_calm(scores[step])), -1)

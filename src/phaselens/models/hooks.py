@@ -318,12 +318,8 @@ def begun_at(model: Tappable, layer: int, state: Tensor, forms: Sequence[Any]) -
 
     The network's own forward still makes its masks and positions, so this holds for any family whose blocks hand on
     nothing but their state. `state` is [batch, time, d_model]; `forms[i]` is an output of block i (tensor, tuple ...),
-    whose form is kept. A layer of 0 changes the input of the first block. Hooks on skipped blocks still run.
+    whose form is kept (`forms_of`). Layer 0 is the whole pass, `state` unused. Hooks on skipped blocks still run.
     """
-    if layer == 0:
-        with edit(model, {0: lambda plain: state.to(plain.device)}):
-            yield
-        return
     own = [block.__dict__.get("forward") for block in model.blocks[:layer]]
     try:
         for i, block in enumerate(model.blocks[:layer]):

@@ -26,6 +26,7 @@ ONE_PERCENT = 0.01
 TINY = torch.finfo(torch.float32).tiny
 BUFFER_BYTES = 96 * 2**20
 MIN_PRODUCT_ROWS = 128
+FEW_ROWS = 8
 CACHE_BYTES = 24 * 2**20
 DEVICE_CACHE_BYTES = 256 * 2**20
 # Widths in which the ten largest are searched by blocks: narrow rows from 128 up to 640 (where the library's own search
@@ -91,6 +92,27 @@ def lens_statistics(
             for name, values in _measure(logits, scratch, emitted[rows], wanted).items():
                 out[name][rows] = values
     return out
+
+
+def output_statistics(
+    logits: Float[Tensor, "row vocab"],
+    emitted: Int[Tensor, " row"],
+    *,
+    wanted: frozenset[str] = frozenset(LENS_STATISTICS),
+    buffers: dict[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """The statistics of distributions whose logits are at hand, float32 [row, 1] each: the output as its only layer.
+
+    As `lens_statistics` without the product with the head; `logits` are not changed.
+    """
+    _check("final_norm", 1.0, wanted)
+    n_rows, vocab = logits.shape
+    buffers = {} if buffers is None else buffers
+    shape = (n_rows, 1, vocab)
+    z, first, second = (_buffer(buffers, name, shape, logits.device) for name in ("logits", "first", "second"))
+    with torch.no_grad():
+        torch.sub(logits.float().unsqueeze(1), logits.float().mean(-1)[:, None, None], out=z)
+        return _measure(z, (first, second), emitted, wanted)
 
 
 def _check(kind: str, temperature: float | Tensor, wanted: frozenset[str]) -> None:
@@ -170,8 +192,14 @@ def _buffer(buffers: dict[str, Tensor], name: str, shape: tuple[int, ...], devic
 
 
 def _product(states: Tensor, weight: Tensor, out: Tensor) -> None:
-    """Product states @ weight.T into `out`, in float32; half-precision weights are widened a tile at a time."""
+    """Product states @ weight.T into `out`, in float32; half-precision weights are widened a tile at a time.
+
+    Few states on a processor go through the other product: it reads the weight once, where the first packs it.
+    """
     if weight.dtype == torch.float32:
+        if len(states) <= FEW_ROWS and weight.device.type == "cpu":
+            out.copy_(torch.mm(weight, states.T).T)
+            return
         torch.mm(states, weight.T, out=out)
         return
     tile = max(1, CACHE_BYTES // (4 * weight.shape[1]))

@@ -14,7 +14,8 @@ class Tile:
     run with n generated tokens has steps 0..n-1; only positions where `valid` holds are steps, the others carry no
     meaning. `position` is absolute, from 0, without padding. `token` is the one emitted at the step (-1 where not
     valid). `layers` names the second axis of `hidden`: 0 is the embedding, L the last block before the final norm.
-    Tiles of one batch follow each other along positions; another set of runs begins a new batch.
+    Tiles of one batch follow each other along positions; another set of runs begins a new batch. `logits` are those
+    that the network itself put out there, where they are at hand: the output is then read from them and not anew.
     """
 
     run: Int64[Tensor, " run"]
@@ -24,3 +25,4 @@ class Tile:
     valid: Bool[Tensor, "run position"]
     layers: tuple[int, ...]
     hidden: Float[Tensor, "run layer position d_model"]
+    logits: Float[Tensor, "run position vocab"] | None = None
