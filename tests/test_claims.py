@@ -182,11 +182,35 @@ def test_outcomes_must_be_registered_controls():
 def test_holm_runs_within_a_document_and_no_claim_is_passed_over():
     some = claims_by_id(["R1", "G1", "G2", "G3", "G4"])
     found = {c.id: evidence(made(GROUPED), [], base=None) for c in some}
-    verdicts = {v.id: v for v in judge_all(some, found)}
+    alone = [c.model_copy(update={"after": ""}) for c in some]
+    verdicts = {v.id: v for v in judge_all(alone, found)}
     assert verdicts["R1"].p_holm == verdicts["R1"].p
     assert verdicts["G1"].p_holm == pytest.approx(4 * verdicts["G1"].p)
     with pytest.raises(StateError, match="G4"):
         judge_all(some, {k: v for k, v in found.items() if k != "G4"})
+
+
+def test_a_claim_that_presupposes_another_is_in_no_correction_and_never_ahead_of_it():
+    some = claims_by_id(["G1", "G2", "G3"])
+    found = {c.id: evidence(made(GROUPED), [], base=None) for c in some}
+    verdicts = {v.id: v for v in judge_all(some, found)}
+    assert {v.verdict for v in verdicts.values()} == {"supported"}
+    assert {v.p_holm for v in verdicts.values()} == {verdicts["G1"].p}
+    weak = found | {"G1": evidence(made(CLUMPED), [], base=None)}
+    verdicts = {v.id: v for v in judge_all(some, weak)}
+    assert verdicts["G1"].verdict != "supported"
+    assert verdicts["G2"].verdict == verdicts["G3"].verdict == "open"
+    assert verdicts["G2"].p_holm == verdicts["G1"].p > verdicts["G2"].p
+    twins = found | {
+        "G1": evidence(
+            made(GROUPED), [Outcome("untrained twin", "explains it away", "there before training")], base=None
+        )
+    }
+    verdicts = {v.id: v for v in judge_all(some, twins)}
+    assert (verdicts["G1"].verdict, verdicts["G2"].verdict) == ("rejected", "open")
+    assert verdicts["G2"].decided_by == "G1" and "presupposes G1, which is rejected" in verdicts["G2"].why
+    alone = {v.id: v for v in judge_all(claims_by_id(["G2", "G3"]), found)}
+    assert alone["G2"].verdict == "supported" and alone["G2"].p_holm == pytest.approx(2 * alone["G2"].p)
 
 
 def test_the_ledger_has_no_nan_and_says_why():

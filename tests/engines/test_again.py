@@ -310,7 +310,7 @@ def test_a_later_claim_leaves_the_correction_of_the_registered_ones(whole):
     """Two registered claims of one document and a third that came later: Holm over two, over three for the third."""
     from types import SimpleNamespace
 
-    family = claims.claims_by_id(["G1", "G2", "G3"])
+    family = [c.model_copy(update={"after": ""}) for c in claims.claims_by_id(["G1", "G2", "G3"])]
     p = {"G1": 0.02, "G2": 0.03, "G3": 0.04}
 
     def evidence(value):

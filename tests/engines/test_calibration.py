@@ -17,7 +17,7 @@ def two_way(gap: float) -> dict:
     """The curve of a distribution over two tokens whose logits differ by `gap`."""
     p = 1 / (1 + np.exp(gap / grid()))
     entropy = -(p * np.log(p) + (1 - p) * np.log1p(-p))
-    return {"temperatures": grid().tolist(), "entropy_norm": (entropy / math.log(2)).tolist()}
+    return {"temperatures": grid().tolist(), "entropy": entropy.tolist()}
 
 
 def test_the_grid_has_one_in_its_middle():
@@ -35,7 +35,7 @@ def test_no_temperature_is_nan_not_an_end_of_the_grid():
     assert math.isnan(matching_temperature(two_way(2.0), 1.5))
     assert math.isnan(matching_temperature(two_way(0.001), 0.1))
     assert math.isnan(matching_temperature(two_way(2.0), math.nan))
-    assert math.isnan(matching_temperature({"temperatures": [], "entropy_norm": None}, 0.5))
+    assert math.isnan(matching_temperature({"temperatures": [], "entropy": None}, 0.5))
 
 
 def test_the_target_is_the_median_of_trained_models_only():
@@ -58,8 +58,8 @@ def test_the_curve_at_one_is_the_models_own_mean_entropy(tmp_path):
         logits = model.network(torch.tensor([t.fed])).logits[0, t.n_prompt - 1 :].double()
         logp = logits.log_softmax(-1)
         entropies += (-(logp.exp() * logp).sum(-1)).tolist()
-    assert entropy_at_one(found) == pytest.approx(np.mean(entropies) / math.log(model.vocab_size), rel=1e-5)
+    assert entropy_at_one(found) == pytest.approx(np.mean(entropies), rel=1e-5)
     assert found["n_steps"] == 10
     assert found["n_nonfinite"] == 0
     assert 0 <= found["noise_floor"] < 1e-4
-    assert np.all(np.diff(found["entropy_norm"]) >= 0)
+    assert np.all(np.diff(found["entropy"]) >= 0)

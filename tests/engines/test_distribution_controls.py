@@ -45,14 +45,14 @@ def member(label: str, n_layers: int, *, untrained: bool = False, cap=None) -> M
 def test_matched_layers_have_the_wanted_entropy_when_observed(tiny):
     model, said = tiny
     controls = measure_controls(model, said)
-    wanted = [0.7] * (model.n_layers + 1)
+    wanted = [2.2] * (model.n_layers + 1)
     heat = matching_temperatures(controls, wanted)
     lens = (LensSpec(), LensSpec(temperatures=heat, label="hot"))
-    rows = observe(model, said, lens=lens, observables=["entropy_norm"]).numpy("layers")
+    rows = observe(model, said, lens=lens, observables=["entropy"]).numpy("layers")
     for layer in range(model.n_layers + 1):
-        assert rows["entropy_norm__hot"][rows["layer"] == layer].mean() == pytest.approx(0.7, abs=2e-3)
-    assert np.ptp([rows["entropy_norm"][rows["layer"] == layer].mean() for layer in range(model.n_layers + 1)]) > 0.02
-    assert math.isnan(matching_temperatures(controls, [1.5] * len(wanted))[0])
+        assert rows["entropy__hot"][rows["layer"] == layer].mean() == pytest.approx(2.2, abs=6e-3)
+    assert np.ptp([rows["entropy"][rows["layer"] == layer].mean() for layer in range(model.n_layers + 1)]) > 0.02
+    assert math.isnan(matching_temperatures(controls, [9.0] * len(wanted))[0])
     assert grid()[len(grid()) // 2] == pytest.approx(1.0)
 
 
@@ -66,7 +66,7 @@ def test_the_size_of_the_logits_is_the_median_of_the_top_above_the_mean(tiny):
 
 def test_layer_targets_are_the_median_at_the_same_depth():
     def curve(values):
-        return {"controls": {"entropy_norm": [[0.0] * 16 + [v] + [1.0] * 16 for v in values]}}
+        return {"controls": {"entropy": [[0.0] * 16 + [v] + [1.0] * 16 for v in values]}}
 
     members = [member("a", 2), member("b", 4), member("c", 2), member("t", 2, untrained=True)]
     curves = {"a": curve([0, 0.4, 0.8]), "b": curve([0.2, 0.2, 0.5, 0.6, 0.6]), "c": curve([1, 0.9, 0.9])}

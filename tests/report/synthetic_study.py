@@ -518,9 +518,9 @@ def make_study(folder: Path, seed: int = 0) -> Path:
             {
                 "model": name,
                 "T": round(0.8 + 0.1 * k, 3),
-                "entropy_norm_before": 0.2 + 0.02 * k,
-                "entropy_norm_after": 0.24,
-                "target": 0.24,
+                "entropy_before": 1.2 + 0.1 * k,
+                "entropy_after": 1.4,
+                "target": 1.4,
             }
             for k, (name, *_) in enumerate(TRAINED)
         ],

@@ -4,12 +4,14 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from phaselens.errors import InputError
 from phaselens.statistics.coverage import coverage
 from phaselens.statistics.intervals import (
     Interval,
     basic_interval,
+    jackknife_interval,
     percentile_interval,
     proportion_interval,
     undefined_interval,
@@ -130,3 +132,18 @@ def test_resampling_prompts_covers_and_resampling_tokens_does_not():
     by_prompt, _ = coverage(_clustered_mean, prompts, 0.0, np.random.default_rng(1), n_studies=250)
     by_token, _ = coverage(_clustered_mean, tokens, 0.0, np.random.default_rng(1), n_studies=250)
     assert by_prompt > 0.88 and by_token < 0.5
+
+
+def test_the_jackknife_of_a_mean_is_students_interval():
+    x = np.random.default_rng(3).standard_normal(12)
+    without = np.array([np.delete(x, i).mean() for i in range(12)])
+    found = jackknife_interval(x.mean(), without)
+    theory = scipy.stats.ttest_1samp(x, 0).confidence_interval()
+    assert (found.lo, found.hi) == pytest.approx((theory.low, theory.high))
+    assert jackknife_interval(2 * x.mean() + 1, 2 * without + 1).lo == pytest.approx(2 * theory.low + 1)
+
+
+def test_the_jackknife_of_one_unit_or_of_nothing_defined_has_a_reason():
+    assert "two units" in jackknife_interval(1.0, np.array([1.0])).reason
+    assert "undefined" in jackknife_interval(1.0, np.array([1.0, np.nan])).reason
+    assert "undefined" in jackknife_interval(np.nan, np.ones(3)).reason

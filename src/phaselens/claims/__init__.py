@@ -9,7 +9,7 @@ panel lacks what it is about).
 from phaselens.claims.declared import REGISTER
 from phaselens.claims.flags import FlagEvidence
 from phaselens.claims.intervals import IntervalEvidence, Region, above, below, inside, outside
-from phaselens.claims.ledger import claims_by_id, judge, judge_all, ledger_json, ledger_rows, lock
+from phaselens.claims.ledger import claims_by_id, corrected_together, judge, judge_all, ledger_json, ledger_rows, lock
 from phaselens.claims.overruling import Requirement
 from phaselens.claims.own import OWN, OwnClaim, RegisteredOwn, registered_own
 from phaselens.claims.permutation import PermutationEvidence
@@ -27,5 +27,6 @@ __all__ = [
     "ENOUGH_POWER", "HALF", "LEVEL", "NO_SEPARATION", "OWN", "REGISTER", "Claim", "Decision", "Evidence",
     "FlagEvidence", "IntervalEvidence", "Numbers", "Outcome", "OwnClaim", "PermutationEvidence", "Region",
     "RegisteredOwn", "Requirement", "SplitEvidence", "Verdict", "above", "absent_in_twins", "below", "claims_by_id",
+    "corrected_together",
     "inside", "judge", "judge_all", "ledger_json", "ledger_rows", "lock", "outside", "registered_own", "survives",
 ]  # fmt: skip

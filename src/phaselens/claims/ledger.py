@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from phaselens.claims.declared import REGISTER
-from phaselens.claims.record import Claim, Evidence, Outcome, Verdict
+from phaselens.claims.record import Claim, Decision, Evidence, Outcome, Verdict
 from phaselens.errors import StateError, unknown_name
 from phaselens.statistics.multiplicity import holm
 
@@ -29,9 +29,12 @@ def lock(claims: Sequence[Claim]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def judge(claim: Claim, evidence: Evidence, p_holm: float) -> Verdict:
-    """The verdict of one claim by its registered rule; `p_holm` is its p-value after Holm within the family."""
-    decision, numbers = evidence.decide(p_holm), evidence.numbers()
+def judge(claim: Claim, evidence: Evidence, p_holm: float, before: Verdict | None = None) -> Verdict:
+    """The verdict of one claim by its registered rule; `p_holm` is its p-value after Holm within the family.
+
+    `before` is the verdict of the claim that this one presupposes (None: it presupposes none).
+    """
+    decision, numbers = _in_order(evidence.decide(p_holm), before), evidence.numbers()
     names = [o.name for o in evidence.outcomes]
     if not set(names) <= set(claim.controls):
         raise StateError(
@@ -63,6 +66,14 @@ def judge(claim: Claim, evidence: Evidence, p_holm: float) -> Verdict:
     )
 
 
+def _in_order(decision: Decision, before: Verdict | None) -> Decision:
+    """What is presupposed and not supported leaves a claim open at best."""
+    if before is None or decision.word != "supported" or before.verdict == "supported":
+        return decision
+    why = f"{decision.why}; it presupposes {before.id}, which is {before.verdict}"
+    return Decision("open", before.id, why, before.needed or f"a panel in which {before.id} is supported")
+
+
 def _row(outcome: Outcome) -> dict:
     bounds = [outcome.gap_interval.lo, outcome.gap_interval.hi]
     return {
@@ -79,7 +90,9 @@ def _row(outcome: Outcome) -> dict:
 def judge_all(claims: Sequence[Claim], evidence: Mapping[str, Evidence]) -> tuple[Verdict, ...]:
     """Verdicts of the claims, in order, with Holm over the claims of one document that have a p-value.
 
-    The p-value of a claim is the larger of those with twins in and dropped, over all versions that it asks for.
+    The p-value of a claim is the larger of those with twins in and dropped, over all versions that it asks for. A claim
+    that presupposes another of `claims` is tested after it (a fixed sequence): it is in no correction, its adjusted
+    p-value is at least that of the other, and it is supported only where the other is.
     Raises StateError for a claim without evidence: no claim may be passed over in silence.
     """
     silent = [c.id for c in claims if c.id not in evidence]
@@ -87,13 +100,29 @@ def judge_all(claims: Sequence[Claim], evidence: Mapping[str, Evidence]) -> tupl
         raise StateError(
             f"claims {silent} were registered, but no experiment gave evidence; run the experiments they need."
         )
-    p = [evidence[c.id].p for c in claims]
-    adjusted = [math.nan] * len(claims)
+    adjusted: dict[str, float] = {}
     for document in {c.seed_doc for c in claims}:
-        members = [i for i, c in enumerate(claims) if c.seed_doc == document]
-        for i, value in zip(members, holm([p[i] for i in members]), strict=True):
-            adjusted[i] = float(value)
-    return tuple(judge(c, evidence[c.id], q) for c, q in zip(claims, adjusted, strict=True))
+        family = corrected_together(claims, document)
+        values = holm([evidence[c.id].p for c in family])
+        adjusted |= {c.id: float(value) for c, value in zip(family, values, strict=True)}
+    found: dict[str, Verdict] = {}
+    known = {c.id: c for c in claims}
+
+    def verdict(claim: Claim) -> Verdict:
+        if claim.id not in found:
+            before = verdict(known[claim.after]) if claim.after in known else None
+            own = adjusted.get(claim.id, evidence[claim.id].p)
+            p_holm = own if before is None or math.isnan(own) else max(own, before.p_holm)
+            found[claim.id] = judge(claim, evidence[claim.id], p_holm, before)
+        return found[claim.id]
+
+    return tuple(verdict(c) for c in claims)
+
+
+def corrected_together(claims: Sequence[Claim], document: int) -> tuple[Claim, ...]:
+    """Those of `claims` that Holm's correction of one document is over: all that presuppose no other of them."""
+    ids = {c.id for c in claims}
+    return tuple(c for c in claims if c.seed_doc == document and c.after not in ids)
 
 
 def ledger_rows(verdicts: Sequence[Verdict]) -> list[dict]:

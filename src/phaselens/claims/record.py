@@ -16,7 +16,11 @@ OutcomeWord = Literal["survived", "explains it away", "undecided", "missing"]
 
 
 class Claim(BaseModel):
-    """One registered claim: what is said, by which statistic and rule it is judged, and what could fool it."""
+    """One registered claim: what is said, by which statistic and rule it is judged, and what could fool it.
+
+    `after` names a claim that this one presupposes ("": none): it is tested only where that one is supported, and then
+    takes no part in Holm's correction, since an error in it needs one in the other first.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,6 +33,7 @@ class Claim(BaseModel):
     controls: tuple[str, ...]
     nulls: tuple[str, ...]
     published: str
+    after: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from phaselens.errors import InputError
 from phaselens.statistics.agreement import intraclass_correlation
-from phaselens.statistics.intervals import Interval, percentile_interval
+from phaselens.statistics.intervals import Interval, jackknife_interval, percentile_interval
 from phaselens.statistics.permutation import permutation_p
 from phaselens.statistics.resampling import bootstrap_weights, resampled_medians, resampled_ratio
 
@@ -229,18 +229,12 @@ class Discrimination:
     n_prompts: int
 
 
-def icc_difference(
-    first: np.ndarray,
-    second: np.ndarray,
-    generator: np.random.Generator,
-    *,
-    kind: str = "absolute",
-    n_boot: int = 2000,
-) -> Discrimination:
-    """ICC of models under two versions of a number, first less second (1), paired by prompt.
+def icc_difference(first: np.ndarray, second: np.ndarray) -> Discrimination:
+    """ICC(C,1) of models under two versions of a number, first less second (1), paired by prompt.
 
-    The resampled differences are moved so that their mean is the difference of the sample: resampling prompts counts
-    the noise of a model's mean twice, which raises every resampled ICC while the estimate itself has no such bias.
+    Consistency, since all models answer the same prompts: a level that a prompt gives to all of them hides no model.
+    The interval is the jackknife over prompts; percentiles of resampled prompts lie too close together (10-15 % of
+    panels without a difference were told apart at 8 to 24 prompts, with the jackknife 3-6 %).
     Shapes: first, second [model, prompt], the same prompts; prompts undefined for a model in either are left out of
     both. NaN: fewer than two models or prompts. Source: docs/definitions, section 1 and claim N1.
     """
@@ -248,11 +242,17 @@ def icc_difference(
     if first.shape != second.shape or first.ndim != 2:
         raise InputError(f"two versions [model, prompt] of one number are needed; got {first.shape}, {second.shape}.")
     usable = np.isfinite(first).all(axis=0) & np.isfinite(second).all(axis=0)
-    pair = first[:, usable], second[:, usable]
+    (one, without_one), (two, without_two) = (icc_without(y[:, usable]) for y in (first, second))
     n = int(usable.sum())
-    one, two = (float(intraclass_correlation(y, kind=kind)[0]) for y in pair)
-    weights = bootstrap_weights(n, generator, n_boot=n_boot)
-    draws = np.subtract(*(intraclass_correlation(y, weights, kind=kind) for y in pair))
-    if np.isfinite(draws).any():
-        draws = draws - np.nanmean(draws) + (one - two)
-    return Discrimination(one, two, one - two, percentile_interval(draws, n), n)
+    return Discrimination(one, two, one - two, jackknife_interval(one - two, without_one - without_two), n)
+
+
+def icc_without(y: np.ndarray) -> tuple[float, np.ndarray]:
+    """ICC(C,1) of models over prompts (1), and the same without each prompt: [model, prompt] -> float, [prompt].
+
+    NaN: fewer than two models, fewer than two prompts (three for the second).
+    """
+    n = y.shape[1]
+    left = np.ones((n, n), dtype=int) - np.eye(n, dtype=int)
+    whole = float(intraclass_correlation(y, kind="consistency")[0])
+    return whole, intraclass_correlation(y, left, kind="consistency") if n else np.empty(0)

@@ -102,7 +102,7 @@ def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -
 
 
 def temperature_rows(panel: Panel, record: Record) -> list[dict[str, Any]]:
-    """What a common temperature does to each model: T, and the mean output entropy_norm at 1 and at T.
+    """What a common temperature does to each model: T, and the mean output entropy (nats) at 1 and at T.
 
     The latter is measured on the traces of the calibration prompts, not read off the curve that gave T.
     """
@@ -111,8 +111,8 @@ def temperature_rows(panel: Panel, record: Record) -> list[dict[str, Any]]:
             "model": model.info.name,
             "twin": model.info.twin,
             "T": _plain(model.info.temperature),
-            "entropy_norm_before": _plain(known.entropy_norm),
-            "entropy_norm_after": _plain(_matched(model)),
+            "entropy_before": _plain(known.entropy),
+            "entropy_after": _plain(_matched(model)),
             "target": _plain(record.target),
         }
         for model, known in zip(panel.models, record.models, strict=True)
@@ -124,10 +124,10 @@ def _plain(value: float) -> float | None:
 
 
 def _matched(model: ModelData) -> float:
-    """Mean entropy_norm at layer L at the matching temperature over the calibration runs; NaN where not recorded."""
-    if "entropy_norm__tmatch" not in model.layers:
+    """Mean entropy (nats) at layer L at the matching temperature over the calibration runs; NaN where not recorded."""
+    if "entropy__tmatch" not in model.layers:
         return math.nan
-    cells = model.at_layer("entropy_norm__tmatch", model.info.n_layers)
+    cells = model.at_layer("entropy__tmatch", model.info.n_layers)
     cells = None if cells is None else cells[~model.measured]
     return math.nan if cells is None or not np.isfinite(cells).any() else float(np.nanmean(cells))
 

@@ -1,5 +1,8 @@
 """One temperature per model so that all models of a panel have the same mean output entropy; and the noise floor.
 
+The entropy is matched in nats. As a share of ln V it would move with tokens that no model ever uses: doubling a
+vocabulary by rows of probability 0 would change the temperature and, with it, verdicts.
+
 Both are measured on calibration prompts, which are never measured prompts.
 """
 
@@ -69,9 +72,9 @@ def _entropy(logits: Tensor) -> Tensor:
 
 
 def calibrate(model: Model, transcripts: Transcripts) -> dict[str, Any]:
-    """The curve of mean output entropy_norm over temperature, and the noise floor, as plain JSON values.
+    """The curve of mean output entropy over temperature, and the noise floor, as plain JSON values.
 
-    `entropy_norm[i]` belongs to `temperatures[i]`, in units of ln V; steps that are not finite are left out and
+    `entropy[i]` (nats) belongs to `temperatures[i]`; steps that are not finite are left out and
     counted. `noise_floor` is the largest shift of an output entropy (nats) between one batch of several runs and the
     same runs one by one.
     """
@@ -82,10 +85,10 @@ def calibrate(model: Model, transcripts: Transcripts) -> dict[str, Any]:
         together, alone = (_entropies(model.readout, output_states(model, few, n), np.ones(1)) for n in (None, 1))
     finite = entropy.isfinite().all(dim=-1)
     gap = (together - alone).abs()[(together - alone).isfinite()]
-    curve = entropy[finite].mean(dim=0) / math.log(model.vocab_size)
+    curve = entropy[finite].mean(dim=0)
     return {
         "temperatures": grid().tolist(),
-        "entropy_norm": curve.tolist() if finite.any() else None,
+        "entropy": curve.tolist() if finite.any() else None,
         "n_steps": int(len(entropy)),
         "n_nonfinite": int((~finite).sum()),
         "noise_floor": float(gap.max()) if len(gap) else None,
@@ -93,18 +96,18 @@ def calibrate(model: Model, transcripts: Transcripts) -> dict[str, Any]:
 
 
 def entropy_at_one(curve: Mapping[str, Any]) -> float:
-    """Mean output entropy_norm at temperature 1; NaN where the model had no finite step."""
-    return math.nan if curve["entropy_norm"] is None else curve["entropy_norm"][POINTS // 2]
+    """Mean output entropy at temperature 1 (nats); NaN where the model had no finite step."""
+    return math.nan if curve["entropy"] is None else curve["entropy"][POINTS // 2]
 
 
 def matching_temperature(curve: Mapping[str, Any], target: float) -> float:
-    """The temperature at which the mean output entropy_norm is `target`; NaN where none in [0.05, 20] gives it.
+    """The temperature at which the mean output entropy is `target` nats; NaN where none in [0.05, 20] gives it.
 
     The entropy rises with the temperature, so there is at most one; between grid points the curve is a monotone cubic.
     """
-    if curve["entropy_norm"] is None or not math.isfinite(target):
+    if curve["entropy"] is None or not math.isfinite(target):
         return math.nan
-    logs, values = np.log(curve["temperatures"]), np.asarray(curve["entropy_norm"])
+    logs, values = np.log(curve["temperatures"]), np.asarray(curve["entropy"])
     if not values[0] <= target <= values[-1]:
         return math.nan
     smooth: Callable[[float], float] = PchipInterpolator(logs, values - target)

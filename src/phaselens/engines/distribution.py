@@ -82,9 +82,9 @@ def grid() -> np.ndarray:
 
 
 def measure_controls(model: Model, transcripts: Transcripts) -> dict[str, Any]:
-    """Curves of mean entropy_norm over temperature by layer, the median top centred logit, and what cannot be masked.
+    """Curves of mean entropy over temperature by layer, the median top centred logit, and what cannot be masked.
 
-    `entropy_norm[l][i]` belongs to layer l and `temperatures[i]`, in units of ln V. `top_centred_logit` is the median
+    `entropy[l][i]` (nats) belongs to layer l and `temperatures[i]`. `top_centred_logit` is the median
     over steps of the largest output logit less the mean over the vocabulary, before any soft cap. Steps that are not
     finite are left out.
     """
@@ -105,7 +105,7 @@ def measure_controls(model: Model, transcripts: Transcripts) -> dict[str, Any]:
     known = len(states) > 0
     return {
         "temperatures": grid().tolist(),
-        "entropy_norm": (total / len(states) / math.log(model.vocab_size)).tolist() if known else None,
+        "entropy": (total / len(states)).tolist() if known else None,
         "top_centred_logit": float(torch.cat(tops).median()) if known else None,
         "why_not_masked": why_not_masked(model),
     }
@@ -177,9 +177,9 @@ def read_translators(path: Path) -> tuple[Translators, TunedReport]:
 
 
 def layer_targets(members: Sequence[Member], curves: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:
-    """The entropy_norm that each layer of each model is brought to: the panel's median at the same relative depth.
+    """The entropy (nats) that each layer of each model is brought to: the panel's median at the same relative depth.
 
-    Median over the trained models of mean entropy_norm at temperature 1, taken between layers linearly in l/L.
+    Median over the trained models of mean entropy at temperature 1, taken between layers linearly in l/L.
     """
     own = {m.label: _at_one(curves[m.label]) for m in members}
     trained = [own[m.label] for m in members if not m.untrained and own[m.label] is not None]
@@ -195,16 +195,16 @@ def layer_targets(members: Sequence[Member], curves: Mapping[str, Mapping[str, A
 
 
 def _at_one(curve: Mapping[str, Any]) -> np.ndarray | None:
-    values = curve.get("controls", {}).get("entropy_norm")
+    values = curve.get("controls", {}).get("entropy")
     return None if values is None else np.asarray(values)[:, POINTS // 2]
 
 
 def matching_temperatures(controls: Mapping[str, Any], targets: Sequence[float]) -> tuple[float, ...]:
-    """For each layer the temperature at which its mean entropy_norm is the target; NaN where none in [.05, 20] is."""
-    if controls["entropy_norm"] is None:
+    """For each layer the temperature at which its mean entropy is the target; NaN where none in [.05, 20] is."""
+    if controls["entropy"] is None:
         return (math.nan,) * len(targets)
     logs, out = np.log(controls["temperatures"]), []
-    for values, target in zip(np.asarray(controls["entropy_norm"]), targets, strict=True):
+    for values, target in zip(np.asarray(controls["entropy"]), targets, strict=True):
         if not (math.isfinite(target) and values[0] <= target <= values[-1]):
             out.append(math.nan)
             continue

@@ -50,8 +50,9 @@ class UnitRecord:
 class ModelRecord:
     """One model of the panel as it was measured.
 
-    `entropy` is its mean output entropy on the calibration prompts at temperature 1 (nats; NaN: not measured), `lenses` those that are defined for it, `digit_tokens` the ids whose text has a digit (None: unknown),
-    `word_start_tokens` those with which a word begins (None: unknown).
+    `entropy` is its mean output entropy on the calibration prompts at temperature 1 (nats; NaN: not measured), `lenses`
+    those that are defined for it, `digit_tokens` the ids whose text has a digit (None: unknown), `word_start_tokens`
+    those with which a word begins (None: unknown).
     """
 
     info: ModelInfo

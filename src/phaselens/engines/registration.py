@@ -16,6 +16,7 @@ from phaselens.claims import (
     OwnClaim,
     RegisteredOwn,
     Verdict,
+    corrected_together,
     judge_all,
     ledger_rows,
     lock,
@@ -102,15 +103,23 @@ def judged(
     for row in ledger_rows(whole):
         why = late.get(row["id"])
         reasons = row["reasons"] if why is None else {**row["reasons"], "post_hoc": why}
-        rows.append({**row, "reasons": reasons, "post_hoc": why is not None, "family": _family(row, whole, late)})
+        rows.append(
+            {**row, "reasons": reasons, "post_hoc": why is not None, "family": _family(row, claims, whole, late)}
+        )
     return rows
 
 
-def _family(row: Mapping[str, Any], verdicts: Sequence[Verdict], late: Mapping[str, str]) -> str:
+def _family(
+    row: Mapping[str, Any], claims: Sequence[Claim], verdicts: Sequence[Verdict], late: Mapping[str, str]
+) -> str:
     """What Holm's correction of one claim is over, in words."""
     if row["p"] is None:
         return "no p-value, so no correction"
-    own = [v.id for v in verdicts if v.seed_doc == row["seed_doc"] and math.isfinite(v.p)]
+    together = {c.id for c in corrected_together(claims, row["seed_doc"])}
+    if row["id"] not in together:
+        before = next(c.after for c in claims if c.id == row["id"])
+        return f"tested after {before}, which it presupposes: its p-value is at least the adjusted one of {before}"
+    own = [v.id for v in verdicts if v.id in together and math.isfinite(v.p)]
     own = own if row["id"] in late else [i for i in own if i not in late]
     whose = "the study's own claims" if row["seed_doc"] == OWN else f"the claims of document {row['seed_doc']}"
     return f"Holm over {len(own)} of {whose} that have a p-value: {', '.join(own)}"

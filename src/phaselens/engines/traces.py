@@ -131,7 +131,7 @@ def normalisations_of(work: Work, member: Member) -> dict[str, Calibration | Non
 
 
 def temperatures(members: Sequence[Member], curves: Mapping[str, Mapping[str, Any]]) -> tuple[float, dict[str, float]]:
-    """The panel's target (median output entropy_norm of the trained models) and the temperature T of every model."""
+    """The panel's target (median output entropy of the trained models, nats) and the temperature T of every model."""
     known = [e for m in members if not m.untrained and math.isfinite(e := entropy_at_one(curves[m.label]))]
     target = statistics.median(known) if known else math.nan
     return target, {m.label: matching_temperature(curves[m.label], target) for m in members}

@@ -7,12 +7,17 @@ import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, inside, outside
 from phaselens.dynamics import regimes
-from phaselens.dynamics.fingerprints import Discrimination, by_prompt, icc_difference, leave_one_out_accuracy
+from phaselens.dynamics.fingerprints import (
+    Discrimination,
+    by_prompt,
+    icc_difference,
+    icc_without,
+    leave_one_out_accuracy,
+)
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.separations import counts
 from phaselens.experiments.tables import arrow_table
-from phaselens.statistics.agreement import intraclass_correlation
-from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
+from phaselens.statistics.intervals import Interval, jackknife_interval, undefined_interval
 
 METHODS = ("unit", "raw", "rms", "zscore", "clipped_mad")
 COMPARED = ("clipped_mad", "raw")
@@ -85,15 +90,15 @@ def told_apart(panel: Panel) -> Told:
     return Told({k: np.stack(v) for k, v in figures.items()}, {k: np.stack(v) for k, v in profiles.items()})
 
 
-def _difference(panel: Panel, told: Told, first: str, second: str, figure: str) -> Discrimination | None:
+def _difference(told: Told, first: str, second: str, figure: str) -> Discrimination | None:
     pair = [told.figures.get((method, figure)) for method in (first, second)]
-    if any(p is None for p in pair) or len(panel.trained) < 2:
+    if any(p is None or len(p) < 2 for p in pair):
         return None
-    return icc_difference(*pair, panel.generator(f"N1 {first} {second} {figure}"), n_boot=panel.n_boot)
+    return icc_difference(*pair)
 
 
-def _icc(panel: Panel, y: np.ndarray) -> tuple[float, Interval, int]:
-    """ICC(A,1) of models over the prompts that all of them have (1), its interval, and the number of prompts."""
+def _icc(y: np.ndarray) -> tuple[float, Interval, int]:
+    """ICC(C,1) of models over the prompts that all of them have (1), its interval, and the number of prompts."""
     here = np.isfinite(y).all(axis=0)
     n = int(here.sum())
     if len(y) < 2 or n < 2:
@@ -102,11 +107,8 @@ def _icc(panel: Panel, y: np.ndarray) -> tuple[float, Interval, int]:
             undefined_interval(f"{len(y)} models and {n} prompts that all have: two each are needed"),
             n,
         )
-    value = float(intraclass_correlation(y[:, here])[0])
-    draws = intraclass_correlation(y[:, here], panel.weights[:, here])
-    if np.isfinite(draws).any():  # resampling prompts counts their noise twice: see `icc_difference`
-        draws = draws - np.nanmean(draws) + value
-    return value, percentile_interval(draws, n), n
+    value, without = icc_without(y[:, here])
+    return value, jackknife_interval(value, without), n
 
 
 def _accuracy(panel: Panel, label: str, values: np.ndarray) -> tuple[float, Interval, int]:
@@ -126,7 +128,7 @@ def _grid_rows(panel: Panel, told: Told) -> list[dict]:
         found = []
         for name in FIGURES:
             y = told.figures.get((method, name))
-            found.append((name, "ICC", math.nan, None if y is None else _icc(panel, y)))
+            found.append((name, "ICC", math.nan, None if y is None else _icc(y)))
         values = told.profiles.get(method)
         chance = 1 / len(panel.trained) if panel.trained else math.nan
         found.append(
@@ -156,11 +158,11 @@ def _grid_rows(panel: Panel, told: Told) -> list[dict]:
     return rows
 
 
-def _difference_rows(panel: Panel, told: Told) -> list[dict]:
+def _difference_rows(told: Told) -> list[dict]:
     rows = []
     for first, second in ((m, "raw") for m in METHODS if m != "raw"):
         for figure in FIGURES:
-            d = _difference(panel, told, first, second, figure)
+            d = _difference(told, first, second, figure)
             interval = undefined_interval("not recorded under both") if d is None else d.interval
             rows.append(
                 {
@@ -192,7 +194,7 @@ def _dimensions(panel: Panel) -> Outcome:
 def _evidence(panel: Panel, told: Told) -> dict:
     """Evidence for N1."""
     missing = [m for m in COMPARED if (m, DECIDES) not in told.figures]
-    d = _difference(panel, told, *COMPARED, DECIDES)
+    d = _difference(told, *COMPARED, DECIDES)
     lacking = ""
     if missing:
         lacking = f'states were not recorded under {", ".join(missing)}: set normalisations = ["raw", "clipped_mad"]'
@@ -230,7 +232,7 @@ def analyse_normalisation(panel: Panel) -> Result:
     return Result(
         tables={
             "normalisation": arrow_table(GRID, _grid_rows(panel, told)),
-            "normalisation_differences": arrow_table(DIFFERENCES, _difference_rows(panel, told)),
+            "normalisation_differences": arrow_table(DIFFERENCES, _difference_rows(told)),
         },
         evidence=_evidence(panel, told),
     )

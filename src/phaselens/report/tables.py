@@ -320,11 +320,11 @@ def temperature(folder: Folder) -> Table | None:
     columns = [
         Column("model", kind="text"),
         Column("temperature", "T"),
-        Column("entropy_norm", "before"),
-        Column("entropy_norm", "after"),
+        Column("entropy", "nats before"),
+        Column("entropy", "nats after"),
         Column("target", "panel median"),
     ]
-    order = (("T", "temperature"), ("entropy_norm_before", "before"), ("entropy_norm_after", "after"), ("target",))
+    order = (("T", "temperature"), ("entropy_before", "before"), ("entropy_after", "after"), ("target",))
     lines = [
         [
             name_cell(visible(str(row.get("model", DASH)))),
@@ -333,8 +333,8 @@ def temperature(folder: Folder) -> Table | None:
         for row in rows
     ]
     caption = (
-        "Temperature per model at which its mean output entropy_norm (1) on the calibration prompts is "
-        "nearest to the panel's median."
+        "Temperature per model at which its mean output entropy (nats) on the calibration prompts is "
+        "the panel's median."
     )
     return Table("temperature-table", caption, columns, [("", lines)], reasons.found)
 

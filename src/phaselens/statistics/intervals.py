@@ -65,6 +65,24 @@ def basic_interval(draws: np.ndarray, estimate: float, n_units: int, *, level: f
     return Interval(2 * estimate - inner.hi, 2 * estimate - inner.lo, level)
 
 
+def jackknife_interval(estimate: float, without: np.ndarray, *, level: float = 0.95) -> Interval:
+    """Delete-one jackknife interval (unit of the estimate): `e -+ t_{n-1} sqrt((n-1)/n sum_i (e_i - mean e_i)^2)`.
+
+    For smooth statistics of few units, where percentiles of resamples lie too close together.
+    Shapes: without [n], the estimate without unit i. NaN: fewer than two units, or an estimate that is undefined.
+    Keeps: shift and scale. Source: Efron and Tibshirani 1993, chapter 11, with Student's t for so few units.
+    """
+    _check(level)
+    without = np.asarray(without, float)
+    n = len(without)
+    if n < 2:
+        return undefined_interval(f"fewer than two units ({n})", level)
+    if not (math.isfinite(estimate) and np.isfinite(without).all()):
+        return undefined_interval("the estimate is undefined, as a whole or without one of the units", level)
+    half = stats.t.ppf((1 + level) / 2, n - 1) * math.sqrt((n - 1) * without.var())
+    return Interval(float(estimate - half), float(estimate + half), level)
+
+
 def proportion_interval(hits: int, trials: int, *, level: float = 0.95) -> Interval:
     """Clopper-Pearson interval of a proportion (1): covers at least its level for every true value.
 

@@ -79,18 +79,17 @@ def cells(log_gd: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return np.log(np.maximum(p, 1e-300))
 
 
-def matching_temperatures(output: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
-    """T of each model so that its mean entropy_norm is the panel's median (1), by bisection on [.05, 20].
+def matching_temperatures(output: np.ndarray) -> np.ndarray:
+    """T of each model so that its mean entropy (nats) is the panel's median (1), by bisection on [.05, 20].
 
-    Shapes: output logits [model, ..., V], vocabulary [model] -> [model].
+    Shapes: output logits [model, ..., V] -> [model].
     """
-    size = np.log(vocabulary)
 
     def mean_entropy(t: np.ndarray) -> np.ndarray:
         scaled = output / t.reshape(-1, *(1,) * (output.ndim - 1))
         p = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
         p /= p.sum(axis=-1, keepdims=True)
-        return entropy(p).reshape(len(output), -1).mean(axis=1) / size
+        return entropy(p).reshape(len(output), -1).mean(axis=1)
 
     target = np.median(mean_entropy(np.ones(len(output))))
     low, high = np.full(len(output), np.log(0.05)), np.full(len(output), np.log(20.0))
@@ -105,12 +104,14 @@ def lens_tables(logits: np.ndarray, raw: np.ndarray, vocabulary: np.ndarray) -> 
     """The layer columns of models under every lens that a study records, [model, run, step, layer] each.
 
     Shapes: logits and raw [model, run, step, layer, V], vocabulary [model]. The temperature is matched on the first
-    runs; every fourth token of the tail is not shared between the tokenizers.
+    runs; every fourth token of the tail is not shared between the tokenizers. The tuned lens is the final-norm one: a
+    translator that changes nothing.
     """
     size = vocabulary[:, None, None, None]
-    t = matching_temperatures(logits[:, :MATCHED_ON, :1, -1], vocabulary)
+    t = matching_temperatures(logits[:, :MATCHED_ON, :1, -1])
     shared = np.arange(VOCABULARY) % 4 != 3
     columns = lens_columns(logits, size)
+    columns |= {f"{k}__tuned": columns[k] for k in ("top1", "rivalry")}
     for label, other in (("raw", raw), ("tmatch", logits / t[:, None, None, None, None])):
         columns |= {f"{k}__{label}": v for k, v in lens_columns(other, size).items()}
     return columns | {f"{k}__shared": v for k, v in lens_columns(logits[..., shared]).items()}

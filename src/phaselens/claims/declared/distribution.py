@@ -56,5 +56,6 @@ CLAIMS: tuple[Claim, ...] = (
         controls=("sinks", "massive dimensions", "QK-norm pair"),
         nulls=(UNIFORM,),
         published="asked for by the reviewer",
+        after="G1",
     ),
 )

@@ -4,7 +4,10 @@ from phaselens.claims.record import Claim
 
 S_RULE = "S test: p <= .05 with twins in and with twins dropped, p also after Holm within the family"
 S_REJECTED = "S < .75 while the power for groups 8 within-group SDs apart is >= .8"
-SURVIVES = f"{S_RULE}, and the same two groups (adjusted Rand 1, same order)"
+SURVIVES = (
+    "G1 is supported; then S test: p <= .05 with twins in and with twins dropped, and the same two groups (adjusted "
+    "Rand 1, same order)"
+)
 EXPLAINED = (
     "or there is such a split and a control explains it away: less than half of its gap is left (upper bound), or the "
     "untrained twins fall into the same two groups (p <= .05) or keep more than half of the gap (lower bound)"
@@ -39,12 +42,13 @@ CLAIMS: tuple[Claim, ...] = (
         id="G2",
         seed_doc=3,
         statement="The split by GD_ratio survives a common temperature.",
-        statistic="S of log GD_ratio on logits / T, T per model: mean output entropy_norm equal to the panel's median",
+        statistic="S of log GD_ratio on logits / T, T per model: mean output entropy (nats) that of the panel's median",
         supported=SURVIVES,
         rejected=f"{S_REJECTED}; {LOST}",
         controls=("common temperature",),
         nulls=(UNIFORM,),
         published="asked for by the reviewer",
+        after="G1",
     ),
     Claim(
         id="G3",
@@ -57,6 +61,7 @@ CLAIMS: tuple[Claim, ...] = (
         controls=("nucleus", "top ten tokens", "shared tokens"),
         nulls=(UNIFORM,),
         published="asked for by the reviewer",
+        after="G1",
     ),
     Claim(
         id="G4",
@@ -69,5 +74,6 @@ CLAIMS: tuple[Claim, ...] = (
         controls=("raw lens", "final-norm lens", "output only", "tuned lens"),
         nulls=(UNIFORM,),
         published="ours",
+        after="G1",
     ),
 )

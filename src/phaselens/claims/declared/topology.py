@@ -54,7 +54,8 @@ CLAIMS: tuple[Claim, ...] = (
         id="N1",
         seed_doc=4,
         statement="Normalisation of states changes what can be told apart (CLIPPED_MAD against RAW).",
-        statistic="ICC(A,1) of models over prompts of ln ratio_norm at l*, CLIPPED_MAD less RAW, paired by prompt",
+        statistic="ICC(C,1) of models over prompts of ln ratio_norm at l*, CLIPPED_MAD less RAW, paired by prompt; "
+        "jackknife interval over prompts",
         supported="interval excludes 0",
         rejected="interval inside +-.05",
         controls=("number of dimensions kept",),
