@@ -10,8 +10,8 @@ SRC = Path(__file__).parents[1] / "src" / "phaselens"
 WORDS = {"errors", "types"}
 ARRAYS = WORDS | {"statistics"}
 RECORD = ARRAYS | {"observables", "perturbations", "probes", "dynamics", "controls", "trace", "batteries"}
-RECORD |= {"measure", "clouds", "normalised"}
-MODEL = RECORD | {"models", "capture", "organisms", "recording", "imported", "readings"}
+RECORD |= {"measure", "clouds", "normalised", "openings"}
+MODEL = RECORD | {"models", "capture", "organisms", "recording", "imported", "readings", "interventions"}
 STUDY = MODEL | {"claims", "experiments", "presets"}
 
 MAY_IMPORT = {
@@ -27,22 +27,24 @@ MAY_IMPORT = {
     "controls": ARRAYS | {"perturbations"},
     "trace": WORDS,
     "batteries": WORDS,
-    "measure": RECORD - {"measure", "batteries"},
-    "clouds": RECORD - {"clouds", "normalised", "batteries"},
-    "normalised": RECORD - {"normalised", "batteries"},
+    "measure": RECORD - {"measure", "openings", "batteries"},
+    "clouds": RECORD - {"clouds", "normalised", "openings", "batteries"},
+    "normalised": RECORD - {"normalised", "openings", "batteries"},
+    "openings": RECORD - {"openings", "normalised", "clouds", "batteries"},
     "models": WORDS,
     "capture": WORDS | {"perturbations", "trace", "models", "batteries"},
     "organisms": WORDS | {"models", "batteries", "dynamics"},
     "imported": RECORD | {"models", "capture", "recording"},
     "recording": RECORD | {"models", "capture"},
     "readings": RECORD | {"models", "capture", "organisms"},
+    "interventions": RECORD | {"models", "capture", "organisms", "recording", "readings"},
     "claims": WORDS | {"statistics"},
     "experiments": (STUDY - {"experiments", "presets"}),
     "validity": (STUDY - {"presets"}),
     "study": STUDY,
     "presets": set(),
     "engines": STUDY | {"study"},
-    "report": STUDY - {"organisms", "capture", "recording", "readings"} | {"study", "validity"},
+    "report": STUDY - {"organisms", "capture", "recording", "readings", "interventions"} | {"study", "validity"},
     "monitor": STUDY,
     "cli": STUDY | {"study", "engines", "report", "monitor", "validity"},
 }

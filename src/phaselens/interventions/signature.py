@@ -1,0 +1,405 @@
+"""The perturbation signature of one model: noise at every layer and strength, followed to the output.
+
+Draws and strengths of one prompt are one batch. Blocks below the perturbed layer are not run again: the pass begins at
+the layer with the states of the unchanged run, which is one row.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phaselens.capture.intervene import At, Clock, Where, intervening
+from phaselens.dynamics.signatures import DECIDING, gain
+from phaselens.errors import InputError, ModelRefused
+from phaselens.models import Model, record
+from phaselens.models.discover import probe_ids
+from phaselens.models.hooks import begun_at, forms_of
+from phaselens.perturbations import inside
+from phaselens.trace.transcripts import Transcript, Transcripts
+
+STRENGTHS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
+DRAWS = 16
+BESIDE = ("unmatched", "difference", "no massive")
+ROWS_AT_ONCE = 8  # of logits compared at a time
+CELLS = 1 << 24  # numbers in the logits of one pass: more are cut into several
+
+
+@dataclass(frozen=True)
+class SignaturePlan:
+    """What is drawn: strengths (0 is always there), draws of noise, seed, and the conditions beside matched noise."""
+
+    strengths: tuple[float, ...] = STRENGTHS
+    draws: int = DRAWS
+    seed: int = 0
+    beside: tuple[str, ...] = BESIDE
+    substitution: bool = True
+
+    def __post_init__(self) -> None:
+        if self.draws < 2 or self.draws % 2:
+            raise InputError(f"draws is {self.draws}; wanted an even number from 2 on: halves of them are compared.")
+        if any(not 0 <= eps < float("inf") for eps in self.strengths) or not any(self.strengths):
+            raise InputError(f"strengths are {self.strengths}; wanted numbers of at least 0, one of them above 0.")
+        unknown = [name for name in self.beside if name not in BESIDE]
+        if unknown:
+            raise InputError(f"conditions {unknown} do not exist; known beside matched noise are {', '.join(BESIDE)}.")
+
+    @property
+    def positive(self) -> tuple[float, ...]:
+        """Strengths above 0, rising, each once."""
+        return tuple(sorted({float(eps) for eps in self.strengths if eps > 0}))
+
+    @property
+    def deciding(self) -> float:
+        """The strength at which other conditions are measured and words are given: .1, or the nearest there is."""
+        return min(self.positive, key=lambda eps: abs(np.log(eps / DECIDING)))
+
+
+@dataclass(eq=False)
+class Counts:
+    """Forward passes as rows x share of the blocks: run, and what they would be without the shared prefix."""
+
+    run: float = 0.0
+    unshared: float = 0.0
+    clean: int = 0
+
+    @property
+    def saved(self) -> float:
+        """Share of the passes that sharing the prefix saves (1)."""
+        return 1 - (self.run + self.clean) / self.unshared if self.unshared else float("nan")
+
+
+@dataclass(eq=False)
+class Signature:
+    """What came of one model. Halves are halves of the draws; perturbed layers are 0..L-1.
+
+    `log_gain` and `kl` [prompt, layer, strength, half]: mean over draws of ln g(l -> L), and mean over draws and steps
+    of KL(p || p') in nats, of matched noise. `beside[name]` holds both [prompt, layer, half] at the deciding strength.
+    `through` [prompt, layer, layer to]: mean ln g(l -> l') there (NaN up to l). `substitution`: both [prompt, half], of
+    another token in place of the last of the prompt, from layer 0. `rms` [layer 0..L], `massive` [layer 0..L] the
+    number of dimensions that are massive in any state; `floor` the largest KL of rows of strength 0 (nats).
+    """
+
+    prompts: tuple[str, ...]
+    depth: np.ndarray
+    strengths: tuple[float, ...]
+    deciding: float
+    log_gain: np.ndarray
+    kl: np.ndarray
+    through: np.ndarray
+    rms: np.ndarray
+    rms_without_massive: np.ndarray
+    massive: np.ndarray
+    identity: float
+    beside: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    substitution: tuple[np.ndarray, np.ndarray] | None = None
+    floor: float = 0.0
+    counts: Counts = field(default_factory=Counts)
+    notes: tuple[str, ...] = ()
+
+
+def forward(model: Model, ids: Tensor, n_kept: int) -> Tensor:
+    """Logits [batch, n_kept, rows] of the last positions of one pass from the first token on, without a cache."""
+    takes = model.facts.takes
+    inputs: dict[str, object] = {"input_ids": ids}
+    if "attention_mask" in takes:
+        inputs["attention_mask"] = torch.ones_like(ids)
+    if "position_ids" in takes:
+        inputs["position_ids"] = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape[0], -1)
+    if "use_cache" in takes:
+        inputs["use_cache"] = False
+    if "logits_to_keep" in takes:
+        inputs["logits_to_keep"] = n_kept
+    if "return_dict" in takes:
+        inputs["return_dict"] = True
+    out = model.network(**inputs)
+    logits = out.logits if hasattr(out, "logits") else out[0]
+    return logits[:, -n_kept:, : model.vocab_size]
+
+
+def identity_gap(model: Model, ids: Tensor | None = None) -> float:
+    """Largest change of a logit by noise of strength 0, at every layer, begun there and from the first block (logits).
+
+    Must be exactly 0: the same shapes run through the same kernels, with an exact zero added. Raises ModelRefused where
+    it is not, or is NaN: then no number of a study of this model would mean anything.
+    """
+    ids = probe_ids(model.network, model.vocab_size, seed=17, batch=4, time=9) if ids is None else ids
+    with torch.no_grad(), record(model, clone=True) as taps, forms_of(model.blocks) as forms:
+        plain = forward(model, ids, ids.shape[1])
+    states, worst = dict(taps.states), 0.0
+    draw = torch.Generator().manual_seed(0)
+    for layer in range(model.n_layers + 1):
+        z = torch.randn(states[layer].shape, generator=draw)
+        at = [_at(layer, z, torch.zeros(len(ids)))]
+        for begin in {0, layer}:
+            with torch.no_grad(), intervening(model, at), begun_at(model, begin, states[begin], forms):
+                moved = forward(model, ids, ids.shape[1])
+            gap = float((moved.double() - plain.double()).abs().max())
+            worst = max(worst, gap if gap == gap else float("inf"))
+    if worst > 0:
+        raise ModelRefused(
+            f"{model.name}: noise of strength 0 moves its logits by {worst:.3g}, so a pass cannot be begun at a layer, "
+            "or its hooks are not neutral. No perturbation of it can be judged."
+        )
+    return worst
+
+
+def _at(layer: int, z: Tensor, size: Tensor) -> At:
+    """Given noise [row, position, d] times a size [row], at a layer and every position."""
+
+    def change(states: Tensor, where: Where) -> Tensor:
+        return inside.add(states, z, size[:, None, None])
+
+    return At("resid_post" if layer else "embedding", (layer,), "all", change)
+
+
+def signature(
+    model: Model,
+    transcripts: Transcripts,
+    plan: SignaturePlan = SignaturePlan(),  # noqa: B008  frozen
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Signature:
+    """The signature of a model on what it said: every layer 0..L-1, strength and draw, with every generated step moved.
+
+    Raises ModelRefused where strength 0 is not an exact nothing, InputError for no runs.
+    """
+    if not len(transcripts):
+        raise InputError("no transcripts were given; wanted at least one run.")
+    worst = identity_gap(model)
+    runs = transcripts.runs
+    clean = [_clean(model, t) for t in runs]
+    made = _empty(model, runs, plan, clean, worst)
+    pool = [states for states, _ in clean]
+    for i, t in enumerate(runs):
+        _one_prompt(model, t, i, clean[i], pool, plan, made)
+        if progress is not None:
+            progress(i + 1, len(runs))
+    return made
+
+
+Clean = tuple[Tensor, list]
+
+
+def _ids(model: Model, t: Transcript) -> Tensor:
+    return torch.tensor([t.fed], device=model.device)
+
+
+def _clean(model: Model, t: Transcript) -> Clean:
+    """States [layer, position, d] of the unchanged run, and the forms of the blocks' outputs."""
+    with torch.no_grad(), record(model, clone=True) as taps, forms_of(model.blocks) as forms:
+        forward(model, _ids(model, t), t.n_generated)
+    return torch.stack([taps.states[layer][0].to(model.device) for layer in taps.layers]), forms
+
+
+def _empty(
+    model: Model, runs: Sequence[Transcript], plan: SignaturePlan, clean: Sequence[Clean], worst: float
+) -> Signature:
+    """A signature with its sizes known and its numbers to come."""
+    steps = [states[:, t.n_prompt - 1 :] for (states, _), t in zip(clean, runs, strict=True)]
+    layers = range(model.n_layers + 1)
+    together = [torch.cat([s[layer] for s in steps]).float() for layer in layers]
+    n, depth = len(runs), np.arange(model.n_layers) / model.n_layers
+    many = np.array([int(inside.massive(states).any(dim=0).sum()) for states in together])
+    beside = [name for name in plan.beside if name != "no massive" or many.any()]
+    notes = () if many.any() or "no massive" not in plan.beside else ("no state has a massive dimension",)
+    shape = (n, model.n_layers)
+    return Signature(
+        prompts=tuple(t.prompt_id or f"run {t.run}" for t in runs),
+        depth=depth,
+        strengths=plan.positive,
+        deciding=plan.deciding,
+        log_gain=np.full((*shape, len(plan.positive), 2), np.nan),
+        kl=np.full((*shape, len(plan.positive), 2), np.nan),
+        through=np.full((*shape, model.n_layers + 1), np.nan),
+        rms=np.array([inside.rms(states) for states in together]),
+        rms_without_massive=np.array([inside.rms(states, without_massive=True) for states in together]),
+        massive=many,
+        identity=worst,
+        beside={name: (np.full((*shape, 2), np.nan), np.full((*shape, 2), np.nan)) for name in beside},
+        substitution=(np.full((n, 2), np.nan), np.full((n, 2), np.nan)) if plan.substitution else None,
+        notes=notes,
+    )
+
+
+def _one_prompt(
+    model: Model, t: Transcript, i: int, clean: Clean, pool: Sequence[Tensor], plan: SignaturePlan, made: Signature
+) -> None:
+    """All layers of one prompt."""
+    made.counts.clean += 1
+    draw = torch.Generator().manual_seed(plan.seed * 1_000_003 + 7919 * i + 1)
+    for layer in range(model.n_layers):
+        rows = _rows(layer, t, clean[0], pool, plan, made, draw)
+        change, kl, between = _run_rows(model, t, clean, layer, rows, made)
+        _store(made, i, layer, rows, change, kl, between, plan)
+    if made.substitution is not None:
+        made.substitution[0][i], made.substitution[1][i] = _substituted(model, t, clean, plan, made, draw)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The changed rows of one layer: directions [direction, step, d], and for each row its direction, size and name."""
+
+    z: Tensor
+    which: np.ndarray
+    size: np.ndarray
+    names: list[tuple[str, float]]
+
+
+def _rows(
+    layer: int,
+    t: Transcript,
+    states: Tensor,
+    pool: Sequence[Tensor],
+    plan: SignaturePlan,
+    made: Signature,
+    draw: torch.Generator,
+) -> _Rows:
+    """Directions and sizes of all conditions at one layer; strengths share their draws."""
+    n, d, k = t.n_generated, states.shape[-1], plan.draws
+    parts, which, size, names = [torch.randn(k, n, d, generator=draw)], [], [], []
+    rms, at = made.rms[layer], plan.deciding
+    for eps in plan.positive:
+        which += range(k)
+        size += [eps * rms] * k
+        names += [("matched", eps)] * k
+    if "unmatched" in made.beside:
+        which += range(k)
+        size += [at] * k
+        names += [("unmatched", at)] * k
+    for name in ("no massive", "difference"):
+        if name not in made.beside:
+            continue
+        here = states[layer, t.n_prompt - 1 :].float().cpu()
+        first = sum(map(len, parts))
+        if name == "no massive":
+            parts.append(parts[0] * ~inside.massive(here).any(dim=0))
+            amount = at * made.rms_without_massive[layer]
+        else:
+            parts.append(_differences(here, pool, layer, k, draw))
+            amount = at * rms
+        which += range(first, first + k)
+        size += [amount] * k
+        names += [(name, at)] * k
+    return _Rows(torch.cat(parts), np.array(which), np.array(size), names)
+
+
+def _differences(here: Tensor, pool: Sequence[Tensor], layer: int, k: int, draw: torch.Generator) -> Tensor:
+    """Directions from these states to states of other runs at the same layer, each of RMS 1: [draw, step, d]."""
+    out = []
+    for _ in range(k):
+        one = pool[int(torch.randint(len(pool), (1,), generator=draw))][layer].float().cpu()
+        places = torch.randint(len(one), (len(here),), generator=draw)
+        step = one[places] - here
+        out.append(step / step.square().mean(dim=-1, keepdim=True).sqrt().clamp(min=1e-12))
+    return torch.stack(out)
+
+
+def _run_rows(
+    model: Model, t: Transcript, clean: Clean, layer: int, rows: _Rows, made: Signature
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Root mean square change at layer L and KL by row, and the change at every layer from this one: [row, layer].
+
+    Every pass holds one row of strength 0, against which the others are measured.
+    """
+    n, time = t.n_generated, len(t.fed)
+    most = max(1, CELLS // max(n * model.vocab_size, time * model.d_model) - 1)
+    change, kl, between = [], [], []
+    for start in range(0, len(rows.which), most):
+        which, size = rows.which[start : start + most], rows.size[start : start + most]
+        follow = [i for i, name in enumerate(rows.names[start : start + most]) if name == ("matched", made.deciding)]
+        z = rows.z.new_zeros(len(which) + 1, time, model.d_model)
+        z[1:, time - n :] = rows.z[which]
+        amount = torch.tensor([0.0, *size], dtype=torch.float32)
+        ids = _ids(model, t).expand(len(which) + 1, -1)
+        state = clean[0][layer].expand(len(ids), -1, -1)
+        layers = range(layer + 1, model.n_layers + 1)
+        with (
+            torch.no_grad(),
+            record(model, layers) as taps,
+            intervening(model, [_at(layer, z.to(model.device), amount.to(model.device))], Clock()),
+            begun_at(model, layer, state, clean[1]),
+        ):
+            logits = forward(model, ids, n)
+        made.counts.run += len(ids) * (model.n_layers - layer) / model.n_layers
+        made.counts.unshared += len(ids)
+        change.append(_moved(taps.states[model.n_layers][:, -n:]))
+        kl.append(_divergence(logits))
+        some = np.full((len(which), model.n_layers + 1), np.nan)
+        for other in layers if follow else ():
+            chosen = taps.states[other][[0, *(f + 1 for f in follow)], -n:]
+            some[follow, other] = _moved(chosen)
+        between.append(some)
+    return np.concatenate(change), np.concatenate(kl), np.concatenate(between)
+
+
+def _moved(states: Tensor) -> np.ndarray:
+    """Root mean square distance of rows 1.. from row 0, over steps and dimensions: [row - 1]."""
+    return (states[1:].float() - states[:1].float()).square().mean(dim=(1, 2)).sqrt().cpu().numpy()
+
+
+def _divergence(logits: Tensor) -> np.ndarray:
+    """KL(p || p') in nats of rows 1.. from row 0, mean over steps, not below 0: [row - 1].
+
+    `sum p (x - x') - lse x + lse x'`, a few rows at a time so that they stay in cache.
+    """
+    own = logits[0].float()
+    p, at_own = own.softmax(dim=-1), own.logsumexp(dim=-1)
+    out = []
+    for some in logits[1:].split(ROWS_AT_ONCE):
+        other = some.float()
+        moved = torch.linalg.vecdot(p, own - other, dim=-1) - at_own + other.logsumexp(dim=-1)
+        out.append(moved.clamp(min=0).mean(dim=-1))
+    return torch.cat(out).cpu().numpy()
+
+
+def _store(
+    made: Signature,
+    i: int,
+    layer: int,
+    rows: _Rows,
+    change: np.ndarray,
+    kl: np.ndarray,
+    between: np.ndarray,
+    plan: SignaturePlan,
+) -> None:
+    """Means over halves of the draws into the arrays."""
+    size_of = rows.z.double().square().mean(dim=(1, 2)).sqrt().numpy()
+    into = rows.size * size_of[rows.which]
+    last = len(made.rms) - 1
+    logs = np.log(gain(change, made.rms[last], into, made.rms[layer]))
+    half = np.arange(plan.draws) < plan.draws // 2
+    for e, eps in enumerate(made.strengths):
+        mine = np.array([name == ("matched", eps) for name in rows.names])
+        made.log_gain[i, layer, e] = [logs[mine][half].mean(), logs[mine][~half].mean()]
+        made.kl[i, layer, e] = [kl[mine][half].mean(), kl[mine][~half].mean()]
+        if eps == made.deciding:
+            for other in range(layer + 1, last + 1):
+                made.through[i, layer, other] = np.mean(
+                    np.log(gain(between[mine, other], made.rms[other], into[mine], made.rms[layer]))
+                )
+    for name, (gains, divergences) in made.beside.items():
+        mine = np.array([row[0] == name for row in rows.names])
+        gains[i, layer] = [logs[mine][half].mean(), logs[mine][~half].mean()]
+        divergences[i, layer] = [kl[mine][half].mean(), kl[mine][~half].mean()]
+
+
+def _substituted(
+    model: Model, t: Transcript, clean: Clean, plan: SignaturePlan, made: Signature, draw: torch.Generator
+) -> tuple[list[float], list[float]]:
+    """Another token in place of the last of the prompt: ln g(0 -> L) over the steps, and KL, by half of the draws."""
+    n = t.n_generated
+    ids = _ids(model, t).repeat(plan.draws + 1, 1)
+    other = torch.randint(1, model.vocab_size, (plan.draws,), generator=draw)
+    place = t.n_prompt - 1
+    ids[1:, place] = (ids[1:, place] + other.to(ids.device)) % model.vocab_size
+    with torch.no_grad(), record(model, (0, model.n_layers)) as taps:
+        logits = forward(model, ids, n)
+    made.counts.run += len(ids)
+    made.counts.unshared += len(ids)
+    into, out = (_moved(taps.states[layer][:, -n:]) for layer in (0, model.n_layers))
+    logs = np.log(gain(out, made.rms[-1], into, made.rms[0]))
+    kl, half = _divergence(logits), np.arange(plan.draws) < plan.draws // 2
+    return [logs[half].mean(), logs[~half].mean()], [kl[half].mean(), kl[~half].mean()]
