@@ -6,7 +6,7 @@ OUT    ?= demo
 # The bundled models are so small that a second thread costs more than it brings: 59 s against 95 s for the quick demo on 2 cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-quick test test-slow lint clean
+.PHONY: demo demo-quick test test-slow lint docs clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "error: Python 3.11 or newer is needed; say make PYTHON=/path/to/python3.11"; exit 2; }
@@ -30,6 +30,11 @@ test-slow: $(VENV)/installed
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check src tests benchmarks examples
+
+# The site in build/site: cards and ledger are made from the code, every warning is an error.
+docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) demo demo-quick .pytest_cache .ruff_cache

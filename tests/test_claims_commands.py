@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -67,7 +68,7 @@ def test_show_with_a_folder_gives_verdict_and_figures(cli, folder):
     for file in files:
         root = ElementTree.parse(file).getroot()
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
-        assert "var(--" not in open(file).read()
+        assert "var(--" not in Path(file).read_text()
     code, out, _ = cli("claims", "show", "R1", folder, "--json")
     assert json.loads(out)["verdict"]["id"] == "R1"
 

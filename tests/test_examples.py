@@ -1,5 +1,6 @@
 """The examples run as they stand."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,15 @@ def saved(tmp_path_factory):
     network("llama").save_pretrained(folder)
     (folder / "said.jsonl").write_text('{"prompt_ids": [5, 6], "completion_ids": [7, 8, 9]}\n')
     return folder
+
+
+def test_the_notebook_runs():
+    """Its code cells in order, on the bundled model that it names."""
+    cells = json.loads((EXAMPLES / "tutorial.ipynb").read_text())["cells"]
+    code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "layer 6: turns by" in done.stdout
 
 
 @pytest.mark.parametrize("script", sorted(p.name for p in EXAMPLES.glob("*.py")))

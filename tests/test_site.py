@@ -1,0 +1,112 @@
+"""The site and what stands around the repository: generated pages, documented fields, forms, and a strict build."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from phaselens.claims import REGISTER
+from phaselens.claims.own import OwnClaim, OwnControl
+from phaselens.observables import CLOUD, OBSERVABLES
+from phaselens.study import _parse
+
+ROOT = Path(__file__).parents[1]
+FENCED = re.compile(r"```(\w+)\n(.*?)```", re.S)
+
+
+@pytest.fixture(scope="module")
+def pages():
+    spec = importlib.util.spec_from_file_location("cards", ROOT / "docs" / "cards.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_pages_hold_every_observable_and_every_claim(pages, tmp_path):
+    written = {p.relative_to(tmp_path).as_posix(): p.read_text() for p in pages.write(tmp_path)}
+    cards = "".join(text for name, text in written.items() if name.startswith("cards/"))
+    for one in OBSERVABLES + CLOUD:
+        assert f"### {one.name}\n" in cards and f"#{one.name})" in written["cards/index.md"]
+    for claim in REGISTER:
+        assert f"\n## {claim.id}\n" in written["ledger.md"]
+    again = {p.relative_to(tmp_path).as_posix(): p.read_text() for p in pages.write(tmp_path)}
+    assert again == written
+
+
+def test_the_documented_fields_of_a_claim_are_the_fields():
+    page = (ROOT / "docs" / "claims.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == _ordered(page, OwnClaim.model_fields)
+    for field in OwnControl.model_fields:
+        assert f"`{field}`" in page
+
+
+def _ordered(page, fields):
+    """The fields in the order of the page, all of them."""
+    return sorted(fields, key=lambda name: page.index(f"| `{name}` |"))
+
+
+def _studies():
+    found = []
+    for page in ("docs/claims.md", "docs/tutorial.md", "docs/study.md"):
+        for kind, text in FENCED.findall((ROOT / page).read_text()):
+            if kind == "toml" and "models" in text and "--8<--" not in text:
+                found.append(pytest.param(text, id=f"{page} {len(found)}"))
+    found.append(pytest.param((ROOT / "examples" / "mine.toml").read_text(), id="examples/mine.toml"))
+    return found
+
+
+@pytest.mark.parametrize("text", _studies())
+def test_documented_studies_are_studies(text):
+    assert _parse(text, "the page", None).models
+
+
+def test_the_notebook_is_the_tutorial():
+    cells = json.loads((ROOT / "examples" / "tutorial.ipynb").read_text())["cells"]
+    code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    script = (ROOT / "examples" / "tutorial.py").read_text()
+    assert _statements(code) == _statements(script.replace("sys.argv[1] if len(sys.argv) > 1 else ", ""))
+
+
+def _statements(code):
+    """Lines that do something, without comments, docstring and the reading of arguments."""
+    body = re.sub(r'^""".*?"""', "", code, flags=re.S)
+    lines = [line.split("  #")[0].rstrip() for line in body.splitlines()]
+    return [line for line in lines if line.strip() and not line.startswith("#") and line != "import sys"]
+
+
+def test_issue_forms_and_citation_are_whole():
+    forms = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+    assert "challenge-a-claim.yml" in {f.name for f in forms}
+    for form in forms:
+        said = yaml.safe_load(form.read_text())
+        if form.name == "config.yml":
+            continue
+        ids = [part["id"] for part in said["body"]]
+        assert said["name"] and said["description"] and len(set(ids)) == len(ids)
+        assert any(part.get("validations", {}).get("required") for part in said["body"])
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    from phaselens import __version__
+
+    assert citation["version"] == __version__ and citation["title"].startswith("phaselens")
+
+
+def test_contributing_has_the_four_recipes():
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    for what in ("an observable", "a control", "an architecture", "a claim"):
+        assert f"## Add {what}\n" in page
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    if importlib.util.find_spec("material") is None:
+        pytest.skip("docs: the extra `docs` is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for page in ("index.html", "tutorial.html", "claims.html", "cards/index.html", "ledger.html"):
+        assert (tmp_path / "site" / page).is_file()
