@@ -8,6 +8,7 @@ from phaselens.validity.panels import SHAPES
 from phaselens.validity.prints import PRINTS
 from phaselens.validity.scenario import Scenario, by_experiment
 from phaselens.validity.sequences import SEQUENCES
+from phaselens.validity.training import TRAINING
 from phaselens.validity.variation import VARIATION
 
 PANELS = (8, 12)
@@ -159,4 +160,13 @@ ARTEFACTS: tuple[Scenario, ...] = (
     ),
 )
 
-SCENARIOS: tuple[Scenario, ...] = (*_nulls(), *_effects(), *ARTEFACTS, *DISTRIBUTION, *VARIATION, *SEQUENCES, *PRINTS)
+SCENARIOS: tuple[Scenario, ...] = (
+    *_nulls(),
+    *_effects(),
+    *ARTEFACTS,
+    *DISTRIBUTION,
+    *VARIATION,
+    *SEQUENCES,
+    *PRINTS,
+    *TRAINING,
+)
