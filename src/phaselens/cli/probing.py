@@ -226,5 +226,5 @@ def summary_of(reading: Reading, n_layers: int) -> dict[str, Any]:
         "peak_hi": reading.numbers[round(hi * last)] / n_layers if np.isfinite(hi) else None,
         "peak_capacity": float(np.max(reading.curve.capacity)), "p": reading.p, "l2": reading.l2,
         "over": {k: {"lo": v.lo, "hi": v.hi, "reason": v.reason} for k, v in reading.over.items()},
-        "ranks": reading.ranks, "notes": list(reading.notes),
+        "ranks": reading.ranks, "transfer": reading.transfer, "notes": list(reading.notes),
     }  # fmt: skip

@@ -24,12 +24,14 @@ from phaselens.probes.folds import check_folds
 from phaselens.probes.mdl import online_code
 from phaselens.probes.subspace import feature_curve, rank_curve
 from phaselens.probes.table import balanced_accuracy, control_accuracy, control_table
+from phaselens.probes.transfer import family_transfer
 from phaselens.statistics.intervals import Interval, percentile_interval
 from phaselens.statistics.resampling import bootstrap_weights
 
 PATH = (1e3, 1e2, 1e1, 1.0)
 TEST_L2, LOOSE, CLOSE = 10.0, 1e-4, 1e-5
 RANKS = (1, 2, 4, 8, 16)
+FEWEST, MOST_FAMILIES = 30, 16
 Say = Callable[[str], None]
 
 
@@ -58,7 +60,8 @@ class Reading:
     `curve` capacity on folds that keep groups and word types apart; `auroc`, `compression`, `selectivity` (NaN: no
     types) [layer]; `twin` and `covariates` the same curve from the untrained twin and from covariates; `over` the rise
     of the best layer over each baseline, `best_hits` [example] stand behind it; `best` capacity at one fixed penalty,
-    its `p` against exchanged labels and their `null`; `controls` and `ranks` are of the peak layer; `codes` [example]
+    its `p` against exchanged labels and their `null`; `controls`, `ranks` and `transfer` (between
+    templates; empty where there are none or too many) are of the peak layer; `codes` [example]
     and `hits` [layer, example] are what they stand on; `probes` are fitted on all labelled examples. `notes` say what
     was left out.
     """
@@ -87,6 +90,7 @@ class Reading:
     best_hits: dict[str, np.ndarray]
     probes: Probes
     numbers: tuple[int, ...]
+    transfer: dict[str, Any]
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -244,6 +248,7 @@ def analyse(
         best_hits,
         fit_logistic(layers, np.where(known, classes[codes].astype(object), None), None, l2),
         numbers or tuple(range(len(layers))),
+        _transfer(layers[peak], labels, codes, kinds, shared, l2),
         (*notes, *chosen_notes),
     )
 
@@ -387,6 +392,34 @@ def _row(
         "chance": 1 / len(task.classes),
         "n_draws": len(refit),
     }
+
+
+def _transfer(
+    layer: np.ndarray, labels: np.ndarray, codes: np.ndarray, kinds: np.ndarray | None, folds: np.ndarray, l2: float
+) -> dict[str, Any]:
+    """Held-out accuracy of probes trained on one template and read on each (1), and the majority share of each.
+
+    Only templates of at least `FEWEST` labelled examples and two classes; nothing with fewer than two of them, with
+    more than `MOST_FAMILIES` (kinds that are words), or where a train split has one class.
+    """
+    if kinds is None or not 2 <= len(np.unique(kinds)) <= MOST_FAMILIES:
+        return {}
+    known = codes >= 0
+    large = [
+        name
+        for name in np.unique(kinds)
+        if (known & (kinds == name)).sum() >= FEWEST and len(np.unique(codes[known & (kinds == name)])) > 1
+    ]
+    rows = np.flatnonzero(known & np.isin(kinds, large))
+    if len(large) < 2:
+        return {}
+    inner = np.unique(folds[rows], return_inverse=True)[1]
+    try:
+        accuracy, names = family_transfer([np.asarray(layer)[rows]], labels[rows], kinds[rows], inner, l2)
+    except InputError:  # a class that a template has in one fold only
+        return {}
+    majority = [majority_share(codes[rows][kinds[rows] == name]) for name in names]
+    return {"families": names.tolist(), "accuracy": accuracy[0].tolist(), "majority": majority}
 
 
 def _ranks(layer: np.ndarray, task: Task, l2: float) -> dict[str, list[float]]:

@@ -1,8 +1,15 @@
-"""The page of `phaselens probe`: Markdown tables, and a sentence on what supports a conclusion and what is algebra."""
+"""The pages of `phaselens probe`, Markdown and HTML: figures, tables, and what supports a conclusion or is algebra."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
+import jinja2
+from markupsafe import Markup
+
+from phaselens import __version__
+from phaselens.report import probe_figures as figures
 from phaselens.report.words import DASH
 from phaselens.trace.store import atomic_write
 
@@ -11,12 +18,80 @@ ALGEBRA = ("rotation", "feature permutation, fixed")
 
 
 def write_page(folder: Path, model: str, tasks: Sequence[Row]) -> Path:
-    """Write `report.md` from the documents of the tasks, whole or not at all; return its path."""
-    parts = [f"# What can be read from {model}\n", _summary(tasks)]
+    """Write `report.html` and `report.md` from the documents of the tasks, whole or not at all; return the first."""
+    parts = [f"# What can be read from {model}\n", table(*_summary(tasks))]
     for task in tasks:
-        parts += [f"\n## {task['task']}\n", sentence(task), "\n", _figures(task), _layers(task), _controls(task)]
+        said = "\n".join(f"- {line}" for line in _figures(task)) + "\n"
+        parts += [f"\n## {task['task']}\n", sentence(task), "\n", said, table(*_layers(task))]
+        for caption, columns, rows in filter(None, (_controls(task), _transfer(task))):
+            parts.append(f"\n{caption}\n\n" + table(columns, rows))
     parts.append(LEGEND)
-    return atomic_write(folder / "report.md", "\n".join(parts))
+    atomic_write(folder / "report.md", "\n".join(parts))
+    return atomic_write(folder / "report.html", page(model, tasks).encode("utf-8"))
+
+
+def page(model: str, tasks: Sequence[Row]) -> str:
+    """Give the HTML page: one file that needs no network and no JavaScript; the same documents give the same bytes."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("phaselens.report"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )  # fmt: skip
+    sheet = resources.files("phaselens.report").joinpath("templates", "report.css").read_text(encoding="utf-8")
+    columns, rows = _summary(tasks)
+    return environment.get_template("probes.html.j2").render(
+        version=__version__, model=model, style=Markup(sheet), legend=LEGEND.strip(),
+        tasks=[_section(k, task) for k, task in enumerate(tasks)],
+        summary=_grid("Summary", "Capacity of linear probes, 95 % intervals over groups.", columns, rows),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A figure drawn twice: for wide pages and for narrow ones."""
+
+    wide: Markup
+    narrow: Markup
+
+
+def _pair(draw: Callable[..., Markup], name: str, *given: object) -> Pair:
+    return Pair(
+        draw(f"{name}-wide", *given, layout=figures.WIDE), draw(f"{name}-narrow", *given, layout=figures.NARROW)
+    )
+
+
+def _section(k: int, task: Row) -> dict[str, object]:
+    """What the template needs of one task."""
+    columns, rows = _layers(task)
+    controls = _controls(task)
+    moved: Mapping[str, list] = task.get("transfer") or {}  # type: ignore[assignment]
+    return {
+        "anchor": f"task{k}", "name": task["task"], "sentence": sentence(task), "lines": _figures(task),
+        "capacity": _pair(figures.capacity, f"capacity{k}", task), "capacity_caption": CAPACITY,
+        "small": _pair(figures.small, f"small{k}", task), "small_caption": SMALL,
+        "transfer": _pair(figures.transfer, f"transfer{k}", moved["families"], moved["accuracy"]) if moved else None,
+        "transfer_caption": transfer_caption(moved) if moved else "",
+        "controls": _grid("Control table", controls[0], *controls[1:], mark=1) if controls else None,
+        "layers": _grid("Layers", "Every layer, held out.", columns, rows),
+    }  # fmt: skip
+
+
+def _grid(
+    label: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[object]], mark: int = -1
+) -> dict[str, object]:
+    """A table for the template; rows of kind sanity are marked."""
+    numeric = [] if mark >= 0 else range(1, len(columns))
+    said = [{"cells": [str(c) for c in row], "sanity": mark >= 0 and row[mark] == "sanity"} for row in rows]
+    return {"label": label, "caption": caption, "columns": columns, "rows": said, "numeric": numeric, "mark": mark}
+
+
+def transfer_caption(moved: Mapping[str, list]) -> str:
+    """Say what a transfer matrix shows, with the majority shares that its columns are to be read against."""
+    pairs = zip(moved["families"], moved["majority"], strict=True)
+    shares = ", ".join(f"{name} {_n(share)}" for name, share in pairs)
+    return (
+        "Held-out accuracy at the peak layer of probes trained on one template (row) and read on another (column), "
+        f"without fitting again; groups are kept apart on the diagonal too. Majority shares: {shares}."
+    )
 
 
 def sentence(task: Row) -> str:
@@ -54,7 +129,10 @@ def _above(ends: Mapping[str, object]) -> bool:
     return isinstance(lo, (int, float)) and lo > 0
 
 
-def _summary(tasks: Sequence[Row]) -> str:
+Rows = Sequence[Sequence[object]]
+
+
+def _summary(tasks: Sequence[Row]) -> tuple[Sequence[str], Rows]:
     columns = ("task", "examples", "groups", "majority", "capacity at peak", "peak depth (l/L)", "p", "left out")
     rows = []
     for t in tasks:
@@ -65,24 +143,24 @@ def _summary(tasks: Sequence[Row]) -> str:
                 _range(t, "peak_depth", "peak_lo", "peak_hi"), _n(t["p"]), t["n_flagged"],
             )
         )  # fmt: skip
-    return table(columns, rows)
+    return columns, rows
 
 
-def _figures(task: Row) -> str:
-    lines = [f"- classes: {', '.join(task['classes'])}; labels from: {task['labels_of']}; l2 {_n(task['l2'])}"]  # type: ignore[arg-type]
+def _figures(task: Row) -> list[str]:
+    lines = [f"classes: {', '.join(task['classes'])}; labels from: {task['labels_of']}; l2 {_n(task['l2'])}"]  # type: ignore[arg-type]
     for name, ends in task["over"].items():  # type: ignore[union-attr]
         said = f" ({ends['reason']})" if ends.get("reason") else ""
-        lines.append(f"- capacity at the best layer less that of {name}: [{_n(ends['lo'])}, {_n(ends['hi'])}]{said}")
+        lines.append(f"capacity at the best layer less that of {name}: [{_n(ends['lo'])}, {_n(ends['hi'])}]{said}")
     ranks = task["ranks"]
     pairs = zip(ranks["k"], ranks["subspace"], ranks["features"], strict=True)  # type: ignore[index]
     kept = ", ".join(f"k = {k}: {_n(s)} and {_n(f)}" for k, s, f in pairs)
-    lines.append(f"- accuracy of a rank-k subspace and of the k best single features: {kept}")
-    lines += [f"- {note}" for note in task["notes"]]  # type: ignore[union-attr]
-    lines += [f"- left out, {flag['place']}: {flag['reason']}" for flag in task["flags"]]  # type: ignore[union-attr]
-    return "\n".join(lines) + "\n"
+    lines.append(f"accuracy of a rank-k subspace and of the k best single features: {kept}")
+    lines += list(task["notes"])  # type: ignore[call-overload]
+    lines += [f"left out, {flag['place']}: {flag['reason']}" for flag in task["flags"]]  # type: ignore[union-attr]
+    return lines
 
 
-def _layers(task: Row) -> str:
+def _layers(task: Row) -> tuple[Sequence[str], Rows]:
     columns = (
         "layer", "l/L", "capacity", "AUROC", "selectivity", "compression", "untrained twin", "covariates", "region",
     )  # fmt: skip
@@ -93,10 +171,21 @@ def _layers(task: Row) -> str:
         )
         for r in task["layers"]
     ]  # type: ignore[union-attr]  # fmt: skip
-    return table(columns, rows)
+    return columns, rows
 
 
-def _controls(task: Row) -> str:
+def _transfer(task: Row) -> tuple[str, Sequence[str], Rows] | None:
+    """Caption, columns and rows of the transfer matrix, None where there is none."""
+    moved: Mapping[str, list] = task.get("transfer") or {}  # type: ignore[assignment]
+    if not moved:
+        return None
+    pairs = zip(moved["families"], moved["accuracy"], strict=True)
+    rows = [(name, *(_n(v) for v in row)) for name, row in pairs]
+    return transfer_caption(moved), ("trained on", *moved["families"]), rows
+
+
+def _controls(task: Row) -> tuple[str, Sequence[str], Rows] | None:
+    """Caption, columns and rows of the control table, None where it was not run."""
     columns = ("control", "kind", "refit", "expected", "frozen", "expected")
     rows = []
     for r in task["controls"]:  # type: ignore[union-attr]
@@ -106,12 +195,11 @@ def _controls(task: Row) -> str:
         frozen = DASH if labels else _range(r, "frozen", "frozen_lo", "frozen_hi")
         rows.append((r["control"], r["kind"], own, f"{r['refit_expected']}{bound}", frozen, r["frozen_expected"]))
     if not rows:
-        return ""
+        return None
     first = task["controls"][0]  # type: ignore[index]
     head = f"Control table at layer {first['layer']}: balanced accuracy, mean and range over {first['n_draws']} draws; "
-    return f"\n{head}unchanged states give {_n(first['unchanged'])}, chance is {_n(first['chance'])}.\n\n" + table(
-        columns, rows
-    )
+    head += f"unchanged states give {_n(first['unchanged'])}, chance is {_n(first['chance'])}."
+    return head, columns, rows
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -135,3 +223,14 @@ says that the program works and is evidence of nothing else. Selectivity is accu
 word type or template has a random label); compression is the uniform code over the online code of the labels. Best
 layers of the differences are chosen on one half of the groups and read on the other.
 """
+CAPACITY = (
+    "Capacity on held-out groups over relative depth, with its 95 % interval over groups (shade). Grey: the "
+    "high-capacity region, layers of at least 90 % of the peak. Above the plot the peak with its interval. Dotted: "
+    "what is read at l = 0."
+)
+SMALL = (
+    "AUROC (mean over classes against the rest), selectivity (accuracy less that on control tasks), compression of the "
+    "labels by an online code against a uniform one, and accuracy at the peak layer when a state is reduced to k "
+    "numbers: a supervised subspace (unbroken) or the k best single features (dashed). Figures that are not defined "
+    "for this task are left out."
+)
