@@ -13,7 +13,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,tables]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,tables,query,docs]"
 	touch $@
 
 demo: $(VENV)/installed
@@ -33,7 +33,6 @@ lint: $(VENV)/installed
 
 # The site in build/site: cards and ledger are made from the code, every warning is an error.
 docs: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	$(BIN)/python -m mkdocs build --strict
 
 clean:

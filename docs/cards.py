@@ -7,8 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-# Pages that are written by other parts of the project and stand in the navigation once they are there.
-LATER = {"monitor.md": ("How to", "Put a monitor into a service"), "control-lenses.md": ("Reference", "Control lenses")}
+# Pages beside these enter the navigation by themselves, under Reference, with their first heading as title.
+PLACES = {"monitor.md": "How to"}
 
 
 def write(folder: Path = DOCS) -> list[Path]:
@@ -86,13 +86,23 @@ def on_pre_build(config) -> None:
 
 
 def on_config(config):
-    """Hook of mkdocs: pages of other parts enter the navigation once they are there."""
-    for page, (section, title) in LATER.items():
-        if (Path(config["docs_dir"]) / page).is_file():
-            own = next(part[section] for part in config["nav"] if section in part)
-            if {title: page} not in own:
-                own.append({title: page})
+    """Hook of mkdocs: pages that the navigation does not name enter it."""
+    docs = Path(config["docs_dir"])
+    named = set(_named(config["nav"]))
+    for page in sorted(p.name for p in docs.glob("*.md") if p.name not in named):
+        section = PLACES.get(page, "Reference")
+        own = next(part[section] for part in config["nav"] if section in part)
+        title = next(line for line in (docs / page).read_text(encoding="utf-8").splitlines() if line.startswith("# "))
+        own.append({title.removeprefix("# "): page})
     return config
+
+
+def _named(nav) -> list[str]:
+    """The pages that a navigation names."""
+    if isinstance(nav, str):
+        return [nav]
+    parts = nav.values() if isinstance(nav, dict) else nav
+    return [page for part in parts for page in _named(part)]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,10 @@
 """`phaselens compare` and `phaselens doctor`: what they print, as JSON, and what is wrong in one line."""
 
 import json
+import os
+import subprocess
+import sys
+import tomllib
 
 import pytest
 
@@ -74,7 +78,28 @@ def test_doctor_says_what_is_there_and_what_is_missing(cli, tmp_path, monkeypatc
     assert "pip install a-package-that-is-nowhere" in out
 
 
+def test_extras_are_those_of_the_package():
+    from pathlib import Path
+
+    declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    extras = declared["project"]["optional-dependencies"]
+    for extra, name, _ in doctor.EXTRAS:
+        assert any(need.startswith(name) for need in extras[extra]), (extra, name)
+
+
 def test_a_missing_extra_is_no_problem_and_says_its_install_line(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "EXTRAS", (("tables", "nowhere", "use"),))
     code, out, _ = cli("doctor", tmp_path, "--json")
     assert code == 0 and "pip install 'phaselens[tables]'" in out
+
+
+def test_the_shell_completes_commands():
+    given = {"_PHASELENS_COMPLETE": "complete_bash", "COMP_WORDS": "phaselens clai", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from phaselens.cli import main; main()"],
+        env={**os.environ, **given},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["claims"], done.stderr

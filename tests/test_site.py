@@ -38,6 +38,16 @@ def test_generated_pages_hold_every_observable_and_every_claim(pages, tmp_path):
     assert again == written
 
 
+def test_a_page_that_the_navigation_does_not_name_enters_it(pages, tmp_path):
+    (tmp_path / "index.md").write_text("# Start\n")
+    (tmp_path / "monitor.md").write_text("# Watch\n")
+    (tmp_path / "lenses.md").write_text("# Lenses\n")
+    nav = [{"Start": "index.md"}, {"How to": []}, {"Reference": [{"Cards": "cards/index.md"}]}]
+    found = pages.on_config({"docs_dir": str(tmp_path), "nav": nav})["nav"]
+    assert found[1] == {"How to": [{"Watch": "monitor.md"}]}
+    assert found[2]["Reference"][1] == {"Lenses": "lenses.md"} and len(found) == 3
+
+
 def test_the_documented_fields_of_a_claim_are_the_fields():
     page = (ROOT / "docs" / "claims.md").read_text()
     assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == _ordered(page, OwnClaim.model_fields)

@@ -98,8 +98,13 @@ def document_name(number: int) -> str:
 
 
 def family_words(claim: Claim, family: Sequence[Claim]) -> str:
-    """What Holm's correction is over, in words; the claims of one document are one family."""
-    ids = ", ".join(c.id for c in family if c.seed_doc == claim.seed_doc)
+    """What Holm's correction is over, in words; the claims of one document that presuppose none are one family."""
+    if claim.after:
+        return (
+            f"It presupposes {claim.after}, and is supported only where that is: tested after it, its p-value is at "
+            f"least the adjusted one of {claim.after}, and it is in no further correction."
+        )
+    ids = ", ".join(c.id for c in family if c.seed_doc == claim.seed_doc and not c.after)
     return (
         f"Holm at {LEVEL:g} over the confirmatory family of {document_name(claim.seed_doc)}: those of {ids} that a "
         "study judges and that have a p-value. Claims that came after the data are corrected over all and "

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from phaselens import __version__
-from phaselens.cli import bench, claims, compare, doctor, measure, models, organisms, probe, run, validate
+from phaselens.cli import bench, claims, compare, doctor, measure, models, organisms, perturb, probe, run, validate
 from phaselens.errors import PhaselensError, StateError
 
 # Newer versions of Typer carry their own copy of click: the base of its usage errors is found through one of them.
@@ -26,6 +26,7 @@ GREETING = """phaselens measures the internal dynamics of decoder-only language 
   phaselens observe MODEL --prompts FILE.jsonl --out DIR
   phaselens measure STATES.npy --out DIR
   phaselens probe MODEL --data FILE.jsonl --out DIR
+  phaselens perturb MODEL --out DIR     noise at every layer, followed to the output
   phaselens models check MODEL          whether a model can be read, and the proof
   phaselens claims list                 what is registered before the data; claims show G2 explains one
   phaselens compare DIR1 DIR2           two studies side by side
@@ -33,10 +34,11 @@ GREETING = """phaselens measures the internal dynamics of decoder-only language 
   phaselens --help                      everything else
 """
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command("run")(run.run)
 app.command("observe")(models.observe)
 app.command("probe")(probe.probe)
+app.command("perturb")(perturb.perturb)
 app.command("measure")(measure.measure)
 app.command("report")(run.report)
 app.command("compare")(compare.compare)

@@ -24,7 +24,6 @@ EXTRAS = (
     ("tables", "xarray", "Trace.to_xarray"),
     ("query", "duckdb", "SQL over the Parquet files"),
     ("stats", "statsmodels", "REML beside our own shares of variance"),
-    ("watch", "starlette", "the live page of a monitor"),
     ("docs", "mkdocs", "the documentation site"),
 )
 LOW_DISK = 2e9
