@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
-from phaselens.clouds import Clouds
 from phaselens.errors import InputError, unknown_name
 from phaselens.measure import Column, Reducer
 from phaselens.observables import by_name
@@ -60,10 +60,24 @@ def normalised(
     return tuple(out)
 
 
+class Beside(Protocol):
+    """What stands beside a `Reducer`: it takes the same tiles, and hands out columns for the same rows (or none)."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns that it hands out."""
+
+    def update(self, tile: Tile) -> None:
+        """Measure one tile."""
+
+    def drain(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Columns of steps and of layers since the last call."""
+
+
 class Together:
     """Several reducers as one: each takes every tile, and their columns stand side by side."""
 
-    def __init__(self, first: Reducer, others: Sequence[Normalised | Clouds] = ()) -> None:
+    def __init__(self, first: Reducer, others: Sequence[Beside] = ()) -> None:
         self.first, self.others = first, tuple(others)
 
     @property

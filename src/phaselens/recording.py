@@ -21,6 +21,7 @@ from phaselens.models.first import first_masked
 from phaselens.normalised import Together, normalised
 from phaselens.observables import DEFAULT, LENS_STATISTICS, Observable, base_inputs, by_name
 from phaselens.observables.normalisation import Calibration
+from phaselens.openings import Openings, with_cosines
 from phaselens.trace import Trace
 from phaselens.trace.transcripts import Transcripts, from_pairs, read_jsonl
 
@@ -51,13 +52,16 @@ def observe(
     is never read. `observables` are names or records, by default all that the lens allows; `layers` default to all of
     0..L. A lens with `mask_first` replays everything once more and adds its columns per layer. `normalisations`
     names state normalisations with their calibrations (`raw`: None): the geometry along tokens is then also measured on
-    states so normalised, in columns with the suffix `__NAME`.
+    states so normalised, in columns with the suffix `__NAME`. Where prompts are those of minimal pairs (ids ending in
+    `/ambiguous`, `/first`, `/second`) the runs also have `twin_cosine`.
 
     Raises InputError for unknown names (with the nearest) or no runs, PromptError for ids outside the vocabulary or
     runs beyond the context, TokenizerError for text without a tokenizer, StudyFileError for an unreadable file.
     """
     said = as_transcripts(model, transcripts)
     plan, reducer = prepare(model, lens, observables, layers, keep_hidden, chunk, normalisations)
+    opening = Openings(said, round(0.75 * model.n_layers))
+    reducer = Together(reducer.first, (*reducer.others, opening)) if opening else reducer
     hidden: dict[str, np.ndarray] | None = {} if keep_hidden else None
     settings = {"layers": plan.layers, "chunk": chunk, "batch_size": batch_size, "interventions": interventions}
     gathered = Gathered()
@@ -76,7 +80,8 @@ def observe(
             if info["table"] == "layers"
         ]
     meta = provenance(model, said, plan, "replay", batch_size, interventions)
-    return Trace.from_rows(steps, layer_rows, said.run_rows(), meta, columns, hidden)
+    trace = Trace.from_rows(steps, layer_rows, said.run_rows(), meta, columns, hidden)
+    return with_cosines(trace, opening.cosines()) if opening else trace
 
 
 def live(

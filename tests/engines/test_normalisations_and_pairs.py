@@ -48,6 +48,7 @@ def test_every_claim_is_judged_and_says_what_is_missing(folder):
 def test_pairs_stand_apart_and_those_of_other_length_are_counted(folder):
     rows = read_table(folder / "results" / "ambiguity.parquet").to_pylist()
     assert {r["n_excluded"] for r in rows} == {4}  # `a X d e f` has six tokens more
+    assert "twin_cosine" in {r["outcome"] for r in rows}
     runs = read_table(folder / "results" / "regimes_runs.parquet").to_pylist()
     assert {r["prompt_id"] for r in runs} == {f"p{i}" for i in range(4)}
     units = json.loads((folder / "units.json").read_text())
