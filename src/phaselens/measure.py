@@ -210,11 +210,12 @@ class Reducer:
             more_layers, more_steps = self._on_lens(states, at, finite, ids[3], logits)
             of_layers, of_steps = of_layers + more_layers, of_steps + more_steps
         n_rows, n_layers = len(at[0]), len(self.layers)
-        broken = ~finite
         per_layer = torch.stack(of_layers, 1) if of_layers else states.new_empty(n_rows, 0, n_layers)
         per_step = torch.stack(of_steps, 1) if of_steps else states.new_empty(n_rows, 0)
-        per_layer = per_layer.masked_fill(broken[:, None, None], math.nan)
-        per_step = per_step.masked_fill(broken[:, None], math.nan)
+        if not bool(finite.all()):
+            broken = ~finite
+            per_layer = per_layer.masked_fill(broken[:, None, None], math.nan)
+            per_step = per_step.masked_fill(broken[:, None], math.nan)
         labels = torch.stack([label.to("cpu", torch.int64) for label in (*ids, finite)], 1)
         self._drained.append((labels.numpy(), per_step.float().cpu().numpy(), per_layer.float().cpu().numpy()))
 
@@ -224,19 +225,30 @@ class Reducer:
         """Values [row, layer] and [row] of the observables of hidden states; NaN where an earlier step is missing."""
         known = joined.known[runs, block][at]
         inputs = {"layers": torch.tensor(self.layers, device=known.device), "n_blocks": self.n_layers}
-        of_layers, of_steps = [], []
+        of_layers: list[Tensor] = []
+        of_steps: list[Tensor] = []
         for group in self._groups:
             back = max(one.lookback for one in group)
             inputs["hidden"] = joined.window(runs, block, back)
             values = evaluate(group, inputs, {k: v for k, v in self._settings.items() if k in settings_of(group)})
-            for one in group:
-                new = values[one.name][..., back:]
-                short = known < one.lookback
-                if one.per == "layer":
-                    of_layers.append(new.movedim(1, 2)[at].masked_fill(short.unsqueeze(-1), math.nan))
-                else:
-                    of_steps.append(new[at].masked_fill(short, math.nan))
+            for per, into in (("layer", of_layers), ("step", of_steps)):
+                some = [one for one in group if one.per == per]
+                if some:
+                    into += self._at(torch.stack([values[one.name] for one in some])[..., back:], at, some, known)
         return of_layers, of_steps
+
+    @staticmethod
+    def _at(values: Tensor, at: tuple[Tensor, ...], observables: list[Observable], known: Tensor) -> tuple[Tensor, ...]:
+        """Values [observable, run, (layer,) position] at the recorded states: one [row(, layer)] per observable.
+
+        NaN where fewer earlier steps are known than the observable looks back on.
+        """
+        rows = values.movedim((1, -1), (0, 1))[at].movedim(1, 0)
+        back = max(one.lookback for one in observables)
+        if back and int(known.min()) < back:
+            short = known < torch.tensor([one.lookback for one in observables], device=known.device)[:, None]
+            rows = rows.masked_fill(short if rows.dim() == 2 else short.unsqueeze(-1), math.nan)
+        return rows.unbind()
 
     def _on_lens(
         self, states: Tensor, at: tuple[Tensor, ...], finite: Tensor, token: Tensor, logits: Tensor | None

@@ -46,6 +46,16 @@ def bench_probes(
     _show(_run(scripts_folder() / "probes.py", quick), as_json)
 
 
+@app.command("perturb")
+def bench_perturb(
+    quick: Annotated[bool, typer.Option("--quick", help="Four prompts instead of 32, under a minute.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a perturbation signature against the bare forward passes that it needs."""
+    note(f"benchmarks/perturb.py{' --quick' if quick else ''}")
+    _show(_run(scripts_folder() / "perturb.py", quick), as_json)
+
+
 @app.command("analysis")
 def bench_analysis(
     quick: Annotated[bool, typer.Option("--quick", help="Four models instead of twenty, under a minute.")] = False,
@@ -54,6 +64,16 @@ def bench_analysis(
     """Measure time and memory of all analyses of simulated traces of a large panel, and of its prompt bootstrap."""
     note(f"benchmarks/analysis.py{' --quick' if quick else ''}")
     _show(_run(scripts_folder() / "analysis.py", quick), as_json)
+
+
+@app.command("monitor")
+def bench_monitor(
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller form, about a minute.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what the live monitor costs over bare generation, and how far its numbers are from those of observe."""
+    note(f"benchmarks/monitor.py{' --quick' if quick else ''}")
+    _show(_run(scripts_folder() / "monitor.py", quick), as_json)
 
 
 def _show(found: dict[str, Any], as_json: bool) -> None:

@@ -20,8 +20,8 @@ class Policy:
 
     `warn` says so once per run and goes on; `stop` ends the run; `restart` takes the run back to its last calm step and
     goes on with a new seed, `max_restarts` times at most; `escalate` asks `callback(alarm)`, which returns another
-    action or None to go on; `temperature` divides the logits by `factor` for the next `hold` steps (below 1: colder). Rules
-    come from a threshold `card`, or are given.
+    action or None to go on; `temperature` divides the logits by `factor` for the next `hold` steps (below 1: colder).
+    Rules come from a threshold `card`, or are given.
 
     Raises UnknownNameError for another action, InputError where something that the action needs is missing.
     """
