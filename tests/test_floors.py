@@ -46,7 +46,8 @@ MAY_IMPORT = {
     "engines": STUDY | {"study"},
     "report": STUDY - {"organisms", "capture", "recording", "readings", "interventions"} | {"study", "validity"},
     "monitor": STUDY,
-    "cli": STUDY | {"study", "engines", "report", "monitor", "validity"},
+    "watch": STUDY | {"monitor"},
+    "cli": STUDY | {"study", "engines", "report", "monitor", "watch", "validity"},
 }
 STORE = ("trace/store.py", "trace/schema.py")
 TORCH_FREE = ("statistics", "dynamics", "claims", "validity", *STORE, "report", "batteries")

@@ -12,7 +12,20 @@ from typing import Annotated
 import typer
 
 from phaselens import __version__
-from phaselens.cli import bench, claims, compare, doctor, measure, models, organisms, perturb, probe, run, validate
+from phaselens.cli import (
+    bench,
+    claims,
+    compare,
+    doctor,
+    measure,
+    models,
+    organisms,
+    perturb,
+    probe,
+    run,
+    validate,
+    watch,
+)
 from phaselens.errors import PhaselensError, StateError
 
 # Newer versions of Typer carry their own copy of click: the base of its usage errors is found through one of them.
@@ -27,6 +40,7 @@ GREETING = """phaselens measures the internal dynamics of decoder-only language 
   phaselens measure STATES.npy --out DIR
   phaselens probe MODEL --data FILE.jsonl --out DIR
   phaselens perturb MODEL --out DIR     noise at every layer, followed to the output
+  phaselens watch MODEL                 in the browser, while it generates; an API for clients
   phaselens models check MODEL          whether a model can be read, and the proof
   phaselens claims list                 what is registered before the data; claims show G2 explains one
   phaselens compare DIR1 DIR2           two studies side by side
@@ -41,6 +55,7 @@ app.command("probe")(probe.probe)
 app.command("perturb")(perturb.perturb)
 app.command("measure")(measure.measure)
 app.command("report")(run.report)
+app.command("watch")(watch.watch)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.command("validate")(validate.validate)

@@ -1,0 +1,131 @@
+"""What a completion request asks for: the fields of the OpenAI API that are carried out, checked against the limits."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from phaselens.models import Model
+from phaselens.watch.limits import Limits, Refusal, too_long
+
+Ids = list[Annotated[int, Field(strict=True, ge=0)]]
+MOST_STOPS = 4
+OFF = {"suffix": None, "echo": False, "logprobs": None, "logit_bias": None}
+ZERO = ("presence_penalty", "frequency_penalty")
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    include_usage: bool = False
+
+
+class Body(BaseModel):
+    """The fields of `POST /v1/completions`; `dynamics_layers` is ours: whether steps carry their values by layer."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    model: str | None = None
+    prompt: str | Ids | list[str] | list[Ids]
+    max_tokens: Annotated[int, Field(strict=True, ge=1)] | None = 16
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
+    n: Annotated[int, Field(strict=True, ge=1)] | None = 1
+    best_of: int | None = None
+    seed: Annotated[int, Field(strict=True)] | None = None
+    stop: str | list[str] | None = None
+    stream: bool | None = False
+    stream_options: _Options | None = None
+    suffix: str | None = None
+    echo: bool | None = False
+    logprobs: int | None = None
+    logit_bias: dict[str, float] | None = None
+    presence_penalty: float | None = 0.0
+    frequency_penalty: float | None = 0.0
+    dynamics_layers: bool = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request, ready to be carried out: a list of token ids for each choice, and the settings they share."""
+
+    prompts: tuple[tuple[int, ...], ...]
+    max_tokens: int
+    temperature: float
+    top_p: float
+    seed: int | None
+    stops: tuple[str, ...]
+    stream: bool
+    usage: bool
+    layers: bool
+
+
+def read_request(content: Any, model: Model, names: tuple[str, ...], limits: Limits) -> Asked:
+    """Check the JSON body of a request. Raises Refusal (400, 404) saying which field is wrong and what was wanted."""
+    try:
+        body = Body.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = str(first["loc"][0]) if first["loc"] else None
+        raise Refusal(400, f"{where or 'the body'}: {first['msg']}.", param=where) from error
+    if body.model is not None and body.model not in names:
+        raise Refusal(
+            404, f"no model {body.model!r} here; this server watches {names[0]}.", param="model", code="model_not_found"
+        )
+    _refuse_what_is_not_done(body)
+    stops = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    if len(stops) > MOST_STOPS or not all(stops):
+        raise Refusal(400, f"stop takes up to {MOST_STOPS} texts, none empty.", param="stop")
+    tokens = limits.tokens if body.max_tokens is None else body.max_tokens
+    if tokens > limits.tokens:
+        raise too_long("max_tokens", tokens, limits.tokens, "max_tokens")
+    given = _prompts(body.prompt)
+    copies = body.n or 1
+    if len(given) * copies > limits.choices:
+        raise Refusal(400, f"{len(given)} prompts x n = {copies}: at most {limits.choices} choices here.", param="n")
+    return Asked(
+        prompts=tuple(ids for one in given for ids in [_encode(one, model, limits, tokens)] * copies),
+        max_tokens=tokens,
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        seed=body.seed,
+        stops=stops,
+        stream=bool(body.stream),
+        usage=body.stream_options is not None and body.stream_options.include_usage,
+        layers=body.dynamics_layers,
+    )
+
+
+def _refuse_what_is_not_done(body: Body) -> None:
+    asked = [name for name, off in OFF.items() if getattr(body, name) not in (off, None)]
+    asked += [name for name in ZERO if getattr(body, name)]
+    if body.best_of is not None and body.best_of != (body.n or 1):
+        asked.append("best_of")
+    if asked:
+        hint = " The surprisal of every token stands in `dynamics`." if asked[0] == "logprobs" else ""
+        raise Refusal(400, f"{asked[0]} is not carried out by this server; leave it out.{hint}", param=asked[0])
+
+
+def _prompts(given: Any) -> list[Any]:
+    """One entry per prompt: a text or a list of token ids."""
+    if isinstance(given, str):
+        return [given]
+    if not given:
+        raise Refusal(400, "prompt is empty; give a text or token ids.", param="prompt")
+    return [given] if isinstance(given[0], int) else list(given)
+
+
+def _encode(given: Any, model: Model, limits: Limits, tokens: int) -> tuple[int, ...]:
+    if isinstance(given, str):
+        if len(given) > limits.prompt_chars:
+            raise too_long("characters of the prompt", len(given), limits.prompt_chars, "prompt")
+        given = model.tokenizer(given)["input_ids"]
+    if not given:
+        raise Refusal(400, "prompt is empty; give a text or token ids.", param="prompt")
+    if max(given) >= model.vocab_size:
+        raise Refusal(400, f"token ids lie below {model.vocab_size}; got {max(given)}.", param="prompt")
+    if len(given) > limits.prompt_tokens:
+        raise too_long("tokens of the prompt", len(given), limits.prompt_tokens, "prompt")
+    if model.context is not None and len(given) + tokens > model.context:
+        got = f"{len(given)} tokens of the prompt + max_tokens {tokens}"
+        raise too_long("prompt and completion within the context of the model", got, model.context, "prompt")
+    return tuple(given)

@@ -1,0 +1,56 @@
+"""What one client may ask for, and how a request beyond it is answered: errors in the form of the OpenAI API."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from phaselens.errors import InputError, PhaselensError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one server.
+
+    `body` bytes of a request, `prompt_chars` and `prompt_tokens` of one prompt, `tokens` generated per choice,
+    `choices` (prompts times n) of a request, `streams` generated at the same time, `connections` open at all;
+    `body_seconds` to send a body, `stall_seconds` that a client may leave what is sent to it unread.
+
+    Raises InputError for a bound below 1.
+    """
+
+    body: int = 1_000_000
+    prompt_chars: int = 100_000
+    prompt_tokens: int = 4_096
+    tokens: int = 1_024
+    choices: int = 4
+    streams: int = 8
+    connections: int = 64
+    body_seconds: float = 10.0
+    stall_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value <= 0:
+                raise InputError(f"the limit {name} is at least 1; got {value}.")
+
+
+class Refusal(PhaselensError):
+    """A request that is not carried out: HTTP status, and what the body says about it."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, headers or {}
+        self.body: dict[str, Any] = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def too_long(what: str, got: int | str, most: int, param: str) -> Refusal:
+    """A 400 for a prompt or a number of tokens beyond a limit."""
+    return Refusal(400, f"{what}: got {got}, at most {most} here.", param=param, code="context_length_exceeded")

@@ -1,0 +1,118 @@
+"""What is shown of one step: which columns, with which unit, the state at the layer of record, as plain JSON values."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from phaselens.dynamics.states import BIFURCATION, bifurcation_states, marks
+from phaselens.errors import InputError
+from phaselens.models import Model
+from phaselens.monitor import Step
+from phaselens.observables import by_name
+from phaselens.watch.thresholds import Thresholds
+
+OUTPUT = (
+    "entropy", "entropy_norm", "surprisal", "top1", "margin", "rivalry", "branching", "commitment", "commit_layer",
+    "commit_depth",
+)  # fmt: skip
+BY_LAYER = (
+    "instability", "step_length", "turning_angle", "depth_step", "entropy", "entropy_norm", "top1", "rivalry",
+    "kl_to_final", "turbulence",
+)  # fmt: skip
+FOR_STATES = ("turbulence", "rivalry", "n_above_1pct", "top1", "agrees")
+WATCHED = tuple(dict.fromkeys((*OUTPUT, *BY_LAYER, *FOR_STATES)))
+DIGITS = 6
+
+
+def number(value: float) -> float | None:
+    """A measure as JSON can say it: six digits, None where it is undefined.
+
+    >>> number(0.12345678), number(float("nan"))
+    (0.123457, None)
+    """
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+
+
+def check_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of columns, each an observable. Raises UnknownNameError."""
+    names = tuple(names)
+    by_name(names)
+    return names
+
+
+@dataclass(frozen=True)
+class View:
+    """How the steps of one model are shown: its layers, those under the lens, and its thresholds."""
+
+    layers: tuple[int, ...]
+    lens_layers: tuple[int, ...]
+    thresholds: Thresholds
+
+    @classmethod
+    def of(cls, model: Model, thresholds: Thresholds, lens_layers: Sequence[int]) -> "View":
+        """The view of a model with these layers under the lens. Raises InputError for a layer it has not."""
+        beyond = [layer for layer in lens_layers if not 0 <= layer <= model.n_layers]
+        if beyond:
+            raise InputError(f"{model.name} has layers 0 to {model.n_layers}; got {beyond[0]}.")
+        return cls(tuple(range(model.n_layers + 1)), tuple(lens_layers), thresholds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a client needs to know before the first step: columns with units, layers, thresholds, states."""
+        facts = {one.name: one for one in by_name(WATCHED)}
+
+        def described(names: Sequence[str]) -> list[dict[str, Any]]:
+            return [{"name": n, "unit": facts[n].unit, "description": facts[n].summary} for n in names]
+
+        learned = self.thresholds.to_dict()
+        return {
+            "output": described(OUTPUT),
+            "by_layer": described(BY_LAYER),
+            "layers": list(self.layers),
+            "lens_layers": list(self.lens_layers),
+            "states": list(BIFURCATION),
+            "thresholds": {k: number(v) if isinstance(v, float) else v for k, v in learned.items()},
+        }
+
+    def live(self, step: Step, *, layers: bool) -> dict[str, Any]:
+        """One step of a monitor."""
+        debt = step.scores.get(self.thresholds.score.name, math.nan)
+        found = self.shown(step.step, step.token, step.text, step.output, step.layers, step.recorded, debt, layers)
+        return {**found, "alarms": [str(alarm) for alarm in step.alarms]}
+
+    def shown(
+        self,
+        step: int,
+        token: int,
+        text: str | None,
+        output: Mapping[str, float],
+        rows: Mapping[str, np.ndarray],
+        recorded: Sequence[int],
+        debt: float,
+        layers: bool = True,
+    ) -> dict[str, Any]:
+        """One step as plain values; `rows` are values over the `recorded` layers."""
+        found: dict[str, Any] = {
+            "step": step,
+            "token": token,
+            "text": text,
+            "output": {name: number(output[name]) for name in OUTPUT if name in output},
+            "state": self._state(rows, recorded),
+            "turbulence": number(self._at_record("turbulence", rows, recorded)),
+            "instability_debt": number(debt),
+        }
+        if layers:
+            found["layers"] = {n: [number(v) for v in rows[n].tolist()] for n in BY_LAYER if n in rows}
+        return found
+
+    def _at_record(self, name: str, rows: Mapping[str, np.ndarray], recorded: Sequence[int]) -> float:
+        if name not in rows or self.thresholds.layer not in recorded:
+            return math.nan
+        return float(rows[name][recorded.index(self.thresholds.layer)])
+
+    def _state(self, rows: Mapping[str, np.ndarray], recorded: Sequence[int]) -> str | None:
+        cell = {name: np.array(self._at_record(name, rows, recorded)) for name in FOR_STATES}
+        state = int(bifurcation_states(marks(cell, self.thresholds.turbulence)))
+        return None if state < 0 else BIFURCATION[state]
