@@ -1,8 +1,8 @@
-"""What the monitor costs: over bare generation at batch 1, with the lens at four layers, and in memory over 2,000 tokens.
+"""What the monitor costs over bare generation at batch 1, without lens and with it at four layers, and in memory.
 
-Ratios of runs that alternate in one process on the same threads; medians over repetitions, of processor time where the
-clock is disturbed (`_cpu`). Run as `python benchmarks/monitor.py [--quick] [--threads N]`; prints JSON. `phaselens bench
-monitor` calls it.
+Ratios of runs that alternate in one process on the same threads; medians over repetitions, also of processor time
+(`_cpu`), for a clock that others disturb. Run as `python benchmarks/monitor.py [--quick] [--threads N]`; prints JSON.
+`phaselens bench monitor` calls it.
 """
 
 import argparse
@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-from capture import alternate, high_water_mb, llama, prompts, ratio
-
 import phaselens
 from phaselens.monitor import Monitor
+
+sys.path.insert(0, str(Path(__file__).parent))
+from capture import alternate, high_water_mb, llama, prompts, ratio  # noqa: E402
 
 KEYS = ("monitor_over_bare", "lens4_over_bare", "memory_2000_over_200", "live_minus_offline_max")
 TARGETS = {
