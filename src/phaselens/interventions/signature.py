@@ -29,13 +29,17 @@ CELLS = 1 << 24  # numbers in the logits of one pass: more are cut into several
 
 @dataclass(frozen=True)
 class SignaturePlan:
-    """What is drawn: strengths (0 is always there), draws of noise, seed, and the conditions beside matched noise."""
+    """What is drawn: strengths (0 is always there), draws of noise, seed, and the conditions beside matched noise.
+
+    `layers` are those that are perturbed (none: 0..L-1).
+    """
 
     strengths: tuple[float, ...] = STRENGTHS
     draws: int = DRAWS
     seed: int = 0
     beside: tuple[str, ...] = BESIDE
     substitution: bool = True
+    layers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.draws < 2 or self.draws % 2:
@@ -45,6 +49,16 @@ class SignaturePlan:
         unknown = [name for name in self.beside if name not in BESIDE]
         if unknown:
             raise InputError(f"conditions {unknown} do not exist; known beside matched noise are {', '.join(BESIDE)}.")
+
+    def of(self, model: Model) -> tuple[int, ...]:
+        """The layers of this model that are perturbed. Raises InputError for one that it has not."""
+        last = model.n_layers - 1
+        wrong = [layer for layer in self.layers if not 0 <= layer <= last]
+        if wrong:
+            raise InputError(
+                f"layers {wrong} of {model.name} cannot be perturbed: it has 0 (embedding) to {last} below the last."
+            )
+        return tuple(sorted(set(self.layers))) or tuple(range(model.n_layers))
 
     @property
     def positive(self) -> tuple[float, ...]:
@@ -73,7 +87,7 @@ class Counts:
 
 @dataclass(eq=False)
 class Signature:
-    """What came of one model. Halves are halves of the draws; perturbed layers are 0..L-1.
+    """What came of one model. Halves are halves of the draws; `layers` are those perturbed, `depth` l/L.
 
     `log_gain` and `kl` [prompt, layer, strength, half]: mean over draws of ln g(l -> L), and mean over draws and steps
     of KL(p || p') in nats, of matched noise. `beside[name]` holds both [prompt, layer, half] at the deciding strength.
@@ -83,6 +97,7 @@ class Signature:
     """
 
     prompts: tuple[str, ...]
+    layers: tuple[int, ...]
     depth: np.ndarray
     strengths: tuple[float, ...]
     deciding: float
@@ -168,6 +183,7 @@ def signature(
     """
     if not len(transcripts):
         raise InputError("no transcripts were given; wanted at least one run.")
+    plan.of(model)
     worst = identity_gap(model)
     runs = transcripts.runs
     clean = [_clean(model, t) for t in runs]
@@ -201,11 +217,11 @@ def _empty(
     steps = [states[:, t.n_prompt - 1 :] for (states, _), t in zip(clean, runs, strict=True)]
     layers = range(model.n_layers + 1)
     together = [torch.cat([s[layer] for s in steps]).float() for layer in layers]
-    n, depth = len(runs), np.arange(model.n_layers) / model.n_layers
+    n, depth = len(runs), np.array(plan.of(model)) / model.n_layers
     many = np.array([int(inside.massive(states).any(dim=0).sum()) for states in together])
     beside = [name for name in plan.beside if name != "no massive" or many.any()]
     notes = () if many.any() or "no massive" not in plan.beside else ("no state has a massive dimension",)
-    shape = (n, model.n_layers)
+    shape = (n, len(depth))
     return Signature(
         prompts=tuple(t.prompt_id or f"run {t.run}" for t in runs),
         depth=depth,
@@ -214,6 +230,7 @@ def _empty(
         log_gain=np.full((*shape, len(plan.positive), 2), np.nan),
         kl=np.full((*shape, len(plan.positive), 2), np.nan),
         through=np.full((*shape, model.n_layers + 1), np.nan),
+        layers=plan.of(model),
         rms=np.array([inside.rms(states) for states in together]),
         rms_without_massive=np.array([inside.rms(states, without_massive=True) for states in together]),
         massive=many,
@@ -230,10 +247,10 @@ def _one_prompt(
     """All layers of one prompt."""
     made.counts.clean += 1
     draw = torch.Generator().manual_seed(plan.seed * 1_000_003 + 7919 * i + 1)
-    for layer in range(model.n_layers):
+    for place, layer in enumerate(made.layers):
         rows = _rows(layer, t, clean[0], pool, plan, made, draw)
         change, kl, between = _run_rows(model, t, clean, layer, rows, made)
-        _store(made, i, layer, rows, change, kl, between, plan)
+        _store(made, (i, place), layer, rows, change, kl, between, plan)
     if made.substitution is not None:
         made.substitution[0][i], made.substitution[1][i] = _substituted(model, t, clean, plan, made, draw)
 
@@ -357,7 +374,7 @@ def _divergence(logits: Tensor) -> np.ndarray:
 
 def _store(
     made: Signature,
-    i: int,
+    cell: tuple[int, int],
     layer: int,
     rows: _Rows,
     change: np.ndarray,
@@ -373,17 +390,17 @@ def _store(
     half = np.arange(plan.draws) < plan.draws // 2
     for e, eps in enumerate(made.strengths):
         mine = np.array([name == ("matched", eps) for name in rows.names])
-        made.log_gain[i, layer, e] = [logs[mine][half].mean(), logs[mine][~half].mean()]
-        made.kl[i, layer, e] = [kl[mine][half].mean(), kl[mine][~half].mean()]
+        made.log_gain[(*cell, e)] = [logs[mine][half].mean(), logs[mine][~half].mean()]
+        made.kl[(*cell, e)] = [kl[mine][half].mean(), kl[mine][~half].mean()]
         if eps == made.deciding:
             for other in range(layer + 1, last + 1):
-                made.through[i, layer, other] = np.mean(
+                made.through[(*cell, other)] = np.mean(
                     np.log(gain(between[mine, other], made.rms[other], into[mine], made.rms[layer]))
                 )
     for name, (gains, divergences) in made.beside.items():
         mine = np.array([row[0] == name for row in rows.names])
-        gains[i, layer] = [logs[mine][half].mean(), logs[mine][~half].mean()]
-        divergences[i, layer] = [kl[mine][half].mean(), kl[mine][~half].mean()]
+        gains[cell] = [logs[mine][half].mean(), logs[mine][~half].mean()]
+        divergences[cell] = [kl[mine][half].mean(), kl[mine][~half].mean()]
 
 
 def _substituted(

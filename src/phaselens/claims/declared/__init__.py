@@ -1,6 +1,16 @@
 """The claims, one module a kind of rule; nothing here is computed."""
 
-from phaselens.claims.declared import ambiguity, distribution, probes, separation, states, topology, training, variance
+from phaselens.claims.declared import (
+    ambiguity,
+    distribution,
+    interventions,
+    probes,
+    separation,
+    states,
+    topology,
+    training,
+    variance,
+)
 from phaselens.claims.record import Claim
 
 REGISTER: tuple[Claim, ...] = (
@@ -12,4 +22,6 @@ REGISTER: tuple[Claim, ...] = (
     *ambiguity.CLAIMS,
     *probes.CLAIMS,
     *training.CLAIMS,
+    *correctness.CLAIMS,
+    *interventions.CLAIMS,
 )

@@ -1,0 +1,73 @@
+"""`phaselens perturb`: what small changes of the states of a model do, by layer and strength."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from phaselens.cli.models import Revision, Trust, open_model
+from phaselens.cli.run import AsJson, Device, Dtype
+from phaselens.cli.show import bounded, note, number, print_json, print_table
+from phaselens.errors import InputError
+
+
+def perturb(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="organism:NAME, folders, or Hub ids.")],
+    out: Annotated[Path, typer.Option(help="Folder for signatures, results and the page.")],
+    prompts: Annotated[Path | None, typer.Option(help="JSONL or CSV of prompts; default: the model's battery.")] = None,
+    n_prompts: Annotated[int, typer.Option(help="How many of them.")] = 32,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens per prompt, all of whose states are moved.")] = 24,
+    strengths: Annotated[str, typer.Option(help="Noise over the RMS of the layer, by commas.")] = "0,.01,.03,.1,.3,1",
+    draws: Annotated[int, typer.Option(help="Draws of noise, an even number.")] = 16,
+    layers: Annotated[str | None, typer.Option(help="Layers to perturb, by commas; default: 0 to L - 1.")] = None,
+    temperature: Annotated[float, typer.Option(help="Of the continuation; 0 is greedy.")] = 0.7,
+    bootstraps: Annotated[int, typer.Option(help="Resamples of the prompts.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    revision: Revision = None,
+    trust_remote_code: Trust = False,
+    as_json: AsJson = False,
+) -> None:
+    """Add noise at every layer and strength and follow it to the output; with two families, judge P1."""
+    from phaselens.engines.perturbing import Request, perturb_into
+    from phaselens.interventions.signature import SignaturePlan
+
+    if len(set(models)) != len(models):
+        raise InputError(f"a model is named twice: {', '.join(models)}. Name each once.")
+    plan = SignaturePlan(
+        tuple(_numbers(strengths, float, "--strengths")), draws, seed, layers=tuple(_numbers(layers, int, "--layers"))
+    )
+    request = Request(prompts, n_prompts, max_new_tokens, temperature, bootstraps, plan)
+    request.check()
+    settings = {"device": device, "dtype": dtype, "revision": revision, "trust_remote_code": trust_remote_code}
+    found = perturb_into([partial(open_model, name, **settings) for name in models], models, request, out, note)
+    print_json(found) if as_json else _print(found)
+
+
+def _numbers(given: str | None, kind: type, option: str) -> list[Any]:
+    try:
+        return [] if given is None else [kind(part) for part in given.split(",")]
+    except ValueError as error:
+        raise InputError(f"{option} is {given!r}; wanted numbers separated by commas.") from error
+
+
+def _print(found: dict[str, Any]) -> None:
+    columns = ("model", "layer", "l/L", "gain", "word", "KL (nats)")
+    rows = [
+        (r["model"], r["layer"], number(r["depth"]), bounded(r, "gain", "lo", "hi"), r["word"],
+         bounded(r, "kl", "kl_lo", "kl_hi"))
+        for r in found["signatures"]
+        if r["condition"] == "matched" and r["strength"] == found["deciding"]
+    ]  # fmt: skip
+    said = f"noise of {found['deciding']:g} x RMS at every generated step, 95 % intervals over prompts"
+    print_table(columns, rows, said)
+    for m in found["models"]:
+        print(
+            f"  {m['model']}: strength 0 moves logits by {m['identity']:g}; {m['passes']:,.0f} passes run, "
+            f"{100 * m['passes_saved']:.0f} % saved by the shared prefix"
+        )
+    for claim in found["claims"]:
+        print(f"{claim['id']:3} {claim['verdict']:14} {claim['statement']}\n    {'':14} {claim['why']}")
+    print(f"report: {found['report']}   ({found['seconds']:.0f} s, {found['skipped']} models were there)")
