@@ -2,6 +2,7 @@
 
 from phaselens.claims.declared import (
     ambiguity,
+    correctness,
     distribution,
     interventions,
     probes,
