@@ -24,6 +24,7 @@ EXTRAS = (
     ("tables", "xarray", "Trace.to_xarray"),
     ("query", "duckdb", "SQL over the Parquet files"),
     ("stats", "statsmodels", "REML beside our own shares of variance"),
+    ("live", "starlette", "phaselens watch"),
     ("docs", "mkdocs", "the documentation site"),
 )
 LOW_DISK = 2e9

@@ -77,7 +77,8 @@ def _ledger(entries: list[prose.Entry]) -> Iterator[str]:
 
 
 def _table(table: Table) -> Iterator[str]:
-    yield from (f"## {plain(table.caption)}", "")
+    heading, _, rest = table.caption.partition(". ")
+    yield from (f"## {plain(heading.removesuffix('.'))}", "", *((plain(rest), "") if rest else ()))
     heads = [plain(f"{c.title} ({c.unit})" if c.unit else c.title) for c in table.columns]
     yield "| " + " | ".join(heads) + " |"
     yield "|" + "---|" * len(heads)
