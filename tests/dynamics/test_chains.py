@@ -20,7 +20,7 @@ from phaselens.dynamics.chains import (
     transition_counts,
     transition_matrix,
 )
-from phaselens.dynamics.motifs import conserved_motifs, motif_null, motifs
+from phaselens.dynamics.motifs import conserved_motifs, first_order_shares, motif_null, motifs
 from phaselens.errors import InputError, UnknownNameError
 from phaselens.statistics.resampling import bootstrap_weights
 
@@ -172,6 +172,23 @@ def test_linked_places_are_found_by_the_exchange():
     linked = np.broadcast_to((start + np.arange(8)) % 3, (16, 20, 8)).copy()  # every prompt cycles, phases differ
     found = conserved_motifs([linked], 3, g, null="exchange", n_permutations=400)
     assert found.p[motifs(3).index((0, 1, 2))] < 0.01 and found.p[motifs(3).index((0, 2, 1))] == 1
+
+
+def test_first_order_shares_are_those_of_a_first_order_chain_and_miss_what_memory_adds():
+    p = np.array([[0.0, 0.7, 0.3], [0.5, 0.0, 0.5], [0.2, 0.8, 0.0]])
+    g = np.random.default_rng(0)
+    chain = np.zeros((4, 50, 40), int)
+    chain[..., 0] = g.integers(0, 3, (4, 50))
+    for t in range(1, 40):
+        chain[..., t] = (g.random((4, 50))[..., None] > p.cumsum(axis=1)[chain[..., t - 1]]).sum(axis=-1)
+    counts = motif_counts(chain, 3, 3).sum(axis=(0, 1)).reshape(3, 3, 3)
+    own = np.array([counts[w] / counts.sum() if len(w) == 3 else np.nan for w in motifs(3)])
+    assert first_order_shares(chain, 3, np.random.default_rng(1)) == pytest.approx(own, abs=0.01, nan_ok=True)
+    cycle = np.tile([0, 1, 2, 0, 2, 1], (4, 50, 7))  # after 0 1 always 2: a first-order chain goes back half the time
+    at = motifs(3).index((0, 1, 0))
+    shares = first_order_shares(cycle, 3, np.random.default_rng(1))
+    assert motif_counts(cycle, 3, 3).reshape(-1, 3, 3, 3)[:, 0, 1, 0].sum() == 0 and shares[at] > 0.05
+    assert np.isnan(first_order_shares(chain[..., :2], 3, np.random.default_rng(1))).all()
 
 
 def test_one_model_without_the_motif_is_enough_to_break_conservation():

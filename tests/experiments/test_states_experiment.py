@@ -164,6 +164,10 @@ def test_a_planted_order_along_depth_is_conserved():
     of_model = [r for r in result.tables["motifs_models"].to_pylist() if r["group"] == "trained" and r["length"] == 2]
     shares = [r["share"] for r in of_model if r["model"] == "m0" and r["null"] == "order" and r["lens"] == "final_norm"]
     assert sum(shares) == pytest.approx(1)
+    threes = [r for r in result.tables["motifs_models"].to_pylist() if r["model"] == "m0" and r["null"] == "order"]
+    threes = {r["motif"]: r for r in threes if r["length"] == 3 and r["lens"] == "final_norm"}
+    assert sum(r["share_first_order"] for r in threes.values()) == pytest.approx(1)
+    assert threes["explore-process-decide"]["share"] > threes["explore-process-decide"]["share_first_order"]
 
 
 def test_controls_of_the_motifs_decide():

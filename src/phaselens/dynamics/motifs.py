@@ -13,6 +13,7 @@ from itertools import pairwise, product
 
 import numpy as np
 
+from phaselens.dynamics.chains import collapse_runs, first_order_surrogate, motif_counts
 from phaselens.errors import InputError, unknown_name
 from phaselens.statistics.multiplicity import holm
 
@@ -206,6 +207,24 @@ def sequential_motifs(
     tested = np.isfinite(by_model).any(axis=0)
     p = np.where(tested, np.where(np.isfinite(by_model), by_model, 0.0).max(axis=0), np.nan)
     return Sequential(motifs(n_states), p, by_model, counts, draws)
+
+
+def first_order_shares(
+    chains: np.ndarray, n_states: int, generator: np.random.Generator, *, n_draws: int = 20
+) -> np.ndarray:
+    """Mean share of each motif (1) under chains with the same transitions and no longer memory, [motif].
+
+    A word of three that is as frequent here as in the data is explained by its pairs; bigrams keep their shares by
+    construction and have NaN, as has everything where no chain holds three states. A share is over words of the same
+    length. Shapes: chains int [prompt, chain, place]. Source: docs/definitions, section 5.
+    """
+    collapsed = collapse_runs(np.asarray(chains)).reshape(-1, np.asarray(chains).shape[-1])
+    drawn = first_order_surrogate(collapsed, n_states, generator, n_draws=n_draws)
+    counts = motif_counts(drawn, n_states, 3).sum(axis=(0, 1)) if drawn.shape[-1] > 2 else np.zeros(n_states**3)
+    words = motifs(n_states)
+    at = [int(np.ravel_multi_index(w, (n_states,) * 3)) if len(w) == 3 else -1 for w in words]
+    total = counts.sum()
+    return np.array([counts[i] / total if i >= 0 and total > 0 else np.nan for i in at])
 
 
 def _p_of_shares(observed: np.ndarray, null: np.ndarray, n_states: int) -> np.ndarray:

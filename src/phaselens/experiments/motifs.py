@@ -8,7 +8,7 @@ import numpy as np
 
 from phaselens.claims import LEVEL, Outcome
 from phaselens.claims.permutation import PermutationEvidence
-from phaselens.dynamics.motifs import NULLS, Sequential, motifs, sequential_motifs
+from phaselens.dynamics.motifs import NULLS, Sequential, first_order_shares, motifs, sequential_motifs
 from phaselens.dynamics.states import GRAMMAR
 from phaselens.experiments.base import Experiment, Panel, Result
 from phaselens.experiments.labelling import COLUMNS, Labelled, label_panel
@@ -21,8 +21,8 @@ MOTIFS = (
     "conserved:bool n_models:int permutations:int exceedances:int"
 )
 BY_MODEL = (
-    "model:str group:str lens:str motif:str length:int count:int share:float null:str p:float permutations:int "
-    "n_prompts:int n_chains:int"
+    "model:str group:str lens:str motif:str length:int count:int share:float share_first_order:float null:str p:float "
+    "permutations:int n_prompts:int n_chains:int"
 )
 PER_BOOTSTRAP, EXCEEDANCES = 2, 20
 FEWEST_PLACES = 3
@@ -131,9 +131,14 @@ def motif_rows(test: Tested) -> list[dict]:
     ]
 
 
-def model_rows(test: Tested) -> list[dict]:
-    """One row per model, motif and null: how often it occurs, its share of the words of its length, and its p."""
+def model_rows(panel: Panel, test: Tested) -> list[dict]:
+    """One row per model, motif and null: how often it occurs, its share of the words of its length, and its p.
+
+    `share_first_order` is the share under chains of the same transitions without longer memory; it decides nothing.
+    """
     rows = []
+    generator = panel.generator(f"A4 {test.group} {test.lens} first order")
+    first_order = [first_order_shares(prompt_chains(one), len(GRAMMAR), generator) for one in test.models]
     length = np.array([len(w) for w in WORDS])
     for null, found in zip(NULLS, test.by_null, strict=True):
         for m, one in enumerate(test.models):
@@ -148,6 +153,7 @@ def model_rows(test: Tested) -> list[dict]:
                         "length": len(word),
                         "count": found.counts[m, i],
                         "share": found.counts[m, i] / whole if whole else np.nan,
+                        "share_first_order": first_order[m][i],
                         "null": null,
                         "p": found.by_model[m, i],
                         "permutations": found.draws[m, i],
@@ -247,7 +253,7 @@ def analyse_motifs(panel: Panel) -> Result:
     return Result(
         tables={
             "motifs": arrow_table(MOTIFS, [row for t in shown for row in motif_rows(t)]),
-            "motifs_models": arrow_table(BY_MODEL, [row for t in shown for row in model_rows(t)]),
+            "motifs_models": arrow_table(BY_MODEL, [row for t in shown for row in model_rows(panel, t)]),
         },
         evidence={"A4": _evidence(panel, *tests)},
     )

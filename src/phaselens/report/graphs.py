@@ -94,7 +94,9 @@ def _state(x: float, y: float, angle: float, state: str, alphabet: str, n: int) 
     tx, ty = _at(x, y, angle, RING + DOT + LOOP + 8)
     if abs(math.sin(angle)) < 0.35:  # at the side: above its loop
         tx, ty = _at(x, y, angle, RING + DOT + LOOP / 2)[0], py - DOT - 13
-    ty += 4 if math.sin(angle) > 0 else -12 * (len(lines) - 1)
+    elif math.sin(angle) > 0:  # below its loop, so that neighbours do not touch
+        tx, ty = px + math.copysign(12.0, math.cos(angle)), py + DOT + LOOP + 10
+    ty -= 12 * (len(lines) - 1) if math.sin(angle) <= 0 else 0
     marks += [svg.text(words, tx, ty + 12 * k, "tick halo", "middle") for k, words in enumerate(lines)]
     return svg.group(*marks)
 

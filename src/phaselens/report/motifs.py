@@ -69,9 +69,18 @@ def _panel(
         marks.append(svg.text(svg.fitted(words, names - 4, 10.5), axis.start - 10, y + 4, kind, "end"))
         for one in models:
             if one["motif"] == row["motif"] and one["null"] == "order" and str(one["model"]) in kinds:
+                marks.append(_expected(axis, y, one))
                 marks.append(_dot(axis, y, kinds[str(one["model"])], one))
         marks.append(_verdict(axis.end + 10, y, row))
     return svg.group(*marks)
+
+
+def _expected(axis: Scale, y: float, row: Row) -> Markup:
+    """Mark the share that chains of the same transitions without longer memory have, where the table says it."""
+    expected = row.get("share_first_order")
+    if not is_number(expected):
+        return Markup("")
+    return svg.line(axis.clipped(expected), y - 6, axis.clipped(expected), y + 6, "runs")
 
 
 def _dot(axis: Scale, y: float, member: Member, row: Row) -> Markup:
@@ -96,7 +105,8 @@ def caption(rows: list[Row], models: list[Row]) -> Markup:
         "Share (0 to 1) of each motif among all words of its length in the depth chains with repeats written once, a "
         "dot a trained model, in the colours named above. Square: p, the largest over models and over both nulls "
         "(order of places within a prompt; exchange of prompts at equal depth), filled where it is at most 0.05 after "
-        "Holm over the motifs. Bold: the grammar's own order. A permutation test gives p and no interval; a motif is "
+        "Holm over the motifs. Bold: the grammar's own order. Grey strokes: the share in chains with the "
+        "same transitions and no longer memory. A permutation test gives p and no interval; a motif is "
         "not tested further once one null explains it, so a large p is a lower bound. "
         f"n: {extent((r['n_models'] for r in rows), 'models')}, {extent((r['n_prompts'] for r in models), 'prompts')}, "
         f"{extent((r['n_chains'] for r in models), 'chains')} per model, at most {most}.",
