@@ -8,8 +8,8 @@ def exit_curve(top1: np.ndarray, agrees: np.ndarray, thresholds: np.ndarray) -> 
 
     A token leaves at the least layer whose top probability reaches the threshold (L where none does); it stays the
     same if the argmax there is the final one. The third number is what an oracle saves that leaves at the commit layer,
-    where every token stays the same. Shapes: top1, agrees [token, layer] for layers 1..L; thresholds [k] -> [k], [k], 1.
-    NaN: no token. Tokens with an undefined value are left out.
+    where every token stays the same. Shapes: top1, agrees [token, layer] for layers 1..L; thresholds [k] ->
+    [k], [k], 1. NaN: no token. Tokens with an undefined value are left out.
     """
     p, same = np.asarray(top1, float), np.asarray(agrees, float)
     known = np.isfinite(p).all(1) & np.isfinite(same).all(1)

@@ -7,6 +7,7 @@ from phaselens.errors import unknown_name
 from phaselens.experiments.ambiguity import AMBIGUITY
 from phaselens.experiments.base import Experiment, ModelData, ModelInfo, Panel, Result
 from phaselens.experiments.conditions import CONDITIONS
+from phaselens.experiments.correctness import CORRECTNESS
 from phaselens.experiments.cycles import CYCLE
 from phaselens.experiments.fingerprints import FINGERPRINTS
 from phaselens.experiments.gd import GD
@@ -15,6 +16,7 @@ from phaselens.experiments.motifs import MOTIF
 from phaselens.experiments.normalisation import NORMALISATION
 from phaselens.experiments.order import ORDERS
 from phaselens.experiments.probes import PROBES
+from phaselens.experiments.profile import PROFILE
 from phaselens.experiments.regimes import REGIMES
 from phaselens.experiments.states import STATES
 from phaselens.experiments.subpanels import subpanel_experiment
@@ -29,6 +31,7 @@ SUBPANELS = subpanel_experiment((REGIMES, GD, FINGERPRINTS))
 EXPERIMENTS: tuple[Experiment, ...] = (
     SUMMARY,
     REGIMES,
+    PROFILE,
     GD,
     GD_CONTROLS,
     VARIANCE,
@@ -43,6 +46,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     AMBIGUITY,
     PROBES,
     TRAINED,
+    CORRECTNESS,
     SUBPANELS,
 )
 DEFAULT: tuple[str, ...] = ("regimes", "gd", "variance", "order", "conditions", "states", "motifs", "cycles")

@@ -1,0 +1,223 @@
+"""Experiment: does anything measured say whether the answer is right, beyond what the output says anyway?
+
+Scores of a run against baselines, on graded runs; the prompt is the unit and one set of draws serves all models.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from phaselens.dynamics.correctness import prefix_means
+from phaselens.dynamics.early_exit import exit_curve
+from phaselens.experiments.ambiguity import turbulent_above
+from phaselens.experiments.base import Experiment, Panel, Result
+from phaselens.experiments.correctness_claims import CLAIMS, evidence_of
+from phaselens.experiments.graded import AT_OUTPUT, AT_RECORD, COMBINED, Graded, graded_runs
+from phaselens.experiments.tables import arrow_table
+from phaselens.statistics.detection import (
+    auroc,
+    average_precision,
+    calibration_curve,
+    prediction_rejection_ratio,
+    resampled_auroc,
+    run_weights,
+)
+from phaselens.statistics.intervals import percentile_interval
+from phaselens.statistics.logistic import held_out_probability
+
+TABLE = (
+    "model:str twin:bool score:str kind:str oriented:str auroc:float lo:float hi:float auprc:float prr:float "
+    "gain:float gain_lo:float gain_hi:float best_baseline:str n_runs:int n_wrong:int n_prompts:int reason:str"
+)
+EARLY = "model:str twin:bool score:str kind:str step:int auroc:float lo:float hi:float n_runs:int"
+CURVE = "model:str twin:bool score:str predicted:float observed:float count:int"
+EXIT = "model:str twin:bool threshold:float saved:float agreement:float oracle_saved:float n_tokens:int"
+FOLLOWED = ("turning_angle", "coherence", "instability", "turbulence")
+OUTPUT = ("surprisal", "entropy")
+UPTO = 16
+THRESHOLDS = np.array([0.5, 0.7, 0.8, 0.9, 0.95, 0.99])
+
+
+def oriented(one: Graded, values: np.ndarray) -> tuple[np.ndarray, str]:
+    """A score turned so that high means wrong, by calibration runs; as it is where those say nothing."""
+    seen = ~one.measured
+    if seen.sum() < 10:
+        return values, "as given"
+    there = auroc(values[seen], one.wrong[seen])
+    return (-values, "turned") if there < 0.5 else (values, "as given")
+
+
+def combined(panel: Panel, one: Graded) -> np.ndarray:
+    """Probability of a wrong answer of every measured run from a fixed list of scores, prompts held out (1); [run]."""
+    every = {**one.scores, **one.baselines}
+    features = [every[name] for name in COMBINED if name in every]
+    out = np.full(len(one.wrong), np.nan)
+    here = one.measured
+    if features:
+        x = np.column_stack(features)[here]
+        draws = panel.generator(f"combined {one.model.info.name}")
+        out[here] = held_out_probability(x, one.wrong[here], one.prompt[here], draws)
+    return out
+
+
+def scored(panel: Panel, one: Graded) -> tuple[list[dict], dict[str, np.ndarray]]:
+    """Rows of the table correctness for one model, and the scores as they were oriented."""
+    here = one.measured
+    wrong, prompt = one.wrong[here], one.prompt[here]
+    weights = run_weights(panel.weights, prompt)
+    found, how = {}, {}
+    for name, values in {**one.baselines, **one.scores}.items():
+        found[name], how[name] = oriented(one, values)
+    found["combined"], how["combined"] = combined(panel, one), "as given"
+    of = {name: auroc(v[here], wrong) for name, v in found.items()}
+    usable = [n for n in one.baselines if np.isfinite(of[n])]
+    best = max(usable, key=lambda n: of[n], default="")
+    base = resampled_auroc(found[best][here], wrong, weights) if best else np.full(len(weights), np.nan)
+    rows = []
+    for name, values in found.items():
+        draws = resampled_auroc(values[here], wrong, weights)
+        around = percentile_interval(draws, len(np.unique(prompt)))
+        gain = percentile_interval(draws - base, len(np.unique(prompt)))
+        rows.append(
+            {
+                "model": one.model.info.name,
+                "twin": one.model.info.twin,
+                "score": name,
+                "kind": "baseline" if name in one.baselines else "combined" if name == "combined" else "dynamics",
+                "oriented": how[name],
+                "auroc": of[name],
+                "lo": around.lo,
+                "hi": around.hi,
+                "auprc": average_precision(values[here], wrong),
+                "prr": prediction_rejection_ratio(values[here], wrong),
+                "gain": of[name] - of[best] if best else np.nan,
+                "gain_lo": gain.lo,
+                "gain_hi": gain.hi,
+                "best_baseline": best,
+                "n_runs": int(np.isfinite(values[here]).sum()),
+                "n_wrong": int(wrong[np.isfinite(values[here])].sum()),
+                "n_prompts": len(np.unique(prompt)),
+                "reason": around.reason,
+            }
+        )
+    return rows, found
+
+
+def early_rows(panel: Panel, one: Graded) -> list[dict]:
+    """AUROC of running means as a function of the steps seen, 1 to 16: rows of the table earliness."""
+    here = one.measured
+    wrong, prompt = one.wrong[here], one.prompt[here]
+    weights = run_weights(panel.weights, prompt)
+    rows = []
+    for name, values in cells_of(one, (*FOLLOWED, *OUTPUT)).items():
+        means = prefix_means(values, UPTO)
+        for step in range(UPTO):
+            turned, _ = oriented(one, means[:, step])
+            around = percentile_interval(resampled_auroc(turned[here], wrong, weights), len(np.unique(prompt)))
+            rows.append(
+                {
+                    "model": one.model.info.name,
+                    "twin": one.model.info.twin,
+                    "score": name,
+                    "kind": "output" if name in OUTPUT else "dynamics",
+                    "step": step + 1,
+                    "auroc": auroc(turned[here], wrong),
+                    "lo": around.lo,
+                    "hi": around.hi,
+                    "n_runs": int(np.isfinite(turned[here]).sum()),
+                }
+            )
+    return rows
+
+
+def cells_of(one: Graded, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Columns of the graded runs, [run, step]: at the output where there is one there, else at l*."""
+    out = {}
+    for name in names:
+        if name in one.model.steps:
+            out[name] = one.model.per_step(name)[one.rows]
+            continue
+        found = one.model.at_layer(name, one.model.layer_of_record)
+        if found is not None:
+            out[name] = found[one.rows]
+    return out
+
+
+def exit_rows(one: Graded) -> list[dict]:
+    """Layers saved and tokens unchanged when leaving early, for one model: rows of the table early_exit."""
+    model = one.model
+    if not {"top1", "agrees"} <= set(model.layers) or len(model.recorded_layers) < model.info.n_layers:
+        return []
+    blocks = [i for i, layer in enumerate(model.recorded_layers) if layer >= 1]
+    top1, agrees = (
+        model.per_layer(c)[model.measured][:, :, blocks].reshape(-1, len(blocks)) for c in ("top1", "agrees")
+    )
+    saved, same, oracle = exit_curve(top1, agrees, THRESHOLDS)
+    return [
+        {
+            "model": model.info.name,
+            "twin": model.info.twin,
+            "threshold": t,
+            "saved": s,
+            "agreement": a,
+            "oracle_saved": oracle,
+            "n_tokens": int(np.isfinite(top1).all(1).sum()),
+        }
+        for t, s, a in zip(THRESHOLDS, saved, same, strict=True)
+    ]
+
+
+def correctness_evidence(panel: Panel) -> Mapping[str, object]:
+    """The evidence as `analyse_correctness` gives it, without its tables."""
+    turbulent = turbulent_above(panel)
+    every = {m.info.name: one for m in panel.trained if (one := graded_runs(panel, m, turbulent)) is not None}
+    turned = {name: {n: oriented(one, v)[0] for n, v in one.baselines.items()} for name, one in every.items()}
+    return evidence_of(panel, every, turned)
+
+
+def analyse_correctness(panel: Panel) -> Result:
+    """Tables correctness, earliness, correctness_curve, early_exit; evidence for S1-S3, S5, S7, X3, A5, R5, R8."""
+    turbulent = turbulent_above(panel)
+    rows: list[dict] = []
+    early: list[dict] = []
+    curve: list[dict] = []
+    leaving: list[dict] = []
+    graded: dict[str, Graded] = {}
+    turned: dict[str, Mapping[str, np.ndarray]] = {}
+    for model in panel.models:
+        one = graded_runs(panel, model, turbulent)
+        if one is None:
+            continue
+        more, found = scored(panel, one)
+        rows += more
+        early += early_rows(panel, one)
+        leaving += exit_rows(one)
+        here = one.measured
+        for p, share, count in zip(*calibration_curve(found["combined"][here], one.wrong[here]), strict=True):
+            kept = {"model": model.info.name, "twin": model.info.twin, "score": "combined"}
+            curve.append({**kept, "predicted": p, "observed": share, "count": count})
+        if not model.info.twin:
+            graded[model.info.name], turned[model.info.name] = one, found
+    notes = () if rows else ("correctness: no run is graded; give the battery answers",)
+    return Result(
+        tables={
+            "correctness": arrow_table(TABLE, rows),
+            "earliness": arrow_table(EARLY, early),
+            "correctness_curve": arrow_table(CURVE, curve),
+            "early_exit": arrow_table(EXIT, leaving),
+        },
+        evidence=evidence_of(panel, graded, turned),
+        notes=notes,
+    )
+
+
+CORRECTNESS = Experiment(
+    name="correctness",
+    needs_layers=AT_RECORD,
+    needs_steps=(*AT_OUTPUT, *OUTPUT),
+    claims=CLAIMS,
+    tables=("correctness", "earliness", "correctness_curve", "early_exit"),
+    function=analyse_correctness,
+    summary="Whether dynamics say anything about the answer beyond baselines, and when.",
+    evidence=correctness_evidence,
+)

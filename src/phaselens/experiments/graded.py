@@ -1,0 +1,115 @@
+"""Graded runs of one model as scores that might say whether an answer is right, baselines beside them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from phaselens.dynamics.correctness import (
+    commitment_trap,
+    early_value,
+    grammar_violation,
+    resolved_turbulence,
+    run_mean_of,
+    slope,
+)
+from phaselens.dynamics.states import BIFURCATION, bifurcation_states, marks
+from phaselens.experiments.base import ModelData, Panel
+
+AT_OUTPUT = ("entropy_norm", "top1", "margin", "rivalry", "n_above_1pct", "logit_std", "commit_depth")
+AT_RECORD = (
+    "step_length",
+    "turning_angle",
+    "instability",
+    "relative_step",
+    "log_rms",
+    "depth_step",
+    "depth_angle",
+    "depth_instability",
+    "coherence",
+    "state_sync",
+    "turbulence",
+    "kl_to_final",
+)
+STATES = ("turbulence", "rivalry", "n_above_1pct", "top1", "agrees")
+COMBINED = ("mean instability", "early instability", "mean turbulence", "mean coherence", "mean turning_angle")
+COMBINED += ("resolved turbulence", "commitment trap", "mean log-probability", "mean entropy")
+
+
+@dataclass(frozen=True, eq=False)
+class Graded:
+    """Graded runs of one model: `wrong` [run], the prompt of each (-1: calibration), scores and baselines by name.
+
+    `rows` are the places of these runs in the model's runs table; `sign` +1 where a high score went with wrong answers
+    on calibration runs, else -1 (all +1 where calibration runs were not graded).
+    """
+
+    model: ModelData
+    rows: np.ndarray
+    wrong: np.ndarray
+    prompt: np.ndarray
+    scores: Mapping[str, np.ndarray]
+    baselines: Mapping[str, np.ndarray]
+
+    @property
+    def measured(self) -> np.ndarray:
+        """Mask of the runs that are not for calibration."""
+        return self.prompt >= 0
+
+
+def graded_runs(panel: Panel, model: ModelData, turbulent: float) -> Graded | None:
+    """The graded runs of one model; None where none was graded or all answers are alike. `turbulent`: panel's q75."""
+    if "correct" not in model.runs:
+        return None
+    given = np.array([np.nan if c is None else float(c) for c in model.runs["correct"]])
+    rows = np.flatnonzero(np.isfinite(given))
+    prompt = panel.prompt_index(model)[rows]
+    wrong = 1.0 - given[rows]
+    if not len(rows) or not (prompt >= 0).any() or len(np.unique(wrong[prompt >= 0])) < 2:
+        return None
+    units = np.asarray(model.runs["prompt_id"]).astype(str)[rows]
+    cells = {c: model.per_step(c)[rows] for c in AT_OUTPUT if c in model.steps}
+    for name in AT_RECORD:
+        found = model.at_layer(name, model.layer_of_record)
+        if found is not None and np.isfinite(found).any():
+            cells[name] = found[rows]
+    scores = {}
+    for name, values in cells.items():
+        of = (("mean", run_mean_of), ("early", early_value), ("slope", slope))
+        scores |= {f"{word} {name}": make(values) for word, make in of}
+    if "turbulence" in cells:
+        scores["resolved turbulence"] = resolved_turbulence(cells["turbulence"])
+    if {"turbulence", "step_length"} <= cells.keys() and "commitment" in model.steps:
+        commitment = run_mean_of(model.per_step("commitment")[rows])
+        sync = 1 - run_mean_of(cells["turbulence"])
+        scores["commitment trap"] = commitment_trap(commitment, run_mean_of(cells["step_length"]), sync)
+    states = states_at_record(model, turbulent)
+    if states is not None:
+        draws = panel.generator(f"grammar {model.info.name}")
+        right = (wrong == 0) & (prompt >= 0)
+        scores["grammar violation"] = grammar_violation(states[rows], right, units, draws, n_states=len(BIFURCATION))
+    return Graded(model, rows, wrong, prompt, scores, _baselines(model, rows))
+
+
+def states_at_record(model: ModelData, turbulent: float) -> np.ndarray | None:
+    """States of the bifurcation alphabet at l* as numbers, int [run, step], -1 where undefined; None: not recorded."""
+    found = {c: model.at_layer(c, model.layer_of_record) for c in STATES}
+    if any(v is None for v in found.values()) or not np.isfinite(turbulent):
+        return None
+    return bifurcation_states(marks({c: v[:, :, None] for c, v in found.items()}, turbulent))[:, :, 0]
+
+
+def _baselines(model: ModelData, rows: np.ndarray) -> dict[str, np.ndarray]:
+    out = {"length": np.asarray(model.runs["n_generated"], float)[rows]}
+    if "surprisal" in model.steps:
+        mean = run_mean_of(model.per_step("surprisal")[rows])
+        out |= {"mean log-probability": -mean, "perplexity": np.exp(mean)}
+    if "entropy" in model.steps:
+        out["mean entropy"] = run_mean_of(model.per_step("entropy")[rows])
+    if "coe_r" in model.steps:
+        values = model.per_step("coe_r")[rows]
+        last = np.where(np.isfinite(values), np.arange(values.shape[1]), -1).max(1)
+        out["CoE-R"] = np.where(last >= 0, values[np.arange(len(rows)), last], np.nan)
+    if "probe_wrong" in model.runs:
+        out["linear probe"] = np.asarray(model.runs["probe_wrong"], float)[rows]
+    return out
