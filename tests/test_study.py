@@ -56,7 +56,8 @@ def test_every_preset_reads_and_its_quick_form_is_smaller():
 
 def test_the_full_preset_holds_every_experiment_lens_and_normalisation_and_what_r3_needs():
     study = read_study("organisms-full")
-    assert set(study.experiments) == {e.name for e in EXPERIMENTS} - {"panel"}
+    absent = {e.name for e in EXPERIMENTS} - {"panel", *study.experiments}
+    assert not absent, f"add {sorted(absent)} to experiments in presets/organisms-full.toml"
     assert study.distribution_controls and set(study.normalisations) == set(METHODS) - {"unit"}
     three = {arm.temperature for arm in study.arms if arm.samples == 3}
     assert three == {0.1, 0.4, 0.7, 1.0} and study.max_new_tokens >= 194 and study.minimal_pairs >= 60

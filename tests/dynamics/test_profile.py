@@ -11,6 +11,7 @@ from phaselens.dynamics.profile import (
     fit_values,
     instability_debt,
     late_ct,
+    late_divergence,
     profile,
     running_debt,
     segment_means,
@@ -66,6 +67,18 @@ def test_running_debt_decays_by_a_tenth():
         by_hand.append(d)
     assert running_debt(values, 2.5) == pytest.approx(by_hand)
     assert np.isnan(running_debt(values, np.nan)).all()
+
+
+def test_late_divergence_is_a_late_rise_and_no_single_late_value():
+    noise = rng().gamma(50, 1 / 50, size=(200, 70))
+    rising = noise * np.linspace(1, 2.5, 70)
+    assert late_divergence(rising).mean() > 0.95 and late_divergence(noise).mean() == 0
+    assert late_divergence(rising[:, ::-1]).mean() == 0
+    burst = noise.copy()
+    burst[:, -1] = 60.0  # lifts the last quarter above 1.5, and is one value
+    assert late_divergence(burst).mean() < 0.2
+    assert late_divergence(rising * 7) == pytest.approx(late_divergence(rising))
+    assert np.isnan(late_divergence(rising[:, :31])).all() and np.isnan(late_divergence(np.zeros((1, 64)))).all()
 
 
 def test_quarters_of_a_ramp_and_of_a_constant():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.signal import lfilter
+from scipy.stats import theilslopes
 
 from phaselens.dynamics.regimes import late_ct as late_ct  # the late value belongs to the profile; it is defined there
 from phaselens.errors import InputError
@@ -21,6 +22,7 @@ TAU_SCALES = 3.0
 DECAY = 0.9
 SEGMENTS = 4
 FEWEST_STEPS = 32
+LATE_RATIO = 1.5
 PROFILES = ("flat", "rising", "falling", "peak", "dip")
 
 
@@ -109,6 +111,26 @@ def segment_means(ct: np.ndarray, *, segments: int = SEGMENTS) -> np.ndarray:
         edges = np.round(np.linspace(0, len(at), segments + 1)).astype(int)
         sums = np.add.reduceat(series[at], edges[:-1])
         out[row] = sums / np.diff(edges) / series[at].mean()
+    return out
+
+
+def late_divergence(ct: np.ndarray) -> np.ndarray:
+    """Whether instability rises late, as 0 or 1: last quarter at least 1.5 x first half, and a slope above 0; [run].
+
+    Means over the last quarter and the first half of the defined values; the slope is that of Theil and Sen, and its
+    95 % interval (of Kendall's statistic, values taken as independent) must lie above 0. With no collapse of the text
+    it is the late-divergence tension. Shapes: ct [run, step]. NaN: fewer than 32 steps up to the last defined value, or
+    mean 0. Keeps: a positive factor on ct. Source: docs/definitions, section 2.
+    """
+    ct = np.asarray(ct, float)
+    whole = np.isfinite(segment_means(ct)).all(axis=1)
+    out = np.where(whole, 0.0, np.nan)
+    for row in np.flatnonzero(whole):
+        at = np.flatnonzero(np.isfinite(ct[row]))
+        values = ct[row, at]
+        last, first = values[-(len(at) // SEGMENTS) :].mean(), values[: len(at) // 2].mean()
+        if last >= LATE_RATIO * first:
+            out[row] = float(theilslopes(values, at, 0.95).low_slope > 0)
     return out
 
 
