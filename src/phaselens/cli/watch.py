@@ -47,23 +47,25 @@ def watch(
     from phaselens.monitor import read_card
     from phaselens.watch import Desk, Limits, Server, StoredRuns, View, make_app, thresholds_of
 
-    server = Server(host, port, token)
-    stored = None if study is None else StoredRuns.read(study)
-    learned = None if card is None else read_card(card)
     settings = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
-    opened = open_model(model, device=device, dtype=dtype, **settings)
-    require_tokenizer(opened)
-    if learned is not None:
-        learned.check(opened)
-    layers = _lens(opened.n_layers, lens_layers)
-    if not as_json:
-        note(f"{opened.name}: learning what is usual from a few short runs")
-    view = View.of(opened, thresholds_of(opened, model, layers), layers)
-    limits = Limits(tokens=max_tokens, streams=streams)
-    app = make_app(Desk(opened, view, limits, learned), server.door, stored, model)
-    found = {"url": server.url, "api": f"{server.url}v1", "model": opened.name, "port": server.port}
-    print(json.dumps(found) if as_json else f"{opened.name} is watched at {server.url} (Ctrl-C ends it)", flush=True)
-    server.run(app, limits.connections)
+    with Server(host, port, token) as server:
+        stored = None if study is None else StoredRuns.read(study)
+        learned = None if card is None else read_card(card)
+        opened = open_model(model, device=device, dtype=dtype, **settings)
+        require_tokenizer(opened)
+        if learned is not None:
+            learned.check(opened)
+        layers = _lens(opened.n_layers, lens_layers)
+        if not as_json:
+            note(f"{opened.name}: learning what is usual from a few short runs")
+        view = View.of(opened, thresholds_of(opened, model, layers), layers)
+        desk = Desk(opened, view, Limits(tokens=max_tokens, streams=streams), learned)
+        app = make_app(desk, server.door, stored, model)
+        found = {"url": server.url, "api": f"{server.url}v1", "model": opened.name, "port": server.port}
+        print(
+            json.dumps(found) if as_json else f"{opened.name} is watched at {server.url} (Ctrl-C ends it)", flush=True
+        )
+        server.run(app, desk)
 
 
 def _lens(n_layers: int, count: int | None) -> tuple[int, ...]:

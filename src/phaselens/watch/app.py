@@ -20,7 +20,7 @@ from phaselens.errors import PhaselensError
 from phaselens.watch.asked import read_request
 from phaselens.watch.desk import Desk
 from phaselens.watch.limits import Refusal
-from phaselens.watch.replies import EventStream, refused, whole
+from phaselens.watch.replies import EventStream, as_refusal, refused, whole
 from phaselens.watch.runs import StoredRuns
 
 PAGE = {
@@ -149,6 +149,8 @@ def _guarded(handler: Handler, door: Door, *, needs_token: bool = True) -> Handl
             return Response(status_code=499)
         except PhaselensError as error:
             return refused(Refusal(400, str(error)))
+        except Exception as error:
+            return refused(as_refusal(error))
 
     return guarded
 

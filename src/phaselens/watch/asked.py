@@ -10,6 +10,8 @@ from phaselens.watch.limits import Limits, Refusal, too_long
 
 Ids = list[Annotated[int, Field(strict=True, ge=0)]]
 MOST_STOPS = 4
+MOST_SEED = 2**62
+LEAST_TEMPERATURE = 1e-3  # below it logits leave the range of float32: the likeliest token is taken, as at 0
 OFF = {"suffix": None, "echo": False, "logprobs": None, "logit_bias": None}
 ZERO = ("presence_penalty", "frequency_penalty")
 
@@ -31,7 +33,7 @@ class Body(BaseModel):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
     n: Annotated[int, Field(strict=True, ge=1)] | None = 1
     best_of: int | None = None
-    seed: Annotated[int, Field(strict=True)] | None = None
+    seed: Annotated[int, Field(strict=True, ge=-MOST_SEED, le=MOST_SEED)] | None = None
     stop: str | list[str] | None = None
     stream: bool | None = False
     stream_options: _Options | None = None
@@ -85,7 +87,7 @@ def read_request(content: Any, model: Model, names: tuple[str, ...], limits: Lim
     return Asked(
         prompts=tuple(ids for one in given for ids in [_encode(one, model, limits, tokens)] * copies),
         max_tokens=tokens,
-        temperature=1.0 if body.temperature is None else body.temperature,
+        temperature=_temperature(body.temperature),
         top_p=1.0 if body.top_p is None else body.top_p,
         seed=body.seed,
         stops=stops,
@@ -93,6 +95,10 @@ def read_request(content: Any, model: Model, names: tuple[str, ...], limits: Lim
         usage=body.stream_options is not None and body.stream_options.include_usage,
         layers=body.dynamics_layers,
     )
+
+
+def _temperature(given: float | None) -> float:
+    return 1.0 if given is None else given if given >= LEAST_TEMPERATURE else 0.0
 
 
 def _refuse_what_is_not_done(body: Body) -> None:
@@ -118,6 +124,8 @@ def _encode(given: Any, model: Model, limits: Limits, tokens: int) -> tuple[int,
     if isinstance(given, str):
         if len(given) > limits.prompt_chars:
             raise too_long("characters of the prompt", len(given), limits.prompt_chars, "prompt")
+        if any("\ud800" <= sign <= "\udfff" for sign in given):
+            raise Refusal(400, "the prompt holds half a surrogate pair, which is no text.", param="prompt")
         given = model.tokenizer(given)["input_ids"]
     if not given:
         raise Refusal(400, "prompt is empty; give a text or token ids.", param="prompt")

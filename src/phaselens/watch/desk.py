@@ -100,10 +100,14 @@ class Desk:
         self._threads.submit(self._carry_out, job)
         return job
 
-    def close(self) -> None:
-        """End all requests at their next token and wait for that."""
+    def cancel_all(self) -> None:
+        """End all requests at their next token."""
         for job in tuple(self.jobs):
             job.cancel()
+
+    def close(self) -> None:
+        """End all requests at their next token and wait for that."""
+        self.cancel_all()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _carry_out(self, job: Job) -> None:

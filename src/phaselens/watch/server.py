@@ -6,6 +6,7 @@ from typing import Any
 
 from phaselens.errors import InputError, MissingExtra
 from phaselens.watch.app import LOOPBACK, Door
+from phaselens.watch.desk import Desk
 
 LEAST_TOKEN = 16
 LOOPBACK_NAMES = ("localhost",)
@@ -34,7 +35,7 @@ def door_of(host: str, token: str | None) -> Door:
 
 
 class Server:
-    """A socket that listens already, so that its address is known before the first request.
+    """A socket that listens already, so that its address is known before the first request; closed after `with`.
 
     Raises InputError where the address cannot be listened on, or needs a token.
     """
@@ -42,35 +43,61 @@ class Server:
     def __init__(self, host: str = "127.0.0.1", port: int = 0, token: str | None = None) -> None:
         self.door = door_of(host, token)
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-            self.socket = socket.socket(found[0], found[1])
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.socket.bind(found[4])
-            self.socket.listen(128)
+            self.socket = _listening(host, port)
         except (OSError, OverflowError) as error:
             raise InputError(
                 f"cannot listen on {host} port {port}: {error}. Give another --port, or 0 for any."
             ) from error
         self.host, self.port = host, self.socket.getsockname()[1]
 
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.socket.close()
+
     @property
     def url(self) -> str:
         """Where a browser finds the page."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
 
-    def uvicorn(self, app: Any, connections: int) -> Any:
-        """The uvicorn server of an application, not yet running. Raises MissingExtra where uvicorn is not installed."""
+    def uvicorn(self, app: Any, desk: Desk) -> Any:
+        """The uvicorn server of an application, not yet running; its end is that of every generation.
+
+        Raises MissingExtra where uvicorn is not installed.
+        """
         try:
             import uvicorn
         except ModuleNotFoundError as error:
             raise MissingExtra("this needs uvicorn: pip install 'phaselens[live]'.") from error
-        return uvicorn.Server(
+        server = uvicorn.Server(
             uvicorn.Config(
-                app, log_level="warning", access_log=False, server_header=False, limit_concurrency=connections,
-                timeout_keep_alive=5, timeout_graceful_shutdown=5, ws="none", lifespan="on",
+                app, log_level="warning", access_log=False, server_header=False, ws="none", lifespan="on",
+                limit_concurrency=desk.limits.connections, timeout_keep_alive=5, timeout_graceful_shutdown=5,
             )
         )  # fmt: skip
+        leave = server.shutdown
 
-    def run(self, app: Any, connections: int = 64) -> None:
+        async def shutdown(sockets: list[socket.socket] | None = None) -> None:
+            desk.cancel_all()  # else open streams are waited for
+            await leave(sockets)
+
+        server.shutdown = shutdown
+        return server
+
+    def run(self, app: Any, desk: Desk) -> None:
         """Serve until interrupted."""
-        self.uvicorn(app, connections).run(sockets=[self.socket])
+        self.uvicorn(app, desk).run(sockets=[self.socket])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    made = socket.socket(family, kind)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(128)
+    except OSError:
+        made.close()
+        raise
+    return made

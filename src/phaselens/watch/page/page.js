@@ -65,7 +65,7 @@ function take(found) {
   options($("colour"), [...dynamics.output.map((one) => [`output/${one.name}`, one.name]), ...wide], "output/entropy");
   options($("shown"), dynamics.by_layer.map((one) => [one.name, one.name]), "instability");
   $("record").textContent = String(layer);
-  $("learned").textContent = `Thresholds: ${dynamics.thresholds.source}.`;
+  $("learned").textContent = `Thresholds (the marks): ${dynamics.thresholds.source}.`;
 }
 
 // --- drawing ---------------------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ function drawGauges() {
   if (told.length < list.childElementCount) list.replaceChildren();
   told.slice(list.childElementCount).forEach((words) => list.append(make("li", "", words)));
   $("no-alarms").hidden = told.length > 0;
-  $("at").textContent = step ? `${step.step} of ${steps.length}` : "–";
+  $("at").textContent = step ? `${step.step} of 0–${steps[steps.length - 1].step}` : "–";
   $("scrub").max = String(Math.max(0, steps.length - 1));
   $("scrub").value = String(Math.max(0, at));
   $("scrub").disabled = $("play").disabled = steps.length === 0;

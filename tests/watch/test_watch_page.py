@@ -1,0 +1,93 @@
+import pytest
+import torch
+from tests.tiny_panel import WORDS, save_model
+from tests.watch.browser import CHROMIUM, Browser
+from tests.watch.test_watch import EVIL, FEW, Running
+
+import phaselens
+from phaselens.watch import Desk, View, thresholds_of
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium: the page is looked at in a real browser"),
+]
+MARKED = "document.querySelectorAll('.token').length"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    model = phaselens.load(save_model(tmp_path_factory.mktemp("m"), words=(*WORDS[:-1], EVIL), context=128, layers=3))
+    model.network.generation_config.eos_token_id = None
+    view = View.of(model, thresholds_of(model), (1, 2, 3))
+    with torch.no_grad():  # near chance, so that the dangerous word is said
+        model.network.lm_head.weight *= 1e-3
+    with Running(Desk(model, view, FEW)) as running:
+        yield running.server
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with Browser(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+def opened(browser, server, width=1200):
+    browser.size(width, 900)
+    browser.open(server.url)
+    browser.until("document.readyState === 'complete' && document.getElementById('facts')?.textContent.length > 3")
+
+
+def test_a_prompt_typed_with_the_keyboard_gives_tokens(browser, server):
+    opened(browser, server)
+    browser.js("document.getElementById('prompt').focus()")
+    browser.type("a b c")
+    browser.js("document.getElementById('tokens').value = '48'")
+    browser.press("Enter", 13, modifiers=2)
+    browser.until(f"{MARKED} > 0")
+    browser.until("document.getElementById('status').textContent.startsWith('Done: 48 tokens')")
+    said = browser.js("document.getElementById('text').textContent")
+    assert said.startswith("a b c") and EVIL in said
+    assert browser.js(f"{MARKED}") == 48
+    assert browser.js("document.querySelectorAll('#text script, #text b, #text img').length") == 0
+    assert browser.js("document.querySelector('#gauge-commitment').parentNode.textContent").endswith("nats")
+    assert "C " in browser.js("document.getElementById('ribbon').getAttribute('aria-label')")
+    label = browser.js("document.getElementById('heat').getAttribute('aria-label')")
+    assert label.startswith("instability, 4 layers by 48 steps, from ")
+    painted = "[...document.getElementById('heat').getContext('2d').getImageData(60, 20, 40, 40).data].some(v => v > 0)"
+    assert browser.js(painted)
+    assert browser.errors == []
+
+
+def test_the_slider_goes_to_a_step_by_keyboard(browser, server):
+    browser.js("document.getElementById('scrub').focus()")
+    browser.press("Home", 36)
+    browser.until("document.getElementById('at').textContent.startsWith('0 ')")
+    browser.press("ArrowRight", 39)
+    browser.until("document.querySelector('[aria-current]').dataset.step === '1'")
+    assert "token" in browser.js("document.getElementById('scrub').getAttribute('aria-valuetext')")
+    browser.js("document.querySelector('details').open = true")
+    browser.until("document.querySelectorAll('#values tbody tr').length === 4")
+
+
+def test_every_control_has_a_name_and_comes_in_reading_order(browser, server):
+    opened(browser, server)
+    nameless = """[...document.querySelectorAll('button, input, select, textarea, canvas[role], [role=meter]')].filter(
+        (e) => !(e.labels && e.labels.length) && !e.getAttribute('aria-label') && !e.getAttribute('aria-labelledby')
+            && !e.textContent.trim()).map((e) => e.id)"""
+    assert browser.js(nameless) == []
+    assert browser.js("[...document.querySelectorAll('[tabindex]')].every((e) => e.tabIndex <= 0)")
+    assert browser.js("document.getElementById('status').getAttribute('aria-live')") == "polite"
+
+
+@pytest.mark.parametrize("width", [400, 800, 1600])
+def test_nothing_sticks_out_at_any_width(browser, server, width):
+    opened(browser, server, width)
+    assert browser.js("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_a_limit_is_said_on_the_page(browser, server):
+    opened(browser, server)
+    browser.js("document.getElementById('prompt').value = 'a '.repeat(300)")
+    browser.js("document.getElementById('form').requestSubmit()")
+    browser.until("!document.getElementById('error').hidden")
+    assert "at most" in browser.js("document.getElementById('error').textContent")
