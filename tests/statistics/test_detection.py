@@ -98,4 +98,15 @@ def test_held_out_predictions_find_a_signal_and_none_where_a_unit_is_all_there_i
     name = rng.normal(size=60)[units][:, None] * [1.0, 1.0]
     # Pooled over folds a score without information lies below one half: what is left out moves the constant.
     assert auroc(held_out_probability(name, wrong, units, np.random.default_rng(0)), wrong) < 0.6
+    noise = rng.normal(size=(300, 2))
+    with_it, without = (
+        np.mean(
+            [
+                auroc(held_out_probability(noise, y, units, np.random.default_rng(i), constant=c), y)
+                for i, y in enumerate(rng.integers(0, 2, (20, 60))[:, units])
+            ]
+        )
+        for c in (True, False)
+    )
+    assert with_it < 0.46 < 0.47 < without < 0.53
     assert np.isnan(held_out_probability(signal[:3], wrong[:3], units[:3], np.random.default_rng(0))).all()

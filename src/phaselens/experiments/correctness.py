@@ -47,8 +47,8 @@ def oriented(one: Graded, values: np.ndarray) -> tuple[np.ndarray, str]:
     return (-values, "turned") if there < 0.5 else (values, "as given")
 
 
-def combined(panel: Panel, one: Graded) -> np.ndarray:
-    """Probability of a wrong answer of every measured run from a fixed list of scores, prompts held out (1); [run]."""
+def combined(panel: Panel, one: Graded, *, constant: bool) -> np.ndarray:
+    """Probability (or log odds beyond the constant) of a wrong answer from a fixed list of scores, prompts held out."""
     every = {**one.scores, **one.baselines}
     features = [every[name] for name in COMBINED if name in every]
     out = np.full(len(one.wrong), np.nan)
@@ -56,7 +56,7 @@ def combined(panel: Panel, one: Graded) -> np.ndarray:
     if features:
         x = np.column_stack(features)[here]
         draws = panel.generator(f"combined {one.model.info.name}")
-        out[here] = held_out_probability(x, one.wrong[here], one.prompt[here], draws)
+        out[here] = held_out_probability(x, one.wrong[here], one.prompt[here], draws, constant=constant)
     return out
 
 
@@ -68,7 +68,7 @@ def scored(panel: Panel, one: Graded) -> tuple[list[dict], dict[str, np.ndarray]
     found, how = {}, {}
     for name, values in {**one.baselines, **one.scores}.items():
         found[name], how[name] = oriented(one, values)
-    found["combined"], how["combined"] = combined(panel, one), "as given"
+    found["combined"], how["combined"] = combined(panel, one, constant=False), "as given"
     of = {name: auroc(v[here], wrong) for name, v in found.items()}
     usable = [n for n in one.baselines if np.isfinite(of[n])]
     best = max(usable, key=lambda n: of[n], default="")
@@ -192,8 +192,8 @@ def analyse_correctness(panel: Panel) -> Result:
         rows += more
         early += early_rows(panel, one)
         leaving += exit_rows(one)
-        here = one.measured
-        for p, share, count in zip(*calibration_curve(found["combined"][here], one.wrong[here]), strict=True):
+        here, probability = one.measured, combined(panel, one, constant=True)
+        for p, share, count in zip(*calibration_curve(probability[here], one.wrong[here]), strict=True):
             kept = {"model": model.info.name, "twin": model.info.twin, "score": "combined"}
             curve.append({**kept, "predicted": p, "observed": share, "count": count})
         if not model.info.twin:

@@ -312,7 +312,9 @@ def _later_regime(panel: Panel, m: ModelData) -> Draws:
     both = []
     for features in ([*plain, *inner], plain):
         x = np.column_stack(features)[use]
-        both.append(held_out_probability(x, label, prompt, panel.generator(f"later regime {m.info.name}")))
+        both.append(
+            held_out_probability(x, label, prompt, panel.generator(f"later regime {m.info.name}"), constant=False)
+        )
     weights = run_weights(np.vstack([np.ones(len(panel.prompts), int), panel.weights]), prompt)
     gain = resampled_auroc(both[0], label, weights) - resampled_auroc(both[1], label, weights)
     return float(gain[0]), gain[1:]

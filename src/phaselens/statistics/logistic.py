@@ -42,13 +42,14 @@ def held_out_probability(
     *,
     folds: int = 5,
     penalties: Sequence[float] = PENALTIES,
+    constant: bool = True,
 ) -> np.ndarray:
     """Probability of y = 1 of every run, from fits that never saw its unit (1): [run].
 
     Units are dealt to folds; within the training part the penalty is chosen by log loss on a further split by unit.
     Features are standardised on the training part, NaN set to its mean. NaN: fewer units than folds, or a training
-    part with one class only. Pooled over folds, predictions without information rank below chance (the part left out
-    moves the constant the other way), so a gain over others is, if anything, too small.
+    part with one class only. Pooled over folds, probabilities without information rank below chance: what is left out
+    moves the constant the other way. To rank runs leave the constant out (`constant` False): log odds beyond it.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     _, unit = np.unique(np.asarray(units), return_inverse=True)
@@ -63,8 +64,8 @@ def held_out_probability(
         if y[train].min() == y[train].max():
             continue
         penalty = _chosen(x, y, train, inner, penalties)
-        out[test] = _predicted(x, y, train, test, penalty)
-    return out
+        out[test] = _log_odds(x, y, train, test, penalty, constant)
+    return expit(out) if constant else out
 
 
 def _chosen(x: np.ndarray, y: np.ndarray, train: np.ndarray, inner: np.ndarray, penalties: Sequence[float]) -> float:
@@ -74,12 +75,14 @@ def _chosen(x: np.ndarray, y: np.ndarray, train: np.ndarray, inner: np.ndarray, 
         return penalties[len(penalties) // 2]
     losses = []
     for penalty in penalties:
-        p = np.clip(_predicted(x, y, fit, judge, penalty), 1e-9, 1 - 1e-9)
+        p = np.clip(expit(_log_odds(x, y, fit, judge, penalty, True)), 1e-9, 1 - 1e-9)
         losses.append(-(y[judge] * np.log(p) + (1 - y[judge]) * np.log(1 - p)).mean())
     return penalties[int(np.argmin(losses))]
 
 
-def _predicted(x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, penalty: float) -> np.ndarray:
+def _log_odds(
+    x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, penalty: float, constant: bool
+) -> np.ndarray:
     known = np.isfinite(x[train])
     count = np.maximum(known.sum(0), 1)
     mean = np.where(known, x[train], 0.0).sum(0) / count
@@ -87,4 +90,4 @@ def _predicted(x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray
     spread[spread == 0] = 1.0
     ready = np.where(np.isfinite(x), (x - mean) / spread, 0.0)
     b = fit_logistic(ready[train], y[train], penalty)
-    return expit(ready[test] @ b[:-1] + b[-1])
+    return ready[test] @ b[:-1] + (b[-1] if constant else 0.0)

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from tests.experiments.graded_panel import graded_model, graded_panel
+
+from phaselens.claims import claims_by_id, judge
+from phaselens.experiments import Panel, experiments_by_name
+from phaselens.experiments.correctness import analyse_correctness, correctness_evidence
+from phaselens.experiments.correctness_claims import CLAIMS
+
+
+def verdicts(panel, *ids):
+    found = correctness_evidence(panel)
+    return {c.id: judge(c, found[c.id], found[c.id].p).verdict for c in claims_by_id(ids or CLAIMS)}
+
+
+@pytest.fixture(scope="module")
+def nothing():
+    return verdicts(graded_panel(1))
+
+
+@pytest.mark.parametrize(
+    ("claim", "planted"),
+    [
+        ("S1", {"trap": 0.6}),
+        ("S2", {"resolves": 2.0}),
+        ("S5", {"coherent": 1.0}),
+        ("S7", {"hops": 1.0}),
+        ("X3", {"regime": 1.0}),
+        ("A5", {"grammar": 1.0}),
+        ("R5", {"loops": 1.0}),
+    ],
+)
+def test_a_planted_link_is_found_and_its_opposite_or_absence_is_not(nothing, claim, planted):
+    assert verdicts(graded_panel(1, **planted), claim) == {claim: "supported"}
+    assert nothing[claim] != "supported"
+
+
+@pytest.mark.parametrize(
+    ("claim", "planted"), [("S1", {"trap": -0.6}), ("S2", {"resolves": -2.0}), ("S7", {"hops": -1.0})]
+)
+def test_the_opposite_rejects(claim, planted):
+    assert verdicts(graded_panel(1, **planted), claim) == {claim: "rejected"}
+
+
+def test_decoupled_is_shown_by_equivalence_and_coupled_rejects(nothing):
+    assert nothing["S3"] == "supported"
+    assert verdicts(graded_panel(1, unstable=1.0), "S3") == {"S3": "rejected"}
+
+
+def test_reasoning_goes_with_the_band_over_models_or_against_it():
+    near = [2.5, 2.6, 3.5, 4.5, 5.5, 6.5]
+    right = [0.9, 0.85, 0.7, 0.5, 0.35, 0.2]
+    small = {"models": 6, "prompts": 60, "calibration": 10, "samples": 1}
+    assert verdicts(graded_panel(**small, closeness=near, right=right), "R8") == {"R8": "supported"}
+    assert verdicts(graded_panel(**small, closeness=near, right=right[::-1]), "R8") == {"R8": "rejected"}
+
+
+def test_too_little_is_open_and_no_grades_do_not_apply():
+    few = graded_panel(1, trap=0.6, prompts=60, calibration=20)
+    assert verdicts(few, "S1", "S3") == {"S1": "open", "S3": "open"}
+    m = graded_model("m", np.random.default_rng(0), prompts=20, calibration=10)
+    ungraded = Panel(
+        (type(m)(m.info, {k: v for k, v in m.runs.items() if k != "correct"}, m.steps, m.layers),), n_boot=100
+    )
+    word, found = verdicts(ungraded), analyse_correctness(ungraded)
+    assert {word[c] for c in ("S1", "S2", "S3", "S5", "S7", "A5", "R8")} == {"not applicable"} and word["R5"] == "open"
+    assert found.tables["correctness"].num_rows == 0 and "graded" in found.notes[0]
+
+
+def test_the_table_says_what_gains_over_the_best_baseline_and_what_does_not():
+    rows = analyse_correctness(graded_panel(1, coherent=1.0, prompts=80)).tables["correctness"].to_pylist()
+    by_name = {r["score"]: r for r in rows}
+    assert by_name["mean coherence"]["gain_lo"] > 0.1 and by_name["mean coherence"]["auroc"] > 0.8
+    assert by_name["mean coherence"]["oriented"] == "turned" and by_name["combined"]["auroc"] > 0.8
+    assert by_name["length"]["auroc"] == 0.5 and by_name["mean entropy"]["kind"] == "baseline"
+    absent = analyse_correctness(graded_panel(1, prompts=80)).tables
+    null = absent["correctness"].to_pylist()
+    beyond = [r for r in null if r["kind"] == "dynamics" and r["gain_lo"] > 0]
+    assert len(beyond) <= 0.15 * len(null)
+    early = absent["earliness"].to_pylist()
+    assert {r["step"] for r in early} == set(range(1, 17))
+    assert experiments_by_name(["correctness"])[0].claims == CLAIMS
