@@ -4,6 +4,7 @@ import pytest
 
 from phaselens.claims import REGISTER, claims_by_id
 from phaselens.claims.explain import explain
+from phaselens.experiments import EXPERIMENTS
 
 # The table of the ledger: every claim stands in the register.
 LEDGER = (
@@ -12,9 +13,11 @@ LEDGER = (
 ).split()
 
 
-def test_the_register_has_no_claim_twice_and_none_that_is_not_in_the_ledger():
+def test_the_register_is_the_ledger_and_no_claim_is_judged_twice():
     ids = [c.id for c in REGISTER]
-    assert len(set(ids)) == len(ids) and set(ids) <= set(LEDGER)
+    assert sorted(ids) == sorted(LEDGER)
+    judged = [claim for e in EXPERIMENTS for claim in e.claims]
+    assert len(set(judged)) == len(judged) and set(judged) <= set(ids)
 
 
 @pytest.mark.parametrize("claim", REGISTER, ids=lambda c: c.id)
