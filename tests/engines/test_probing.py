@@ -11,8 +11,17 @@ from phaselens.errors import InputError, StudyFileError
 from phaselens.study import Study
 
 ARRAYS = {
-    "depth": np.linspace(0, 1, 3), "hits": np.ones((3, 4)), "codes": np.array([0, 1, 0, 1]), "null": np.full(19, 0.5),
-    "selectivity": np.zeros(3), "best_hits": np.ones(4), "first_hits": np.zeros(4),
+    "depth": np.linspace(0, 1, 3),
+    "hits": np.ones((3, 4)),
+    "codes": np.array([0, 1, 0, 1]),
+    "null": np.full(19, 0.5),
+    "selectivity": np.zeros(3),
+    "best_hits": np.ones(4),
+    "first_hits": np.zeros(4),
+}
+PEAK = {
+    "states": np.ones((4, 5), np.float16), "folds": np.array([0, 0, 1, 1]), "weight": np.ones((2, 1, 5)),
+    "bias": np.zeros((2, 1)), "centre": np.zeros((2, 5)), "scale": np.ones(2),
 }  # fmt: skip
 
 
@@ -28,10 +37,12 @@ def member(study):
 
 def test_a_reading_is_made_once_and_comes_back_equal(study, member, tmp_path, monkeypatch):
     facts = {"task": "pos", "function": "syntax-like", "best": 0.75, "units": ["a", "a", "b", "b"]}
+    facts |= {"keys": ["1", "2", "3", "4"], "templates": ["is", "was"]}
+    given = ARRAYS | {f"peak.{name}": value for name, value in PEAK.items()} | {"template_accuracy": np.ones((2, 2))}
     calls, ticks = [], []
     monkeypatch.setattr(probing, "model_of", lambda *given: None)
     monkeypatch.setattr(probing, "untrained_twin", lambda *given: None)
-    monkeypatch.setattr(probing, "stored_reading", lambda *a, **k: calls.append(1) or (ARRAYS, facts))
+    monkeypatch.setattr(probing, "stored_reading", lambda *a, **k: calls.append(1) or (given, facts))
     for _ in range(2):
         probing.make_readings(study, tmp_path, member, {}, lambda *given: ticks.append(given[2]))
     twin = dataclasses.replace(member, label="m:untrained", untrained=True)
@@ -42,6 +53,9 @@ def test_a_reading_is_made_once_and_comes_back_equal(study, member, tmp_path, mo
     for name, value in ARRAYS.items():
         np.testing.assert_array_equal(getattr(found["m"]["pos"], name), value)
     assert found["m"]["pos"].units.tolist() == facts["units"]
+    for name, value in PEAK.items():
+        np.testing.assert_array_equal(getattr(found["m"]["pos"].peak, name), value)
+    assert found["m"]["pos"].keys == ("1", "2", "3", "4") and found["m"]["pos"].templates == ("is", "was")
 
 
 def test_a_task_that_cannot_be_asked_is_left_out(study, member, tmp_path, monkeypatch):

@@ -9,7 +9,9 @@ from phaselens.claims import judge
 from phaselens.claims.declared.probes import CLAIMS
 from phaselens.experiments import ModelData, ModelInfo, Panel
 from phaselens.experiments.base import StoredReading
+from phaselens.experiments.probe_transfer import between_models
 from phaselens.experiments.probes import PROBES, evidence
+from phaselens.probes.alignment import PeakProbes
 
 CLAIM = {claim.id: claim for claim in CLAIMS}
 N, L = 400, 8
@@ -103,3 +105,61 @@ def test_tables_have_a_row_for_every_layer_and_pair(planted):
     found = PROBES.function(panel((0.25, 0.25, 0.75, 0.75)))
     assert found.tables["probe_capacity"].num_rows == 4 * 3 * (L + 1)
     assert found.tables["probe_pairs"].num_rows == 6
+
+
+# --- frozen probes elsewhere ---
+
+
+def with_peaks(models, turned=True, n=120, d=6, keys=None):
+    """Every model holds the same two classes in a basis of its own; `turned` False: states without the label."""
+    draw = np.random.default_rng(3)
+    y = np.arange(n) % 2
+    shared = draw.standard_normal((n, d)) + 3.0 * (y[:, None] - 0.5) * (np.arange(d) == 0)
+    out = []
+    for i, m in enumerate(models):
+        turn = np.linalg.qr(draw.standard_normal((d, d)))[0]
+        states = (shared if turned or i == 0 else draw.standard_normal((n, d))) @ turn + 5 * i
+        folds = np.arange(n) // 2 % 4
+        peak = PeakProbes(
+            states, folds, np.tile(turn[0] * 2, (4, 1, 1)), np.zeros((4, 1)), np.full((4, d), 5.0 * i), np.ones(4)
+        )
+        r = dataclasses.replace(
+            m.readings["pos"], codes=y, peak=peak, keys=tuple(keys[i] if keys else map(str, range(n))),
+            templates=("is", "was"), template_accuracy=np.array([[0.9, 0.6], [0.7, 0.8]]),
+            template_majority=np.array([0.5, 0.6]),
+        )  # fmt: skip
+        out.append(dataclasses.replace(m, readings={"pos": r}))
+    return out
+
+
+def test_frozen_probes_move_to_a_model_that_holds_the_same_in_another_basis_and_to_no_other():
+    models = with_peaks(panel((0.5, 0.5, 0.5)).models)
+    rows = between_models(models, np.random.default_rng(0))
+    assert len(rows) == 6 and all(r["n"] == 120 for r in rows)
+    for r in rows:
+        assert r["accuracy"] == pytest.approx(r["own"], abs=0.03) and r["own"] > 0.85
+        assert r["shuffled"] < 0.75
+    other = between_models(with_peaks(panel((0.5, 0.5)).models, turned=False), np.random.default_rng(0))
+    assert all(r["accuracy"] < 0.7 for r in other)
+
+
+def test_pairs_are_the_examples_that_both_models_were_asked():
+    mixed = np.random.default_rng(5).permutation(120)
+    keys = [[str(i) for i in range(120)], [str(i) for i in mixed], [f"x{i}" for i in range(120)]]
+    models = with_peaks(panel((0.5, 0.5, 0.5)).models, keys=keys)
+    rows = {(r["source"], r["target"]): r for r in between_models(models, np.random.default_rng(0))}
+    assert rows["m0", "m1"]["n"] == 120 and rows["m0", "m1"]["accuracy"] < 0.75  # other examples under the same names
+    assert rows["m0", "m2"]["n"] == 0 and "share no examples" in rows["m0", "m2"]["reason"]
+    assert np.isnan(rows["m0", "m2"]["accuracy"])
+    few = with_peaks(panel((0.5, 0.5)).models, n=8, d=7)
+    assert all("cannot align" in r["reason"] for r in between_models(few, np.random.default_rng(0)))
+
+
+def test_transfer_and_groupings_have_their_tables():
+    found = PROBES.function(Panel(tuple(with_peaks(panel((0.25, 0.75)).models, n=N)), n_boot=200))
+    assert found.tables["probe_transfer"].num_rows == 2
+    rows = found.tables["probe_templates"].to_pylist()
+    assert len(rows) == 2 * 4
+    assert [r["accuracy"] for r in rows if r["trained_on"] == "is" and r["read_on"] == "was"] == [0.6, 0.6]
+    assert [r["majority"] for r in rows if r["read_on"] == "was"] == [0.6] * 4
+    assert found.tables["probe_groups"].num_rows == 0  # two models are too few for groups

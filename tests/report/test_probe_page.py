@@ -6,6 +6,8 @@ import re
 import pytest
 
 from phaselens.controls import CONTROLS
+from phaselens.report.cast import Member
+from phaselens.report.probe_study import section
 from phaselens.report.probes import page, sentence, write_page
 
 
@@ -84,3 +86,28 @@ def test_a_task_without_controls_ranks_or_baselines_still_has_its_page():
         row |= {"twin": None, "covariates": None, "lo": None, "hi": None, "compression": None, "auroc": None}
     text = page("tiny", [bare | {"peak_lo": None, "peak_hi": None, "peak_layer": 1}])
     assert "the control table was not run" in text and "<svg" in text and "nan" not in text
+
+
+# --- the section of a study ---
+
+
+def test_the_section_of_a_study_draws_curves_and_transfer_and_says_the_agreement():
+    members = [Member(m, False, m, i, m) for i, m in enumerate(("a", "b"))]
+    capacity = [
+        {"model": m, "task": t, "depth": d, "capacity": d / 2}
+        for m in "ab" for t in ("pos", "truth") for d in (0.0, 0.5, 1.0)
+    ]  # fmt: skip
+    moved = [
+        {"task": "pos", "source": s, "target": t, "accuracy": 0.7, "own": 0.9} for s, t in (("a", "b"), ("b", "a"))
+    ]
+    templates = [
+        {"task": "truth", "model": m, "trained_on": x, "read_on": y, "accuracy": 0.8}
+        for m in "ab" for x in ("is", "was") for y in ("is", "was")
+    ]  # fmt: skip
+    groups = [{"model": "a", "k": 2, "mantel": 0.31, "p_mantel": 0.04, "ari": math.nan, "p_ari": math.nan}] * 6
+    found, said = section(members, capacity, moved, templates, groups)
+    assert [f.id for f in found] == ["fig-probes", "fig-probe-models-pos", "fig-probe-templates-truth"]
+    assert found[0].wide.count('class="curve') == 4 and found[1].wide.count('class="cell"') == 4
+    assert "trained on a, read on a: 0.9" in found[1].wide and "trained on a, read on b: 0.7" in found[1].wide
+    assert said == "Groups of 6 models by dynamics and by function, 2 each: Mantel r 0.31 (permutation p = 0.04)."
+    assert section(members, [], [], [], []) == ([], "")

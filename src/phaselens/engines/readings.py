@@ -8,8 +8,10 @@ from safetensors import SafetensorError, safe_open
 
 from phaselens.errors import StudyFileError
 from phaselens.experiments.base import StoredReading
+from phaselens.probes.alignment import PeakProbes
 
 READINGS = "readings"
+PEAK = "peak."
 
 
 def read_readings(folder: Path) -> dict[str, dict[str, StoredReading]]:
@@ -25,7 +27,11 @@ def read_readings(folder: Path) -> dict[str, dict[str, StoredReading]]:
                 f"{path} cannot be read: {error}. Delete it and run the same command again."
             ) from error
         if "refused" not in facts:
-            units = np.array(facts["units"])
-            made = StoredReading(facts["task"], facts["function"], units=units, best=facts["best"], **arrays)
+            peak = {name.removeprefix(PEAK): arrays.pop(name) for name in sorted(arrays) if name.startswith(PEAK)}
+            made = StoredReading(
+                facts["task"], facts["function"], units=np.array(facts["units"]), best=facts["best"], **arrays,
+                peak=PeakProbes(**peak) if peak else None, keys=tuple(facts.get("keys", ())),
+                templates=tuple(facts.get("templates", ())),
+            )  # fmt: skip
             out.setdefault(facts["model"], {})[facts["task"]] = made
     return out

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from phaselens.errors import InputError, StateError, unknown_name
+from phaselens.probes.alignment import PeakProbes
 from phaselens.statistics.resampling import bootstrap_weights
 from phaselens.statistics.separation import Null, uniform_null
 
@@ -66,6 +67,9 @@ class StoredReading:
     labels [permutation]; `selectivity` [layer]. Hits [example] of the best layer, chosen on the other half of the
     units, and of the baselines (None: not run): `best_hits`, `first_hits` (l = 0), `twin_hits`, `covariate_hits`; at
     the peak layer `subspace`, `features` [example] and `rotated` [rotation, example].
+    `peak` holds the states and frozen probes of the peak layer and `keys` the names of the examples, which pair models
+    (None: labels are the model's own, so they are not of the same question). `templates` are the names of
+    `template_accuracy` [trained on, read on] and of `template_majority` (1; empty: none).
     """
 
     task: str
@@ -84,6 +88,11 @@ class StoredReading:
     subspace: np.ndarray | None = None
     features: np.ndarray | None = None
     rotated: np.ndarray | None = None
+    peak: PeakProbes | None = None
+    keys: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
+    template_accuracy: np.ndarray | None = None
+    template_majority: np.ndarray | None = None
 
     @property
     def curve_of(self) -> np.ndarray:

@@ -26,6 +26,7 @@ from phaselens.dynamics.clusters import distances, groupings
 from phaselens.dynamics.fingerprints import fingerprints
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result, StoredReading
 from phaselens.experiments.fingerprints import FINGERPRINTS, sample_of, without_twins
+from phaselens.experiments.probe_transfer import MODELS, TEMPLATES, between_models, between_templates
 from phaselens.experiments.separations import counts
 from phaselens.experiments.tables import arrow_table
 from phaselens.probes.capacity import CapacityCurve, PeakDifference, capacity_curve, majority_share, peak_difference
@@ -43,6 +44,7 @@ GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
 NEED = 'add probe_tasks = ["pos", "choice-chosen", "stabilisation"] to the study'
 ROWS = "model:str task:str function:str layer:int depth:float capacity:float lo:float hi:float selectivity:float"
 PAIRS = "task:str first:str second:str difference:float lo:float hi:float allowance:float p:float p_holm:float"
+GROUPS = "model:str dynamic_group:int functional_group:int k:int ari:float p_ari:float mantel:float p_mantel:float"
 Pair = tuple[ModelData, StoredReading]
 
 
@@ -247,33 +249,41 @@ def distributed(panel: Panel, task: Asked | None) -> IntervalEvidence:
 # --- F4 ---
 
 
-def same_grouping(panel: Panel, tasks: Mapping[str, Asked]) -> PermutationEvidence:
-    """Evidence for F4: fingerprints of the dynamics against capacity profiles over relative depth."""
+def same_grouping(panel: Panel, tasks: Mapping[str, Asked]) -> tuple[PermutationEvidence, list[dict[str, object]]]:
+    """Evidence for F4, fingerprints of the dynamics against capacity over relative depth; and both groupings."""
     sample = without_twins(sample_of(panel))
     every = [m for m in sample.models if tasks and all(t in m.readings for t in tasks)]
     why = NEED if not tasks else sample.reason
     if not why and len(every) < FEWEST_MODELS:
         why = f"{len(every)} models (twins removed) have both; {FEWEST_MODELS} are needed: add models"
     if why:
-        return PermutationEvidence(math.nan, math.nan, math.nan, counts(panel), len(every), why, lacking=why)
+        return PermutationEvidence(math.nan, math.nan, math.nan, counts(panel), len(every), why, lacking=why), []
     here = sample.of([m in every for m in sample.models])
     dynamic = distances(fingerprints(here.values).vectors)
     functional = distances(np.stack([_profile(m, tasks) for m in every]))
     generator = panel.generator("function and dynamics")
     r, p = mantel(dynamic, functional, generator)
     k = max(2, round(len(every) / 3))
-    ari, p_groups = grouping_agreement(groupings(dynamic)[k - 1], groupings(functional)[k - 1], generator)
-    return PermutationEvidence(
+    first, second = groupings(dynamic)[k - 1], groupings(functional)[k - 1]
+    ari, p_groups = grouping_agreement(first, second, generator)
+    said = f"removed; ARI {ari:.2f} at {k} groups, p = {p_groups:.3g}"
+    found = PermutationEvidence(
         r,
         0.0,
         float(np.nanmax([p, p_groups])),
         counts(panel),
         len(every),
         "more models",
-        outcomes=(Outcome("twins", "survived", f"removed; ARI {ari:.2f} at {k} groups, p = {p_groups:.3g}", p_groups),),
+        outcomes=(Outcome("twins", "survived", said, p_groups),),
         requirements=(Requirement("defined", math.isfinite(p), "distances have no spread", "more tasks"),),
         of="Mantel r",
     )
+    shared = {"k": k, "ari": ari, "p_ari": p_groups, "mantel": r, "p_mantel": p}
+    rows: list[dict[str, object]] = [
+        {"model": m.info.name, "dynamic_group": int(a), "functional_group": int(b), **shared}
+        for m, a, b in zip(every, first, second, strict=True)
+    ]
+    return found, rows
 
 
 def _profile(model: ModelData, tasks: Mapping[str, Asked]) -> np.ndarray:
@@ -294,23 +304,26 @@ def evidence(panel: Panel) -> dict[str, object]:
     return _judged(panel)[0]
 
 
-def _judged(panel: Panel) -> tuple[dict[str, object], dict[str, Asked], list[dict[str, object]]]:
+def _judged(
+    panel: Panel,
+) -> tuple[dict[str, object], dict[str, Asked], list[dict[str, object]], list[dict[str, object]]]:
     tasks = _tasks(panel, panel.n_boot)
     first = next((name for name, t in tasks.items() if t.function == "syntax-like"), None)
     # Holm over pairs and claims needs p-values far below 1 / n_boot.
     fine = None if first is None else asked(panel, first, panel.trained, max(panel.n_boot, PEAK_DRAWS))
     f2, pairs = differing(panel, fine)
+    f4, groups = same_grouping(panel, tasks)
     found = {
         "F1": decodable(panel, tasks),
         "F2": f2,
         "F3": distributed(panel, None if first is None else tasks[first]),
-        "F4": same_grouping(panel, tasks),
+        "F4": f4,
     }
-    return found, tasks, pairs
+    return found, tasks, pairs, groups
 
 
 def _analyse(panel: Panel) -> Result:
-    found, tasks, pairs = _judged(panel)
+    found, tasks, pairs, groups = _judged(panel)
     rows = [
         {
             "model": m.info.name, "task": t.task, "function": t.function, "layer": round(d * m.info.n_layers),
@@ -320,7 +333,14 @@ def _analyse(panel: Panel) -> Result:
         for (m, r), curve in zip(t.pairs, t.curves, strict=True)
         for d, c, i, s in zip(r.depth, curve.capacity, curve.intervals, r.selectivity, strict=True)
     ]  # fmt: skip
-    tables = {"probe_capacity": arrow_table(ROWS, rows), "probe_pairs": arrow_table(PAIRS, pairs)}
+    moved = between_models(panel.trained, panel.generator("probe transfer"))
+    tables = {
+        "probe_capacity": arrow_table(ROWS, rows),
+        "probe_pairs": arrow_table(PAIRS, pairs),
+        "probe_transfer": arrow_table(MODELS, moved),
+        "probe_templates": arrow_table(TEMPLATES, between_templates(panel.trained)),
+        "probe_groups": arrow_table(GROUPS, groups),
+    }
     return Result(tables, evidence=found)
 
 
@@ -329,7 +349,7 @@ PROBES = Experiment(
     needs_layers=FINGERPRINTS.needs_layers,
     needs_steps=FINGERPRINTS.needs_steps,
     claims=("F1", "F2", "F3", "F4"),
-    tables=("probe_capacity", "probe_pairs"),
+    tables=("probe_capacity", "probe_pairs", "probe_transfer", "probe_templates", "probe_groups"),
     function=_analyse,
     summary="what linear probes read along depth: decodability, peak depth, dimensions, agreement with the dynamics",
     evidence=evidence,

@@ -8,7 +8,7 @@ import torch
 from phaselens.errors import InputError
 from phaselens.models import Model
 from phaselens.perturbations.hidden import haar
-from phaselens.probes.crossfit import Task
+from phaselens.probes.crossfit import Task, cross_fit
 from phaselens.probes.subspace import subspace_against_features
 from phaselens.readings.analysis import Reading, Settings, analyse
 from phaselens.readings.examples import place
@@ -39,8 +39,25 @@ def stored_reading(
         "first_hits": reading.hits[0], "twin_hits": reading.best_hits["untrained twin"],
         "covariate_hits": reading.best_hits["covariates"], **_dimensions(own.layers[reading.peak], reading, seed),
     }  # fmt: skip
-    units = [str(u) for u in reading.units]
-    return arrays, {"task": task.name, "function": task.function, "best": reading.best, "units": units}
+    facts: dict[str, Any] = {"task": task.name, "function": task.function, "best": reading.best}
+    facts["units"] = [str(u) for u in reading.units]
+    if task.labels_of == "world":
+        arrays |= _peak(own.layers[reading.peak], reading)
+        facts["keys"] = [f"{item.text}|{item.span}" for item in examples.items]
+    if reading.transfer:
+        facts["templates"] = reading.transfer["families"]
+        arrays["template_accuracy"] = np.array(reading.transfer["accuracy"])
+        arrays["template_majority"] = np.array(reading.transfer["majority"])
+    return arrays, facts
+
+
+def _peak(layer: np.ndarray, reading: Reading) -> dict[str, np.ndarray]:
+    """States of the peak layer in float16 and the probe of every fold, for other models to be read with."""
+    task = Task(reading.codes[None], reading.classes, reading.folds)
+    probes = cross_fit(np.asarray(layer)[None], {"": task}, reading.l2)[""].probes
+    found = {name: getattr(probes, name)[0, 0].numpy() for name in ("weight", "bias", "centre", "scale")}
+    found |= {"states": np.asarray(layer, np.float16), "folds": reading.folds}
+    return {f"peak.{name}": value for name, value in found.items()}
 
 
 def _dimensions(layer: np.ndarray, reading: Reading, seed: int) -> dict[str, np.ndarray]:

@@ -38,7 +38,7 @@ def capacity(name: str, task: Row, layout: Layout = WIDE) -> Markup:
     own = points(rows, "capacity")
     others = [(label, kind, points(rows, column)) for column, label, kind in BASELINES]
     curves: list[Curve] = [("this model", "hue0", own), *(c for c in others if c[2])]
-    marks = [_region(x, y, rows), _axes(x, y, "capacity (1) by relative depth"), _ribbon(x, y, rows)]
+    marks = [_region(x, y, rows), axes(x, y, "capacity (1) by relative depth"), _ribbon(x, y, rows)]
     if own:
         level = own[0][1]
         marks.append(svg.line(x.start, y(level), x.end, y(level), "unity"))
@@ -73,7 +73,7 @@ def small(name: str, task: Row, layout: Layout = WIDE) -> Markup:
         ends = (1.0, float(max(p[0] for p in every))) if log else (0.0, 1.0)
         x = Scale(*ends, left + LEFT, left + pitch - 14, log=log)
         y = Scale(*(span([v for _, v in every]) or (0.0, 1.0)), top + HEAD + SMALL, top + HEAD)
-        marks.append(_axes(x, y, title, ticks=[p[0] for p in curves[0][2]] if log else None))
+        marks.append(axes(x, y, title, ticks=[p[0] for p in curves[0][2]] if log else None))
         marks += [_curve(x, y, curve, points_too=True) for curve in curves]
     rows_of = -(-len(panels) // layout.across)
     said = ", ".join(panel[0] for panel in panels) + "."
@@ -110,7 +110,8 @@ def _defined(pairs: Iterable[tuple[object, object]]) -> list[tuple[float, float]
     return [(float(a), float(b)) for a, b in pairs if is_number(a) and is_number(b)]  # type: ignore[arg-type]
 
 
-def _axes(x: Scale, y: Scale, heading: str, ticks: Sequence[float] | None = None) -> Markup:
+def axes(x: Scale, y: Scale, heading: str, ticks: Sequence[float] | None = None) -> Markup:
+    """Write the axes of one panel and its heading; `ticks` are those of a logarithmic axis of k instead of l/L."""
     room = x.end - x.start
     marks = [svg.text(svg.fitted(heading, room + 12, 11.5), x.start, y.end - 10, "heading")]
     for tick in y.ticks(4):
