@@ -31,7 +31,7 @@ def perturb(
     as_json: AsJson = False,
 ) -> None:
     """Add noise at every layer and strength and follow it to the output; with two families, judge P1."""
-    from phaselens.engines.perturbing import Request, perturb_into
+    from phaselens.cli.perturbing import Request, perturb_into
     from phaselens.interventions.signature import SignaturePlan
 
     if len(set(models)) != len(models):

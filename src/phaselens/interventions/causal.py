@@ -1,0 +1,259 @@
+"""What behaviour loses when a subspace of the states is taken out, layer by layer, against random subspaces.
+
+Every subspace is fitted on one half of the units and taken out on the other, so that no item is judged by directions
+that were fitted to it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phaselens.capture.intervene import At, intervening
+from phaselens.errors import InputError
+from phaselens.interventions.signature import forward, identity_gap
+from phaselens.models import Model, record, require_tokenizer
+from phaselens.models.hooks import begun_at, forms_of
+from phaselens.probes.crossfit import make_task
+from phaselens.probes.erasure import (
+    Eraser,
+    fit_leace,
+    project_out,
+    random_subspace,
+    random_subspace_of_variance,
+    removed_variance,
+)
+from phaselens.probes.subspace import reduced_hits, supervised_basis
+from phaselens.trace.transcripts import Transcripts
+
+ARMS = ("probe subspace", "LEACE", "mean", "patch")
+RANDOM = ("equal rank", "equal variance")
+Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """Questions with two answers, each one token that follows the text.
+
+    `ids` [item, time], padded on the right, whose last token is at `last`; `right` and `wrong` token ids [item];
+    `labels` what the probe reads [item]; `partner` the item that a patch is taken from (-1: none); `units` [item].
+    """
+
+    ids: np.ndarray
+    last: np.ndarray
+    right: np.ndarray
+    wrong: np.ndarray
+    labels: np.ndarray
+    partner: np.ndarray
+    units: np.ndarray
+
+
+@dataclass(eq=False)
+class Causal:
+    """Margins `ln p(right) - ln p(wrong)` (nats) under every arm: `margin[arm]` [layer, item].
+
+    `random[kind]` [draw, layer, item]; `plain` [item] without intervention; `capacity` [layer] of the label, held out;
+    `elsewhere[arm]` [layer, run]: mean surprisal (nats) of other text with the same subspace out, `elsewhere_plain`
+    [run]. NaN: an item without partner; a random subspace of that variance that does not exist.
+    """
+
+    layers: tuple[int, ...]
+    n_layers: int
+    plain: np.ndarray
+    capacity: np.ndarray
+    margin: dict[str, np.ndarray]
+    random: dict[str, np.ndarray]
+    units: np.ndarray
+    identity: float
+    rank: int
+    elsewhere_plain: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    elsewhere: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def two_choices(model: Model, rows: Sequence[tuple[str, str, str, str, str, str]]) -> Items:
+    """Items from texts: (text, right word, wrong word, label, unit, key); a partner has the same key, another label.
+
+    Words follow after a space; what both answers begin with is put into the text. Raises TokenizerError without a
+    tokenizer, InputError where no answers are left or labels are one.
+    """
+    encode, made = require_tokenizer(model).encode, []
+    for text, right, wrong, label, unit, key in rows:
+        head, a, b = encode(text), encode(f"{text} {right}"), encode(f"{text} {wrong}")
+        same = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
+        if same is not None and same >= len(head) - 1:
+            made.append((a[:same], a[same], b[same], label, unit, key))
+    if len({row[3] for row in made}) < 2:
+        raise InputError(f"{len(made)} of {len(rows)} items have answers that differ in one token; labels must differ.")
+    last = np.array([len(row[0]) - 1 for row in made])
+    ids = np.full((len(made), int(last.max()) + 1), model.pad_id)
+    for i, row in enumerate(made):
+        ids[i, : last[i] + 1] = row[0]
+    partner = [
+        next((j for j, other in enumerate(made) if other[5] == row[5] and other[3] != row[3]), -1) for row in made
+    ]
+    columns = [np.array([row[k] for row in made]) for k in (1, 2, 3, 4)]
+    return Items(ids, last, columns[0], columns[1], columns[2], np.array(partner), columns[3])
+
+
+def causal_effects(
+    model: Model,
+    items: Items,
+    *,
+    layers: Sequence[int] = (),
+    rank: int = 2,
+    n_random: int = 20,
+    seed: int = 0,
+    elsewhere: Transcripts | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Causal:
+    """Take the label's subspace out at the last token of every item, at each layer by itself, and see the margin.
+
+    Arms: the rank-k subspace of partial least squares, LEACE, the mean state in place, and the state of the partner in
+    place; against `n_random` random subspaces of the same rank, and of the same rank and removed variance. Raises
+    ModelRefused where strength 0 is not an exact nothing, InputError for layers that do not exist or one unit.
+    """
+    chosen = tuple(layers) or tuple(range(model.n_layers + 1))
+    wrong = [layer for layer in chosen if not 0 <= layer <= model.n_layers]
+    if wrong or len(np.unique(items.units)) < 4:
+        raise InputError(
+            f"layers {wrong} do not exist: {model.name} has 0 to {model.n_layers}." if wrong else "wanted four units."
+        )
+    run = _Runner(model, items)
+    states, codes = run.states(), np.unique(items.labels, return_inverse=True)[1]
+    names, member = np.unique(items.units, return_inverse=True)
+    half = (np.random.default_rng([seed, 41]).permutation(len(names)) % 2)[member]
+    n = len(items.last)
+    empty = {name: np.full((len(chosen), n), np.nan) for name in ARMS}
+    random = {name: np.full((n_random, len(chosen), n), np.nan) for name in RANDOM}
+    task = make_task(items.labels, half)
+    made = Causal(
+        chosen, model.n_layers, run.margin(model.n_layers, None), np.zeros(len(chosen)), empty, random, items.units,
+        identity_gap(model), rank,
+    )  # fmt: skip
+    other = None if elsewhere is None else _Elsewhere(model, elsewhere, made, chosen)
+    majority = np.bincount(codes).max() / n
+    for i, layer in enumerate(chosen):
+        x = states[layer]
+        hits = reduced_hits(x, task, lambda f, c: supervised_basis(f, c, rank), 1.0)
+        made.capacity[i] = (np.nanmean(hits) - majority) / (1 - majority)
+        draw = torch.Generator().manual_seed(seed * 7919 + layer)
+        erasers = [_erasers(x[half != h], codes[half != h], rank, n_random, draw) for h in (0, 1)]
+        for name, change in _changes(x, erasers, half, items.partner).items():
+            values = run.margin(layer, change)
+            values[items.partner < 0] = np.nan if name == "patch" else values[items.partner < 0]
+            made.margin[name][i] = values
+        for kind in RANDOM:
+            for k in range(n_random):
+                pair = [e[kind][k] for e in erasers]
+                if None not in pair:
+                    made.random[kind][k, i] = run.margin(layer, _halved(x, pair, half))
+        if other is not None:
+            other.add(i, layer, erasers[0])
+        if progress is not None:
+            progress(i + 1, len(chosen))
+    return made
+
+
+def _erasers(x: Tensor, codes: np.ndarray, rank: int, n_random: int, draw: torch.Generator) -> dict:
+    """Everything that is fitted on one half: erasers by arm, random ones as lists (None: there is none)."""
+    basis = supervised_basis(x, codes, rank)
+    own = project_out(basis.T, x.mean(dim=0))
+    variance = removed_variance(own, x)
+    return {
+        "probe subspace": own,
+        "LEACE": fit_leace(x, codes),
+        "mean": x.mean(dim=0),
+        "equal rank": [random_subspace(x.mean(dim=0), own.rank, draw) for _ in range(n_random)],
+        "equal variance": [_of_variance(x, own.rank, variance, draw) for _ in range(n_random)],
+    }
+
+
+def _of_variance(x: Tensor, rank: int, variance: float, draw: torch.Generator) -> Eraser | None:
+    try:
+        return random_subspace_of_variance(x, rank, variance, draw)
+    except InputError:
+        return None
+
+
+def _halved(x: Tensor, pair: Sequence[Eraser], half: np.ndarray) -> Tensor:
+    """States of every item through the eraser that was fitted on the other half: [item, d]."""
+    first, second = (eraser(x) for eraser in pair)
+    return torch.where(torch.as_tensor(half == 0)[:, None], first, second)
+
+
+def _changes(x: Tensor, erasers: Sequence[dict], half: np.ndarray, partner: np.ndarray) -> dict[str, Tensor]:
+    """The states that every arm puts in place: [item, d]."""
+    means = torch.stack([e["mean"] for e in erasers])
+    return {
+        "probe subspace": _halved(x, [e["probe subspace"] for e in erasers], half),
+        "LEACE": _halved(x, [e["LEACE"] for e in erasers], half),
+        "mean": means[torch.as_tensor(half)],
+        "patch": x[torch.as_tensor(np.maximum(partner, 0))],
+    }
+
+
+class _Runner:
+    """Passes over all items, begun at the layer that is changed."""
+
+    def __init__(self, model: Model, items: Items) -> None:
+        self.model, self.items = model, items
+        self.ids = torch.as_tensor(items.ids, device=model.device)
+        self.rows, self.last = torch.arange(len(items.last)), torch.as_tensor(items.last)
+        with torch.no_grad(), record(model, clone=True) as taps, forms_of(model.blocks) as self.forms:
+            forward(model, self.ids, self.ids.shape[1])
+        self.whole = dict(taps.states)
+
+    def states(self) -> dict[int, Tensor]:
+        """The states of the last token by layer, float32 [item, d]."""
+        return {layer: s[self.rows, self.last].float().cpu() for layer, s in self.whole.items()}
+
+    def margin(self, layer: int, put: Tensor | None) -> np.ndarray:
+        """Margins of all items with these states [item, d] in place of the last token's at one layer."""
+
+        def change(states: Tensor, where: object) -> Tensor:
+            out = states.clone()
+            out[self.rows, self.last] = put.to(states)
+            return out
+
+        at = [] if put is None else [At("resid_post" if layer else "embedding", (layer,), "all", change)]
+        with (
+            torch.no_grad(),
+            intervening(self.model, at),
+            begun_at(self.model, layer, self.whole[layer], self.forms),
+        ):
+            logits = forward(self.model, self.ids, self.ids.shape[1])[self.rows, self.last].float()
+        right, wrong = (torch.as_tensor(ids) for ids in (self.items.right, self.items.wrong))
+        return (logits[self.rows, right] - logits[self.rows, wrong]).cpu().double().numpy()
+
+
+class _Elsewhere:
+    """Surprisal of other text when the same subspaces are out at every generated step."""
+
+    def __init__(self, model: Model, said: Transcripts, made: Causal, layers: Sequence[int]) -> None:
+        self.model, self.said, self.made = model, said, made
+        made.elsewhere_plain = self._surprisal(0, None)
+        names = ("probe subspace", "LEACE", *RANDOM)
+        made.elsewhere |= {name: np.full((len(layers), len(said)), np.nan) for name in names}
+
+    def add(self, i: int, layer: int, erasers: dict) -> None:
+        """All arms at one layer, with the first random subspace of each kind."""
+        for name, values in self.made.elsewhere.items():
+            eraser = erasers[name][0] if name in RANDOM else erasers[name]
+            if eraser is not None:
+                values[i] = self._surprisal(layer, eraser)
+
+    def _surprisal(self, layer: int, eraser: Eraser | None) -> np.ndarray:
+        def change(states: Tensor, where: object) -> Tensor:
+            return eraser(states.cpu()).to(states)
+
+        out = []
+        for t in self.said:
+            at = [] if eraser is None else [At("resid_post" if layer else "embedding", (layer,), None, change)]
+            with torch.no_grad(), intervening(self.model, at) as clock:
+                clock.begin(len(t.fed), t.n_prompt - 1, [0])
+                logits = forward(self.model, torch.tensor([t.fed], device=self.model.device), t.n_generated)
+            logs = logits[0].float().log_softmax(dim=-1)
+            out.append(-float(logs[torch.arange(t.n_generated), torch.tensor(t.completion_ids)].mean()))
+        return np.array(out)

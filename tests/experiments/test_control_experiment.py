@@ -1,0 +1,106 @@
+"""X1, X2, X4, S6: each rule with a planted effect and without, and the requirements that keep them open."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from phaselens.claims import claims_by_id, judge
+from phaselens.experiments.control import (
+    ROWS,
+    StoredControl,
+    change,
+    damping,
+    dynamic,
+    equivalent,
+    necessary,
+    rows_of,
+    semantic,
+)
+from phaselens.experiments.tables import arrow_table
+
+CLAIMS = {c.id: c for c in claims_by_id(["X1", "X2", "X4", "S6"])}
+N = 1200
+
+
+def arm(g, base, flips=0.0, repair=0.0):
+    """Right answers of an arm: a share of them drawn anew, and a share of the wrong ones repaired."""
+    out = base.copy()
+    again = g.random(N) < flips
+    out[again] = g.random(int(again.sum())) < base.mean()
+    return out | (g.random(N) < repair)
+
+
+def stored(monitor=0.0, guard=0.0, cool=0.0, steer=0.5, n=N, seed=0):
+    g = np.random.default_rng(seed)
+    base = g.random(N) < 0.5
+    turbulence = g.random(N)
+    cooled = base.copy()
+    cooled[(turbulence > 0.75) & (g.random(N) < cool)] = False
+    right = {
+        "none": base, "again": arm(g, base, 0.05), "cool": cooled, "guard": arm(g, base, 0.05, guard),
+        "monitor": arm(g, base, 0.05, monitor), "random": arm(g, base, 0.05),
+    }  # fmt: skip
+    plain = 1 + 0.2 * g.standard_normal(N)
+    ct = {name: plain + 0.01 * g.standard_normal(N) for name in right} | {"none": plain}
+    tokens = {name: np.full(N, 16) for name in right} | {"monitor": np.full(N, 20)}
+    full = StoredControl(
+        "m", np.arange(N).astype(str), 0.0, right, ct, tokens,
+        {name: np.zeros(N, bool) for name in right}, plain - steer, plain + 0.1 * g.standard_normal((4, N)), turbulence,
+    )  # fmt: skip
+    if n == N:
+        return full
+    cut = {k: {a: v[:n] for a, v in getattr(full, k).items()} for k in ("right", "ct", "tokens", "triggered")}
+    return replace(
+        full, **cut, units=full.units[:n], steered=full.steered[:n], random_steered=full.random_steered[:, :n],
+        turbulence=turbulence[:n],
+    )  # fmt: skip
+
+
+def word(name, found):
+    return judge(CLAIMS[name], found, math.nan)
+
+
+def test_x1_a_direction_that_moves_ct_more_than_random_ones():
+    assert word("X1", dynamic(stored(), 0)).verdict == "supported"
+    assert word("X1", dynamic(stored(steer=0.08), 0)).verdict in ("rejected", "open")
+    assert word("X1", dynamic(replace(stored(), steered=np.zeros(0)), 0)).verdict == "not applicable"
+    assert word("X1", dynamic(replace(stored(), identity=1e-4), 0)).decided_by == "identity null"
+
+
+def test_x2_no_repair_is_equivalence_with_enough_questions_only():
+    assert word("X2", semantic(stored(), 0, dynamic_supported=True)).verdict == "supported"
+    assert word("X2", semantic(stored(monitor=0.3), 0, dynamic_supported=True)).verdict == "rejected"
+    few = word("X2", semantic(stored(n=100), 0, dynamic_supported=True))
+    assert few.verdict == "open" and few.decided_by == "n" and "700" in few.needed
+    assert word("X2", semantic(stored(), 0, dynamic_supported=False)).decided_by == "X1"
+
+
+def test_x4_repairs_without_a_fall_of_ct_reject_and_chance_repairs_do_not():
+    assert word("X4", necessary(stored(guard=0.3), 0)).verdict == "rejected"
+    assert word("X4", necessary(stored(), 0)).verdict == "open"
+    without = stored()
+    right = {k: v for k, v in without.right.items() if k != "guard"}
+    assert word("X4", necessary(replace(without, right=right), 0)).verdict == "not applicable"
+
+
+def test_s6_turbulent_answers_that_fall_when_it_is_cool_and_calm_ones_that_do_not():
+    assert word("S6", damping(stored(cool=0.6), 0)).verdict == "supported"
+    assert word("S6", damping(stored(), 0)).verdict == "open"
+
+
+def test_rows_stand_side_by_side_and_say_what_it_costs():
+    rows = {r["arm"]: r for r in rows_of(stored(guard=0.3), 0)}
+    arrow_table(ROWS, list(rows.values()))
+    assert rows["none"]["change_right"] == 0 and rows["none"]["equivalent"] and rows["monitor"]["equivalent"]
+    assert rows["guard"]["right_lo"] > 0.05 and not rows["guard"]["equivalent"]
+    assert rows["monitor"]["extra_tokens"] == 0.25
+
+
+def test_equivalence_at_the_margin():
+    g = np.random.default_rng(0)
+    units = np.arange(900)
+    assert equivalent(change(0.2 * g.standard_normal(900), units, 0))
+    assert not equivalent(change(0.05 + 0.2 * g.standard_normal(900), units, 0))
+    assert not equivalent(change(g.standard_normal(60), units[:60], 0))
+    assert math.isnan(change(np.full(3, np.nan), units[:3], 0).value)
