@@ -36,6 +36,7 @@ CONTROL_LENSES = (
     "nofirst",
 )
 ALL_LENSES = (*LENSES, *CONTROL_LENSES)
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 DTYPES = ("float32", "float16", "bfloat16")
 EVERY_ORGANISM = "organism:*"
 # Batteries that come with the package; any other name is a file.
@@ -94,7 +95,7 @@ class Source(_Part):
     @property
     def from_hub(self) -> bool:
         """Whether it is named by a Hub id."""
-        return not self.source.startswith(ORGANISM) and not Path(self.source).exists()
+        return HUB_ID.fullmatch(self.source) is not None and not Path(self.source).exists()
 
     @property
     def label(self) -> str:

@@ -15,7 +15,7 @@ from phaselens.engines.needs import needs_of, require_reachable
 from phaselens.errors import InputError
 from phaselens.models import load, tiny
 from phaselens.models.load import _not_found
-from phaselens.study import presets, read_study
+from phaselens.study import Source, presets, read_study
 from tiny_panel import tokenizer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -139,6 +139,21 @@ def test_a_preset_runs_offline_from_a_folder_of_stand_ins(tmp_path, capsys):
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert [m["name"] for m in manifest["models"]] == ["distilbert/distilgpt2", "facebook/opt-125m"]
     assert not any(str(tmp_path) in json.dumps(m) for m in manifest["models"])
+
+
+@pytest.mark.parametrize(
+    ("source", "hub"),
+    [
+        ("gpt2", True),
+        ("a/b-c.d", True),
+        ("organism:llama-512", False),
+        ("./m", False),
+        ("/m/n", False),
+        ("a/b/c", False),
+    ],
+)
+def test_what_may_be_a_hub_id(source, hub):
+    assert Source(source=source).from_hub is hub
 
 
 def test_a_folder_without_the_models_says_which(tmp_path):
