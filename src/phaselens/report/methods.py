@@ -121,6 +121,8 @@ def flat(content: Mapping[str, object], skip: frozenset[str] = frozenset()) -> l
             lines += [(f"{name}: {inner}", written) for inner, written in flat(item)]
         elif isinstance(item, list) and len(item) > 4 and all(isinstance(i, (dict, list)) for i in item):
             lines.append((name, count(len(item), "record")))
+        elif isinstance(item, list) and item and all(isinstance(i, Mapping) for i in item):
+            lines.append((name, "; ".join(value(i) for i in item)))
         else:
             lines.append((name, "none named" if item == [] else value(item)))
     return lines

@@ -156,10 +156,11 @@ def extent(values: Iterable[object], noun: str) -> str:
 
 
 def sentence(content: str) -> str:
-    """Begin with a capital letter and end with a full stop.
+    """Begin with a capital letter and end with a full stop; a name with an underscore at its head stays as it is.
 
-    >>> sentence("the split survives")
-    'The split survives.'
+    >>> sentence("the split survives"), sentence("max_new_tokens >= 66")
+    ('The split survives.', 'max_new_tokens >= 66.')
     """
     content = visible(content).strip()
-    return content and content[0].upper() + content[1:] + ("" if content[-1] in ".?!…" else ".")
+    head = content[:1] if "_" in content.partition(" ")[0] else content[:1].upper()
+    return content and head + content[1:] + ("" if content[-1] in ".?!…" else ".")
