@@ -23,6 +23,8 @@ from phaselens.organisms import (
 from phaselens.organisms.panel import DEFAULT, PANEL, cell_of
 
 SLACK = 0.05  # nats per token, over 40 documents; the records hold the figures of 300
+# Those outside the default panel are tried with the slow tests.
+EVERY = [n if n in DEFAULT else pytest.param(n, marks=pytest.mark.slow) for n in names()]
 FINAL = {record["name"]: record for record in list_models() if not record["checkpoint"]}
 
 
@@ -64,7 +66,7 @@ def test_panel_is_crossed():
     assert all(differ(name, name.removesuffix("-web")) == {"corpus"} for name in webs)
     for seed in ("", "-s2", "-s3"):
         assert differ(f"gemma2-512{seed}", f"gemma2-512-uncapped{seed}") == {"capped"}
-    assert differ("llama-512", "llama-512-s2") == differ("llama-512", "llama-512-s3") == {"seed"}
+    assert differ("gemma2-512", "gemma2-512-s2") == differ("gemma2-512", "gemma2-512-s3") == {"seed"}
     assert differ("llama-512", "qwen3-512") == {"family"}, "a QK-norm pair"
     assert differ("llama-512", "llama-512-untied") == {"tied"}
     assert differ("llama-512", "llama-2048") == {"vocabulary"}
@@ -102,7 +104,7 @@ def test_checkpoints_are_at_matched_steps_and_learn():
     assert [r["tokens"] for r in one] == [r["tokens"] for r in two]
     for cell, records in steps.items():
         losses = [r["loss"] for r in records] + [FINAL[cell]["loss"]]
-        assert len(losses) == 6 and losses == sorted(losses, reverse=True)
+        assert len(losses) == 5 and losses == sorted(losses, reverse=True)
 
 
 def test_gates_are_passed_or_the_miss_is_said():
@@ -116,7 +118,7 @@ def test_gates_are_passed_or_the_miss_is_said():
             assert record["sums"]["held_out"] >= 0.5
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", EVERY)
 def test_loads_plainly_and_speaks(name):
     tokenizer = AutoTokenizer.from_pretrained(path(name))
     assert (tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token) == ("<pad>", "<s>", "</s>")
@@ -135,7 +137,7 @@ def test_loads_plainly_and_speaks(name):
     assert first.startswith(" expands.") and second.startswith(" had wings.")
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", EVERY)
 def test_loss_is_near_the_entropy_and_as_recorded(name):
     record = FINAL[name]
     fresh = evaluate.held_out_loss(load(name), catalog.load_tokenizer(path(name)), world.build_world(), n=40, seed=99)
@@ -143,7 +145,7 @@ def test_loss_is_near_the_entropy_and_as_recorded(name):
     assert abs(fresh["excess_nats"] - record["excess_nats"]["overall"]) < SLACK
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", EVERY)
 def test_recipe_is_that_of_the_table(name):
     recipe = json.loads((path(name) / "training.json").read_text())["recipe"]
     cell = next(cell for cell in PANEL if cell.name == name)
@@ -156,7 +158,7 @@ def test_recipe_is_that_of_the_table(name):
     }
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", EVERY)
 def test_commonest_facts_are_known_and_unwritten_ones_are_not(name):
     facts = FINAL[name]["facts"]
     assert facts["0"]["exposures_max"] == 0 and facts["0"]["accuracy"] < 0.25

@@ -55,9 +55,11 @@ def _on_record(source: str) -> dict[str, Any]:
     same = {k: v for k, v in cell.items() if k not in APART} | {"step": record.get("step")}
     same["family"] = WITHOUT_QK_NORM.get(same.get("family", ""), same.get("family"))
     figures = record.get("figures") or {}
+    losses = [float(figures.get(key, math.nan)) for key in ("loss", "web_loss")]
+    own, other = losses if corpus == "curated" else losses[::-1]
     trained = {
-        "training_loss": float(figures.get("loss", math.nan)),
-        "other_loss": float(figures.get("other_loss", math.nan)),
+        "training_loss": own,
+        "other_loss": other,
         "training_tokens": float(record.get("tokens", math.nan)),
     }
     return {"corpus": corpus, "recipe": f"organism {digest(same)[:12]}", "training_seed": seed, **trained}

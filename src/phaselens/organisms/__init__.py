@@ -11,7 +11,7 @@ from phaselens.organisms.battery import (
     probe_sentences,
     world_battery,
 )
-from phaselens.organisms.catalog import default_names, list_models, measure, names, path, samples, train
+from phaselens.organisms.catalog import default_names, list_models, measure, names, path, samples, train, twin_of
 from phaselens.organisms.labels import LabelledItem, label, label_document
 from phaselens.organisms.opening import ORGANISM, load, resolve
 from phaselens.organisms.questions import PROMPT_CATEGORIES, Prompt, minimal_pairs, prompts
@@ -21,5 +21,6 @@ __all__ = [
     "ORGANISM", "PROMPT_CATEGORIES", "ForcedChoice", "LabelledItem", "MinimalPair", "NextToken", "ParaphrasePair",
     "ProbeSentence", "Prompt", "WorldBattery", "default_names", "forced_choices", "generator", "graded",
     "label", "label_document", "list_models", "load", "measure", "minimal_pairs", "names", "next_token",
-    "paraphrase_pairs", "path", "probe_sentences", "prompts", "resolve", "samples", "train", "world_battery",
+    "paraphrase_pairs", "path", "probe_sentences", "prompts", "resolve", "samples", "train", "twin_of",
+    "world_battery",
 ]  # fmt: skip

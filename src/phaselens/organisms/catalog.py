@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -36,6 +37,20 @@ def _step_of(name: str) -> tuple[str, int | None]:
     """The cell of a folder's name, and the step where it is a checkpoint."""
     cell, mark, step = name.rpartition("-step")
     return (cell, int(step)) if mark else (name, None)
+
+
+def twin_of(name: str) -> str | None:
+    """The organism of which this one is no independent case: of another seed its first, of a checkpoint its model.
+
+    None: it stands for itself.
+    """
+    whole, step = _step_of(name)
+    if step is not None:
+        return whole
+    (own,) = cells([name])
+    alike = (c.name for c in cells() if replace(own, name=c.name, seed=c.seed, kept=c.kept) == c)
+    first = next(alike)
+    return None if first == name else first
 
 
 def default_names() -> list[str]:

@@ -11,6 +11,7 @@ from phaselens.dynamics.collapse import collapses, mask_digits
 from phaselens.organisms.corpora import CATEGORIES, documents, exposures
 from phaselens.organisms.questions import Prompt, agreement_pairs, exact_questions
 from phaselens.organisms.tokens import IGNORE, collate, encode
+from phaselens.organisms.web import web_texts
 from phaselens.organisms.world import CLASS_WEIGHTS, World
 
 TEST_SEED = 12
@@ -78,6 +79,22 @@ def held_out_loss(
         "loss": mean_loss, "true_entropy": mean_truth, "excess_nats": mean_loss - mean_truth, "tokens": total,
         "documents": n, "by_category": by,
     }  # fmt: skip
+
+
+def web_loss(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, world: World, *, n: int = 300, seed: int = TEST_SEED
+) -> float:
+    """Loss on `n` fresh texts of the web corpus, nats per token; its true entropy is not known.
+
+    Beside the loss on curated text it says what a model of either corpus makes of the other one.
+    """
+    context = model.config.max_position_embeddings
+    coded = sorted((tokenizer(text)["input_ids"][:context] for text in web_texts(world, seed, n)), key=len)
+    total, tokens = 0.0, 0
+    for start in range(0, n, 16):
+        for surprise in token_surprise(model, coded[start : start + 16]):
+            total, tokens = total + float(surprise.sum()), tokens + len(surprise)
+    return total / tokens
 
 
 @torch.no_grad()
@@ -272,6 +289,7 @@ def evaluate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, world: 
     """All figures of one organism; `shown` is what stood in its training rows (for the exposures)."""
     figures = {
         **held_out_loss(model, tokenizer, world),
+        "web_loss": web_loss(model, tokenizer, world),
         "facts": fact_accuracy(model, tokenizer, world, shown),
         "sums": sum_accuracy(model, tokenizer, world),
         "laws": answered(model, tokenizer, exact_questions(world, "laws")),

@@ -281,6 +281,12 @@ def train_cell(
     return folder
 
 
+def _compact(file: Path) -> None:
+    """The same JSON without the room for readers: a bundle of many models has many copies of it."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, record: dict) -> None:
     """Write the folder of a model: float16 weights, configuration, tokenizer, generation settings, training record."""
     temporary = folder.with_name(folder.name + ".tmp")
@@ -291,5 +297,6 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folde
         shutil.rmtree(temporary, ignore_errors=True)
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+        _compact(temporary / "tokenizer.json")
         (temporary / "training.json").write_text(json.dumps(record, indent=1) + "\n")
         _replace(temporary, folder)
