@@ -14,6 +14,7 @@ import typer
 from phaselens import __version__
 from phaselens.cli import (
     bench,
+    calibrate,
     claims,
     compare,
     doctor,
@@ -41,6 +42,7 @@ GREETING = """phaselens measures the internal dynamics of decoder-only language 
   phaselens probe MODEL --data FILE.jsonl --out DIR
   phaselens perturb MODEL --out DIR     noise at every layer, followed to the output
   phaselens watch MODEL                 in the browser, while it generates; an API for clients
+  phaselens calibrate DIR               learn a monitor's threshold from graded runs
   phaselens models check MODEL          whether a model can be read, and the proof
   phaselens claims list                 what is registered before the data; claims show G2 explains one
   phaselens compare DIR1 DIR2           two studies side by side
@@ -56,6 +58,7 @@ app.command("perturb")(perturb.perturb)
 app.command("measure")(measure.measure)
 app.command("report")(run.report)
 app.command("watch")(watch.watch)
+app.command("calibrate")(calibrate.calibrate)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.command("validate")(validate.validate)

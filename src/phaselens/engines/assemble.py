@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from phaselens.engines.grades import grades_of
 from phaselens.engines.readings import read_readings
 from phaselens.engines.record import ModelRecord, Record, UnitRecord
 from phaselens.errors import StudyFileError, unknown_name
@@ -76,14 +77,16 @@ def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -
     """All units of one model as one set of columns, runs numbered over all units."""
     runs: list[pa.Table] = []
     completions: list[tuple[int, ...]] = []
+    grades: list[np.ndarray] = []
     files: dict[str, list[Path]] = {"steps": [], "layers": []}
     first = [0]
     for unit in units:
         paths = trace_paths(folder / "traces", unit.name)
-        said = {t.run: t.completion_ids for t in read_jsonl(folder / unit.transcripts)}
+        said = {t.run: t for t in read_jsonl(folder / unit.transcripts)}
         table = read_table(paths["runs"]).replace_schema_metadata(None)
         numbers = table.column("run").to_numpy()
-        completions += [said[int(number)] for number in numbers]
+        completions += [said[int(number)].completion_ids for number in numbers]
+        grades.append(grades_of([said[int(number)] for number in numbers]))
         moved = pa.array(numbers.astype(np.int64) + first[-1], pa.int64())
         table = table.set_column(table.schema.get_field_index("run"), "run", moved)
         runs.append(table.append_column("calibration", pa.array([unit.calibration] * len(numbers), pa.bool_())))
@@ -93,7 +96,7 @@ def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -
     table = pa.concat_tables(runs)
     return ModelData(
         info=model.info,
-        runs={c: table.column(c).to_numpy() for c in table.column_names},
+        runs={c: table.column(c).to_numpy() for c in table.column_names} | {"correct": np.concatenate(grades)},
         completions=tuple(completions),
         digit_tokens=model.digit_tokens,
         word_start_tokens=model.word_start_tokens,

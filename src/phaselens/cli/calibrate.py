@@ -1,0 +1,39 @@
+"""`phaselens calibrate`: from a labelled study to the threshold card that a monitor acts by."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from phaselens.cli.run import AsJson
+from phaselens.cli.show import note, number, print_json, print_table
+from phaselens.errors import InputError
+
+
+def calibrate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study whose prompts have answers.")],
+    model: Annotated[
+        str | None, typer.Option(help="The model, by its name in the study; needed where it has several.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Share of right runs that may alarm.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Seed of the split into halves.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Where the card goes (default: DIR/card-MODEL.json).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Learn a threshold from right and wrong runs, and write a card: score, threshold, rates, the baseline to beat."""
+    from phaselens.monitor.calibrate import learn_card
+    from phaselens.monitor.card import write_card
+
+    if not 0 < rate < 1:
+        raise InputError(f"--rate {rate}: a share of runs lies between 0 and 1.")
+    card = learn_card(folder, model, rate=rate, seed=seed)
+    path = out or folder / f"card-{card.model.replace(':', '-').replace('/', '-')}.json"
+    write_card(card, path)
+    if as_json:
+        print_json({"card": str(path), **card.to_dict()})
+        return
+    rows = [(name.replace("_", " "), *(number(v[k]) for k in ("value", "lo", "hi"))) for name, v in card.rates.items()]
+    side = "above" if card.rule.above else "below"
+    print_table(("rate", "value", "lo", "hi"), rows, f"{card.rule.score.name} {side} {card.rule.threshold:.4g}")
+    word = "beats" if card.beats_baseline else "does not beat"
+    note(f"{path}: this rule {word} its baseline, {card.baseline}.")

@@ -1,0 +1,87 @@
+"""From a labelled study to a threshold card of one of its models."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from phaselens.dynamics.alarms import Score
+from phaselens.dynamics.thresholds import Rate, learn_rule
+from phaselens.engines.assemble import panel_of
+from phaselens.engines.record import read_record
+from phaselens.errors import InputError, unknown_name
+from phaselens.monitor.card import Card
+from phaselens.trace.transcripts import read_jsonl
+
+INNER = ("instability", "step_length", "turning_angle", "coherence", "depth_instability")
+STATISTICS = ("recent", "mean")
+BASELINES = ("surprisal", "entropy")
+
+
+def learn_card(
+    folder: str | Path, model: str | None = None, *, rate: float = 0.1, seed: int = 0, n_boot: int = 2000
+) -> Card:
+    """Learn the threshold card of `model` (default: the only trained one) from a study whose prompts have answers.
+
+    Scores are recent and running means of five measures of states at l* and at L; baselines those of surprisal and
+    entropy. Raises UnknownNameError for a model that the study lacks, InputError where runs are not graded.
+    """
+    folder = Path(folder)
+    record = read_record(folder)
+    panel = panel_of(folder, record, seed=seed, n_boot=n_boot)
+    names = [m.info.name for m in panel.trained]
+    if model is None and len(names) != 1:
+        raise InputError(f"the study holds {len(names)} trained models; say which with --model: {', '.join(names)}.")
+    chosen = names[0] if model is None else model
+    if chosen not in names:
+        raise unknown_name("model of the study", chosen, names)
+    data = next(m for m in panel.trained if m.info.name == chosen)
+    graded = np.isfinite(np.asarray(data.runs["correct"], float)) & data.measured
+    if not graded.any():
+        raise InputError(f"no run of {chosen} is graded: the prompts of the study need answers.")
+    layers = dict.fromkeys((data.layer_of_record, data.info.n_layers))
+    columns = {
+        Score(name, layer, statistic): found[graded]
+        for name in INNER
+        for layer in layers
+        if (found := data.at_layer(name, layer)) is not None
+        for statistic in STATISTICS
+    }
+    plain = {
+        Score(name, None, statistic): data.per_step(name)[graded]
+        for name in BASELINES
+        if name in data.steps
+        for statistic in STATISTICS
+    }
+    wrong = 1 - np.asarray(data.runs["correct"], float)[graded]
+    units = np.asarray(data.runs["prompt_id"]).astype(str)[graded]
+    learned = learn_rule(columns, plain, wrong, units, panel.generator("threshold"), rate=rate, n_boot=n_boot)
+    unit = next(u for u in record.units if u.model == chosen)
+    return Card(
+        model=chosen,
+        fingerprint=read_jsonl(folder / unit.transcripts).model,
+        rule=learned.rule,
+        target_rate=rate,
+        rates={
+            "false_alarm_rate": _plain(learned.false_alarms),
+            "hit_rate": _plain(learned.hits),
+            "baseline_hit_rate": _plain(learned.baseline_hits),
+            "baseline_false_alarm_rate": _plain(learned.baseline_false_alarms),
+            "gain": _plain(learned.gain),
+        },
+        baseline=learned.baseline.score.name,
+        beats_baseline=bool(learned.gain.interval.lo > 0),
+        made_of={
+            "learned_from_runs": learned.n_learned,
+            "tested_on_runs": learned.n_tested,
+            "prompts": len(np.unique(units)),
+            "scores_tried": len(columns),
+            "seed": seed,
+        },
+    )
+
+
+def _plain(rate: Rate) -> dict[str, Any]:
+    bounds = (rate.interval.lo, rate.interval.hi)
+    lo, hi = (float(b) if np.isfinite(b) else None for b in bounds)
+    return {"value": rate.value if np.isfinite(rate.value) else None, "lo": lo, "hi": hi}

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from phaselens.dynamics.alarms import Score
+from phaselens.dynamics.thresholds import learn_rule
+from phaselens.errors import InputError
+
+CT, BASE = Score("instability", 3), Score("surprisal")
+
+
+def runs(rng, signal, n=400, steps=40):
+    wrong = rng.integers(0, 2, n)
+    values = rng.normal(size=(n, steps)) + signal * wrong[:, None] * (np.arange(steps) > 15)
+    return {CT: values}, {BASE: rng.normal(size=(n, steps))}, wrong, np.arange(n) // 2
+
+
+def test_a_score_that_says_something_beats_its_baseline_at_the_rate_asked_for():
+    rng = np.random.default_rng(0)
+    found = learn_rule(*runs(rng, 1.0), rng, rate=0.1, n_boot=300)
+    assert found.rule.score == CT and found.rule.above and found.rule.calm < found.rule.threshold
+    assert found.false_alarms.value == pytest.approx(0.1, abs=0.06)
+    assert found.hits.value > 0.8 and found.gain.interval.lo > 0.5
+
+
+def test_one_that_says_nothing_hits_as_often_as_it_alarms_falsely():
+    rng = np.random.default_rng(1)
+    found = learn_rule(*runs(rng, 0.0), rng, rate=0.1, n_boot=300)
+    assert found.hits.value < 0.25 and 0 in found.gain.interval
+    low = learn_rule(*runs(rng, -1.0), rng, rate=0.1, n_boot=300)
+    assert not low.rule.above and low.hits.value > 0.8
+
+
+def test_halves_without_right_or_wrong_runs_are_refused():
+    rng = np.random.default_rng(2)
+    columns, base, _, units = runs(rng, 0.0)
+    with pytest.raises(InputError, match="right and wrong"):
+        learn_rule(columns, base, np.ones(400), units, rng)
+    with pytest.raises(InputError, match="recorded none"):
+        learn_rule({}, base, np.arange(400) % 2, units // 2, rng)
