@@ -169,6 +169,14 @@ def test_labels_move_by_group_or_inside_it():
         assert (row != mixed).any()
 
 
+def test_a_draw_that_leaves_a_train_split_with_one_class_is_drawn_again():
+    codes, folds = np.array([1, 1] + [0] * 10), np.array([0, 1] + [0, 1] * 5)
+    rows = exchanged(codes, np.arange(12), np.random.default_rng(0), 200, folds)
+    assert all(row[folds == f].any() for row in rows for f in (0, 1))
+    free = exchanged(codes, np.arange(12), np.random.default_rng(0), 200)
+    assert not all(row[folds == f].any() for row in free for f in (0, 1))
+
+
 def test_a_class_in_fewer_groups_than_folds_loses_its_labels():
     labels = np.array(["a"] * 6 + ["b"] * 6 + ["rare"], object)
     codes, classes, notes = prepare(labels, np.arange(13), 3)

@@ -31,7 +31,7 @@ from phaselens.statistics.resampling import bootstrap_weights
 PATH = (1e3, 1e2, 1e1, 1.0)
 TEST_L2, LOOSE, CLOSE = 10.0, 1e-4, 1e-5
 RANKS = (1, 2, 4, 8, 16)
-FEWEST, MOST_FAMILIES = 30, 16
+FEWEST, MOST_FAMILIES, REDRAWN = 30, 16, 100
 Say = Callable[[str], None]
 
 
@@ -139,11 +139,14 @@ def check_labels(
         check_folds(folds, groups, len(labels))
 
 
-def exchanged(codes: np.ndarray, units: np.ndarray, generator: np.random.Generator, n: int) -> np.ndarray:
+def exchanged(
+    codes: np.ndarray, units: np.ndarray, generator: np.random.Generator, n: int, folds: np.ndarray | None = None
+) -> np.ndarray:
     """Labels under the null, int [n, example]: whole units take each other's labels where most units have one label.
 
     Units that mostly hold several labels (a true and a false wording of one fact) keep their composition, and labels
-    move inside them. Where a unit takes the labels of another of another size, they are drawn from it.
+    move inside them. Where a unit takes the labels of another of another size, they are drawn from it. With `folds`, a
+    draw that leaves a train split with one class is drawn again, at most 100 times: the true labels are no such draw.
     """
     known = np.flatnonzero(codes >= 0)
     names, member = np.unique(units[known], return_inverse=True)
@@ -154,12 +157,21 @@ def exchanged(codes: np.ndarray, units: np.ndarray, generator: np.random.Generat
         return np.stack([permute_labels(codes, generator, groups=units) for _ in range(n)])
     out = np.repeat(codes[None], n, axis=0)
     for row in out:
-        donors = generator.permutation(len(names))
-        for g, donor in enumerate(donors):
-            mine = known[member == g]
-            given = parts[donor]
-            row[mine] = generator.permutation(given) if len(given) == len(mine) else generator.choice(given, len(mine))
+        for _ in range(REDRAWN):
+            donors = generator.permutation(len(names))
+            for g, donor in enumerate(donors):
+                mine = known[member == g]
+                given = parts[donor]
+                same = len(given) == len(mine)
+                row[mine] = generator.permutation(given) if same else generator.choice(given, len(mine))
+            if folds is None or _fits(row, known, folds):
+                break
     return out
+
+
+def _fits(row: np.ndarray, known: np.ndarray, folds: np.ndarray) -> bool:
+    """Whether every train split holds two classes."""
+    return all(len(np.unique(row[known[folds[known] != fold]])) > 1 for fold in np.unique(folds))
 
 
 def analyse(
@@ -292,7 +304,7 @@ def best_layer(
     if settings.n_permutations < 1:
         return float("nan"), float("nan"), np.empty(0)
     own = cross_fit(layers, {"": task}, TEST_L2, tol=LOOSE)[""].accuracy()[:, 0]
-    moved = exchanged(task.codes[0], units, generator, settings.n_permutations)
+    moved = exchanged(task.codes[0], units, generator, settings.n_permutations, task.folds)
     drawn = control_accuracy(layers, task, moved, l2=TEST_L2, tol=LOOSE)
     # Exchanging labels between groups of unequal size moves the majority share, so capacities are compared.
     null = np.stack([capacity(column, row) for column, row in zip(drawn.T, moved, strict=True)], axis=1)
@@ -356,12 +368,15 @@ def _controls(
             rows.append(_row(control, found.refit_balanced[0], found.frozen_balanced[0], found.refit[0], own, task))
             continue
         if control.name == "labels permuted":
-            draws = exchanged(codes, units, generator, settings.n_draws)
+            draws = exchanged(codes, units, generator, settings.n_draws, task.folds)
         elif kinds is not None and len(np.unique(kinds)) > 1:
             draws = control_labels(codes, kinds, generator, n_draws=settings.n_draws)
         else:
             continue
-        accuracy = control_accuracy(one, task, draws, l2=l2, tol=CLOSE)[0]
+        try:
+            accuracy = control_accuracy(one, task, draws, l2=l2, tol=CLOSE)[0]
+        except InputError:  # few and unequal types can leave a train split with one class
+            accuracy = np.full(1, np.nan)
         nothing = np.full(len(accuracy), np.nan)
         rows.append(_row(control, nothing, nothing, accuracy, own, task))
     sorted_features = np.sort(np.asarray(layer), axis=1)[None]
