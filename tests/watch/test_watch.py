@@ -141,7 +141,6 @@ def test_prompts_may_be_texts_or_ids_and_a_stop_text_ends_before_itself(client, 
         ({"max_tokens": 65}, 400, "max_tokens"),
         ({"max_tokens": 0}, 400, "max_tokens"),
         ({"max_tokens": "many"}, 400, "max_tokens"),
-        ({"prompt": "a \ud800"}, 400, "prompt"),
         ({"seed": 2**70}, 400, "seed"),
         ({"temperature": -1}, 400, "temperature"),
         ({"top_p": 0}, 400, "top_p"),
@@ -166,6 +165,7 @@ def test_bodies_that_are_no_request_are_refused(client):
     assert refusal(post(b"{"), 400) and refusal(post(b"[]"), 400) and refusal(post(b"\xff"), 400)
     refusal(post(b"{}", "text/plain"), 415)
     refusal(post(b"[" * 2_900), 400)
+    assert "surrogate" in refusal(post(b'{"prompt": "a \\ud800"}'), 400)["message"]
     refusal(post(iter([b"x" * 2_000] * 3)), 413)
     refusal(client.get("/v1/completions"), 405)
     refusal(client.get("/v1/nothing"), 404)
@@ -299,6 +299,17 @@ def test_thresholds_are_those_of_calm_runs(model):
     assert made.tau == pytest.approx(centre + 3 * 1.4826 * np.nanmedian(np.abs(ct - centre)), rel=1e-6)
     assert made.rules[0].threshold == made.alarm
     assert Thresholds(2, np.nan, 0.1, np.nan, 0, "").rules == ()
+
+
+def test_an_alarm_is_told_once_when_the_debt_goes_beyond(model, view, monkeypatch):
+    monkeypatch.setattr(model.network.generation_config, "eos_token_id", None)
+    low = View(view.layers, view.lens_layers, Thresholds(2, 0.0, 0.1, 1.0, 1, "for a test"))
+    with testclient.TestClient(make_app(Desk(model, low, FEW)), base_url="http://127.0.0.1") as client:
+        steps = ask(client, max_tokens=20, temperature=1, seed=0).json()["dynamics"][0]["steps"]
+    debts = [step["instability_debt"] for step in steps]
+    assert debts[:2] == [None, None] and min(debts[8:]) > 1
+    told = {step["step"]: step["alarms"] for step in steps if step["alarms"]}
+    assert list(told) == [8] and "debt instability @ 2" in told[8][0]
 
 
 def test_stop_texts_across_pieces():
@@ -451,13 +462,19 @@ def test_a_client_that_goes_away_frees_its_place(slow, stream):
         again.close()
 
 
-def test_two_streams_go_on_side_by_side(slow):
-    with Running(slow) as running:
-        both = [running.stream(stream=True, max_tokens=40, seed=i) for i in range(2)]
-        for connection in both:
-            connection.getresponse().read()
+def test_two_streams_go_on_side_by_side_and_a_seed_holds(slow):
+    def texts(connections):
+        said = [connection.getresponse().read().decode() for connection in connections]
+        for connection in connections:
             connection.close()
-    assert slow.made.index(0, 1) < 30, "the second stream had to wait for the end of the first"
+        return [re.findall(r'"token":(\d+)', one) for one in said]
+
+    with Running(slow) as running:
+        together = texts([running.stream(stream=True, max_tokens=30, seed=i) for i in range(2)])
+        order = list(slow.made)
+        alone = [texts([running.stream(stream=True, max_tokens=30, seed=i)])[0] for i in range(2)]
+    assert order.index(0, 1) < 25, "the second stream had to wait for the end of the first"
+    assert together == alone and together[0] != together[1] and len(alone[0]) == 30
 
 
 def test_the_server_ends_while_a_stream_is_open(slow):

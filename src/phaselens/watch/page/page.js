@@ -95,7 +95,7 @@ function legend(id, both, what) {
   const box = $(id);
   box.querySelector(".low").textContent = both ? text(both[0]) : "";
   box.querySelector(".high").textContent = both ? text(both[1]) : "";
-  box.querySelector(".what").textContent = what.description ? `${what.unit ? `${what.unit} · ` : ""}${what.description}` : what.unit;
+  box.querySelector(".what").textContent = [what.unit === "1" ? "" : what.unit, what.description].filter(Boolean).join(" · ");
 }
 
 function written(step) {
@@ -132,7 +132,7 @@ function drawTokens() {
 const GAUGES = [
   { id: "commitment", name: "Commitment", unit: "nats", value: (s) => s.output.commitment, low: (all) => Math.min(-1, ...all), high: () => 0, limit: () => null },
   { id: "turbulence", name: "Turbulence", unit: "", value: (s) => s.turbulence, low: () => 0, high: () => 1, limit: (t) => t.turbulence },
-  { id: "debt", name: "Instability debt", unit: "rad", value: (s) => s.instability_debt, low: () => 0, high: (all, t) => Math.max(1e-6, 1.25 * (t.alarm || 0), ...all), limit: (t) => t.alarm },
+  { id: "debt", name: "Instability debt", unit: "rad", value: (s) => s.instability_debt, low: () => 0, high: (all, t) => Math.max(0.1, 1.25 * (t.alarm || 0), ...all), limit: (t) => t.alarm },
 ];
 
 function makeGauges() {
