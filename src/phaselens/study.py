@@ -183,7 +183,7 @@ class Study(_Part):
 
         `organism:*` stands for every bundled organism, `organism:default` for the sub-panel of one a family.
         """
-        if not isinstance(value, list):
+        if not isinstance(value, (list, tuple)):
             return value
         groups = {EVERY_ORGANISM: names, DEFAULT_ORGANISMS: default_names}
         whole = []

@@ -18,9 +18,11 @@ from phaselens.organisms import (
     samples,
     tokens,
     training,
+    twin_of,
     world,
 )
 from phaselens.organisms.panel import DEFAULT, PANEL, cell_of
+from phaselens.study import Study
 
 SLACK = 0.05  # nats per token, over 40 documents; the records hold the figures of 300
 # Those outside the default panel are tried with the slow tests.
@@ -192,3 +194,28 @@ def test_documents_beyond_the_context_are_measured_on_their_complete_pieces():
     assert seen["loss"] == pytest.approx(math.log(512), abs=1e-5)
     cut = sum(len(tokens.encode(tokenizer, d)[0]) - 1 for d in corpora.documents(earth, 11, 3000)) - seen["tokens"]
     assert 0 < cut < 200
+
+
+def test_seeds_and_checkpoints_are_twins_of_their_first():
+    assert twin_of("gemma2-512-s3") == "gemma2-512" and twin_of("gemma2-512-uncapped-s2") == "gemma2-512-uncapped"
+    assert twin_of("llama-512-step450") == "llama-512"
+    assert [twin_of(n) for n in ("llama-512", "llama-512-web", "gemma2-512-uncapped", "qwen3-512")] == [None] * 4
+
+
+def test_a_study_declares_them_where_the_first_is_in_it():
+    def twins(*models):
+        return [m.twin_of for m in Study(name="s", models=models).models]
+
+    late, whole = "organism:llama-512-step450", "organism:llama-512"
+    assert twins(whole, late) == [None, "llama-512"]
+    assert twins({"source": whole, "name": "mine"}, late) == [None, "mine"]
+    assert twins(late, "organism:gpt2-512") == [None, None]
+    assert twins(whole, {"source": late, "twin_of": None}) == [None, None]
+    assert not any(twins("organism:default"))
+
+
+def test_web_text_is_stranger_to_a_model_of_clean_text():
+    record = json.loads((path("llama-512") / "training.json").read_text())["figures"]
+    assert record["web_loss"] > record["loss"] + 0.5
+    again = evaluate.web_loss(load("llama-512"), catalog.load_tokenizer(path("llama-512")), world.build_world(), n=40)
+    assert again == pytest.approx(record["web_loss"], abs=0.1)
