@@ -31,11 +31,24 @@ def test_results_page_and_verdict_are_written_once(tmp_path, capsys):
     assert code == 2 and "other settings" in err
 
 
+@pytest.mark.slow
+def test_causal_regions_and_control_are_judged_with_it(tmp_path, capsys):
+    given = ["organism:llama-512", "--out", tmp_path / "p", *SMALL, "--causal", "--control", "8", "--json"]
+    code, out, err = cli(capsys, "perturb", *given)
+    assert code == 0, err
+    found = json.loads(out)
+    verdicts = {c["id"]: c["verdict"] for c in found["claims"]}
+    assert set(verdicts) == {"P1", "F5", "X1", "X2", "X4", "S6"} and verdicts["X2"] == "open"
+    assert {r["arm"] for r in found["control"]["rows"]} >= {"none", "monitor", "random", "guard", "both"}
+    assert "Causal regions" in (tmp_path / "p" / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("given", "match"),
     [
         (["organism:gpt2-512", "--layers", "2,9"], "layers [9] of gpt2-512 cannot be perturbed: it has 0"),
         (["organism:gpt2-513"], "gpt2-512"),
+        (["organism:gpt2-512", "--control", "8", "--action", "stear"], "steer"),
         (["organism:gpt2-512", "--draws", "3"], "even number"),
         (["organism:gpt2-512", "--strengths", "a"], "numbers separated by commas"),
         (["organism:gpt2-512", "organism:gpt2-512"], "named twice"),

@@ -22,6 +22,13 @@ def perturb(
     draws: Annotated[int, typer.Option(help="Draws of noise, an even number.")] = 16,
     layers: Annotated[str | None, typer.Option(help="Layers to perturb, by commas; default: 0 to L - 1.")] = None,
     temperature: Annotated[float, typer.Option(help="Of the continuation; 0 is greedy.")] = 0.7,
+    causal: Annotated[
+        bool, typer.Option("--causal", help="Also take a probe's subspace out, by layer: F5. First model, an organism.")
+    ] = False,
+    control: Annotated[
+        int, typer.Option(help="Also act on the dynamics of so many questions: X1, X2 (needs 700), X4, S6.")
+    ] = 0,
+    action: Annotated[str, typer.Option(help="What --control does: seed, temperature or steer.")] = "seed",
     bootstraps: Annotated[int, typer.Option(help="Resamples of the prompts.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
     device: Device = "cpu",
@@ -39,7 +46,7 @@ def perturb(
     plan = SignaturePlan(
         tuple(_numbers(strengths, float, "--strengths")), draws, seed, layers=tuple(_numbers(layers, int, "--layers"))
     )
-    request = Request(prompts, n_prompts, max_new_tokens, temperature, bootstraps, plan)
+    request = Request(prompts, n_prompts, max_new_tokens, temperature, bootstraps, plan, causal, control, action)
     request.check()
     settings = {"device": device, "dtype": dtype, "revision": revision, "trust_remote_code": trust_remote_code}
     found = perturb_into([partial(open_model, name, **settings) for name in models], models, request, out, note)

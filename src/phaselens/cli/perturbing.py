@@ -14,6 +14,7 @@ from safetensors.numpy import save
 from phaselens.batteries import load_battery, natural_battery
 from phaselens.capture import Sampling, generate
 from phaselens.claims import claims_by_id, judge_all, ledger_rows, lock
+from phaselens.cli.acting import causal_into, control_into
 from phaselens.engines.folder import held, pretty_json
 from phaselens.engines.members import versions
 from phaselens.errors import InputError, OutputError
@@ -30,6 +31,7 @@ from phaselens.experiments.perturbation import (
     weights_of,
 )
 from phaselens.experiments.tables import arrow_table, json_value
+from phaselens.interventions.control import ControlPlan
 from phaselens.interventions.signature import Signature, SignaturePlan, signature
 from phaselens.models import Model
 from phaselens.organisms import world_battery
@@ -50,6 +52,9 @@ class Request:
     temperature: float
     n_boot: int
     plan: SignaturePlan
+    causal: bool = False
+    control: int = 0
+    action: str = "seed"
 
     def check(self) -> None:
         """See that what can be known without a model is right; raises InputError."""
@@ -57,6 +62,9 @@ class Request:
             raise InputError("wanted: at least 4 prompts (two a half), 2 tokens and 1 resample.")
         if self.prompts is not None:
             load_battery(self.prompts)
+        ControlPlan(action=self.action)
+        if self.control < 0:
+            raise InputError(f"--control is {self.control}; wanted a number of questions, 0 for none.")
 
 
 def texts_of(request: Request, model: Model) -> list[Any]:
@@ -91,7 +99,9 @@ def perturb_into(
     """
     started = time.monotonic()
     asked = json_value({k: str(v) if isinstance(v, Path) else v for k, v in asdict(request).items()})
-    claims = claims_by_id([LOCKED])
+    claims = claims_by_id(
+        [LOCKED, *(["F5"] if request.causal else []), *(["X1", "X2", "X4", "S6"] if request.control else [])]
+    )
     with held(out):
         _own(out, {"request": asked, "versions": versions(), "claims_lock": lock(claims)})
         sweep(out)
@@ -106,6 +116,14 @@ def perturb_into(
             stored.append(one)
             facts.append(fact)
         document = _judge(stored, facts, request, out)
+        seed, first = request.plan.seed, (opened[0], names[0])
+        if request.causal:
+            document["causal"] = causal_into(*first, seed, out, say)
+        if request.control:
+            document["control"] = control_into(*first, request.control, request.action, seed, out, say)
+        for part in ("causal", "control"):
+            document["claims"] += document.get(part, {}).get("claims", [])
+        atomic_write(out / "claims.json", pretty_json(document["claims"]))
         page = write_page(out, document)
     return {
         "out": str(out), "report": str(page), **document, "skipped": skipped,
@@ -192,6 +210,5 @@ def _judge(
             "signatures": rows, "reproducibility": reproduced, "claims": verdicts,
         }
     )  # fmt: skip
-    atomic_write(out / "claims.json", pretty_json(json_value(verdicts)))
     atomic_write(results / "signatures.json", pretty_json(document))
     return document  # type: ignore[return-value]

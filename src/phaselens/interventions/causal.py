@@ -16,6 +16,7 @@ from phaselens.errors import InputError
 from phaselens.interventions.signature import forward, identity_gap
 from phaselens.models import Model, record, require_tokenizer
 from phaselens.models.hooks import begun_at, forms_of
+from phaselens.organisms.questions import agreement_pairs
 from phaselens.probes.crossfit import make_task
 from phaselens.probes.erasure import (
     Eraser,
@@ -95,6 +96,19 @@ def two_choices(model: Model, rows: Sequence[tuple[str, str, str, str, str, str]
     ]
     columns = [np.array([row[k] for row in made]) for k in (1, 2, 3, 4)]
     return Items(ids, last, columns[0], columns[1], columns[2], np.array(partner), columns[3])
+
+
+def world_items(model: Model) -> Items:
+    """The organisms' agreement stories: is or are after a noun, in the plural or not, with other things between or not.
+
+    The label is the number of the subject, the partner the same story in the other number, the unit the noun.
+    """
+    rows = []
+    for i, p in enumerate(agreement_pairs()):
+        number, between = p.tag.split(", ")
+        if p.right in ("are", "is") and between != "same between":
+            rows.append((p.text, p.right, p.wrong, number, str(i // 12), f"{i // 12}-{between}"))
+    return two_choices(model, rows)
 
 
 def causal_effects(

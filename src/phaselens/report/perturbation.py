@@ -124,8 +124,59 @@ def write_page(folder: Path, document: Mapping[str, object]) -> Path:
         for c in document["claims"]  # type: ignore[attr-defined]
     )
     sections = [("Signatures", figure), ("Claim", claims), ("Reproducibility", _reproduced(document))]
-    sections += _tables(rows, document)
+    sections += [*_acts(document), *_tables(rows, document)]
     return atomic_write(folder / "report.html", page("Perturbation signatures", sections))
+
+
+def _acts(document: Mapping[str, object]) -> list[tuple[str, Markup]]:
+    """Tables of causal regions and of control, where they were asked for."""
+    out = []
+    if "causal" in document:
+        rows = document["causal"]["rows"]  # type: ignore[index]
+        figure = Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(
+            causal_figure("causal", rows),
+            "Fall of the margin ln p(right) − ln p(wrong) when a subspace is taken out at one layer. Grey: 95 % of the "
+            "random subspaces of equal removed variance. Only what lies outside it is evidence.",
+        )
+        out.append(("Causal regions", figure))
+    if "control" in document:
+        body = [
+            (r["arm"], r["triggered"], r["right"], r["change_right"], words.interval(r["right_lo"], r["right_hi"]),
+             r["change_ct"], words.interval(r["ct_lo"], r["ct_hi"]), r["extra_tokens"])
+            for r in document["control"]["rows"]  # type: ignore[index]
+        ]  # fmt: skip
+        columns = ("arm", "triggered", "right", "change", "95 %", "change of ct", "95 %", "extra tokens")
+        said = "Change of correctness and of ct against no intervention, paired by question."
+        out.append(("Control of the dynamics", table(columns, body, said)))
+    return out
+
+
+def causal_figure(name: str, rows: Sequence[Row]) -> Markup:
+    """Draw the fall of the margin (nats) over l/L by arm, with the band of random subspaces behind it."""
+    arms = [a for a in dict.fromkeys(str(r["arm"]) for r in rows) if not a.startswith("random")]
+    domain = span([r[c] for r in rows for c in ("margin", "band_lo", "band_hi")]) or (0.0, 1.0)
+    x = Scale(0.0, 1.0, LEFT, 1.5 * WIDE - LABEL)
+    y = Scale(*domain, HEAD + PLOT, HEAD)
+    marks = [svg.text("fall of the margin, nats", x.start, 14, "heading")]
+    known = [r for r in rows if r["arm"] == arms[0] and words.is_number(r["band_lo"])]
+    if len(known) > 1:
+        upper = [(x(r["depth"]), y(r["band_hi"])) for r in known]
+        marks.append(svg.path([*upper, *((x(r["depth"]), y(r["band_lo"])) for r in reversed(known))], "band"))
+    for tick in y.ticks(5):
+        marks.append(svg.line(x.start, y(tick), x.end, y(tick), "grid"))
+        marks.append(svg.text(words.tick(tick), x.start - 5, y(tick) + 4, "tick", "end"))
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        marks.append(svg.text(words.number(tick), x(tick), y.start + 15, "tick", "middle"))
+    marks.append(svg.text("layer l/L", (x.start + x.end) / 2, y.start + 32, "axis-name", "middle"))
+    ends = []
+    for k, arm in enumerate(arms):
+        own = [(x(r["depth"]), y(r["margin"])) for r in rows if r["arm"] == arm and words.is_number(r["margin"])]
+        marks.append(svg.path(own, f"curve hue{k}", svg.tip(arm)))
+        ends.append(own[-1][1])
+    for k, (arm, at) in enumerate(zip(arms, svg.spread(ends, 13.0, y.end, y.start), strict=True)):
+        marks.append(svg.text(arm, x.end + 8, at + 4, f"end-label hue{k}"))
+    said = "Fall of the margin over relative depth for every arm, with the band of random subspaces."
+    return svg.frame(name, "Causal regions", said, 1.5 * WIDE, HEAD + PLOT + FOOT, *marks)
 
 
 def _reproduced(document: Mapping[str, object]) -> Markup:
