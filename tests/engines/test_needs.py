@@ -105,6 +105,8 @@ def test_needs_are_said_before_anything_is_downloaded(cache):
     with pytest.raises(InputError, match=r"none of .* is in the Hub cache .*--models-from DIR"):
         require_reachable(needs)
     assert needs_of(read_study("organisms")).lines() == []
+    mixed = read_study("limen-7").quickened().changed(models=["organism:llama-512", "facebook/opt-125m"])
+    require_reachable(needs_of(mixed))  # one of the two is here: the other is refused, and the study goes on
 
 
 def test_what_is_in_the_cache_is_not_downloaded(cache):

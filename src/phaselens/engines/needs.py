@@ -20,7 +20,7 @@ class Needs:
     """What a study needs, in bytes (None: some model does not say its number of parameters), and what is in the way.
 
     `memory` is the most that weights take at once; `download` what is not in the cache yet; `gated` and `absent` (not
-    in the cache) name models by Hub id.
+    in the cache) name models by Hub id; `models` counts all of the study.
     """
 
     memory: float | None
@@ -28,6 +28,7 @@ class Needs:
     gated: tuple[str, ...]
     absent: tuple[str, ...]
     hub: tuple[str, ...]
+    models: int
 
     def lines(self) -> list[str]:
         """The same in words; none for a study without Hub models."""
@@ -58,6 +59,7 @@ def needs_of(study: Study) -> Needs:
         gated=tuple(m.source for m in hub if m.source.startswith(GATED)),
         absent=tuple(m.source for m in absent),
         hub=tuple(m.source for m in hub),
+        models=len(study.models),
     )
 
 
@@ -81,8 +83,11 @@ def cached(model: Source) -> bool:
 
 
 def require_reachable(needs: Needs) -> None:
-    """Raise InputError where there is no network and not one Hub model is in the cache; says where it looked."""
-    if needs.hub and set(needs.absent) == set(needs.hub) and offline():
+    """Raise InputError where there is no network and no model of the study is here; says where it looked.
+
+    Where some are here the others are refused one by one, and the study goes on.
+    """
+    if len(needs.absent) == needs.models and offline():
         raise InputError(
             f"no network, and none of {', '.join(needs.absent)} is in the Hub cache ({cache_folder()}). Where there is "
             "a network, `hf download NAME` each and copy that cache here; or put them into a folder as ORG/NAME and "
