@@ -123,7 +123,7 @@ def write_page(folder: Path, document: Mapping[str, object]) -> Path:
         )
         for c in document["claims"]  # type: ignore[attr-defined]
     )
-    sections = [("Signatures", figure), ("Claim", claims), ("Reproducibility", _reproduced(document))]
+    sections = [("Signatures", figure), ("Claims", claims), ("Reproducibility", _reproduced(document))]
     sections += [*_acts(document), *_tables(rows, document)]
     return atomic_write(folder / "report.html", page("Perturbation signatures", sections))
 
