@@ -15,6 +15,7 @@ from phaselens.report import (
     ambiguity,
     captions,
     controls,
+    correctness,
     curves,
     cycles,
     gd,
@@ -53,6 +54,7 @@ CONTENTS = (
     ("motifs", "Motifs"),
     ("cycles", "Cycles"),
     ("ambiguity", "Ambiguity"),
+    ("correctness", "Right and wrong answers"),
     ("fingerprints", "Fingerprints"),
     ("topology", "Groups of models"),
     ("normalisation", "Normalisations"),
@@ -139,6 +141,7 @@ def content(folder: Folder) -> dict[str, object]:
         **_words(folder, members),
         **_variance(folder),
         **_order(folder, members),
+        **_correctness(folder),
         **_prints(folder, members),
     }
 
@@ -153,6 +156,7 @@ def _contents(folder: Folder) -> tuple[tuple[str, str], ...]:
         "cycles": bool(folder.rows("cycles") and folder.rows("cycles_curve")),
         "variance": bool(folder.rows("variance_shares")),
         "order": bool(folder.rows("order_ranks")),
+        "correctness": bool(folder.rows("correctness")),
         "fingerprints": bool(folder.rows("fingerprints")),
         "topology": bool(folder.rows("topology_models")),
         "normalisation": bool(folder.rows("normalisation")),
@@ -358,6 +362,14 @@ def _order(folder: Folder, members: list[Member]) -> dict[str, object]:
         pair = _pair("order", order.ranks, members, rows, orders, layouts=(order.WIDE, order.NARROW))
         out |= {"order_ranks": pair, "order_caption": order.caption(rows, orders)}
     return out
+
+
+def _correctness(folder: Folder) -> dict[str, object]:
+    rows = [row for row in folder.rows("correctness") if not row["twin"]]
+    if not rows:
+        return {"correctness": None, "correctness_caption": ""}
+    pair = _pair("correctness", correctness.forest, rows, layouts=(correctness.WIDE, correctness.NARROW))
+    return {"correctness": pair, "correctness_caption": correctness.caption(rows)}
 
 
 def _prints(folder: Folder, members: list[Member]) -> dict[str, object]:
