@@ -311,25 +311,6 @@ class Study(_Part):
         """Whether every model comes with the package, and so is small."""
         return all(source.source.startswith(ORGANISM) for source in self.models)
 
-    def located(self, folder: str | Path) -> "Study":
-        """The same study with its Hub models read from a folder that holds ORG/NAME, ORG--NAME or NAME.
-
-        Their names in the tables stay the Hub ids. Raises InputError where one is not there; says which.
-        """
-        found, missing = [], []
-        for model in self.models:
-            place = next((p for p in _places(Path(folder), model.source) if (p / "config.json").is_file()), None)
-            if model.from_hub and place is None:
-                missing.append(model.source)
-            moved = {"source": str(place.resolve()), "name": model.label} if model.from_hub and place else {}
-            found.append(model.model_dump() | moved)
-        if missing:
-            raise InputError(
-                f"{folder} has no folder with a config.json for {', '.join(missing)}: wanted {missing[0]} or "
-                f"{missing[0].replace('/', '--')} in it. Download there with `hf download NAME --local-dir DIR/NAME`."
-            )
-        return self.changed(models=found)
-
     def quickened(self) -> "Study":
         """The quick form: the values of the table `quick` laid over the others, and the name marked."""
         return _validated({**self.model_dump(), "name": f"{self.name}-quick", **self.quick, "quick": {}}, "[quick]", "")
@@ -337,11 +318,6 @@ class Study(_Part):
     def to_toml(self) -> str:
         """The resolved declaration as TOML that `read_study` reads back to an equal study (without the quick form)."""
         return toml_text(self.declaration())
-
-
-def _places(folder: Path, source: str) -> tuple[Path, ...]:
-    """Where a Hub model may lie in a folder."""
-    return folder / source, folder / source.replace("/", "--"), folder / source.rpartition("/")[2]
 
 
 def _without_repeats(kind: str, names: tuple[str, ...]) -> tuple[str, ...]:

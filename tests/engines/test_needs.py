@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from phaselens.cli import call
-from phaselens.engines.needs import needs_of, require_reachable
+from phaselens.engines.needs import located, needs_of, require_reachable
 from phaselens.errors import InputError
 from phaselens.models import load, tiny
 from phaselens.models.load import _not_found
@@ -160,7 +160,7 @@ def test_what_may_be_a_hub_id(source, hub):
 
 def test_a_folder_without_the_models_says_which(tmp_path):
     with pytest.raises(InputError, match="distilbert--distilgpt2 in it"):
-        read_study("limen-7").quickened().located(tmp_path)
+        located(read_study("limen-7").quickened(), tmp_path)
 
 
 def test_a_gated_model_says_how_to_get_access():

@@ -89,7 +89,7 @@ def _carried_out(
 ) -> "Outcome":
     """The study, carried out or gone on with."""
     from phaselens.engines import run_study
-    from phaselens.engines.needs import needs_of, require_reachable
+    from phaselens.engines.needs import located, needs_of, require_reachable
     from phaselens.engines.workers import spare_cores
     from phaselens.study import read_study
 
@@ -97,7 +97,7 @@ def _carried_out(
     declared = read_study(study)
     declared = declared.quickened() if quick else declared
     declared = declared.changed(seed=seed, device=device, dtype=dtype)
-    declared = declared if models_from is None else declared.located(models_from)
+    declared = declared if models_from is None else located(declared, models_from)
     check_device(declared.device)
     needs = needs_of(declared)
     for line in needs.lines():

@@ -1,6 +1,7 @@
 """What a study of Hub models needs before anything is downloaded: disk, memory, consent, and what is in the cache."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 
@@ -80,6 +81,31 @@ def cached(model: Source) -> bool:
     """Whether the configuration of a Hub model is in the local cache."""
     found = try_to_load_from_cache(model.source, "config.json", revision=model.revision, cache_dir=cache_folder())
     return isinstance(found, str)
+
+
+def located(study: Study, folder: str | Path) -> Study:
+    """The same study with its Hub models read from a folder that holds ORG/NAME, ORG--NAME or NAME.
+
+    Their names in the tables stay the Hub ids. Raises InputError where one is not there; says which.
+    """
+    found, missing = [], []
+    for model in study.models:
+        place = next((p for p in _places(Path(folder), model.source) if (p / "config.json").is_file()), None)
+        if model.from_hub and place is None:
+            missing.append(model.source)
+        moved = {"source": str(place.resolve()), "name": model.label} if model.from_hub and place else {}
+        found.append(model.model_dump() | moved)
+    if missing:
+        raise InputError(
+            f"{folder} has no folder with a config.json for {', '.join(missing)}: wanted {missing[0]} or "
+            f"{missing[0].replace('/', '--')} in it. Download there with `hf download NAME --local-dir DIR/NAME`."
+        )
+    return study.changed(models=found)
+
+
+def _places(folder: Path, source: str) -> tuple[Path, ...]:
+    """Where a Hub model may lie in a folder."""
+    return folder / source, folder / source.replace("/", "--"), folder / source.rpartition("/")[2]
 
 
 def require_reachable(needs: Needs) -> None:
