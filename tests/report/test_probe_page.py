@@ -53,7 +53,7 @@ def test_the_page_holds_every_part_and_marks_algebra(tmp_path):
     assert marked == 2 * [c.name for c in CONTROLS if c.kind == "sanity"]
     assert text.count("is algebra and supports nothing") == 2
     assert "AUROC" in text and "MDL compression" in text and "accuracy by rank k" in text
-    assert "selectivity (accuracy)" not in text  # no layer has one
+    assert 'heading">selectivity' not in text  # no layer has one
     assert "untrained twin" in text and "covariates" in text and "l = 0" in text
 
 

@@ -114,7 +114,7 @@ def prepare(labels: np.ndarray, units: np.ndarray, n_folds: int) -> tuple[np.nda
         members = np.array([label == name for label in labels])
         n = len(np.unique(units[members]))
         if n < n_folds:
-            notes.append(f"class {name!r} stands in {n} groups, fewer than {n_folds} folds: left out")
+            notes.append(f"class {str(name)!r} stands in {n} groups, fewer than {n_folds} folds: left out")
             kept &= ~members
     classes = np.unique([str(label) for label in labels[kept]])
     if len(classes) < 2:

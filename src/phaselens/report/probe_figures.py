@@ -55,7 +55,7 @@ def small(name: str, task: Row, layout: Layout = WIDE) -> Markup:
         (title, [(title, "hue0", points(rows, column))], False)
         for title, column in (
             ("AUROC", "auroc"),
-            ("selectivity (accuracy)", "selectivity"),
+            ("selectivity", "selectivity"),
             ("MDL compression", "compression"),
         )
     ]
