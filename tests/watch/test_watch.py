@@ -390,8 +390,8 @@ def test_a_failure_inside_is_told_without_its_words(model, view, monkeypatch):
 class Running:
     """A real server in a thread."""
 
-    def __init__(self, desk, **more):
-        self.desk, self.server = desk, Server()
+    def __init__(self, desk, token=None, **more):
+        self.desk, self.server = desk, Server(token=token)
         self._uvicorn = self.server.uvicorn(make_app(desk, self.server.door, **more), desk)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
 

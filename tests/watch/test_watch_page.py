@@ -2,7 +2,7 @@ import pytest
 import torch
 from tests.tiny_panel import WORDS, save_model
 from tests.watch.browser import CHROMIUM, Browser
-from tests.watch.test_watch import EVIL, FEW, Running
+from tests.watch.test_watch import EVIL, FEW, TOKEN, Running
 
 import phaselens
 from phaselens.watch import Desk, View, thresholds_of
@@ -15,13 +15,18 @@ MARKED = "document.querySelectorAll('.token').length"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def desk(tmp_path_factory):
     model = phaselens.load(save_model(tmp_path_factory.mktemp("m"), words=(*WORDS[:-1], EVIL), context=128, layers=3))
     model.network.generation_config.eos_token_id = None
     view = View.of(model, thresholds_of(model), (1, 2, 3))
     with torch.no_grad():  # near chance, so that the dangerous word is said
         model.network.lm_head.weight *= 1e-3
-    with Running(Desk(model, view, FEW)) as running:
+    return lambda: Desk(model, view, FEW)
+
+
+@pytest.fixture(scope="module")
+def server(desk):
+    with Running(desk()) as running:
         yield running.server
 
 
@@ -91,3 +96,17 @@ def test_a_limit_is_said_on_the_page(browser, server):
     browser.js("document.getElementById('form').requestSubmit()")
     browser.until("!document.getElementById('error').hidden")
     assert "at most" in browser.js("document.getElementById('error').textContent")
+
+
+def test_the_page_asks_for_the_token_of_the_server(browser, desk):
+    with Running(desk(), token=TOKEN) as running:
+        browser.size(1200, 900)
+        browser.open(running.server.url)
+        browser.until("document.getElementById('bearer-field')?.hidden === false")
+        assert "token" in browser.js("document.getElementById('error').textContent")
+        browser.js("document.getElementById('bearer').focus()")
+        browser.type(TOKEN)
+        browser.press("Tab", 9)
+        browser.until("document.getElementById('facts').textContent.length > 3")
+        assert browser.js("document.getElementById('error').hidden")
+        browser.open("about:blank")  # lets go of its connections
