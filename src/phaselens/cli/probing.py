@@ -220,7 +220,7 @@ def summary_of(reading: Reading, n_layers: int) -> dict[str, Any]:
     last = max(len(reading.numbers) - 1, 1)
     return {
         "task": reading.name, "classes": [str(c) for c in reading.classes], "majority": reading.majority,
-        "n_labelled": int((reading.codes >= 0).sum()), "n_groups": len(np.unique(reading.units)),
+        "n_labelled": int((reading.codes >= 0).sum()), "n_groups": len(np.unique(reading.units[reading.codes >= 0])),
         "peak_layer": reading.numbers[reading.peak], "peak_depth": reading.numbers[reading.peak] / n_layers,
         "peak_lo": reading.numbers[round(lo * last)] / n_layers if np.isfinite(lo) else None,
         "peak_hi": reading.numbers[round(hi * last)] / n_layers if np.isfinite(hi) else None,
