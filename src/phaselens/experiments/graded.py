@@ -104,8 +104,11 @@ def _baselines(model: ModelData, rows: np.ndarray) -> dict[str, np.ndarray]:
     if "surprisal" in model.steps:
         mean = run_mean_of(model.per_step("surprisal")[rows])
         out |= {"mean log-probability": -mean, "perplexity": np.exp(mean)}
+        # Beyond the definitions: a short answer stands in the first steps, and a run mean dilutes it.
+        out["early log-probability"] = -early_value(model.per_step("surprisal")[rows])
     if "entropy" in model.steps:
         out["mean entropy"] = run_mean_of(model.per_step("entropy")[rows])
+        out["early entropy"] = early_value(model.per_step("entropy")[rows])
     if "coe_r" in model.steps:
         values = model.per_step("coe_r")[rows]
         last = np.where(np.isfinite(values), np.arange(values.shape[1]), -1).max(1)

@@ -40,6 +40,7 @@ TABLES = MappingProxyType(
         "motifs": "group lens motif own_order length p_holm conserved n_models permutations",
         "motifs_models": "model group lens motif length count share null n_prompts n_chains",
         "ambiguity": "model twin contrast outcome n_pairs n_excluded mean lo hi",
+        "correctness": "model twin score kind auroc lo hi gain_lo n_runs n_wrong",
         "ambiguity_flags": "outcome question flag n_models n_above n_below n_equivalent needed_for_yes "
         "needed_for_partial",
         "gd_pairs": "differs first second version effect lo hi n_prompts",
@@ -92,6 +93,7 @@ WHAT = MappingProxyType(
         "results/motifs_models.parquet": "how frequent the motifs are",
         "results/ambiguity.parquet": "what ambiguity does",
         "results/ambiguity_flags.parquet": "the flags of ambiguity",
+        "results/correctness.parquet": "scores of right and wrong answers",
         "results/gd_pairs.parquet": "pairs of models that differ in one thing alone",
         "results/lens_kl.parquet": "how far each lens is from the output",
         "results/subpanels.parquet": "the verdicts on smaller panels",
@@ -118,6 +120,7 @@ NOT_ALWAYS = (
     "motifs_models",
     "ambiguity",
     "ambiguity_flags",
+    "correctness",
     "gd_pairs",
     "lens_kl",
     "subpanels",
