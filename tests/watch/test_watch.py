@@ -14,7 +14,9 @@ from tests.tiny_panel import WORDS, save_model
 import phaselens
 from phaselens.capture import Sampling, generate
 from phaselens.cli import call
+from phaselens.dynamics.alarms import Rule, Score
 from phaselens.errors import InputError, StudyFileError
+from phaselens.monitor import Card
 from phaselens.recording import observe
 from phaselens.trace.store import write_trace
 from phaselens.watch import Desk, Limits, Server, StoredRuns, View, make_app, thresholds_of
@@ -299,6 +301,7 @@ def test_thresholds_are_those_of_calm_runs(model):
     assert made.tau == pytest.approx(centre + 3 * 1.4826 * np.nanmedian(np.abs(ct - centre)), rel=1e-6)
     assert made.rules[0].threshold == made.alarm
     assert Thresholds(2, np.nan, 0.1, np.nan, 0, "").rules == ()
+    assert not Thresholds(2, 1.0, 0.1, np.nan, 0, "").rules[0].alarms(1e9, 20)
 
 
 def test_an_alarm_is_told_once_when_the_debt_goes_beyond(model, view, monkeypatch):
@@ -310,6 +313,23 @@ def test_an_alarm_is_told_once_when_the_debt_goes_beyond(model, view, monkeypatc
     assert debts[:2] == [None, None] and min(debts[8:]) > 1
     told = {step["step"]: step["alarms"] for step in steps if step["alarms"]}
     assert list(told) == [8] and "debt instability @ 2" in told[8][0]
+
+
+def test_a_card_brings_its_own_score_and_must_fit(model, view):
+    def card(fingerprint, column):
+        rule = Rule(Score(column, 1, "value"), -1e9)
+        return Card("tiny", fingerprint, rule, 0.1, {}, "none", False)
+
+    quick = View(view.layers, view.lens_layers, Thresholds(2, 0.0, 0.1, 0.0, 1, "for a test"))
+    app = make_app(Desk(model, quick, FEW, card(model.fingerprint, "log_rms")))
+    with testclient.TestClient(app, base_url="http://127.0.0.1") as client:
+        steps = ask(client, max_tokens=12, temperature=1, seed=0).json()["dynamics"][0]["steps"]
+    assert len(steps) > 8 and steps[8]["instability_debt"] > 0
+    assert ["log_rms" in alarm for step in steps for alarm in step["alarms"]] == [True]
+    with pytest.raises(InputError, match="another|card is of"):
+        Desk(model, view, FEW, card("0" * 64, "log_rms"))
+    with pytest.raises(InputError, match="unknown"):
+        Desk(model, view, FEW, card(model.fingerprint, "nothing"))
 
 
 def test_stop_texts_across_pieces():

@@ -1,10 +1,11 @@
 """The desk: takes requests, gives each its place, and runs the one model for all of them, a token each by turns."""
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -72,21 +73,33 @@ class Job:
 
 
 class Desk:
-    """Carries requests out on one model: at most `limits.streams` at a time, each in its own thread, by turns."""
+    """Carries requests out on one model: at most `limits.streams` at a time, each in its own thread, by turns.
+
+    Raises InputError for a card of another model, or one whose score is not measured at the layers of the view.
+    """
 
     def __init__(self, model: Model, view: View, limits: Limits, card: Card | None = None) -> None:
         self.model, self.view, self.limits = model, view, limits
         self.turns = Turns()
         self.jobs: set[Job] = set()
         self._policy = self._alarms(card)
+        self._observables = tuple(dict.fromkeys((*WATCHED, *([card.rule.score.column] if card else []))))
+        self._monitor(None)  # says now, not at the first request, what does not fit
         self._threads = ThreadPoolExecutor(limits.streams, thread_name_prefix="phaselens-watch")
 
     def _alarms(self, card: Card | None) -> Policy | None:
-        """Alarms are told and nothing is done about them: the client decides, also whether to go on."""
+        """Alarms are told and nothing is done about them: the client decides. With a card, it alone alarms."""
         rules = self.view.thresholds.rules
+        if card is not None:
+            rules = tuple(replace(rule, threshold=math.inf) for rule in rules)
         if card is None and not rules:
             return None
         return Policy("escalate", rules=rules, card=card, callback=lambda alarm: None)
+
+    def _monitor(self, on_step: Callable[[Step], bool] | None) -> Monitor:
+        return Monitor(
+            self.model, self._policy, observables=self._observables, lens_layers=self.view.lens_layers, on_step=on_step
+        )
 
     def take(self, asked: Asked) -> Job:
         """Begin a request. Raises Refusal (429) where no place is free."""
@@ -140,9 +153,7 @@ class Desk:
             how |= {"temperature": asked.temperature, "top_p": asked.top_p, "top_k": 0}
         dice.take()
         try:
-            with Monitor(
-                self.model, self._policy, observables=WATCHED, lens_layers=self.view.lens_layers, on_step=one
-            ) as monitor:
+            with self._monitor(one) as monitor:
                 monitor.generate(
                     input_ids=ids, attention_mask=torch.ones_like(ids), pad_token_id=self.model.pad_id, **how
                 )

@@ -40,8 +40,10 @@ class Thresholds:
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """The rule on the debt; none where its threshold is not defined."""
-        return () if math.isnan(self.tau + self.alarm) else (Rule(self.score, self.alarm),)
+        """The rule that follows the debt; none without tau. Without an alarm threshold it never alarms."""
+        if math.isnan(self.tau):
+            return ()
+        return (Rule(self.score, math.inf if math.isnan(self.alarm) else self.alarm),)
 
     def to_dict(self) -> dict[str, Any]:
         """The thresholds as plain values."""

@@ -1,7 +1,7 @@
 """What is shown of one step: which columns, with which unit, the state at the layer of record, as plain JSON values."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,13 +34,6 @@ def number(value: float) -> float | None:
     (0.123457, None)
     """
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
-
-
-def check_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of columns, each an observable. Raises UnknownNameError."""
-    names = tuple(names)
-    by_name(names)
-    return names
 
 
 @dataclass(frozen=True)
