@@ -21,12 +21,19 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Learn a threshold from right and wrong runs, and write a card: score, threshold, rates, the baseline to beat."""
+    from phaselens.engines.assemble import panel_of
+    from phaselens.engines.record import read_record
     from phaselens.monitor.calibrate import learn_card
     from phaselens.monitor.card import write_card
+    from phaselens.trace.transcripts import read_jsonl
 
     if not 0 < rate < 1:
         raise InputError(f"--rate {rate}: a share of runs lies between 0 and 1.")
-    card = learn_card(folder, model, rate=rate, seed=seed)
+    record = read_record(folder)
+    panel = panel_of(folder, record, seed=seed, n_boot=2000)
+    transcripts = {unit.model: unit.transcripts for unit in record.units}
+    fingerprints = {name: read_jsonl(folder / path).model for name, path in transcripts.items()}
+    card = learn_card(panel, fingerprints, model, rate=rate)
     path = out or folder / f"card-{card.model.replace(':', '-').replace('/', '-')}.json"
     write_card(card, path)
     if as_json:

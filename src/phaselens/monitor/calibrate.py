@@ -1,34 +1,27 @@
 """From a labelled study to a threshold card of one of its models."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from phaselens.dynamics.alarms import Score
 from phaselens.dynamics.thresholds import Rate, learn_rule
-from phaselens.engines.assemble import panel_of
-from phaselens.engines.record import read_record
 from phaselens.errors import InputError, unknown_name
+from phaselens.experiments import Panel
 from phaselens.monitor.card import Card
-from phaselens.trace.transcripts import read_jsonl
 
 INNER = ("instability", "step_length", "turning_angle", "coherence", "depth_instability")
 STATISTICS = ("recent", "mean")
 BASELINES = ("surprisal", "entropy")
 
 
-def learn_card(
-    folder: str | Path, model: str | None = None, *, rate: float = 0.1, seed: int = 0, n_boot: int = 2000
-) -> Card:
-    """Learn the threshold card of `model` (default: the only trained one) from a study whose prompts have answers.
+def learn_card(panel: Panel, fingerprints: Mapping[str, str], model: str | None = None, *, rate: float = 0.1) -> Card:
+    """Learn the threshold card of `model` (default: the only trained one) from the panel of a graded study.
 
-    Scores are recent and running means of five measures of states at l* and at L; baselines those of surprisal and
+    `fingerprints` are those of its models by name. Scores are recent and running means of five measures of states at l* and at L; baselines those of surprisal and
     entropy. Raises UnknownNameError for a model that the study lacks, InputError where runs are not graded.
     """
-    folder = Path(folder)
-    record = read_record(folder)
-    panel = panel_of(folder, record, seed=seed, n_boot=n_boot)
     names = [m.info.name for m in panel.trained]
     if model is None and len(names) != 1:
         raise InputError(f"the study holds {len(names)} trained models; say which with --model: {', '.join(names)}.")
@@ -55,11 +48,10 @@ def learn_card(
     }
     wrong = 1 - np.asarray(data.runs["correct"], float)[graded]
     units = np.asarray(data.runs["prompt_id"]).astype(str)[graded]
-    learned = learn_rule(columns, plain, wrong, units, panel.generator("threshold"), rate=rate, n_boot=n_boot)
-    unit = next(u for u in record.units if u.model == chosen)
+    learned = learn_rule(columns, plain, wrong, units, panel.generator("threshold"), rate=rate, n_boot=panel.n_boot)
     return Card(
         model=chosen,
-        fingerprint=read_jsonl(folder / unit.transcripts).model,
+        fingerprint=fingerprints[chosen],
         rule=learned.rule,
         target_rate=rate,
         rates={
@@ -76,7 +68,7 @@ def learn_card(
             "tested_on_runs": learned.n_tested,
             "prompts": len(np.unique(units)),
             "scores_tried": len(columns),
-            "seed": seed,
+            "seed": panel.seed,
         },
     )
 
