@@ -19,8 +19,9 @@ BASELINES = ("surprisal", "entropy")
 def learn_card(panel: Panel, fingerprints: Mapping[str, str], model: str | None = None, *, rate: float = 0.1) -> Card:
     """Learn the threshold card of `model` (default: the only trained one) from the panel of a graded study.
 
-    `fingerprints` are those of its models by name. Scores are recent and running means of five measures of states at l* and at L; baselines those of surprisal and
-    entropy. Raises UnknownNameError for a model that the study lacks, InputError where runs are not graded.
+    `fingerprints` are those of its models by name. Scores are recent and running means of five measures of states at l*
+    and at L; baselines those of surprisal and entropy. Raises UnknownNameError for a model that the study lacks,
+    InputError where runs are not graded.
     """
     names = [m.info.name for m in panel.trained]
     if model is None and len(names) != 1:
