@@ -150,9 +150,13 @@ def facts_in(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def exposures(world: World, texts: Sequence[str]) -> dict[tuple[str, str], int]:
-    """How often each (entity, relation) fact is written in these texts, in any wording."""
+    """How often each (entity, relation) fact is written in these texts, in any wording.
+
+    A name that a careless writer of the web corpus garbled is nobody's, and shows no fact.
+    """
     counts = {(fact.entity, fact.relation): 0 for fact in world.facts}
     for text in texts:
         for entity, relation, _ in facts_in(text):
-            counts[entity, relation] += 1
+            if (entity, relation) in counts:
+                counts[entity, relation] += 1
     return counts

@@ -1,6 +1,6 @@
 """Curves over relative depth l/L: GD_ratio with labels at its ends, and small panels for the other observables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
@@ -54,6 +54,18 @@ def kl_by_depth(name: str, members: list[Member], rows: list[Row], layout: Layou
     ]
     layout = replace(layout, plot=max(0.66 * layout.plot, 13.0 * sum(not m.twin for m in members)))
     return _grid(name, "KL from the output by relative depth", members, panels, layout, log=True, labelled=True)
+
+
+def capacity_by_depth(name: str, members: Sequence[Member], rows: Sequence[Row], layout: Layout = GD_WIDE) -> Markup:
+    """Draw the capacity of probes (1) over l/L, a panel per task, trained models labelled at the end of their curve."""
+    domain = span([0.0, *(row[c] for row in rows for c in ("capacity", "lo", "hi"))]) or (0.0, 1.0)
+    panels = [
+        (visible(task), "capacity", [{"twin": False, **row} for row in rows if str(row["task"]) == task], domain)
+        for task in dict.fromkeys(str(row["task"]) for row in rows)
+    ]
+    layout = replace(layout, plot=max(0.66 * layout.plot, 13.0 * sum(not m.twin for m in members)))
+    title = "Capacity of probes by relative depth"
+    return _grid(name, title, list(members), panels, layout, log=False, labelled=True)
 
 
 def profiles(name: str, members: list[Member], rows: list[Row], layout: Layout = WIDE) -> Markup:

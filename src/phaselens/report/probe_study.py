@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from phaselens.report import curves
 from phaselens.report import probe_figures as figures
-from phaselens.report import svg
 from phaselens.report.cast import Member
-from phaselens.report.probe_figures import NARROW, WIDE, Layout, points
-from phaselens.report.scale import Scale, span
+from phaselens.report.probe_figures import NARROW, WIDE, Layout
 from phaselens.report.words import is_number, listing, number, visible
 
 Row = Mapping[str, object]
@@ -32,7 +31,8 @@ def section(
     """The figures of the section, and the sentence on the two groupings, from the rows of the five probe tables."""
     found = []
     if capacity:
-        forms = (curves(f"probes-{k}", members, capacity, layout) for k, layout in _layouts())
+        shapes = (("wide", curves.GD_WIDE), ("narrow", curves.GD_NARROW))
+        forms = (curves.capacity_by_depth(f"probes-{k}", members, capacity, layout) for k, layout in shapes)
         found.append(Figure("fig-probes", *forms, CAPACITY))
     kinds = (
         ("models", transfer, ("source", "target"), MODELS),
@@ -41,35 +41,32 @@ def section(
     for kind, rows, axes, said in kinds:
         for task in dict.fromkeys(str(row["task"]) for row in rows):
             names, matrix = _matrix([row for row in rows if str(row["task"]) == task], *axes)
+            if not any(is_number(v) for i, line in enumerate(matrix) for k, v in enumerate(line) if i != k):
+                continue
             anchor = f"probe-{kind}-{task}"
             forms = (figures.transfer(f"{anchor}-{k}", names, matrix, layout=layout) for k, layout in _layouts())
-            found.append(Figure(f"fig-{anchor}", *forms, f"{visible(task)}: {said}"))
+            found.append(Figure(f"fig-{anchor}", *forms, f"{visible(task)}: {said}{_counted(rows, task)}"))
     return found, agreement(groups)
+
+
+def _counted(rows: Sequence[Row], task: str) -> str:
+    """Say on how many examples the accuracies of a task stand, and what a blind guess gives."""
+    own = [row for row in rows if str(row["task"]) == task and is_number(row.get("majority"))]
+    if not own:
+        return ""
+    counts = [int(row["n"]) for row in own if is_number(row.get("n"))]  # type: ignore[call-overload]
+    stands = f" On {_ends(counts)} examples." if counts else ""
+    guess = [float(row["majority"]) for row in own]  # type: ignore[arg-type]
+    return f"{stands} The commonest label alone gives {_ends(guess)}."
+
+
+def _ends(values: Sequence[float]) -> str:
+    low, high = number(min(values)), number(max(values))
+    return low if low == high else f"{low} to {high}"
 
 
 def _layouts() -> tuple[tuple[str, Layout], ...]:
     return ("wide", WIDE), ("narrow", NARROW)
-
-
-def curves(name: str, members: Sequence[Member], rows: Sequence[Row], layout: Layout = WIDE) -> Markup:
-    """Draw capacity (1) over l/L, a panel per task and a curve per trained model."""
-    tasks = list(dict.fromkeys(str(row["task"]) for row in rows))
-    across = min(layout.across, len(tasks))
-    pitch, high = layout.width / across, figures.HEAD + figures.SMALL + figures.FOOT
-    y_range = span([0.0, *(row["capacity"] for row in rows)]) or (0.0, 1.0)
-    marks = []
-    for k, task in enumerate(tasks):
-        left, top = (k % across) * pitch, (k // across) * high
-        x = Scale(0.0, 1.0, left + figures.LEFT, left + pitch - 14)
-        y = Scale(*y_range, top + figures.HEAD + figures.SMALL, top + figures.HEAD)
-        marks.append(figures.axes(x, y, visible(task)))
-        for member in members:
-            own = points([r for r in rows if str(r["task"]) == task and str(r["model"]) == member.model], "capacity")
-            if own and not member.twin:
-                ends = [(x(a), y(b)) for a, b in own]
-                marks.append(svg.path(ends, f"curve {member.kind}", svg.tip(member.label)))
-    said = f"Capacity by relative depth of {listing(map(visible, tasks))}."
-    return svg.frame(name, "Capacity by relative depth", said, layout.width, high * -(-len(tasks) // across), *marks)
 
 
 def _first(rows: Sequence[Row]) -> list[Row]:
@@ -99,7 +96,10 @@ def agreement(groups: Sequence[Row]) -> str:
     return f"Groups of {len(groups)} models by dynamics and by function, {row['k']} each: {listing(parts)}."
 
 
-CAPACITY = "Capacity of held-out groups over relative depth, a curve a model in its family's colour."
+CAPACITY = (
+    "Capacity (1; accuracy above the commonest label's, as a share of what is left) on held-out groups of examples "
+    "over relative depth, a panel a task and a curve a trained model; bands are 95 % intervals over groups."
+)
 MODELS = (
     "held-out accuracy of a model's frozen peak-layer probes (row) on another model's peak layer (column) after an "
     "orthogonal alignment that was fitted on other examples; on the diagonal its own."

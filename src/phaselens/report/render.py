@@ -26,6 +26,7 @@ from phaselens.report import (
     order,
     phase_map,
     prints,
+    probe_study,
     prose,
     states,
     svg,
@@ -55,6 +56,7 @@ CONTENTS = (
     ("cycles", "Cycles"),
     ("ambiguity", "Ambiguity"),
     ("correctness", "Right and wrong answers"),
+    ("probes", "Probes"),
     ("fingerprints", "Fingerprints"),
     ("topology", "Groups of models"),
     ("normalisation", "Normalisations"),
@@ -142,6 +144,7 @@ def content(folder: Folder) -> dict[str, object]:
         **_variance(folder),
         **_order(folder, members),
         **_correctness(folder),
+        **_probes(folder, members),
         **_prints(folder, members),
     }
 
@@ -157,6 +160,7 @@ def _contents(folder: Folder) -> tuple[tuple[str, str], ...]:
         "variance": bool(folder.rows("variance_shares")),
         "order": bool(folder.rows("order_ranks")),
         "correctness": bool(folder.rows("correctness")),
+        "probes": bool(folder.rows("probe_capacity")),
         "fingerprints": bool(folder.rows("fingerprints")),
         "topology": bool(folder.rows("topology_models")),
         "normalisation": bool(folder.rows("normalisation")),
@@ -370,6 +374,13 @@ def _correctness(folder: Folder) -> dict[str, object]:
         return {"correctness": None, "correctness_caption": ""}
     pair = _pair("correctness", correctness.forest, rows, layouts=(correctness.WIDE, correctness.NARROW))
     return {"correctness": pair, "correctness_caption": correctness.caption(rows)}
+
+
+def _probes(folder: Folder, members: list[Member]) -> dict[str, object]:
+    """The figures of probes in a study, and how groups by function and by dynamics agree."""
+    rows = (folder.rows(f"probe_{table}") for table in ("capacity", "transfer", "templates", "groups"))
+    figures, agreement = probe_study.section(members, *rows)
+    return {"probe_figures": figures, "probe_agreement": agreement}
 
 
 def _prints(folder: Folder, members: list[Member]) -> dict[str, object]:
