@@ -19,6 +19,8 @@ from phaselens.statistics.logistic import held_out_probability
 from phaselens.statistics.resampling import bootstrap_weights
 
 CLAIMS = ("S1", "S2", "S3", "S5", "S7", "X3", "A5", "R5", "R8")
+ENOUGH_DRAWS = 0.9  # of the resamples must be defined, as for an interval
+ROUNDING = 1e-12
 FEWEST_RUNS, FEWEST_PROMPTS, FEWEST_COLLAPSES, FEWEST_MODELS = 1000, 300, 10, 4
 MARGIN = 0.2
 UPTO = 16
@@ -187,6 +189,8 @@ def decoupling(panel: Panel, graded: Sequence[Graded]) -> Draws:
         ranks = np.column_stack([rankdata(stable[use]), rankdata(1 - g.wrong[use])])
         weights = np.vstack([np.ones(len(panel.prompts), int), panel.weights])[:, g.prompt[use]]
         r = _weighted_correlation(ranks, weights)
+        if np.isfinite(r).mean() < ENOUGH_DRAWS:
+            continue
         found.append(r[0])
         draws.append(r[1:])
     if not found:
@@ -197,12 +201,13 @@ def decoupling(panel: Panel, graded: Sequence[Graded]) -> Draws:
 
 
 def _weighted_correlation(x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    total = w.sum(1)
+    """Correlation of two columns under each row of weights (1); NaN where a column has no spread left."""
+    total = np.maximum(w.sum(1), 1)
     mean = w @ x / total[:, None]
     square = w @ (x**2) / total[:, None] - mean**2
     both = w @ (x[:, 0] * x[:, 1]) / total - mean[:, 0] * mean[:, 1]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return both / np.sqrt(square[:, 0] * square[:, 1])
+    spread = np.where((square > ROUNDING * (1 + mean**2)).all(1), square[:, 0] * square[:, 1], np.nan)
+    return both / np.sqrt(spread)
 
 
 def _random_effects(values: np.ndarray, variance: np.ndarray) -> float:
