@@ -94,7 +94,7 @@ def test_a_task_without_controls_ranks_or_baselines_still_has_its_page():
 def test_the_section_of_a_study_draws_curves_and_transfer_and_says_the_agreement():
     members = [Member(m, False, m, i, m) for i, m in enumerate(("a", "b"))]
     capacity = [
-        {"model": m, "task": t, "depth": d, "capacity": d / 2}
+        {"model": m, "task": t, "depth": d, "capacity": d / 2, "lo": d / 2 - 0.1, "hi": d / 2 + 0.1}
         for m in "ab" for t in ("pos", "truth") for d in (0.0, 0.5, 1.0)
     ]  # fmt: skip
     moved = [

@@ -10,6 +10,7 @@ from phaselens.cli.show import bounded, note, number, print_json, print_table, q
 from phaselens.errors import InputError
 
 if TYPE_CHECKING:
+    from phaselens.claims import OwnClaim
     from phaselens.engines import Outcome
     from phaselens.engines.events import Listener
 
@@ -129,12 +130,18 @@ def _again(
     """The stored traces, analysed again."""
     from phaselens.engines import analyse_study
     from phaselens.engines.workers import spare_cores
-    from phaselens.study import read_claims
 
     names = None if experiments is None else [name.strip() for name in experiments.split(",")]
-    own = () if claims is None else read_claims(claims)
+    own = () if claims is None else _own(claims)
     many = spare_cores() if workers is None else workers
     return analyse_study(source, out=out, experiments=names, seed=seed, claims=own, listener=listener, workers=many)
+
+
+def _own(file: Path) -> "tuple[OwnClaim, ...]":
+    """The claims of a file; only then is the declaration's module, and with it the model library, needed."""
+    from phaselens.study import read_claims
+
+    return read_claims(file)
 
 
 def check_device(device: str) -> None:
