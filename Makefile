@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo
-# The bundled models are so small that a second thread costs more than it brings: 59 s against 95 s for the quick demo on 2 cores.
+# The bundled models are so small that a second thread costs more than it brings (95 s against 59 for the quick demo on 2 cores); a second process, which `run` starts by itself, brings 42.
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo demo-quick test test-slow lint docs clean
