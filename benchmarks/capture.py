@@ -24,6 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import phaselens
 from phaselens.models import Model
+from phaselens.observables import DEPTH, TRAJECTORY, evaluate
 
 KEYS = (
     "replay_over_bare",
@@ -110,13 +111,17 @@ def measure_overhead(quick: bool) -> dict[str, Any]:
     def lived(n: int) -> None:
         phaselens.live(model, given, lens=None, max_new_tokens=n, **settings)
 
-    ways = {"bare": bare, "generate": generated, "replay": replayed, "live": lived}
+    def hooked(n: int) -> None:
+        plain_hooks(model, lambda: bare(n))
+
+    ways = {"bare": bare, "generate": generated, "replay": replayed, "live": lived, "hooks": hooked}
     for way in ways.values():
         way(2)
     times = alternate({name: partial(way, new) for name, way in ways.items()}, 2 if quick else 5, warm=False)
     return {
         "replay_over_bare": ratio(times, "replay", "bare"),
         "live_over_bare": ratio(times, "live", "bare"),
+        "plain_hooks_over_bare": ratio(times, "hooks", "bare"),
         "generate_over_bare": ratio(times, "generate", "bare"),
         "live_over_generate": ratio(times, "live", "generate"),
         "replay_over_bare_cpu": ratio(times, "replay", "bare", "_cpu"),
@@ -125,6 +130,24 @@ def measure_overhead(quick: bool) -> dict[str, Any]:
         "batch": batch,
         "new_tokens": new,
     }
+
+
+def plain_hooks(model: Model, generate: Callable[[], None]) -> None:
+    """What a user writes with hooks of their own: keep the last state of every block, then the same observables."""
+    kept: list[torch.Tensor] = []
+
+    def keep(block: torch.nn.Module, inputs: Any, out: Any) -> None:
+        kept.append((out[0] if isinstance(out, tuple) else out)[:, -1])
+
+    handles = [block.register_forward_hook(keep) for block in model.blocks]
+    try:
+        generate()
+    finally:
+        for handle in handles:
+            handle.remove()
+    hidden = torch.stack(kept).unflatten(0, (-1, model.n_layers)).permute(2, 1, 0, 3)
+    numbers = torch.arange(1, model.n_layers + 1)
+    evaluate((*TRAJECTORY, *DEPTH), {"hidden": hidden, "layers": numbers, "n_blocks": model.n_layers})
 
 
 def users_lens(network: Any, hidden: torch.Tensor, final: torch.Tensor, token: int) -> dict[str, float]:
