@@ -250,6 +250,7 @@ async function generate() {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request), signal: stopper.signal,
     });
     await read(answer.body);
+    drawNow();  // what is said to be done is what is seen
     const alarms = steps.reduce((n, step) => n + step.alarms.length, 0);
     say(`Done: ${steps.length} tokens, ${alarms} ${alarms === 1 ? "alarm" : "alarms"}.`);
   } catch (error) {
