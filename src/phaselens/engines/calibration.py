@@ -28,9 +28,9 @@ NOISE_RUNS = 8
 ROWS = 256
 
 
-def grid() -> np.ndarray:
-    """The fixed temperatures of the curve: evenly spaced in the logarithm, 1 in the middle."""
-    return np.exp(np.linspace(math.log(LEAST), math.log(GREATEST), POINTS))
+def grid(points: int = POINTS) -> np.ndarray:
+    """The fixed temperatures of a curve: an odd number, evenly spaced in the logarithm, 1 in the middle."""
+    return np.exp(np.linspace(math.log(LEAST), math.log(GREATEST), points))
 
 
 class _Outputs:
@@ -61,12 +61,13 @@ def _entropies(readout: Readout, states: Tensor, temperatures: np.ndarray) -> Te
     for part in states.split(ROWS):
         logits = readout.logits(part.to(readout.weight.device)).double()
         logits = logits - logits.amax(dim=-1, keepdim=True)
-        per = [_entropy(logits / t) for t in temperatures.tolist()]
+        per = [entropy_of(logits / t) for t in temperatures.tolist()]
         out.append(torch.stack(per, dim=-1).cpu())
     return torch.cat(out)
 
 
-def _entropy(logits: Tensor) -> Tensor:
+def entropy_of(logits: Tensor) -> Tensor:
+    """Entropy of the distributions of logits (nats): [..., V] -> [...]."""
     logp = logits.log_softmax(dim=-1)
     return -(logp.exp() * logp).sum(dim=-1)
 
@@ -110,5 +111,6 @@ def matching_temperature(curve: Mapping[str, Any], target: float) -> float:
     logs, values = np.log(curve["temperatures"]), np.asarray(curve["entropy"])
     if not values[0] <= target <= values[-1]:
         return math.nan
-    smooth: Callable[[float], float] = PchipInterpolator(logs, values - target)
+    # Rounding in float32 may bend a flat end of the curve down by 1e-7.
+    smooth: Callable[[float], float] = PchipInterpolator(logs, np.maximum.accumulate(values) - target)
     return float(math.exp(brentq(smooth, logs[0], logs[-1], xtol=1e-12)))

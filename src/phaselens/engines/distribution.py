@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from scipy.interpolate import PchipInterpolator
-from scipy.optimize import brentq
 from torch import Tensor
 
 from phaselens.capture.replay import replay
+from phaselens.engines.calibration import entropy_of, grid, matching_temperature
 from phaselens.engines.folder import pretty_json
 from phaselens.engines.members import Member
 from phaselens.errors import StudyFileError
@@ -30,7 +29,7 @@ from phaselens.trace.store import atomic_write, digest
 from phaselens.trace.tile import Tile
 from phaselens.trace.transcripts import Transcripts
 
-LEAST, GREATEST, POINTS = 0.05, 20.0, 33
+POINTS = 33  # of the curves by layer
 LOGITS_AT_ONCE = 4_000_000
 CAPS = {"cap_half": 0.5, "cap_one": 1.0, "cap_two": 2.0}
 MEASURED = ("tmatch_layers", *CAPS, "nofirst")
@@ -76,11 +75,6 @@ def tuned_lens(model: Model, transcripts: Transcripts, *, rank: int | None = Non
     return LensSpec("tuned", label="tuned", translators=translators), report
 
 
-def grid() -> np.ndarray:
-    """The fixed temperatures of the curves by layer: evenly spaced in the logarithm, 1 in the middle."""
-    return np.exp(np.linspace(math.log(LEAST), math.log(GREATEST), POINTS))
-
-
 def measure_controls(model: Model, transcripts: Transcripts) -> dict[str, Any]:
     """Curves of mean entropy over temperature by layer, the median top centred logit, and what cannot be masked.
 
@@ -98,22 +92,17 @@ def measure_controls(model: Model, transcripts: Transcripts) -> dict[str, Any]:
             part = part.to(model.device)
             logits = model.readout.logits(part)
             logits = logits - logits.amax(-1, keepdim=True)
-            for i, t in enumerate(grid().tolist()):
-                total[:, i] += _entropy(logits / t).double().sum(0).cpu().numpy()
+            for i, t in enumerate(grid(POINTS).tolist()):
+                total[:, i] += entropy_of(logits / t).double().sum(0).cpu().numpy()
             last = uncapped.logits(part[:, -1])
             tops.append((last.amax(-1) - last.mean(-1)).cpu())
     known = len(states) > 0
     return {
-        "temperatures": grid().tolist(),
+        "temperatures": grid(POINTS).tolist(),
         "entropy": (total / len(states)).tolist() if known else None,
         "top_centred_logit": float(torch.cat(tops).median()) if known else None,
         "why_not_masked": why_not_masked(model),
     }
-
-
-def _entropy(logits: Tensor) -> Tensor:
-    log_p = logits.log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1)
 
 
 def kept_controls(
@@ -203,15 +192,9 @@ def matching_temperatures(controls: Mapping[str, Any], targets: Sequence[float])
     """For each layer the temperature at which its mean entropy is the target; NaN where none in [.05, 20] is."""
     if controls["entropy"] is None:
         return (math.nan,) * len(targets)
-    logs, out = np.log(controls["temperatures"]), []
-    for values, target in zip(np.asarray(controls["entropy"]), targets, strict=True):
-        if not (math.isfinite(target) and values[0] <= target <= values[-1]):
-            out.append(math.nan)
-            continue
-        # Rounding in float32 may bend a flat end of the curve down by 1e-7.
-        smooth = PchipInterpolator(logs, np.maximum.accumulate(values) - target)
-        out.append(float(math.exp(brentq(smooth, logs[0], logs[-1], xtol=1e-12))))
-    return tuple(out)
+    heat = controls["temperatures"]
+    curves = ({"temperatures": heat, "entropy": values} for values in controls["entropy"])
+    return tuple(matching_temperature(curve, target) for curve, target in zip(curves, targets, strict=True))
 
 
 def control_lenses(
