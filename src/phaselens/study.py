@@ -128,13 +128,14 @@ def _with_twins(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
     Seeds that nobody declares pass the S test in 12-73 % of panels without groups. What the study says itself stays.
     """
     labels = {m.get("source"): m.get("name") for m in models}
+    bundled = set(names(checkpoints=True)) if any(str(s).startswith(ORGANISM) for s in labels) else set()
 
     def twin(model: dict[str, Any]) -> dict[str, Any]:
         source = model.get("source")
         if "twin_of" in model or not isinstance(source, str) or not source.startswith(ORGANISM):
             return model
         name = source.removeprefix(ORGANISM)
-        first = twin_of(name) if name in names(checkpoints=True) else None
+        first = twin_of(name) if name in bundled else None
         if first is None or ORGANISM + first not in labels:
             return model
         return {**model, "twin_of": labels[ORGANISM + first] or first}

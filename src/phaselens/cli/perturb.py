@@ -8,7 +8,7 @@ import typer
 
 from phaselens.cli.models import Revision, Trust, open_model
 from phaselens.cli.run import AsJson, Device, Dtype
-from phaselens.cli.show import bounded, note, number, print_json, print_table
+from phaselens.cli.show import bounded, note, number, numbers, print_json, print_table
 from phaselens.errors import InputError
 
 
@@ -44,20 +44,13 @@ def perturb(
     if len(set(models)) != len(models):
         raise InputError(f"a model is named twice: {', '.join(models)}. Name each once.")
     plan = SignaturePlan(
-        tuple(_numbers(strengths, float, "--strengths")), draws, seed, layers=tuple(_numbers(layers, int, "--layers"))
+        tuple(numbers(strengths, float, "--strengths")), draws, seed, layers=tuple(numbers(layers, int, "--layers"))
     )
     request = Request(prompts, n_prompts, max_new_tokens, temperature, bootstraps, plan, causal, control, action)
     request.check()
     settings = {"device": device, "dtype": dtype, "revision": revision, "trust_remote_code": trust_remote_code}
     found = perturb_into([partial(open_model, name, **settings) for name in models], models, request, out, note)
     print_json(found) if as_json else _print(found)
-
-
-def _numbers(given: str | None, kind: type, option: str) -> list[Any]:
-    try:
-        return [] if given is None else [kind(part) for part in given.split(",")]
-    except ValueError as error:
-        raise InputError(f"{option} is {given!r}; wanted numbers separated by commas.") from error
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from phaselens.cli.models import ModelName, Overrides, Revision, Trust, open_model
 from phaselens.cli.run import AsJson, Device, Dtype
-from phaselens.cli.show import bounded, note, number, print_json, print_table
+from phaselens.cli.show import bounded, note, number, numbers, print_json, print_table
 from phaselens.errors import InputError
 
 
@@ -68,7 +68,7 @@ def probe(
         raise InputError(f"--span is {span!r}; wanted two column names, START:END.")
     request = Request(
         data, _words(task), Columns(label, group, kind, ends, fold, text), pool,
-        tuple(_numbers(layers, int, "--layers")), tuple(_numbers(l2, float, "--l2")), folds, draws, permutations,
+        tuple(numbers(layers, int, "--layers")), tuple(numbers(l2, float, "--l2")), folds, draws, permutations,
         examples, seed, bins,
     )  # fmt: skip
     request.check(model)
@@ -83,13 +83,6 @@ def probe(
 
 def _words(given: str | None) -> tuple[str, ...]:
     return () if given is None else tuple(name.strip() for name in given.split(","))
-
-
-def _numbers(given: str | None, kind: type, option: str) -> list[Any]:
-    try:
-        return [] if given is None else [kind(part) for part in given.split(",")]
-    except ValueError as error:
-        raise InputError(f"{option} is {given!r}; wanted numbers separated by commas.") from error
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from phaselens.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -66,6 +68,17 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
         table.add_row(*(Text(cell if isinstance(cell, str) else number(cell)) for cell in row))
     wide = None if sys.stdout.isatty() else 200
     Console(file=sys.stdout, width=wide, highlight=False).print(table)
+
+
+def numbers(given: str | None, kind: type, option: str) -> list[Any]:
+    """Numbers of an option that takes several, separated by commas; none where it was not given.
+
+    Raises InputError, naming the option, for what is no number of this kind.
+    """
+    try:
+        return [] if given is None else [kind(part) for part in given.split(",")]
+    except ValueError as error:
+        raise InputError(f"{option} is {given!r}; wanted numbers separated by commas.") from error
 
 
 def note(message: str) -> None:
