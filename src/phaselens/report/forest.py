@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from phaselens.report import svg
+from phaselens.report.layout import Layout
 from phaselens.report.scale import Scale, span
 from phaselens.report.words import interval, is_number, number
 
@@ -34,16 +35,6 @@ class Panel:
     marks: Mapping[str, Sequence[Mark]]
     at: float | None = 0.0
     ends: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Total width, room for names at the left, panels side by side, height of a row."""
-
-    width: float
-    left: float
-    across: int
-    row: float
 
 
 WIDE, NARROW = Layout(920, 190, 4, 20), Layout(360, 122, 1, 20)

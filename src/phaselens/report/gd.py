@@ -1,29 +1,19 @@
 """GD_ratio under every version: one small panel per version, models in the same order, one logarithmic axis for all."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.cast import Member, of
 from phaselens.report.folder import Row
+from phaselens.report.layout import Layout
 from phaselens.report.published import GD_RATIO
 from phaselens.report.scale import Scale, span
 from phaselens.report.words import interval, is_number, number
 
 TITLE = "GD_ratio of every model under every version"
 PUBLISHED = "published, others"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Total width, room for labels at the left, panels side by side, height of a row."""
-
-    width: float
-    left: float
-    across: int
-    row: float
 
 
 WIDE = Layout(width=920, left=190, across=4, row=20)

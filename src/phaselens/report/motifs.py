@@ -7,7 +7,8 @@ from markupsafe import Markup
 from phaselens.report import svg
 from phaselens.report.cast import Member
 from phaselens.report.folder import Row
-from phaselens.report.forest import HEAD, Layout
+from phaselens.report.forest import HEAD
+from phaselens.report.layout import Layout
 from phaselens.report.scale import Scale
 from phaselens.report.words import extent, is_number, number
 

@@ -1,13 +1,13 @@
 """Fingerprints as a heat map, their dendrogram and map in the plane, and the grid of state normalisations."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.cast import Member
 from phaselens.report.folder import Row
+from phaselens.report.layout import Layout
 from phaselens.report.scale import Scale, span
 from phaselens.report.words import extent, interval, is_number, number, visible
 
@@ -15,17 +15,7 @@ FULL = 3.0  # spreads at which a cell has its full colour
 DECIDES = "twins removed"
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Total width, room for labels at the left, height of a row, panels side by side."""
-
-    width: float
-    left: float
-    row: float
-    across: int
-
-
-WIDE, NARROW = Layout(920, 190, 20, 2), Layout(360, 118, 18, 1)
+WIDE, NARROW = Layout(920, 190, 2, 20), Layout(360, 118, 1, 18)
 HEAD, FOOT, PLANE = 38.0, 34.0, 260.0
 
 

@@ -1,13 +1,13 @@
 """States: how often each model is in which, and how they follow each other along generation and along depth."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.cast import Member, of
 from phaselens.report.folder import Row
+from phaselens.report.layout import Layout
 from phaselens.report.scale import Scale
 from phaselens.report.words import extent, interval, is_number, number
 
@@ -21,16 +21,6 @@ MEANING = {
 }
 CHOICES = (("all", "all layers"), ("l*", "layer of record l*"))
 AXES = (("generation", "l*", "generation, l*"), ("depth", "all", "depth"))
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Total width, room for names at the left, models side by side in the matrices, height of a bar's row."""
-
-    width: float
-    left: float
-    across: int
-    row: float
 
 
 WIDE, NARROW = Layout(920, 190, 4, 20), Layout(360, 100, 1, 20)

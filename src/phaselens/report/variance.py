@@ -1,12 +1,11 @@
 """Shares of variance with their intervals, one panel a measure; the published three-way shares stand beside ours."""
 
-from dataclasses import dataclass
-
 from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.folder import Folder, Row
 from phaselens.report.forest import whisker
+from phaselens.report.layout import Layout
 from phaselens.report.published import SHARES
 from phaselens.report.scale import Scale, span
 from phaselens.report.tables import Column, Reasons, Table, name_cell, text_cell
@@ -19,16 +18,6 @@ BLOCKS = (
     ("sampled", "levels as a sample", "hue1"),
     ("three-way", "three-way", "hue2"),
 )
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Total width, room for names at the left, panels side by side, height of a row."""
-
-    width: float
-    left: float
-    across: int
-    row: float
 
 
 WIDE, NARROW = Layout(920, 150, 2, 19), Layout(360, 118, 1, 19)
