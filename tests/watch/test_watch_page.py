@@ -42,7 +42,8 @@ def opened(browser, server, width=1200):
     browser.until("document.readyState === 'complete' && document.getElementById('facts')?.textContent.length > 3")
 
 
-def test_a_prompt_typed_with_the_keyboard_gives_tokens(browser, server):
+def generated(browser, server):
+    """A page on which 48 tokens were asked for by keyboard and shown."""
     opened(browser, server)
     browser.js("document.getElementById('prompt').focus()")
     browser.type("a b c")
@@ -50,6 +51,10 @@ def test_a_prompt_typed_with_the_keyboard_gives_tokens(browser, server):
     browser.press("Enter", 13, modifiers=2)
     browser.until(f"{MARKED} > 0")
     browser.until("document.getElementById('status').textContent.startsWith('Done: 48 tokens')")
+
+
+def test_a_prompt_typed_with_the_keyboard_gives_tokens(browser, server):
+    generated(browser, server)
     said = browser.js("document.getElementById('text').textContent")
     assert said.startswith("a b c") and EVIL in said
     assert browser.js(f"{MARKED}") == 48
@@ -64,6 +69,7 @@ def test_a_prompt_typed_with_the_keyboard_gives_tokens(browser, server):
 
 
 def test_the_slider_goes_to_a_step_by_keyboard(browser, server):
+    generated(browser, server)
     browser.js("document.getElementById('scrub').focus()")
     browser.press("Home", 36)
     browser.until("document.getElementById('at').textContent.startsWith('0 ')")
