@@ -66,3 +66,37 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, says, capsys):
     assert call(["validate", *arguments]) == 2
     out = capsys.readouterr()
     assert out.out == "" and out.err.startswith("error: ") and out.err.count("\n") == 1 and says in out.err
+
+
+@pytest.mark.slow
+def test_processes_and_an_ended_run_move_no_number(tmp_path, capsys, monkeypatch):
+    from phaselens.validity import runner
+
+    arguments = ["validate", "--claim", "R1", "--studies", "1", "--json"]
+    assert call([*arguments, "--workers", "1"]) == 0
+    whole = capsys.readouterr().out
+    out, part = tmp_path / "v.json", tmp_path / "v.json.part"
+    done, seen = runner.rulings_of, []
+
+    def ended(*arguments):
+        seen.append(arguments)
+        if len(seen) > 5:
+            raise KeyboardInterrupt
+        return done(*arguments)
+
+    monkeypatch.setattr(runner, "rulings_of", ended)
+    assert call([*arguments, "--workers", "1", "--out", str(out)]) != 0
+    assert not out.exists() and len(part.read_text().splitlines()) == 6
+    part.write_text(part.read_text() + '{"block": "tor')
+    monkeypatch.setattr(runner, "rulings_of", lambda *a: seen.append(a) or done(*a))
+    seen.clear()
+    capsys.readouterr()
+    assert call([*arguments, "--workers", "1", "--out", str(out)]) == 0
+    found = capsys.readouterr()
+    assert found.out == whole and "goes on after 5 blocks" in found.err and seen and not part.exists()
+    monkeypatch.setattr(runner, "rulings_of", done)
+    assert call([*arguments, "--workers", "2"]) == 0
+    assert capsys.readouterr().out == whole
+    part.write_text('{"seed": 0, "code": "another"}\n{"block": "R1 outlier state / 0 to 3", "rulings": {}}\n')
+    assert call([*arguments, "--workers", "2", "--out", str(out)]) == 0
+    assert "starts again" in capsys.readouterr().err

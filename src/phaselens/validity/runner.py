@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from scipy.stats import binomtest
@@ -11,12 +12,15 @@ from scipy.stats import binomtest
 from phaselens.claims import REGISTER
 from phaselens.errors import InputError, unknown_name
 from phaselens.statistics.intervals import Interval, undefined_interval
-from phaselens.validity.scenario import Ruling, Scenario
+from phaselens.validity.scenario import Scenario
 
 GOAL = 0.05
 STUDIES = 200
 QUICK_STUDIES = 30
 SHARE = 4
+BLOCK = 10
+# For each claim, one entry a study: the verdict, what decided it, and whether it counts as a hit of the rate.
+Rulings = dict[str, list[tuple[str, str, bool]]]
 VERDICTS = ("supported", "rejected", "open", "not applicable")
 
 
@@ -79,13 +83,14 @@ def studies_of(scenario: Scenario, scenarios: Sequence[Scenario], studies: int) 
     return math.ceil(studies / alike)
 
 
-def tally(scenario: Scenario, studies: int, seed: int) -> tuple[Tally, ...]:
-    """Draw and judge the studies of one scenario; one tally per claim.
+def rulings_of(scenario: Scenario, studies: Sequence[int], seed: int) -> Rulings:
+    """What the rules said in these studies of a scenario, claim by claim and in the order of the studies.
 
-    Study k has its own generator of (seed, scenario, k), so more studies only add to the ones before.
+    Study k has its own generator of (seed, scenario, k), so more studies only add to the ones before, and any process
+    may draw any of them.
     """
-    said: dict[str, list[tuple[Ruling, bool]]] = {claim: [] for claim in (*scenario.claims, *scenario.shown)}
-    for k in range(studies):
+    said: Rulings = {claim: [] for claim in (*scenario.claims, *scenario.shown)}
+    for k in studies:
 
         def generator(k: int = k) -> np.random.Generator:
             return np.random.default_rng([seed & 0xFFFFFFFF, k, *scenario.id.encode()])
@@ -93,23 +98,45 @@ def tally(scenario: Scenario, studies: int, seed: int) -> tuple[Tally, ...]:
         found = scenario.judge(scenario.make(generator()))
         plain = found if scenario.without is None else scenario.judge(scenario.without(generator()))
         for claim, rulings in said.items():
-            moved = found[claim].verdict != plain[claim].verdict
-            rulings.append((found[claim], moved if scenario.kind == "unmoved" else found[claim].verdict == "supported"))
+            verdict, decided_by = found[claim].verdict, found[claim].decided_by
+            moved = verdict != plain[claim].verdict
+            rulings.append((verdict, decided_by, moved if scenario.kind == "unmoved" else verdict == "supported"))
+    return said
+
+
+def tally(scenario: Scenario, studies: int, seed: int) -> tuple[Tally, ...]:
+    """Draw and judge the first studies of one scenario; one tally per claim."""
+    said = rulings_of(scenario, range(studies), seed)
     return tuple(_counted(scenario, claim, rulings) for claim, rulings in said.items())
 
 
-def _counted(scenario: Scenario, claim: str, rulings: list[tuple[Ruling, bool]]) -> Tally:
-    verdicts = Counter(r.verdict for r, _ in rulings)
-    by = {word: dict(Counter(r.decided_by for r, _ in rulings if r.verdict == word).most_common()) for word in verdicts}
+def blocks_of(scenario: Scenario, studies: int) -> list[tuple[Scenario, range]]:
+    """The studies of a scenario in blocks of 10: what a process takes at a time, and what a killed run keeps."""
+    return [(scenario, range(first, min(first + BLOCK, studies))) for first in range(0, studies, BLOCK)]
+
+
+def name_of(block: tuple[Scenario, range]) -> str:
+    """What a block is called among the kept ones."""
+    return f"{block[0].id} / {block[1].start} to {block[1].stop}"
+
+
+def _counted(scenario: Scenario, claim: str, rulings: Sequence[Sequence]) -> Tally:
+    verdicts = Counter(verdict for verdict, *_ in rulings)
+    by = {word: dict(Counter(by for verdict, by, _ in rulings if verdict == word).most_common()) for word in verdicts}
     return Tally(
         scenario.id,
         claim,
         claim in scenario.claims,
         len(rulings),
-        sum(hit for _, hit in rulings),
+        sum(hit for *_, hit in rulings),
         {word: verdicts.get(word, 0) for word in dict.fromkeys((*VERDICTS, *verdicts))},
         by,
     )
+
+
+def in_turn(do: Callable[[int, Callable], Rulings], n: int, hear: Callable[..., None]) -> list[Rulings]:
+    """`do(0, say) .. do(n - 1, say)`, one after the other and here; `say(*values)` is heard as `hear(i, *values)`."""
+    return [do(i, lambda *said, i=i: hear(i, *said)) for i in range(n)]
 
 
 def validate(
@@ -119,19 +146,43 @@ def validate(
     studies: int = STUDIES,
     seed: int = 0,
     progress: Callable[[str], None] = lambda line: None,
+    spread: Callable[..., list[Rulings]] = in_turn,
+    kept: Mapping[str, Rulings] = MappingProxyType({}),
+    keep: Callable[[str, Rulings], None] = lambda name, rulings: None,
 ) -> dict:
     """Run the scenarios and give the document of `phaselens validate`: plain JSON values, deterministic.
+
+    `spread(do, n, hear)` does the blocks, here or in several processes; `kept` holds the blocks of a run that was ended
+    early, and `keep(name, rulings)` hears of each finished one. None of the three moves a number.
 
     Raises InputError for fewer than one study, UnknownNameError for a claim without a scenario.
     """
     if studies < 1:
         raise InputError(f"at least one simulated study is needed; got --studies {studies}.")
     wanted = chosen(scenarios, claims)
-    tallies: list[Tally] = []
-    for scenario in wanted:
-        n = studies_of(scenario, scenarios, studies)
-        tallies += tally(scenario, n, seed)
-        progress(f"{scenario.id}: {n} studies")
+    blocks = [block for s in wanted for block in blocks_of(s, studies_of(s, scenarios, studies))]
+    said: dict[str, Rulings] = {name: kept[name] for name in map(name_of, blocks) if name in kept}
+    todo = [block for block in blocks if name_of(block) not in said]
+    owed = Counter(s.id for s, _ in todo)
+
+    def do(i: int, say: Callable) -> Rulings:
+        say(found := rulings_of(*todo[i], seed))
+        return found
+
+    def hear(i: int, found: Rulings) -> None:
+        said[name_of(todo[i])] = found
+        keep(name_of(todo[i]), found)
+        scenario = todo[i][0]
+        owed[scenario.id] -= 1
+        if not owed[scenario.id]:
+            progress(f"{scenario.id}: {studies_of(scenario, scenarios, studies)} studies")
+
+    spread(do, len(todo), hear)
+    tallies = [
+        _counted(s, claim, [one for block in blocks if block[0] is s for one in said[name_of(block)][claim]])
+        for s in wanted
+        for claim in (*s.claims, *s.shown)
+    ]
     return document(wanted, tallies, claims, studies, seed)
 
 
