@@ -6,6 +6,7 @@ from phaselens.validity import gd, regimes
 from phaselens.validity.distribution import DISTRIBUTION
 from phaselens.validity.panels import SHAPES
 from phaselens.validity.prints import PRINTS
+from phaselens.validity.probing import PROBING
 from phaselens.validity.scenario import Scenario, by_experiment
 from phaselens.validity.sequences import SEQUENCES
 from phaselens.validity.training import TRAINING
@@ -168,5 +169,6 @@ SCENARIOS: tuple[Scenario, ...] = (
     *VARIATION,
     *SEQUENCES,
     *PRINTS,
+    *PROBING,
     *TRAINING,
 )
