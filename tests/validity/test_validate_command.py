@@ -100,3 +100,23 @@ def test_processes_and_an_ended_run_move_no_number(tmp_path, capsys, monkeypatch
     part.write_text('{"seed": 0, "code": "another"}\n{"block": "R1 outlier state / 0 to 3", "rulings": {}}\n')
     assert call([*arguments, "--workers", "2", "--out", str(out)]) == 0
     assert "starts again" in capsys.readouterr().err
+
+
+def test_what_is_stored_is_shown_again_without_a_run(run, tmp_path, capsys, monkeypatch):
+    from phaselens.validity import runner
+
+    document, file = run
+    monkeypatch.setattr(runner, "rulings_of", None)
+    assert call(["validate", "--from", str(file), "--markdown"]) == 0
+    assert capsys.readouterr().out == markdown(document)
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({**document, "claims": {"G1": document["claims"]["R1"]}}))
+    assert call(["validate", "--from", str(other), "--from", str(file), "--json"]) == 0
+    both = json.loads(capsys.readouterr().out)
+    assert list(both["claims"]) == ["R1", "G1"] and "R1" not in both["without_scenario"]
+    other.write_text(json.dumps({**document, "seed": 4}))
+    for wrong in (["--from", str(other), "--from", str(file)], ["--from", str(tmp_path / "no.json")]):
+        assert call(["validate", *wrong]) == 2 and capsys.readouterr().err.startswith("error: ")
+    other.write_text("[]")
+    assert call(["validate", "--from", str(other)]) == 2 and "--out" in capsys.readouterr().err
+    assert call(["validate", "--from", str(file), "--markdown", "--json"]) == 2
