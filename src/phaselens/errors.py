@@ -63,6 +63,15 @@ class StateError(PhaselensError, RuntimeError):
     """Something that should hold does not."""
 
 
+def missing_extra(what: str, packages: str, extra: str) -> MissingExtra:
+    """Word the error for `what` needing `packages` that the `extra` brings, with the line that installs it.
+
+    >>> str(missing_extra("SQL over a trace", "duckdb", "query"))
+    "SQL over a trace needs duckdb: pip install 'phaselens[query]'."
+    """
+    return MissingExtra(f"{what} needs {packages}: pip install 'phaselens[{extra}]'.")
+
+
 def unknown_name(kind: str, got: str, known: Iterable[str]) -> UnknownNameError:
     """Word the error for `got`, which is none of the `known` names of this `kind`.
 

@@ -92,7 +92,7 @@ def test_xarray_has_the_cells_of_the_rows_and_the_units():
 def test_a_missing_package_is_said_when_it_is_used(monkeypatch, package, method):
     monkeypatch.setitem(sys.modules, package, None)
     args = () if method == "to_xarray" else ("steps",)
-    with pytest.raises(MissingExtra, match=f"{package} is needed .*pip install"):
+    with pytest.raises(MissingExtra, match=f"Trace.to_{package} needs {package}: pip install"):
         getattr(make(), method)(*args)
 
 

@@ -22,9 +22,10 @@ EXTRAS = (
     ("tables", "pandas", "Trace.to_pandas"),
     ("tables", "polars", "Trace.to_polars"),
     ("tables", "xarray", "Trace.to_xarray"),
+    ("report", "resvg_py", "figures as PNG"),
     ("query", "duckdb", "SQL over the Parquet files"),
     ("stats", "statsmodels", "REML beside our own shares of variance"),
-    ("live", "starlette", "phaselens watch"),
+    ("watch", "starlette", "phaselens watch"),
     ("docs", "mkdocs", "the documentation site"),
 )
 LOW_DISK = 2e9

@@ -200,28 +200,35 @@ class Format(StrEnum):
 
     HTML = "html"
     MARKDOWN = "md"
+    PAPER = "pdf-ready"
 
 
 def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a study.")],
     form: Annotated[
-        Format, typer.Option("--format", help="One HTML file, or report.md with its figures beside it.")
+        Format, typer.Option("--format", help="One HTML file; report.md with its figures; or a page to print as PDF.")
     ] = Format.HTML,
     figures: Annotated[bool, typer.Option("--figures", help="Also write every figure as SVG into figures/.")] = False,
+    png: Annotated[
+        bool, typer.Option("--png", help="Also write every figure as SVG and PNG into figures/.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the report of a study again, from the files in its folder; figures as SVG for papers."""
+    """Write the report of a study again, from the files in its folder; figures as SVG and PNG for papers."""
     from phaselens.report import render
 
     if form is Format.MARKDOWN:
         from phaselens.report.markdown import write_markdown
 
-        page, *drawn = write_markdown(folder)
+        page, *drawn = write_markdown(folder, png)
     else:
         from phaselens.report.figures import write_figures
 
-        page, drawn = render(folder), list(write_figures(folder)) if figures else []
+        page = render(folder, paper=form is Format.PAPER)
+        drawn = list(write_figures(folder, png=png)) if figures or png else []
     if as_json:
         print_json({"report": str(page), **({"figures": [str(file) for file in drawn]} if drawn else {})})
         return
     print(f"report: {page}" + (f"   ({len(drawn)} figures in {drawn[0].parent})" if drawn else ""))
+    if form is Format.PAPER:
+        print(f"print it from a browser, or: chromium --headless --print-to-pdf={page.with_suffix('.pdf')} {page}")

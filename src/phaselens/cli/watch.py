@@ -38,11 +38,11 @@ def watch(
     as_json: Annotated[bool, typer.Option("--json", help="Print the address as one line of JSON.")] = False,
 ) -> None:
     """Watch a model while it generates: a page for the browser and an OpenAI-compatible API, on this machine."""
-    from phaselens.errors import MissingExtra
+    from phaselens.errors import missing_extra
 
     missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
-        raise MissingExtra(f"phaselens watch needs {' and '.join(missing)}: pip install 'phaselens[live]'.")
+        raise missing_extra("phaselens watch", " and ".join(missing), "watch")
     from phaselens.models.load import require_tokenizer
     from phaselens.monitor import read_card
     from phaselens.watch import Desk, Limits, Server, StoredRuns, View, make_app, thresholds_of

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from phaselens.report import raster
 from phaselens.report.folder import read_folder
 from phaselens.trace.store import atomic_write
 
@@ -18,7 +19,9 @@ WANTED = re.compile(r'class="([^"]*)"')
 RULE = re.compile(r"([^{}@]+)\{([^{}]*)\}")
 SETS = re.compile(r"--([\w-]+):\s*([^;]+)")
 FALLBACK = re.compile(r"var\(--[\w-]+, ([^)]*)\)")
-FONTS = "font-family: Helvetica, Arial, 'Liberation Sans', sans-serif;"
+BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
+MARGIN = 10  # on the page marks may stand over the edge; a file needs room for them
+FONTS = "font-family: Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif;"
 
 
 def figures_of(content: Mapping[str, object]) -> dict[str, Markup]:
@@ -37,29 +40,40 @@ def _figures(content: Mapping[str, object], inside: str = "") -> Iterator[tuple[
                     yield from _figures(row, str(row["id"]).removeprefix("fig-"))
 
 
-def write_figures(study_dir: str | Path, out: str | Path | None = None) -> tuple[Path, ...]:
+def write_figures(study_dir: str | Path, out: str | Path | None = None, png: bool = False) -> tuple[Path, ...]:
     """Write every figure of a study as an SVG file into `out` (default: its folder `figures`); return the files.
 
-    Raises StudyFileError if the folder is not that of a study, OutputError where the place cannot be written.
+    With `png` each also as PNG. Raises StudyFileError if the folder is not that of a study, OutputError where the place
+    cannot be written, MissingExtra where PNG needs what is not installed.
     """
     from phaselens.report.render import content
 
     where = Path(study_dir)
     folder = Path(out) if out is not None else where / "figures"
-    found = figures_of(content(read_folder(where)))
-    return tuple(atomic_write(folder / f"{name}.svg", standalone(svg)) for name, svg in found.items())
+    return write_files(figures_of(content(read_folder(where))), folder, png)
+
+
+def write_files(figures: Mapping[str, Markup], folder: Path, png: bool = False) -> tuple[Path, ...]:
+    """Write figures as whole SVG documents, with `png` also as PNG: all SVG first, in their order."""
+    whole = {name: standalone(svg) for name, svg in figures.items()}
+    drawn = {name: raster.png(svg) for name, svg in whole.items()} if png else {}
+    files = [atomic_write(folder / f"{name}.svg", svg) for name, svg in whole.items()]
+    return (*files, *(atomic_write(folder / f"{name}.png", picture) for name, picture in drawn.items()))
 
 
 def standalone(svg: str) -> str:
-    """One figure as a whole SVG document: namespace, size, and the style rules of the classes that it uses."""
+    """One figure as a whole SVG document: namespace, size, a margin, and the style of the classes that it uses."""
     text = str(svg)
-    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
-    size = f' width="{box[1]}" height="{box[2]}"' if box else ""
+    size, paper = "", "0 0 100% 100%".split()
+    if box := BOX.search(text):
+        paper = [f"{-MARGIN}", f"{-MARGIN}", *(f"{float(side) + 2 * MARGIN:g}" for side in box.groups())]
+        size = f' width="{paper[2]}" height="{paper[3]}"'
+        text = text.replace(box[0], f'viewBox="{" ".join(paper)}"', 1)
     style = _style({name for names in WANTED.findall(text) for name in names.split()})
     head = f'<svg {XMLNS}{size} font-size="12"'
-    paper = '<rect width="100%" height="100%" fill="#ffffff"/>'
+    ground = '<rect x="{}" y="{}" width="{}" height="{}" fill="#ffffff"/>'.format(*paper)
     text = text.replace("<svg", head, 1)
-    return re.sub(r"(<svg[^>]*>)", lambda m: f"{m[1]}<style>{style}</style>{paper}", text, count=1) + "\n"
+    return re.sub(r"(<svg[^>]*>)", lambda m: f"{m[1]}<style>{style}</style>{ground}", text, count=1) + "\n"
 
 
 def _style(classes: set[str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from phaselens.report import prose
-from phaselens.report.figures import figures_of, standalone
+from phaselens.report.figures import figures_of, write_files
 from phaselens.report.folder import read_folder
 from phaselens.report.render import content
 from phaselens.report.tables import Table
@@ -15,15 +15,15 @@ from phaselens.trace.store import atomic_write
 ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
 
 
-def write_markdown(study_dir: str | Path) -> tuple[Path, ...]:
-    """Write `report.md` and `figures/*.svg` into a study folder; return the files, the page first.
+def write_markdown(study_dir: str | Path, png: bool = False) -> tuple[Path, ...]:
+    """Write `report.md` and `figures/*.svg` (with `png` also PNG) into a study folder; return all, the page first.
 
     Raises StudyFileError if the folder is not that of a study, OutputError where a file cannot be written.
     """
     where = Path(study_dir)
     shown = content(read_folder(where))
     figures = figures_of(shown)
-    files = [atomic_write(where / "figures" / f"{name}.svg", standalone(svg)) for name, svg in figures.items()]
+    files = write_files(figures, where / "figures", png)
     return (atomic_write(where / "report.md", "\n".join(_lines(shown, list(figures))) + "\n"), *files)
 
 

@@ -76,26 +76,30 @@ class Pair:
     narrow: Markup
 
 
-def render(study_dir: str | Path) -> Path:
+def render(study_dir: str | Path, paper: bool = False) -> Path:
     """Write `report.html` into a study folder from the files that it holds, and return its path.
+
+    With `paper` it is `report-print.html`: every table open, no contents and no script, for a browser to print as PDF.
 
     One file that needs no network, no JavaScript and nothing beside it; the same files give the same bytes. A results
     file that is absent or cannot be used leaves a sentence that says so in its place.
     Raises StudyFileError if the folder is not that of a study, OutputError if the page cannot be written.
     """
     where = Path(study_dir)
-    return atomic_write(where / "report.html", page(read_folder(where)).encode("utf-8"))
+    name = "report-print.html" if paper else "report.html"
+    return atomic_write(where / name, page(read_folder(where), paper).encode("utf-8"))
 
 
-def page(folder: Folder) -> str:
-    """Give the whole page of a study as HTML."""
+def page(folder: Folder, paper: bool = False) -> str:
+    """Give the whole page of a study as HTML; with `paper` in the form for printing."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("phaselens.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(content(folder))
+    text = environment.get_template("report.html.j2").render(content(folder), paper=paper)
+    return text.replace("<details class=", "<details open class=") if paper else text
 
 
 def content(folder: Folder) -> dict[str, object]:

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from phaselens.errors import InputError, MissingExtra
+from phaselens.errors import InputError, missing_extra
 from phaselens.statistics.variance import TERMS, Components, Design
 
 
@@ -21,7 +21,7 @@ def reml(y: np.ndarray) -> Components:
     try:
         from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
     except ImportError as e:
-        raise MissingExtra("REML needs statsmodels: pip install 'phaselens[stats]'.") from e
+        raise missing_extra("REML", "statsmodels", "stats") from e
     y = np.asarray(y, float)
     if y.ndim != 4 or not np.isfinite(y).any():
         raise InputError(f"y must be [model, category, prompt, seed] with some defined value; got shape {y.shape}.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from phaselens.errors import InputError, MissingExtra, StateError
+from phaselens.errors import InputError, StateError, missing_extra
 from phaselens.trace.schema import KEYS, TABLES, Column, columns_of, read_columns, validate
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _need(package: str) -> Any:
     try:
         return __import__(package)
     except ImportError as error:
-        raise MissingExtra(f"{package} is needed for this. Install it with: pip install 'phaselens[tables]'") from error
+        raise missing_extra(f"Trace.to_{package}", package, "tables") from error
 
 
 def _run_columns(runs: Mapping[str, Sequence] | Sequence[Mapping[str, Any]]) -> dict[str, Sequence]:

@@ -4,7 +4,7 @@ import ipaddress
 import socket
 from typing import Any
 
-from phaselens.errors import InputError, MissingExtra
+from phaselens.errors import InputError, missing_extra
 from phaselens.watch.app import LOOPBACK, Door
 from phaselens.watch.desk import Desk
 
@@ -69,7 +69,7 @@ class Server:
         try:
             import uvicorn
         except ModuleNotFoundError as error:
-            raise MissingExtra("this needs uvicorn: pip install 'phaselens[live]'.") from error
+            raise missing_extra("the server", "uvicorn", "watch") from error
         server = uvicorn.Server(
             uvicorn.Config(
                 app, log_level="warning", access_log=False, server_header=False, ws="none", lifespan="on",
