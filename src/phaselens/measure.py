@@ -253,8 +253,28 @@ class Reducer:
     def _on_lens(
         self, states: Tensor, at: tuple[Tensor, ...], finite: Tensor, token: Tensor, logits: Tensor | None
     ) -> tuple[list[Tensor], list[Tensor]]:
+        """Values of the observables of the lens at the recorded states of a block."""
+        return self._read(states.movedim(1, 2)[at], finite, token, logits)
+
+    def read(
+        self, states: Tensor, finite: Tensor, token: Tensor, logits: Tensor | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What is measured on distributions alone, at states that no one keeps: for a monitor, step by step.
+
+        Shapes: states [row, layer, d_model], finite bool [row], token [row], logits [row, vocab] of the network ->
+        [row, column, layer] and [row, column], in the order of `columns`. NaN: rows that are not finite.
+        """
+        with torch.no_grad():
+            of_layers, of_steps = self._read(states, finite, token, logits)
+            layers, steps = (
+                torch.stack(v, 1) if v else states.new_empty(len(states), 0) for v in (of_layers, of_steps)
+            )
+        return layers.cpu().numpy(), steps.cpu().numpy()
+
+    def _read(
+        self, rows: Tensor, finite: Tensor, token: Tensor, logits: Tensor | None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Values of the observables of the lens, in passes over the finite rows; NaN elsewhere."""
-        rows = states.movedim(1, 2)[at]
         if not bool(finite.all()):
             rows, token = rows[finite], token[finite]
             logits = None if logits is None else logits[finite]

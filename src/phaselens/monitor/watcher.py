@@ -103,8 +103,11 @@ class Watcher(StoppingCriteria):
 
     def _tile(self, input_ids: Tensor, where: slice) -> Tile:
         """The tile of the last positions `where` of the pass; logits stand behind the last one alone."""
-        states = [self.taps.states[layer][:, None, where] for layer in self.meters.layers]
-        hidden = torch.cat(states, dim=1).float()
+        states = [self.taps.states[layer] for layer in self.meters.layers]
+        if states[0].shape[1] == 1:
+            hidden = torch.cat(states, dim=1)[:, :, None].float()
+        else:
+            hidden = torch.stack([state[:, where] for state in states], dim=1).float()
         n = hidden.shape[2]
         is_last = where.stop is None
         stop = self.step + 1 if is_last else self.step

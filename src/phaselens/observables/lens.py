@@ -176,7 +176,7 @@ def _logit_blocks(
         elif scale != 1.0:
             states = states * scale
         states = states.flatten(0, 1)
-        _product(states, readout.weight, logits[: states.shape[0]])
+        _product(states, readout.weight, logits[: states.shape[0]], buffers)
         whole = logits[: states.shape[0]].unflatten(0, (stop - start, n_layers))
         for at in range(0, stop - start, group):
             part = whole[at : at + group]
@@ -191,14 +191,15 @@ def _buffer(buffers: dict[str, Tensor], name: str, shape: tuple[int, ...], devic
     return buffers[name][:size].view(shape)
 
 
-def _product(states: Tensor, weight: Tensor, out: Tensor) -> None:
+def _product(states: Tensor, weight: Tensor, out: Tensor, buffers: dict[str, Tensor]) -> None:
     """Product states @ weight.T into `out`, in float32; half-precision weights are widened a tile at a time.
 
     Few states on a processor go through the other product: it reads the weight once, where the first packs it.
     """
     if weight.dtype == torch.float32:
         if len(states) <= FEW_ROWS and weight.device.type == "cpu":
-            out.copy_(torch.mm(weight, states.T).T)
+            turned = _buffer(buffers, "turned", (weight.shape[0], len(states)), states.device)
+            out.copy_(torch.mm(weight, states.T, out=turned).T)
             return
         torch.mm(states, weight.T, out=out)
         return
