@@ -26,6 +26,7 @@ from phaselens.claims import (
     outside,
     survives,
 )
+from phaselens.claims.flags import FlagEvidence
 from phaselens.errors import StateError, UnknownNameError
 from phaselens.statistics.intervals import Interval, undefined_interval
 from phaselens.statistics.splits import split
@@ -201,6 +202,7 @@ def test_a_claim_that_presupposes_another_is_in_no_correction_and_never_ahead_of
     assert verdicts["G1"].verdict != "supported"
     assert verdicts["G2"].verdict == verdicts["G3"].verdict == "open"
     assert verdicts["G2"].p_holm == verdicts["G1"].p > verdicts["G2"].p
+    assert verdicts["G2"].decided_by == "G1" and "Holm" not in verdicts["G2"].why
     twins = found | {
         "G1": evidence(
             made(GROUPED), [Outcome("untrained twin", "explains it away", "there before training")], base=None
@@ -247,6 +249,13 @@ def test_claims_are_found_by_id():
         claims_by_id(["G11"])
 
 
+def test_every_kind_of_evidence_words_its_controls_alike():
+    outcome = Outcome("untrained twin", "missing", "no twin")
+    flagged = FlagEvidence("YES", "YES", "NO", "4 of 4 models", 0.5, Interval(0.4, 0.6), {}, 4, "more", (outcome,))
+    said = [e.decide(math.nan) for e in (flagged, interval_evidence(0.1, 0.5, outcomes=(outcome,)))]
+    assert {(d.word, d.decided_by, d.needed) for d in said} == {("open", "untrained twin", "untrained twin: add it")}
+
+
 def interval_evidence(lo, hi, **more):
     facts = {"supported": above(0.0), "rejected": below(0.0), "counts": {"models": 4}, "n": 8, "needed": "more prompts"}
     interval = Interval(lo, hi) if math.isfinite(lo) else undefined_interval("one prompt")
@@ -259,7 +268,7 @@ def interval_evidence(lo, hi, **more):
         (0.1, 0.5, {}, "supported", "interval"),
         (-0.5, -0.1, {}, "rejected", "interval"),
         (-0.1, 0.5, {}, "open", "interval"),
-        (0.1, 0.5, {"p": 0.2}, "open", "Holm"),
+        (0.1, 0.5, {"p": 0.2}, "open", "p"),
         (0.1, 0.5, {"p": 0.01}, "supported", "interval"),
         (0.1, 0.5, {"outcomes": (Outcome("length", "explains it away", "equal lengths"),)}, "rejected", "length"),
         (0.1, 0.5, {"outcomes": (Outcome("length", "undecided", "few"),)}, "open", "length"),

@@ -1,13 +1,15 @@
 """Words, scales, pictures: the small parts of the report, each by its closed form."""
 
 import base64
+import json
 import struct
 import zlib
 
 import pytest
 
 from phaselens.dynamics import regimes
-from phaselens.report import png, published, svg
+from phaselens.report import methods, png, prose, published, svg
+from phaselens.report.folder import read_folder
 from phaselens.report.scale import Scale, span
 from phaselens.report.words import interval, number, token, value, visible
 
@@ -83,3 +85,23 @@ def test_labels_that_touch_are_moved_apart_and_kept_inside():
     placed = svg.spread([5.0, 5.0, 5.0], 10.0, 0.0, 100.0)
     assert placed == [0.0, 10.0, 20.0]
     assert svg.spread([], 10.0, 0.0, 1.0) == []
+
+
+def test_a_claim_tested_after_another_is_not_said_to_be_after_holm():
+    row = {"id": "G2", "verdict": "open", "p": 0.02, "p_holm": 0.03, "family": "tested after G1"}
+    (alone,), (behind,) = prose.ledger([row]), prose.ledger([{**row, "after": "G1"}])
+    assert alone.more == ("after Holm: p = 0.03",) and behind.more == ("tested after G1: p = 0.03",)
+
+
+def test_the_methods_say_what_was_corrected_and_what_was_not(tmp_path):
+    (tmp_path / "claims.json").write_text(
+        json.dumps(
+            [
+                {"id": "G1", "verdict": "open", "seed_doc": 3, "family": "Holm over 2 of the claims of document 3"},
+                {"id": "G2", "verdict": "open", "seed_doc": 3, "after": "G1", "family": "tested after G1"},
+                {"id": "G3", "verdict": "open", "seed_doc": 3, "after": "G1", "family": "tested after G1"},
+            ]
+        )
+    )
+    (said,) = [s for s in methods.methods(read_folder(tmp_path)) if "Holm" in s]
+    assert said.endswith("(one family); tested after G1, and in no correction: G2 and G3.")

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from phaselens.claims.record import LEVEL, Decision, Numbers, Outcome
+from phaselens.claims.overruling import controlled
+from phaselens.claims.record import Decision, Numbers, Outcome
 from phaselens.statistics.intervals import Interval
 
 
@@ -47,13 +48,4 @@ class FlagEvidence:
             return Decision("rejected", "flag", self.said)
         if self.flag != self.supported:
             return Decision("open", "flag", self.said, self.needed)
-        for outcome in self.outcomes:
-            if outcome.outcome == "explains it away":
-                return Decision("rejected", outcome.name, f"{self.said}; {outcome.name}: {outcome.why}")
-        for outcome in self.outcomes:
-            if outcome.outcome in ("undecided", "missing"):
-                why = f"{self.said}; {outcome.name} is {outcome.outcome}: {outcome.why}"
-                return Decision("open", outcome.name, why, self.needed)
-        if math.isfinite(self.p) and not p_holm <= LEVEL:
-            return Decision("open", "Holm", f"{self.said}; after Holm within the family p = {p_holm:.3g}", self.needed)
-        return Decision("supported", "flag", f"{self.said}; every control survived")
+        return controlled(self.said, "flag", self.outcomes, self.needed, self.p, p_holm)

@@ -32,9 +32,10 @@ def lock(claims: Sequence[Claim]) -> str:
 def judge(claim: Claim, evidence: Evidence, p_holm: float, before: Verdict | None = None) -> Verdict:
     """The verdict of one claim by its registered rule; `p_holm` is its p-value after Holm within the family.
 
-    `before` is the verdict of the claim that this one presupposes (None: it presupposes none).
+    `before` is the verdict of the claim that this one presupposes (None: it presupposes none): it is decided by its own
+    p-value then, and is supported only where the other is.
     """
-    decision, numbers = _in_order(evidence.decide(p_holm), before), evidence.numbers()
+    decision, numbers = _in_order(evidence.decide(p_holm if before is None else evidence.p), before), evidence.numbers()
     names = [o.name for o in evidence.outcomes]
     if not set(names) <= set(claim.controls):
         raise StateError(

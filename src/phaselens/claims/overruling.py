@@ -28,9 +28,9 @@ def unready(said: str, lacking: str, requirements: Sequence[Requirement]) -> Dec
 def controlled(
     said: str, decided_by: str, outcomes: Sequence[Outcome], needed: str, p: float, p_holm: float
 ) -> Decision:
-    """The verdict where the number supports: controls may explain it away or leave it open, and so may Holm.
+    """The verdict where the number supports: controls may explain it away or leave it open, and so may its p-value.
 
-    Holm decides only where the rule has a p-value (NaN: it has none).
+    `p_holm` is the p-value after Holm, `p` itself where the claim is in no correction; NaN: the rule has none.
     """
     for outcome in outcomes:
         if outcome.outcome == "explains it away":
@@ -40,5 +40,7 @@ def controlled(
             need = f"{outcome.name}: add it" if outcome.outcome == "missing" else needed
             return Decision("open", outcome.name, f"{said}; {outcome.name} is {outcome.outcome}: {outcome.why}", need)
     if math.isfinite(p) and not p_holm <= LEVEL:
-        return Decision("open", "Holm", f"{said}; after Holm within the family p = {p_holm:.3g}", needed)
+        if p_holm > p:
+            return Decision("open", "Holm", f"{said}; after Holm within the family p = {p_holm:.3g}", needed)
+        return Decision("open", "p", f"{said}; p = {p_holm:.3g}, without any correction", needed)
     return Decision("supported", decided_by, f"{said}; every control survived" if outcomes else said)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from phaselens.claims.overruling import controlled
 from phaselens.claims.record import LEVEL, Decision, Numbers, Outcome
 from phaselens.statistics.splits import Split, gap_kept, same_grouping
 
@@ -61,23 +62,7 @@ class SplitEvidence:
         if not tested.p <= LEVEL:
             what = "no split is established" if self.base is None else "there is no established split to survive"
             return Decision("open", "S test", f"{what}: {_said(tested)}", _needed(self, tested))
-        for outcome in self.outcomes:
-            if outcome.outcome == "explains it away":
-                return Decision("rejected", outcome.name, f"{said}; {outcome.name}: {outcome.why}", "")
-        for outcome in self.outcomes:
-            if outcome.outcome in ("undecided", "missing"):
-                need = f"{outcome.name}: add it" if outcome.outcome == "missing" else _needed(self, self.split)
-                return Decision(
-                    "open", outcome.name, f"{said}; {outcome.name} is {outcome.outcome}: {outcome.why}", need
-                )
-        if not p_holm <= LEVEL:
-            return Decision(
-                "open",
-                "Holm",
-                f"{said}; after Holm within the family p = {p_holm:.3g}",
-                _needed(self, self.split),
-            )
-        return Decision("supported", "S test", f"{said}; every control survived", "")
+        return controlled(said, "S test", self.outcomes, _needed(self, self.split), self.split.p, p_holm)
 
 
 def survives(name: str, base: Split, other: Split) -> Outcome:

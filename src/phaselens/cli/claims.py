@@ -39,7 +39,9 @@ def list_claims(study: StudyFile = None, as_json: AsJson = False) -> None:
     rows = [(c.id, _document(c), c.statement, judges.get(c.id, ""), c.published) for c in claims]
     print_table(("id", "document", "claim", "experiment", "published"), rows)
     print(f"lock of all: {lock(REGISTER)[:16]}   (phaselens claims show ID explains the rule)")
-    print("Holm's correction is over the claims of one document that a study judges and that have a p-value.")
+    print("Holm's correction is over the claims of one document that a study judges and that have a p-value;")
+    after = [f"{c.id} after {c.after}" for c in claims if c.after]
+    print(f"not in it, since they are tested after a claim that they presuppose: {', '.join(after)}.")
 
 
 def _document(claim: "Claim") -> str:

@@ -103,10 +103,15 @@ def judged(
     for row in ledger_rows(whole):
         why = late.get(row["id"])
         reasons = row["reasons"] if why is None else {**row["reasons"], "post_hoc": why}
-        rows.append(
-            {**row, "reasons": reasons, "post_hoc": why is not None, "family": _family(row, claims, whole, late)}
-        )
+        said = {"after": _before(row, claims), "family": _family(row, claims, whole, late)}
+        rows.append({**row, "reasons": reasons, "post_hoc": why is not None, **said})
     return rows
+
+
+def _before(row: Mapping[str, Any], claims: Sequence[Claim]) -> str:
+    """The claim after which this one is tested, out of Holm's correction ("": none that is judged here)."""
+    together = {c.id for c in corrected_together(claims, row["seed_doc"])}
+    return "" if row["id"] in together else next(c.after for c in claims if c.id == row["id"])
 
 
 def _family(
@@ -115,10 +120,9 @@ def _family(
     """What Holm's correction of one claim is over, in words."""
     if row["p"] is None:
         return "no p-value, so no correction"
-    together = {c.id for c in corrected_together(claims, row["seed_doc"])}
-    if row["id"] not in together:
-        before = next(c.after for c in claims if c.id == row["id"])
+    if before := _before(row, claims):
         return f"tested after {before}, which it presupposes: its p-value is at least the adjusted one of {before}"
+    together = {c.id for c in corrected_together(claims, row["seed_doc"])}
     own = [v.id for v in verdicts if v.id in together and math.isfinite(v.p)]
     own = own if row["id"] in late else [i for i in own if i not in late]
     whose = "the study's own claims" if row["seed_doc"] == OWN else f"the claims of document {row['seed_doc']}"
@@ -148,6 +152,7 @@ def unjudged(manifest: Mapping[str, Any], judged_ids: Collection[str]) -> list[d
             "controls": [],
             "reasons": dict.fromkeys(nothing, why),
             "post_hoc": False,
+            "after": "",
             "family": "not judged, so not in any correction",
         }
         for row in manifest.get("registered", ())

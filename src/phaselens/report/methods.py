@@ -45,8 +45,8 @@ def study_name(folder: Folder) -> str:
 
 
 def methods(folder: Folder) -> list[str]:
-    """Say what was run: a sentence each for prompts, sampling, recording, statistics, as far as they are declared."""
-    said = [_prompts(folder), _sampling(folder), _recording(folder), _resampling(folder)]
+    """Say what was run: a sentence each for prompts, sampling, recording and statistics, as far as declared."""
+    said = [_prompts(folder), _sampling(folder), _recording(folder), _resampling(folder), _multiplicity(folder)]
     return [one for one in said if one]
 
 
@@ -108,6 +108,21 @@ def _resampling(folder: Folder) -> str:
     drawn = f"Intervals rest on {number(times)} prompt bootstraps" if is_number(times) else ""
     seeded = f"every draw follows from the seed {number(seed)}" if is_number(seed) else ""
     return sentence("; ".join(part for part in (drawn, seeded) if part))
+
+
+def _multiplicity(folder: Folder) -> str:
+    """Say what Holm's correction is over, and which claims are tested after another instead."""
+    families = {c.get("seed_doc") for c in folder.claims if str(c.get("family", "")).startswith("Holm")}
+    after: dict[str, list[str]] = {}
+    for claim in folder.claims:
+        if claim.get("after"):
+            after.setdefault(visible(str(claim["after"])), []).append(visible(str(claim["id"])))
+    parts = [
+        f"p-values are corrected by Holm over the claims of one document ({count(len(families), 'family', 'families')})"
+    ]
+    said = parts if families else []
+    said += [f"tested after {before}, and in no correction: {listing(ids)}" for before, ids in after.items()]
+    return sentence("; ".join(said))
 
 
 def flat(content: Mapping[str, object], skip: frozenset[str] = frozenset()) -> list[tuple[str, str]]:

@@ -45,6 +45,7 @@ class Entry:
     controls: tuple[tuple[str, str, str], ...]
     reasons: Mapping[str, str]
     post_hoc: str
+    family: str
 
 
 def ledger(claims: Iterable[Mapping[str, object]]) -> list[Entry]:
@@ -63,6 +64,7 @@ def ledger(claims: Iterable[Mapping[str, object]]) -> list[Entry]:
             "reasons": _reasons(claim),
             "counts": _counts(claim),
             "post_hoc": _post_hoc(claim),
+            "family": _said(claim.get("family")),
         }
         entries.append(Entry(anchor, visible(str(claim["id"])), statement, verdict, style, **written, **said, **extra))
     return entries
@@ -83,8 +85,10 @@ def _counts(claim: Mapping[str, object]) -> str:
 
 
 def _further(claim: Mapping[str, object]) -> tuple[str, ...]:
-    """Write the p-values beside the first: with twins dropped, and after Holm's correction."""
-    known = (("p_without_twins", "twins dropped: p = "), ("p_holm", "after Holm: p = "))
+    """Write the p-values beside the first: with twins dropped, and after Holm or the claim that is presupposed."""
+    before = visible(str(claim.get("after") or ""))
+    corrected = f"tested after {before}: p = " if before else "after Holm: p = "
+    known = (("p_without_twins", "twins dropped: p = "), ("p_holm", corrected))
     return tuple(words + value(claim[key]) for key, words in known if defined(claim.get(key)))
 
 
