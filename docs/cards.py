@@ -1,19 +1,30 @@
-"""Pages that are made from the code: one card an observable, and the ledger. Also the hook of the site's build.
+"""Pages that are made from the code: cards, the ledger, verdicts, errors. Also the hook of the site's build.
 
-`python docs/cards.py` writes docs/cards/ and docs/ledger.md; neither is kept in the repository.
+`python docs/cards.py` writes docs/cards/, docs/ledger.md, docs/verdicts.md and docs/errors.md; none is kept in the
+repository. `python docs/cards.py DIR` first stores the verdicts of the study in DIR (that of `phaselens run organisms
+--out DIR`) as docs/verdicts.json, which is.
 """
 
+import hashlib
+import json
+import sys
 from collections import defaultdict
 from pathlib import Path
 
 DOCS = Path(__file__).parent
+VERDICTS = DOCS / "verdicts.json"
 # Pages beside these enter the navigation by themselves, under Reference, with their first heading as title.
 PLACES = {"monitor.md": "How to"}
 
 
+# What a page of all claims would say again and again.
+HIDDEN = ("Open otherwise", "In other words")
+
+
 def write(folder: Path = DOCS) -> list[Path]:
     """Write the generated pages; the same code gives the same bytes."""
-    pages = {**_cards(), "ledger.md": _ledger()}
+    pages = {**_cards(), "ledger.md": _ledger(), "verdicts.md": _verdicts(json.loads(VERDICTS.read_text()))}
+    pages["errors.md"] = _errors()
     for name, text in pages.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
@@ -68,8 +79,130 @@ def _ledger() -> str:
     for claim in REGISTER:
         out += [f"## {claim.id}", "", f"*{document_name(claim.seed_doc)}*", ""]
         for part in explain(claim, REGISTER):
-            if part.heading not in ("Open otherwise", "Correction", "In other words"):
+            if part.heading not in HIDDEN and (claim.after or part.heading != "Correction"):
                 out += [f"**{part.heading}.** " + "; ".join(_plain(line) for line in part.lines), ""]
+    return "\n".join(out)
+
+
+def store(folder: Path) -> Path:
+    """Keep the verdicts of a study, with what they were registered as and which weights they are about."""
+    manifest = (folder / "manifest.json").read_bytes()
+    said = json.loads(manifest)
+    kept = {
+        "command": f"phaselens run {said['name']} --out DIR",
+        "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
+        **{key: said[key] for key in ("seed", "claims_lock", "registered", "n_prompts", "versions")},
+        "weights": {m["name"]: weights_of(m["name"]) for m in said["models"] if not m.get("twin")},
+        "claims": json.loads((folder / "claims.json").read_text(encoding="utf-8")),
+    }
+    VERDICTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return VERDICTS
+
+
+def weights_of(name: str) -> str:
+    """SHA-256 of the bundled weights of an organism; "" where it is bundled no more."""
+    file = DOCS.parent / "src" / "phaselens" / "organisms" / "weights" / name / "model.safetensors"
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+
+
+def stale(kept: dict) -> dict[str, str]:
+    """What moved since verdicts were stored, by claim or model: such a row says nothing about the code of today."""
+    from phaselens.claims import REGISTER, lock
+
+    now = {claim.id: lock((claim,)) for claim in REGISTER}
+    moved = {
+        row["id"]: "its declaration was changed since"
+        for row in kept["registered"]
+        if now.get(row["id"]) != row["lock"]
+    }
+    return moved | {
+        name: "its weights were changed since" for name, sha in kept["weights"].items() if weights_of(name) != sha
+    }
+
+
+def _verdicts(kept: dict) -> str:
+    from phaselens.claims import REGISTER
+    from phaselens.experiments import EXPERIMENTS
+    from phaselens.report import prose
+    from phaselens.report.words import DASH, sentence
+
+    entries, moved = prose.ledger(kept["claims"]), stale(kept)
+    models = ", ".join(sorted(kept["weights"]))
+    versions = ", ".join(f"{name} {version}" for name, version in kept["versions"].items())
+    out = [
+        "# Verdicts of the default panel",
+        "",
+        f"What `{kept['command']}` says on {len(kept['weights'])} bundled models ({models}), each beside an untrained",
+        f"twin, on {kept['n_prompts']} prompts with seed {kept['seed']} ({versions}).",
+        "The rules stand in [the ledger](ledger.md). A panel of small models on a made world says nothing about",
+        "others: run your own.",
+        "",
+        f"Stored by `python docs/cards.py DIR`. SHA-256 of the manifest: `{kept['manifest_sha256'][:16]}`; lock of its",
+        f"claims: `{kept['claims_lock'][:16]}`. A row whose rule or weights were changed since is marked stale.",
+        "",
+    ]
+    if moved:
+        out += ['!!! warning "Stale rows"', *(f"    {name}: {why}." for name, why in moved.items()), ""]
+    out += ["| claim | verdict | estimate | null | p | decided by | published |", "|---|---|---|---|---|---|---|"]
+    for e in entries:
+        estimate = e.estimate if e.interval == DASH else f"{e.estimate} {e.interval}"
+        cells = (estimate, e.null, "; ".join((e.p, *e.more)), e.decided_by, e.published)
+        mark = " (stale)" if e.id in moved else ""
+        out.append(f"| [{e.id}](#{e.anchor}){mark} | {e.verdict} | " + " | ".join(map(_plain, cells)) + " |")
+    out.append("")
+    for e in entries:
+        out += [
+            f"## {_plain(e.id)}: {e.verdict} {{ #{e.anchor} }}",
+            "",
+            f"{_plain(e.statement)} {_plain(sentence(e.why))}",
+            "",
+        ]
+        out += [f"* {_plain(name)}: **{word}**; {_plain(why)}" for name, word, why in e.controls]
+        out += [
+            "",
+            f"What would change this verdict: {_plain(prose.change(e))}",
+            "",
+            f"Correction: {_plain(e.family)}.",
+            "",
+        ]
+    judges = {claim: e.name for e in EXPERIMENTS for claim in e.claims}
+    there = {e.id for e in entries}
+    out += [
+        "## Registered, and not judged by this study",
+        "",
+        "| id | claim | judged by the experiment |",
+        "|---|---|---|",
+    ]
+    out += [
+        f"| [{c.id}](ledger.md#{c.id.lower()}) | {_plain(c.statement)} | {judges.get(c.id, '`phaselens perturb`')} |"
+        for c in REGISTER
+        if c.id not in there
+    ]
+    return "\n".join(out) + "\n"
+
+
+def _errors() -> str:
+    from phaselens import errors
+
+    out = [
+        "# Errors",
+        "",
+        "Every error says what was got, what was wanted, where, and what to do next. In the terminal it names its",
+        "kind, and `phaselens explain KIND` prints what stands here. From Python every kind can be caught by its name,",
+        "by `PhaselensError`, or by the built-in error that it also is. Exit codes: 2 for what you can change, 1 for",
+        "what should not happen, 3 for a manifest that was tampered with, 130 after Ctrl-C.",
+        "",
+    ]
+    for kind in errors.KINDS:
+        built_in = next(b.__name__ for b in kind.__mro__ if b.__module__ == "builtins")
+        out += [
+            f"## {kind.__name__} {{ #{kind.__name__.lower()} }}",
+            "",
+            f"*also a {built_in}*",
+            "",
+            errors.explanation(kind),
+            "",
+        ]
     return "\n".join(out)
 
 
@@ -106,5 +239,7 @@ def _named(nav) -> list[str]:
 
 
 if __name__ == "__main__":
+    for given in sys.argv[1:]:
+        print(store(Path(given)))
     for written in write():
         print(written)

@@ -10,6 +10,7 @@ import torch
 
 from phaselens import __version__
 from phaselens.cli import call
+from phaselens.errors import KINDS
 from tiny_panel import save_battery, save_model, save_study
 
 
@@ -43,12 +44,23 @@ def refused(result, *says) -> None:
     assert out == ""
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+    assert err.partition("(more: phaselens explain ")[2].strip(")\n") in {kind.__name__ for kind in KINDS}
     assert "Traceback" not in err
     for text in says:
         assert text in err
 
 
 # --- what it prints ---
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_kind_of_error_is_explained(cli, kind):
+    code, out, _ = cli("explain", kind.__name__)
+    assert code == 0 and out.startswith(f"{kind.__name__}: ") and len(out.splitlines()) > 3
+
+
+def test_an_unknown_kind_of_error_is_refused(cli):
+    refused(cli("explain", "PromtError"), "Did you mean 'PromptError'")
 
 
 def test_alone_it_says_what_to_do_next(cli):

@@ -31,7 +31,7 @@ models = ["organism:llama-512", "organism:gpt2-512"]
 prompts_per_category = 2
 calibration_prompts = 4
 max_new_tokens = 12
-bootstraps = 20
+bootstraps = 100
 experiments = ["regimes"]
 [[arms]]
 temperature = 0.7

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from phaselens import errors
 from phaselens.claims import REGISTER
 from phaselens.claims.own import OwnClaim, OwnControl
+from phaselens.experiments import EXPERIMENTS
 from phaselens.observables import CLOUD, OBSERVABLES
-from phaselens.study import _parse
+from phaselens.study import _parse, read_study
 
 ROOT = Path(__file__).parents[1]
 FENCED = re.compile(r"```(\w+)\n(.*?)```", re.S)
@@ -36,6 +38,45 @@ def test_generated_pages_hold_every_observable_and_every_claim(pages, tmp_path):
         assert f"\n## {claim.id}\n" in written["ledger.md"]
     again = {p.relative_to(tmp_path).as_posix(): p.read_text() for p in pages.write(tmp_path)}
     assert again == written
+
+
+def test_the_page_of_verdicts_holds_those_of_the_default_panel_and_marks_what_is_stale(pages, tmp_path):
+    kept = json.loads(pages.VERDICTS.read_text())
+    assert pages.VERDICTS.stat().st_size < 200_000 and kept["command"] == "phaselens run organisms --out DIR"
+    declared = read_study("organisms")
+    assert {c for e in EXPERIMENTS if e.name in declared.experiments for c in e.claims} == {
+        c["id"] for c in kept["claims"]
+    }
+    pages.write(tmp_path)
+    page = (tmp_path / "verdicts.md").read_text()
+    moved = pages.stale(kept)
+    for row in kept["claims"]:
+        assert (
+            f"{row['id']}](#claim-{row['id']}){' (stale)' if row['id'] in moved else ''} | {row['verdict']} |" in page
+        )
+    assert ("Stale rows" in page) == bool(moved) and all(f"{name}: {why}" in page for name, why in moved.items())
+    for claim in REGISTER:
+        assert f"(ledger.md#{claim.id.lower()})" in page or f"#claim-{claim.id})" in page
+
+
+def test_a_changed_rule_or_weight_makes_a_verdict_stale(pages):
+    kept = json.loads(pages.VERDICTS.read_text())
+    before = set(pages.stale(kept))
+    kept["registered"][0]["lock"] = "0" * 64
+    name = next(iter(kept["weights"]))
+    kept["weights"][name] = "0" * 64
+    assert set(pages.stale(kept)) == before | {kept["registered"][0]["id"], name}
+    assert pages._verdicts(kept).count("changed since.") >= 2
+
+
+def test_the_page_of_errors_has_every_kind(pages, tmp_path):
+    pages.write(tmp_path)
+    page = (tmp_path / "errors.md").read_text()
+    ours = {n for n, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.PhaselensError)}
+    assert {kind.__name__ for kind in errors.KINDS} == ours - {"PhaselensError"}
+    for kind in errors.KINDS:
+        assert f"## {kind.__name__} {{ #{kind.__name__.lower()} }}" in page
+        assert len(errors.explanation(kind).split()) > 20, kind
 
 
 def test_a_page_that_the_navigation_does_not_name_enters_it(pages, tmp_path):
@@ -118,5 +159,13 @@ def test_the_site_builds_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    for page in ("index.html", "tutorial.html", "claims.html", "cards/index.html", "ledger.html"):
+    for page in (
+        "index.html",
+        "tutorial.html",
+        "claims.html",
+        "cards/index.html",
+        "ledger.html",
+        "verdicts.html",
+        "errors.html",
+    ):
         assert (tmp_path / "site" / page).is_file()

@@ -105,3 +105,11 @@ def test_the_methods_say_what_was_corrected_and_what_was_not(tmp_path):
     )
     (said,) = [s for s in methods.methods(read_folder(tmp_path)) if "Holm" in s]
     assert said.endswith("(one family); tested after G1, and in no correction: G2 and G3.")
+
+
+def test_references_are_read_from_the_results(tmp_path):
+    (tmp_path / "claims.json").write_text("[]")
+    (tmp_path / "results").mkdir()
+    rows = [{"source": "Holm 1979", "of": ["holm"]}, {"source": "Lin 1991", "of": ["lens_sync", "turbulence"]}]
+    (tmp_path / "results" / "references.json").write_text(json.dumps(rows))
+    assert methods.references(read_folder(tmp_path)) == [("Holm 1979", "holm"), ("Lin 1991", "lens_sync, turbulence")]

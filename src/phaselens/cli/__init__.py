@@ -27,7 +27,7 @@ from phaselens.cli import (
     validate,
     watch,
 )
-from phaselens.errors import PhaselensError, StateError
+from phaselens.errors import KINDS, PhaselensError, StateError, explanation, kind_of, unknown_name
 
 # Newer versions of Typer carry their own copy of click: the base of its usage errors is found through one of them.
 UsageProblem = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -62,6 +62,19 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.command("validate")(validate.validate)
+
+
+@app.command("explain")
+def explain(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="The name that an error gave, e.g. PromptError.")],
+) -> None:
+    """Say when an error of a kind comes and what to do: the same as on the page Errors of the documentation."""
+    known = {one.__name__: one for one in KINDS}
+    if kind not in known:
+        raise unknown_name("kind of error", kind, known)
+    typer.echo(f"{kind}: {explanation(known[kind])}")
+
+
 app.add_typer(claims.app, name="claims")
 app.add_typer(models.app, name="models")
 app.add_typer(organisms.app, name="organisms")
@@ -108,7 +121,7 @@ def call(arguments: list[str]) -> int:
         _say(f"error: {error} This should not happen: please report it with the output of --debug.", debug)
         return 1
     except PhaselensError as error:
-        _say(f"error: {error}", debug)
+        _say(f"error: {error} (more: phaselens explain {kind_of(error).__name__})", debug)
         return 2
     except Exception as error:
         line = (str(error).strip().splitlines() or [""])[0]

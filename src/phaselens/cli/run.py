@@ -209,9 +209,7 @@ def report(
         Format, typer.Option("--format", help="One HTML file; report.md with its figures; or a page to print as PDF.")
     ] = Format.HTML,
     figures: Annotated[bool, typer.Option("--figures", help="Also write every figure as SVG into figures/.")] = False,
-    png: Annotated[
-        bool, typer.Option("--png", help="Also write every figure as SVG and PNG into figures/.")
-    ] = False,
+    png: Annotated[bool, typer.Option("--png", help="Also write every figure as SVG and PNG into figures/.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the report of a study again, from the files in its folder; figures as SVG and PNG for papers."""

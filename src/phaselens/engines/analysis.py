@@ -14,6 +14,7 @@ from phaselens.claims import OwnClaim, RegisteredOwn, claims_by_id
 from phaselens.engines.assemble import panel_of, picture_of, temperature_rows
 from phaselens.engines.folder import pretty_json
 from phaselens.engines.record import Record
+from phaselens.engines.references import references
 from phaselens.engines.registration import judged, own_claims, post_hoc, unjudged, with_later, with_own
 from phaselens.engines.workers import spread
 from phaselens.experiments import Result, experiments_by_name, run_experiments
@@ -104,6 +105,9 @@ def analyse(
     )
     _write_results(out, result, notes)
     atomic_write(out / "results" / "temperature.json", pretty_json(temperature_rows(panel, record)))
+    columns = {name for model in panel.models for name in (*model.steps, *model.layers)}
+    named = references(experiments_by_name(wanted.experiments), columns)
+    atomic_write(out / "results" / "references.json", pretty_json(named))
     picture = picture_of(source, record)
     if picture is not None:
         atomic_write(out / "results" / "trajectory.json", pretty_json(picture))

@@ -63,6 +63,7 @@ RESULTS = MappingProxyType(
         "temperature": "the common temperature and what it did to each model",
         "trajectory": "the picture of one run, layer by step",
         "notes": "the notes of the experiments",
+        "references": "the sources that the functions used name",
         "validity": "what the rules said about simulated studies",
     }
 )
@@ -140,7 +141,12 @@ NOT_ALWAYS = (
     "cycles_curve",
 )
 OPTIONAL = frozenset(
-    {"results/notes.json", "results/validity.json", *(f"results/{name}.parquet" for name in NOT_ALWAYS)}
+    {
+        "results/notes.json",
+        "results/references.json",
+        "results/validity.json",
+        *(f"results/{name}.parquet" for name in NOT_ALWAYS),
+    }
 )
 """Files whose absence, or whose lack of rows, means that there was nothing to say."""
 

@@ -51,6 +51,10 @@ def _lines(shown: Mapping[str, object], figures: list[str]) -> Iterator[str]:
     yield from ("## Methods", "")
     for paragraph in shown["methods"]:
         yield from (_paragraph(paragraph), "")
+    if shown["references"]:
+        yield from ("## References", "")
+        yield from (f"- {plain(source)} ({plain(of)})" for source, of in shown["references"])
+        yield ""
     remarks = list(shown["remarks"])
     if remarks:
         yield from ("## Notes", "", *(f"- {_paragraph(remark)}" for remark in remarks), "")

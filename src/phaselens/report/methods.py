@@ -152,6 +152,13 @@ def fingerprints(manifest: Mapping[str, object]) -> list[tuple[str, str]]:
     return [(value(m.get("name") or m.get("model")), value(m.get("fingerprint"))) for m in rows]
 
 
+def references(folder: Folder) -> list[tuple[str, str]]:
+    """List (source, what of this study rests on it), as the docstrings of the functions used name them."""
+    rows = folder.results.get("references", [])
+    rows = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+    return [(value(row.get("source")), value(row.get("of"))) for row in rows]
+
+
 def refusals(manifest: Mapping[str, object]) -> list[str]:
     """Say which models were refused, and why."""
     refused = manifest.get("refused") or []

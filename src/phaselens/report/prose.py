@@ -185,6 +185,6 @@ def change(entry: Entry) -> str:
     if entry.verdict == "supported":
         return "Data in which its rule is no longer met, or a control explains it away."
     if entry.verdict == "rejected":
-        by = f"{entry.decided_by} does not speak against it" if entry.decided_by else "nothing speaks against it"
-        return f"Data in which its rule is met and {by}."
+        by = f"; here it was rejected by: {entry.decided_by}" if entry.decided_by else ""
+        return f"Data in which its rule is met{by}."
     return "Not recorded."

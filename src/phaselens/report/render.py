@@ -129,6 +129,7 @@ def content(folder: Folder) -> dict[str, object]:
         "definitions": definitions,
         "symbols": _anchors(definitions),
         "methods": methods.methods(folder),
+        "references": methods.references(folder),
         "declared": methods.flat(folder.declaration),
         "recorded": methods.flat(
             folder.manifest, skip=frozenset({"models", "refused", "registered", "name", "units", "study"})
