@@ -16,6 +16,7 @@ from phaselens.batteries import NATURAL
 from phaselens.claims.own import Groups, OwnClaim, OwnControl, without_repeats
 from phaselens.errors import InputError, StudyFileError, unknown_name
 from phaselens.experiments import DEFAULT, EXPERIMENTS, experiments_by_name
+from phaselens.interventions.asked import Asked
 from phaselens.observables import by_name
 from phaselens.observables.normalisation import METHODS
 from phaselens.organisms import ORGANISM, default_names, names, twin_of
@@ -166,6 +167,7 @@ class Study(_Part):
     probe_tasks: tuple[str, ...] = ()
     probe_examples: Annotated[int, Field(ge=20)] = 400
     probe_permutations: Annotated[int, Field(ge=19)] = 499
+    interventions: Asked | None = None
     experiments: tuple[str, ...] = DEFAULT
     claims: tuple[OwnClaim, ...] = ()
     subpanels: Annotated[int, Field(ge=1)] = 20

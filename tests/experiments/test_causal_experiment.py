@@ -6,27 +6,28 @@ from dataclasses import replace
 import numpy as np
 
 from phaselens.claims import claims_by_id, judge
-from phaselens.experiments.causal import ROWS, StoredCausal, evidence, rows_of, unit_weights
+from phaselens.experiments.causal import ROWS, evidence, rows_of, unit_weights
 from phaselens.experiments.tables import arrow_table
+from phaselens.interventions.records import Causal
 
 (F5,) = claims_by_id(["F5"])
 N, LAYERS = 48, 6
 
 
-def stored(falls, capacity=(0.1, 0.2, 0.5, 0.95, 1.0, 0.4), random=0.1, identity=0.0, seed=0):
+def stored(falls, capacity=(0.1, 0.2, 0.5, 0.95, 1.0, 0.4), random=0.1, identity=0.0, seed=0, name="m"):
     g = np.random.default_rng(seed)
     plain = 2 + 0.3 * g.standard_normal(N)
     own = plain - np.asarray(falls)[:, None] + 0.1 * g.standard_normal((LAYERS, N))
     drawn = plain - random + 0.1 * g.standard_normal((20, LAYERS, N)) * 0.2
-    return StoredCausal(
-        "m", tuple(range(LAYERS)), LAYERS - 1, plain, np.array(capacity), {"probe subspace": own},
-        {"equal variance": drawn, "equal rank": drawn}, np.arange(N) // 2, identity, np.ones(3),
+    return Causal(
+        name, "f", tuple(range(LAYERS)), LAYERS - 1, plain, np.array(capacity), {"probe subspace": own},
+        {"equal variance": drawn, "equal rank": drawn}, np.arange(N) // 2, identity, 2, np.ones(3),
         {"probe subspace": np.full((LAYERS, 3), 1.5)},
     )  # fmt: skip
 
 
-def verdict(one):
-    return judge(F5, evidence(one, 0, n_boot=400), math.nan)
+def verdict(*models):
+    return judge(F5, evidence(models, 0, n_boot=400), math.nan)
 
 
 def test_an_effect_of_the_region_is_supported_and_one_everywhere_is_not():
@@ -38,6 +39,14 @@ def test_an_effect_elsewhere_is_rejected_and_inside_the_band_explained_away():
     assert verdict(stored([1.5, 1.5, 1.5, 0.1, 0.1, 1.5])).verdict == "rejected"
     v = verdict(stored([-1.0, -1.0, -1.0, 0.05, 0.05, -1.0]))
     assert v.verdict == "rejected" and v.decided_by == "random subspace of equal variance"
+
+
+def test_the_mean_over_models_decides_and_one_that_says_the_opposite_leaves_it_open():
+    for_it = [stored([0.1, 0.1, 0.2, 1.5, 1.5, 0.1], seed=i, name=f"m{i}") for i in range(3)]
+    assert verdict(*for_it).verdict == "supported"
+    v = verdict(*for_it, stored([1.0, 1.0, 1.0, 0.3, 0.3, 1.0], seed=9, name="odd"))
+    assert v.verdict == "open" and v.decided_by == "each model" and "odd" in v.why
+    assert verdict().verdict == "not applicable"
 
 
 def test_a_hook_that_is_not_neutral_and_a_flat_capacity_decide():

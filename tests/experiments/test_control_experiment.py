@@ -8,7 +8,6 @@ import numpy as np
 from phaselens.claims import claims_by_id, judge
 from phaselens.experiments.control import (
     ROWS,
-    StoredControl,
     change,
     damping,
     dynamic,
@@ -18,6 +17,7 @@ from phaselens.experiments.control import (
     semantic,
 )
 from phaselens.experiments.tables import arrow_table
+from phaselens.interventions.records import Control
 
 CLAIMS = {c.id: c for c in claims_by_id(["X1", "X2", "X4", "S6"])}
 N = 1200
@@ -31,7 +31,7 @@ def arm(g, base, flips=0.0, repair=0.0):
     return out | (g.random(N) < repair)
 
 
-def stored(monitor=0.0, guard=0.0, cool=0.0, steer=0.5, n=N, seed=0):
+def stored(monitor=0.0, guard=0.0, cool=0.0, steer=0.5, n=N, seed=0, name="m"):
     g = np.random.default_rng(seed)
     base = g.random(N) < 0.5
     turbulence = g.random(N)
@@ -44,9 +44,11 @@ def stored(monitor=0.0, guard=0.0, cool=0.0, steer=0.5, n=N, seed=0):
     plain = 1 + 0.2 * g.standard_normal(N)
     ct = {name: plain + 0.01 * g.standard_normal(N) for name in right} | {"none": plain}
     tokens = {name: np.full(N, 16) for name in right} | {"monitor": np.full(N, 20)}
-    full = StoredControl(
-        "m", np.arange(N).astype(str), 0.0, right, ct, tokens,
-        {name: np.zeros(N, bool) for name in right}, plain - steer, plain + 0.1 * g.standard_normal((4, N)), turbulence,
+    units = np.arange(N).astype(str)
+    full = Control(
+        name, "f", tuple(units), units, 0.0, 4, 1.5, 1.0, "seed", right, ct, tokens,
+        {name: np.zeros(N, bool) for name in right}, plain - steer, plain + 0.1 * g.standard_normal((24, N)),
+        turbulence,
     )  # fmt: skip
     if n == N:
         return full
@@ -62,31 +64,53 @@ def word(name, found):
 
 
 def test_x1_a_direction_that_moves_ct_more_than_random_ones():
-    assert word("X1", dynamic(stored(), 0)).verdict == "supported"
-    assert word("X1", dynamic(stored(steer=0.08), 0)).verdict in ("rejected", "open")
-    assert word("X1", dynamic(replace(stored(), steered=np.zeros(0)), 0)).verdict == "not applicable"
-    assert word("X1", dynamic(replace(stored(), identity=1e-4), 0)).decided_by == "identity null"
+    assert word("X1", dynamic([stored()], 0)).verdict == "supported"
+    assert word("X1", dynamic([stored(steer=0.08)], 0)).verdict in ("rejected", "open")
+    assert word("X1", dynamic([replace(stored(), steered=np.zeros(0))], 0)).verdict == "not applicable"
+    assert word("X1", dynamic([replace(stored(), identity=1e-4)], 0)).decided_by == "identity null"
+
+
+def test_x1_a_direction_among_random_ones_is_not_supported_however_many_questions():
+    """A direction that moves ct more than most do: the interval over questions excludes 0, its rank does not."""
+    one = stored(steer=0.3)
+    random = np.abs(np.linspace(0.05, 0.45, 24))[:, None] + one.ct["none"]
+    v = word("X1", dynamic([replace(one, random_steered=random)], 0))
+    assert v.verdict == "open" and v.decided_by == "random directions"
+
+
+def test_x2_is_asked_of_every_model():
+    alike = [stored(seed=i, name=f"m{i}") for i in range(3)]
+    assert word("X2", semantic(alike, 0, dynamic_supported=True)).verdict == "supported"
+    v = word("X2", semantic([*alike, stored(monitor=0.14, seed=5, name="odd")], 0, dynamic_supported=True))
+    assert v.verdict == "open" and "odd" in v.why
 
 
 def test_x2_no_repair_is_equivalence_with_enough_questions_only():
-    assert word("X2", semantic(stored(), 0, dynamic_supported=True)).verdict == "supported"
-    assert word("X2", semantic(stored(monitor=0.3), 0, dynamic_supported=True)).verdict == "rejected"
-    few = word("X2", semantic(stored(n=100), 0, dynamic_supported=True))
+    assert word("X2", semantic([stored()], 0, dynamic_supported=True)).verdict == "supported"
+    assert word("X2", semantic([stored(monitor=0.3)], 0, dynamic_supported=True)).verdict == "rejected"
+    few = word("X2", semantic([stored(n=100)], 0, dynamic_supported=True))
     assert few.verdict == "open" and few.decided_by == "n" and "700" in few.needed
-    assert word("X2", semantic(stored(), 0, dynamic_supported=False)).decided_by == "X1"
+    assert word("X2", semantic([stored()], 0, dynamic_supported=False)).decided_by == "X1"
 
 
 def test_x4_repairs_without_a_fall_of_ct_reject_and_chance_repairs_do_not():
-    assert word("X4", necessary(stored(guard=0.3), 0)).verdict == "rejected"
-    assert word("X4", necessary(stored(), 0)).verdict == "open"
+    assert word("X4", necessary([stored(guard=0.3)], 0)).verdict == "rejected"
+    assert word("X4", necessary([stored()], 0)).verdict == "open"
     without = stored()
     right = {k: v for k, v in without.right.items() if k != "guard"}
-    assert word("X4", necessary(replace(without, right=right), 0)).verdict == "not applicable"
+    assert word("X4", necessary([replace(without, right=right)], 0)).verdict == "not applicable"
+
+
+def test_x4_a_prompt_that_raises_ct_and_repairs_nothing_does_not_reject():
+    one = stored()
+    ct = {**one.ct, "guard": one.ct["none"] + 0.5}
+    v = word("X4", necessary([replace(one, ct=ct)], 0))
+    assert v.verdict == "open" and v.decided_by == "guard prompt"
 
 
 def test_s6_turbulent_answers_that_fall_when_it_is_cool_and_calm_ones_that_do_not():
-    assert word("S6", damping(stored(cool=0.6), 0)).verdict == "supported"
-    assert word("S6", damping(stored(), 0)).verdict == "open"
+    assert word("S6", damping([stored(cool=0.6)], 0)).verdict == "supported"
+    assert word("S6", damping([stored()], 0)).verdict == "open"
 
 
 def test_rows_stand_side_by_side_and_say_what_it_costs():

@@ -9,7 +9,7 @@ from phaselens.claims import claims_by_id, judge, judge_all
 from phaselens.claims.record import Outcome
 from phaselens.experiments.perturbation import (
     ROWS,
-    StoredSignature,
+    analysed,
     compared,
     evidence,
     reproduced_rows,
@@ -18,6 +18,7 @@ from phaselens.experiments.perturbation import (
     weights_of,
 )
 from phaselens.experiments.tables import arrow_table
+from phaselens.interventions.records import Signature
 
 (P1,) = claims_by_id(["P1"])
 STRENGTHS, N, L = (0.03, 0.1, 0.3), 16, 4
@@ -31,10 +32,11 @@ def stored(name, family, slope, seed, identity=0.0, noise=0.1):
     drift = slope[1] * depth[:, None] + 2 * np.log(STRENGTHS)
     kl = np.exp(drift[:, :, None] + noise * g.standard_normal((N, L, len(STRENGTHS), 2)))
     through = np.zeros((N, L, L + 1))
-    beside = {"unmatched": (gains[:, :, 1], kl[:, :, 1])}
-    return StoredSignature(
-        name, family, L, tuple(f"p{i}" for i in range(N)), tuple(range(L)), depth, STRENGTHS, 0.1, gains, kl, through,
-        identity, beside, (gains[:, 0, 0], kl[:, 0, 0]),
+    beside = {"unmatched": np.stack([gains[:, :, 1], kl[:, :, 1]])}
+    ones = np.ones(L + 1)
+    return Signature(
+        name, family, L, "resid_post", tuple(f"p{i}" for i in range(N)), tuple(range(L)), depth, STRENGTHS, 0.1, gains,
+        kl, through, ones, ones, ones, ones, identity, beside, np.stack([gains[:, 0, 0], kl[:, 0, 0]]),
     )  # fmt: skip
 
 
@@ -72,6 +74,14 @@ def test_similarity_below_that_with_others_rejects():
     assert judge(P1, replace(found, interval=Interval(-0.5, -0.1, 0.95)), np.nan).verdict == "rejected"
     v = judge(P1, replace(found, outcomes=(Outcome("distance version", "undecided", "x"),)), np.nan)
     assert v.verdict == "open" and v.decided_by == "distance version"
+
+
+def test_nothing_stored_gives_empty_tables_and_says_what_to_add():
+    made = analysed([], 0)
+    assert all(table.num_rows == 0 for table in made.tables.values())
+    assert judge(P1, made.evidence["P1"], np.nan).verdict == "not applicable"
+    whole = analysed(DIFFERENT, 0, 100)
+    assert set(whole.tables) == {"signatures", "reproducibility", "through"} and whole.tables["through"].num_rows
 
 
 def test_rows_hold_the_planted_gain_and_say_what_it_is():

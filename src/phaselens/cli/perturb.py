@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,9 @@ from phaselens.cli.models import Revision, Trust, open_model
 from phaselens.cli.run import AsJson, Device, Dtype
 from phaselens.cli.show import bounded, note, number, numbers, print_json, print_table
 from phaselens.errors import InputError
+
+if TYPE_CHECKING:
+    from phaselens.interventions.asked import Asked
 
 
 def perturb(
@@ -22,8 +25,11 @@ def perturb(
     draws: Annotated[int, typer.Option(help="Draws of noise, an even number.")] = 16,
     layers: Annotated[str | None, typer.Option(help="Layers to perturb, by commas; default: 0 to L - 1.")] = None,
     temperature: Annotated[float, typer.Option(help="Of the continuation; 0 is greedy.")] = 0.7,
+    site: Annotated[
+        str, typer.Option(help="Where: resid_post (layer 0 is the embedding), embedding, attn_out or mlp_out.")
+    ] = "resid_post",
     causal: Annotated[
-        bool, typer.Option("--causal", help="Also take a probe's subspace out, by layer: F5. First model, an organism.")
+        bool, typer.Option("--causal", help="Also take grammatical number out of the states, by layer: F5.")
     ] = False,
     control: Annotated[
         int, typer.Option(help="Also act on the dynamics of so many questions: X1, X2 (needs 700), X4, S6.")
@@ -39,18 +45,41 @@ def perturb(
 ) -> None:
     """Add noise at every layer and strength and follow it to the output; with two families, judge P1."""
     from phaselens.cli.perturbing import Request, perturb_into
-    from phaselens.interventions.signature import SignaturePlan
 
     if len(set(models)) != len(models):
         raise InputError(f"a model is named twice: {', '.join(models)}. Name each once.")
-    plan = SignaturePlan(
-        tuple(numbers(strengths, float, "--strengths")), draws, seed, layers=tuple(numbers(layers, int, "--layers"))
-    )
-    request = Request(prompts, n_prompts, max_new_tokens, temperature, bootstraps, plan, causal, control, action)
+    sizes = _asked(
+        prompts=n_prompts, tokens=max_new_tokens, strengths=numbers(strengths, float, "--strengths"), draws=draws,
+        site=site, action=action, **({"questions": control} if control else {}),
+    )  # fmt: skip
+    at = tuple(numbers(layers, int, "--layers"))
+    request = Request(prompts, temperature, bootstraps, seed, at, sizes, causal, control != 0)
     request.check()
     settings = {"device": device, "dtype": dtype, "revision": revision, "trust_remote_code": trust_remote_code}
     found = perturb_into([partial(open_model, name, **settings) for name in models], models, request, out, note)
     print_json(found) if as_json else _print(found)
+
+
+OPTIONS = {
+    "prompts": "--n-prompts", "tokens": "--max-new-tokens", "strengths": "--strengths", "draws": "--draws",
+    "site": "--site", "action": "--action", "questions": "--control",
+}  # fmt: skip
+
+
+def _asked(**given: Any) -> "Asked":
+    """The sizes asked for. Raises InputError for one that cannot be; names the option and what is allowed."""
+    from pydantic import ValidationError
+
+    from phaselens.interventions.asked import Asked
+
+    try:
+        return Asked(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = OPTIONS.get(str(first["loc"][0]) if first["loc"] else "", "--strengths")
+        said = str(first["msg"]).removeprefix("Value error, ")
+        got = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
+        raise InputError(f"{option}: {said[:1].lower()}{said[1:]}{got}.") from error
 
 
 def _print(found: dict[str, Any]) -> None:
@@ -61,13 +90,29 @@ def _print(found: dict[str, Any]) -> None:
         for r in found["signatures"]
         if r["condition"] == "matched" and r["strength"] == found["deciding"]
     ]  # fmt: skip
-    said = f"noise of {found['deciding']:g} x RMS at every generated step, 95 % intervals over prompts"
+    at = found["models"][0]["site"]
+    said = f"noise of {found['deciding']:g} x RMS at {at}, every generated step; 95 % intervals over prompts"
     print_table(columns, rows, said)
     for m in found["models"]:
         print(
             f"  {m['model']}: strength 0 moves logits by {m['identity']:g}; {m['passes']:,.0f} passes run, "
             f"{100 * m['passes_saved']:.0f} % saved by the shared prefix"
         )
+    if "control" in found:
+        _print_control(found["control"])
     for claim in found["claims"]:
         print(f"{claim['id']:3} {claim['verdict']:14} {claim['statement']}\n    {'':14} {claim['why']}")
     print(f"report: {found['report']}   ({found['seconds']:.0f} s, {found['skipped']} models were there)")
+
+
+def _print_control(rows: list[dict[str, Any]]) -> None:
+    columns = ("model", "arm", "acted on", "right", "change", "change of ct (rad)", "extra tokens")
+    table = [
+        (r["model"], r["arm"], number(r["triggered"]), number(r["right"]),
+         bounded(r, "change_right", "right_lo", "right_hi"), bounded(r, "change_ct", "ct_lo", "ct_hi"),
+         number(r["extra_tokens"]))
+        for r in rows
+    ]  # fmt: skip
+    print_table(
+        columns, table, "arms against none, paired by question; shares, 95 % intervals over what is asked about"
+    )

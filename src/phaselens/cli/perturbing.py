@@ -1,83 +1,142 @@
-"""Perturb models into a folder: what they say, their signatures, verdict and page; a model that is there is kept."""
+"""Perturb models into a folder: what they say, what changing them does, verdicts and page; what is there is kept."""
 
 import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save
 
 from phaselens.batteries import load_battery, natural_battery
-from phaselens.capture import Sampling, generate
 from phaselens.claims import claims_by_id, judge_all, ledger_rows, lock
-from phaselens.cli.acting import causal_into, control_into
 from phaselens.engines.folder import held, pretty_json
 from phaselens.engines.members import versions
 from phaselens.errors import InputError, OutputError
-from phaselens.experiments.perturbation import (
-    REPRODUCED,
-    ROWS,
-    THROUGH,
-    StoredSignature,
-    compared,
-    evidence,
-    reproduced_rows,
-    signature_rows,
-    through_rows,
-    weights_of,
+from phaselens.experiments import Result
+from phaselens.experiments import causal as of_causal
+from phaselens.experiments import control as of_control
+from phaselens.experiments import perturbation as of_signatures
+from phaselens.experiments.tables import json_value
+from phaselens.interventions.asked import Asked
+from phaselens.interventions.control import natural_asked, world_questions
+from phaselens.interventions.making import (
+    Questions,
+    by_turns,
+    causal_of,
+    control_of,
+    require_neutral,
+    said_by,
+    signature_of,
 )
-from phaselens.experiments.tables import arrow_table, json_value
-from phaselens.interventions.control import ControlPlan
-from phaselens.interventions.signature import Signature, SignaturePlan, signature
+from phaselens.interventions.records import Acted, Found
+from phaselens.interventions.signature import SignaturePlan
+from phaselens.interventions.stored import FOLDER, kept, read_acted
 from phaselens.models import Model
 from phaselens.organisms import world_battery
 from phaselens.report.perturbation import write_page
-from phaselens.trace.store import atomic_write, canonical_json, digest, sweep, write_table
+from phaselens.trace.store import atomic_write, digest, sweep, write_table
+from phaselens.trace.transcripts import Transcripts
 
-OWNER, LOCKED = "perturb.json", "P1"
-ARRAYS = ("depth", "log_gain", "kl", "through", "rms", "rms_without_massive", "massive")
+OWNER = "perturb.json"
+CLAIMS = {"perturbation": ("P1",), "causal": ("F5",), "control": ("X1", "X2", "X4", "S6")}
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What `phaselens perturb` was asked for."""
+    """What `phaselens perturb` was asked for; `asked` holds its sizes."""
 
     prompts: Path | None
-    n_prompts: int
-    max_new_tokens: int
     temperature: float
     n_boot: int
-    plan: SignaturePlan
+    seed: int
+    layers: tuple[int, ...]
+    asked: Asked
     causal: bool = False
-    control: int = 0
-    action: str = "seed"
+    control: bool = False
 
     def check(self) -> None:
         """See that what can be known without a model is right; raises InputError."""
-        if self.n_prompts < 4 or self.max_new_tokens < 2 or self.n_boot < 1:
-            raise InputError("wanted: at least 4 prompts (two a half), 2 tokens and 1 resample.")
+        if self.n_boot < 1:
+            raise InputError(f"--bootstraps is {self.n_boot}; wanted at least 1 resample.")
         if self.prompts is not None:
             load_battery(self.prompts)
-        ControlPlan(action=self.action)
-        if self.control < 0:
-            raise InputError(f"--control is {self.control}; wanted a number of questions, 0 for none.")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of intervention asked for."""
+        return ("perturbation", *(["causal"] if self.causal else []), *(["control"] if self.control else []))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        plain = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items() if k != "asked"}
+        return {**plain, "layers": list(self.layers), "asked": self.asked.model_dump(mode="json")}
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """One model of the request, loaded when it is first needed, with what it is asked."""
+
+    opening: Callable[[], Model]
+    name: str
+    request: Request
+    say: Say
+
+    @cached_property
+    def model(self) -> Model:
+        """The model: it has the layers and the site, and strength 0 changes no bit of it."""
+        asked, model = self.request.asked, self.opening()
+        SignaturePlan(asked.strengths, asked.draws, layers=self.request.layers, site=asked.site).of(model)
+        require_neutral(model, asked.site)
+        return model
+
+    @cached_property
+    def said(self) -> Transcripts:
+        """What it says to the prompts."""
+        self.say(f"{self.name}: generating")
+        request, asked = self.request, self.request.asked
+        return said_by(self.model, texts_of(request, self.model), asked.tokens, request.temperature, request.seed)
+
+    @property
+    def questions(self) -> Questions:
+        """What the control arms are asked. Raises InputError for more questions than there are."""
+        n = self.request.asked.questions
+        return Questions(*(world_questions(n, self.request.seed) if _organism(self.model) else natural_asked(n)))
+
+    def require(self, kind: str) -> None:
+        """See that the model can be asked at all; raises InputError with what there is."""
+        texts_of(self.request, self.model)
+        if kind == "control":
+            _ = self.questions
+
+    def record(self, kind: str) -> Found:
+        """The record of one kind."""
+        asked, seed = self.request.asked, self.request.seed
+        if kind == "control":
+            return control_of(self.model, self.name, self.questions, asked, seed, say=self.say)
+        if kind == "causal":
+            return causal_of(self.model, self.name, self.said, asked, seed, say=self.say)
+        said = by_turns(self.said, asked.prompts, asked.tokens)
+        return signature_of(self.model, self.name, said, asked, seed, layers=self.request.layers, say=self.say)
+
+
+def _organism(model: Model) -> bool:
+    return "organisms" in model.source
 
 
 def texts_of(request: Request, model: Model) -> list[Any]:
     """The prompts that a model continues: the user's, the world's for an organism, else the natural battery's."""
+    n = request.asked.prompts
     if request.prompts is not None:
-        found: list[Any] = list(load_battery(request.prompts).prompts)
-    elif "organisms" in model.source:
-        found = [p for p in _by_turns(world_battery().prompts)]
-    else:
-        found = _by_turns(natural_battery().prompts)
-    if len(found) < request.n_prompts and request.prompts is None:
-        raise InputError(f"there are {len(found)} prompts; {request.n_prompts} were asked for. Lower --n-prompts.")
-    return [p if request.prompts is not None else p.text for p in found[: request.n_prompts]]
+        return list(load_battery(request.prompts).prompts)[:n]
+    found = _by_turns((world_battery() if _organism(model) else natural_battery()).prompts)
+    if len(found) < n:
+        raise InputError(f"there are {len(found)} prompts; {n} were asked for. Lower --n-prompts.")
+    return [p.text for p in found[:n]]
 
 
 def _by_turns(prompts: Sequence[Any]) -> list[Any]:
@@ -91,39 +150,32 @@ def _by_turns(prompts: Sequence[Any]) -> list[Any]:
 
 
 def perturb_into(
-    opened: Sequence[Callable[[], Model]], names: Sequence[str], request: Request, out: Path, say: Callable[[str], None]
+    opened: Sequence[Callable[[], Model]], names: Sequence[str], request: Request, out: Path, say: Say
 ) -> dict[str, Any]:
-    """Write signatures, tables, verdict and page of the models into `out`; a model that is there is not done again.
+    """Write records, tables, verdicts and page of the models into `out`; what is there is not done again.
 
     Raises OutputError where the folder holds another study, ModelRefused where strength 0 is not an exact nothing.
     """
-    started = time.monotonic()
-    asked = json_value({k: str(v) if isinstance(v, Path) else v for k, v in asdict(request).items()})
-    claims = claims_by_id(
-        [LOCKED, *(["F5"] if request.causal else []), *(["X1", "X2", "X4", "S6"] if request.control else [])]
-    )
+    started, skipped = time.monotonic(), 0
+    claims = claims_by_id([claim for kind in request.kinds for claim in CLAIMS[kind]])
     with held(out):
-        _own(out, {"request": asked, "versions": versions(), "claims_lock": lock(claims)})
+        _own(out, {"request": request.facts, "versions": versions(), "claims_lock": lock(claims)})
         sweep(out)
-        stored, facts, skipped = [], [], 0
+        paths = []
         for name, opening in zip(names, opened, strict=True):
-            path = out / "signatures" / f"{digest({'name': name})[:16]}.safetensors"
-            if path.is_file():
-                skipped += 1
-            else:
-                _make(opening(), name, request, path, say)
-            one, fact = read_signature(path)
-            stored.append(one)
-            facts.append(fact)
-        document = _judge(stored, facts, request, out)
-        seed, first = request.plan.seed, (opened[0], names[0])
-        if request.causal:
-            document["causal"] = causal_into(*first, seed, out, say)
-        if request.control:
-            document["control"] = control_into(*first, request.control, request.action, seed, out, say)
-        for part in ("causal", "control"):
-            document["claims"] += document.get(part, {}).get("claims", [])
-        atomic_write(out / "claims.json", pretty_json(document["claims"]))
+            one, there = _Opened(opening, name, request, say), True
+            for kind in request.kinds:
+                paths.append(out / FOLDER / f"{kind}-{digest({'model': name})[:8]}.safetensors")
+                if not paths[-1].is_file():
+                    there = False
+                    one.require(kind)
+                kept(paths[-1], kind, name, partial(one.record, kind))
+            skipped += there
+        found = read_acted(paths)
+        document = _judged([found[name] for name in names], request, out)
+        for name in names:
+            for kind, why in found[name].refused.items():
+                say(f"{name}: {kind} is left out: {why}")
         page = write_page(out, document)
     return {
         "out": str(out), "report": str(page), **document, "skipped": skipped,
@@ -143,72 +195,38 @@ def _own(out: Path, mine: dict[str, Any]) -> None:
     atomic_write(path, pretty_json(mine))
 
 
-def _make(model: Model, name: str, request: Request, path: Path, say: Callable[[str], None]) -> None:
-    """Generate, perturb, and write one model's file."""
-    request.plan.of(model)
-    say(f"{name}: generating")
-    texts, sampling = texts_of(request, model), Sampling(temperature=request.temperature)
-    said = generate(model, texts, max_new_tokens=request.max_new_tokens, sampling=sampling, seed=request.plan.seed)
-    made = signature(model, said, request.plan, progress=lambda i, n: say(f"{name}: prompt {i} of {n}"))
-    arrays = {key: np.asarray(getattr(made, key)) for key in ARRAYS}
-    for key, (gains, kl) in made.beside.items():
-        arrays |= {f"beside/{key}/gain": gains, f"beside/{key}/kl": kl}
-    if made.substitution is not None:
-        arrays |= {"substitution/gain": made.substitution[0], "substitution/kl": made.substitution[1]}
-    plain = {k: np.ascontiguousarray(v) for k, v in sorted(arrays.items())}
-    atomic_write(path, save(plain, metadata={"phaselens": canonical_json(_facts(made, model, name))}))
-
-
-def _facts(made: Signature, model: Model, name: str) -> dict[str, Any]:
-    return {
-        "model": name, "family": model.family, "fingerprint": model.fingerprint, "n_layers": model.n_layers,
-        "prompts": list(made.prompts), "layers": list(made.layers), "strengths": list(made.strengths),
-        "deciding": made.deciding, "identity": made.identity, "floor": made.floor, "notes": list(made.notes),
-        "passes": made.counts.run, "passes_unshared": made.counts.unshared, "passes_saved": made.counts.saved,
-    }  # fmt: skip
-
-
-def read_signature(path: Path) -> tuple[StoredSignature, dict[str, Any]]:
-    """A stored signature and its facts. Raises OutputError for a file that cannot be read."""
-    try:
-        with safe_open(str(path), "np") as file:
-            facts = json.loads(file.metadata()["phaselens"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise OutputError(f"{path} cannot be read: {error}. Delete it and run the same command again.") from error
-    beside = {
-        name.split("/")[1]: (arrays[name], arrays[name.replace("/gain", "/kl")])
-        for name in arrays
-        if name.startswith("beside/") and name.endswith("/gain")
-    }
-    pair = (arrays["substitution/gain"], arrays["substitution/kl"]) if "substitution/gain" in arrays else None
-    stored = StoredSignature(
-        facts["model"], facts["family"], facts["n_layers"], tuple(facts["prompts"]), tuple(facts["layers"]),
-        arrays["depth"], tuple(facts["strengths"]), facts["deciding"], arrays["log_gain"], arrays["kl"],
-        arrays["through"], facts["identity"], beside, pair,
-    )  # fmt: skip
-    return stored, facts
-
-
-def _judge(
-    stored: Sequence[StoredSignature], facts: Sequence[dict[str, Any]], request: Request, out: Path
-) -> dict[str, Any]:
-    """Tables and the verdict, written; returned as one document."""
-    seed = request.plan.seed
-    rows = signature_rows(stored, weights_of(stored, seed, request.n_boot))
-    split = compared(stored, seed, n_boot=request.n_boot)
-    reproduced = reproduced_rows(stored, split)
-    verdicts = ledger_rows(judge_all(claims_by_id([LOCKED]), {LOCKED: evidence(stored, split, seed)}))
-    results = out / "results"
-    write_table(results / "signatures.parquet", arrow_table(ROWS, rows))
-    write_table(results / "reproducibility.parquet", arrow_table(REPRODUCED, reproduced))
-    write_table(results / "through.parquet", arrow_table(THROUGH, through_rows(stored)))
-    kept = ("model", "family", "identity", "passes", "passes_unshared", "passes_saved", "notes")
-    document = json_value(
+def _judged(found: Sequence[Acted], request: Request, out: Path) -> dict[str, Any]:
+    """Tables and verdicts, written; returned as one document."""
+    seed, n_boot = request.seed, request.n_boot
+    signatures = [a.signature for a in found if a.signature is not None]
+    results = [of_signatures.analysed(signatures, seed, n_boot)]
+    if request.causal:
+        results.append(of_causal.analysed([a.causal for a in found if a.causal is not None], seed, n_boot))
+    if request.control:
+        results.append(of_control.analysed([a.control for a in found if a.control is not None], seed))
+    rows = _written(results, out)
+    evidence = {claim: e for r in results for claim, e in r.evidence.items()}
+    verdicts = ledger_rows(judge_all(claims_by_id(list(evidence)), evidence))  # type: ignore[arg-type]
+    models = [
         {
-            "deciding": request.plan.deciding, "models": [{k: f[k] for k in kept} for f in facts],
-            "signatures": rows, "reproducibility": reproduced, "claims": verdicts,
+            "model": s.model, "family": s.family, "site": s.site, "identity": s.identity, "passes": s.counts.run,
+            "passes_unshared": s.counts.unshared, "passes_saved": s.counts.saved, "notes": s.notes,
+        }
+        for s in signatures
+    ]  # fmt: skip
+    document: Any = json_value(
+        {
+            "deciding": signatures[0].deciding, "models": models, **rows, "claims": verdicts,
+            "refused": [{"kind": kind, "why": why} for a in found for kind, why in a.refused.items()],
         }
     )  # fmt: skip
-    atomic_write(results / "signatures.json", pretty_json(document))
-    return document  # type: ignore[return-value]
+    atomic_write(out / "claims.json", pretty_json(document["claims"]))
+    return document
+
+
+def _written(results: Sequence[Result], out: Path) -> dict[str, list[dict[str, Any]]]:
+    """The rows of every table by its name, and the tables on disk."""
+    tables = {name: table for result in results for name, table in result.tables.items()}
+    for name, table in tables.items():
+        write_table(out / "results" / f"{name}.parquet", table)
+    return {name: table.to_pylist() for name, table in tables.items()}

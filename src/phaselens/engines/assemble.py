@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from phaselens.engines.beginnings import read_beginnings
 from phaselens.engines.grades import grades_of
 from phaselens.engines.readings import read_readings
 from phaselens.engines.record import ModelRecord, Record, UnitRecord
 from phaselens.errors import StudyFileError, unknown_name
 from phaselens.experiments import ModelData, Panel
+from phaselens.interventions.records import Acted
+from phaselens.interventions.stored import FOLDER, read_acted
 from phaselens.trace.store import read_table, stored_columns, trace_paths
 from phaselens.trace.transcripts import read_jsonl
 
@@ -58,9 +61,13 @@ class Columns(Mapping[str, np.ndarray]):
 
 def panel_of(folder: Path, record: Record, *, seed: int, n_boot: int, subpanels: int = 20) -> Panel:
     """The panel of a study, from its folder."""
-    read = read_readings(folder)
+    read, acted = read_readings(folder), read_acted(sorted((folder / FOLDER).glob("*.safetensors")))
     models = tuple(
-        replace(_with_pairs(folder, m, record.units_of(m.info.name)), readings=read.get(m.info.name, {}))
+        replace(
+            _with_pairs(folder, m, record.units_of(m.info.name)),
+            readings=read.get(m.info.name, {}),
+            acted=acted.get(m.info.name, Acted()),
+        )
         for m in record.models
     )
     return Panel(models, seed, n_boot, subpanels=subpanels)
@@ -94,9 +101,11 @@ def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -
             of_table.append(paths[name])
         first.append(first[-1] + int(numbers.max(initial=-1)) + 1)
     table = pa.concat_tables(runs)
+    states = read_beginnings(folder, [Path(u.transcripts).stem for u in units], [t.num_rows for t in runs])
+    known = {"correct": np.concatenate(grades)} | ({} if states is None else {"answer_state": states})
     return ModelData(
         info=model.info,
-        runs={c: table.column(c).to_numpy() for c in table.column_names} | {"correct": np.concatenate(grades)},
+        runs={c: table.column(c).to_numpy() for c in table.column_names} | known,
         completions=tuple(completions),
         digit_tokens=model.digit_tokens,
         word_start_tokens=model.word_start_tokens,

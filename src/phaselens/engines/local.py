@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from phaselens.claims import Claim, claims_by_id, lock
+from phaselens.engines.acting import check_neutral, make_acted, wanted
 from phaselens.engines.analysis import Outcome, Wanted, analyse
+from phaselens.engines.answers import make_answers
 from phaselens.engines.calibration import entropy_at_one
 from phaselens.engines.events import Event, Listener
 from phaselens.engines.folder import begin, log, opened
@@ -70,6 +72,7 @@ def run_study(study: Study, out: str | Path, *, listener: Listener | None = None
         work = Work(study, folder, battery_of(study), {})
         failed: list[dict[str, str]] = []
         members, refused = _load(work, tell)
+        check_neutral(work, members)
         chosen = claims_by_id([c for e in experiments_by_name(study.experiments) for c in e.claims])
         manifest = _manifest(work, members, refused, chosen)
         begin(folder, manifest)
@@ -88,8 +91,12 @@ def run_study(study: Study, out: str | Path, *, listener: Listener | None = None
         known = _known(work, members, curves)
         _keep(work, members, known, failed)  # now, so that once its traces are whole the folder can be analysed
         each("observe", per, lambda m, tick: make_traces(work, m, known.lenses[m.label], tick) or True)
+        if "correctness" in study.experiments:
+            each("answers", per, lambda m, tick: make_answers(work, m, tick))
         if study.probe_tasks:
             each("probe", len(study.probe_tasks), lambda m, tick: make_readings(study, folder, m, work.shelf, tick))
+        if wanted(study):
+            each("intervene", len(wanted(study)), lambda m, tick: make_acted(work, m, tick))
         record = _keep(work, members, known, failed)
         tell(Event("stage", "analyse", "experiments and claims"))
         found = analyse(folder, folder, manifest, record, Wanted.of(study.declaration()), workers)

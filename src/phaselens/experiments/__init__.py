@@ -6,7 +6,9 @@ from phaselens.claims import Claim, claims_by_id
 from phaselens.errors import unknown_name
 from phaselens.experiments.ambiguity import AMBIGUITY
 from phaselens.experiments.base import Experiment, ModelData, ModelInfo, Panel, Result
+from phaselens.experiments.causal import CAUSAL
 from phaselens.experiments.conditions import CONDITIONS
+from phaselens.experiments.control import CONTROL
 from phaselens.experiments.correctness import CORRECTNESS
 from phaselens.experiments.cycles import CYCLE
 from phaselens.experiments.fingerprints import FINGERPRINTS
@@ -15,6 +17,7 @@ from phaselens.experiments.gd_controls import GD_CONTROLS
 from phaselens.experiments.motifs import MOTIF
 from phaselens.experiments.normalisation import NORMALISATION
 from phaselens.experiments.order import ORDERS
+from phaselens.experiments.perturbation import PERTURBATION
 from phaselens.experiments.probes import PROBES
 from phaselens.experiments.profile import PROFILE
 from phaselens.experiments.regimes import REGIMES
@@ -45,6 +48,9 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     NORMALISATION,
     AMBIGUITY,
     PROBES,
+    PERTURBATION,
+    CAUSAL,
+    CONTROL,
     TRAINED,
     CORRECTNESS,
     SUBPANELS,

@@ -5,7 +5,7 @@ Experiments read stored columns only: no model, no file, no clock. The study bui
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from phaselens.errors import InputError, StateError, unknown_name
+from phaselens.interventions.records import Acted
 from phaselens.probes.alignment import PeakProbes
 from phaselens.statistics.resampling import bootstrap_weights
 from phaselens.statistics.separation import Null, uniform_null
@@ -112,7 +113,7 @@ class ModelData:
     masked), `word_start_tokens` those with which a word begins (None: not known).
     `pairs` holds the runs of the study's minimal pairs, apart from all others and in the same form; their prompts are
     called PAIR/ambiguous, PAIR/first and PAIR/second (None: none were observed). `readings` are those of probes, by
-    task.
+    task; `acted` is what came of changing the running model.
     """
 
     info: ModelInfo
@@ -124,6 +125,7 @@ class ModelData:
     word_start_tokens: frozenset[int] | None = None
     pairs: "ModelData | None" = None
     readings: Mapping[str, StoredReading] = field(default_factory=dict)
+    acted: Acted = Acted()
 
     def __post_init__(self) -> None:
         missing = [c for c in RUN_COLUMNS if c not in self.runs]
@@ -192,6 +194,11 @@ class ModelData:
     def layer_of_record(self) -> int:
         """`l* = round(.75 L)`, halves to the even number as Python rounds (L = 6 gives 4)."""
         return round(0.75 * self.info.n_layers)
+
+
+def refusals(models: "Sequence[ModelData]", kind: str) -> tuple[str, ...]:
+    """Which models could not take part in one kind of intervention, and why."""
+    return tuple(f"{kind}: {m.info.name}: {m.acted.refused[kind]}" for m in models if kind in m.acted.refused)
 
 
 def _scatter(cells: tuple[np.ndarray, ...], shape: tuple[int, ...], values: np.ndarray) -> np.ndarray:

@@ -1,12 +1,16 @@
 """Experiment: does behaviour need what a probe reads? Effects by layer, the random band, and the evidence for F5."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from phaselens.claims import IntervalEvidence, Outcome, Region, above
+from phaselens.claims import IntervalEvidence, Region, above
+from phaselens.experiments.base import Experiment, Panel, Result, refusals
+from phaselens.experiments.pooled import BOOTSTRAPS, Asked, beyond, each_model, identity, pooled
+from phaselens.experiments.tables import arrow_table
+from phaselens.interventions.records import Causal
 from phaselens.statistics.intervals import percentile_interval, undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights
 
@@ -15,32 +19,16 @@ ROWS = (
     "band_lo:float band_hi:float outside:bool surprisal_elsewhere:float"
 )
 REGION = 0.9
+BAND = "equal variance"
 
 
-@dataclass(frozen=True, eq=False)
-class StoredCausal:
-    """Margins of one model as stored: arrays as in `interventions.causal.Causal`."""
-
-    model: str
-    layers: tuple[int, ...]
-    n_layers: int
-    plain: np.ndarray
-    capacity: np.ndarray
-    margin: Mapping[str, np.ndarray]
-    random: Mapping[str, np.ndarray]
-    units: np.ndarray
-    identity: float
-    elsewhere_plain: np.ndarray
-    elsewhere: Mapping[str, np.ndarray]
-
-    @property
-    def region(self) -> np.ndarray:
-        """Layers of at least .9 of the peak capacity (bool [layer]); none where no layer has any."""
-        peak = float(np.max(self.capacity))
-        return self.capacity >= REGION * peak if peak > 0 else np.zeros(len(self.capacity), bool)
+def region(stored: Causal) -> np.ndarray:
+    """Layers of at least .9 of the peak capacity (bool [layer]); none where no layer has any."""
+    peak = float(np.max(stored.capacity))
+    return stored.capacity >= REGION * peak if peak > 0 else np.zeros(len(stored.capacity), bool)
 
 
-def effect(stored: StoredCausal, values: np.ndarray) -> np.ndarray:
+def effect(stored: Causal, values: np.ndarray) -> np.ndarray:
     """Fall of the margin (nats) against no intervention, [..., layer, item]."""
     return stored.plain - values
 
@@ -57,7 +45,7 @@ def by_unit(values: np.ndarray, units: np.ndarray) -> np.ndarray:
     return out
 
 
-def band(stored: StoredCausal, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def band(stored: Causal, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """95 % band of the mean effect of random subspaces by layer (nats): two [layer]; NaN where none was drawn."""
     drawn = effect(stored, stored.random[kind])
     lo, hi = np.full(len(stored.layers), np.nan), np.full(len(stored.layers), np.nan)
@@ -68,9 +56,10 @@ def band(stored: StoredCausal, kind: str) -> tuple[np.ndarray, np.ndarray]:
     return lo, hi
 
 
-def rows_of(stored: StoredCausal, weights: np.ndarray) -> list[dict[str, object]]:
+def rows_of(stored: Causal, weights: np.ndarray) -> list[dict[str, object]]:
     """One row per layer and arm: mean fall of the margin with its interval over units, beside the random band."""
-    lo, hi = band(stored, "equal variance")
+    lo, hi = band(stored, BAND)
+    high = region(stored)
     arms = dict(stored.margin) | {f"random, {k}": np.nanmean(v, axis=0) for k, v in stored.random.items() if len(v)}
     rows = []
     for arm, values in arms.items():
@@ -83,7 +72,7 @@ def rows_of(stored: StoredCausal, weights: np.ndarray) -> list[dict[str, object]
             rows.append(
                 {
                     "model": stored.model, "layer": layer, "depth": layer / stored.n_layers,
-                    "capacity": float(stored.capacity[i]), "region": bool(stored.region[i]), "arm": arm,
+                    "capacity": float(stored.capacity[i]), "region": bool(high[i]), "arm": arm,
                     "margin": mean, "lo": interval.lo, "hi": interval.hi,
                     "correct": float(np.mean(values[i][np.isfinite(values[i])] > 0)),
                     "band_lo": float(lo[i]), "band_hi": float(hi[i]),
@@ -102,45 +91,82 @@ def _mean(values: np.ndarray, weights: np.ndarray):
     return mean, percentile_interval(drawn, int(seen.sum()))
 
 
-def unit_weights(stored: StoredCausal, seed: int, n_boot: int) -> np.ndarray:
+def unit_weights(stored: Causal, seed: int, n_boot: int) -> np.ndarray:
     """The bootstrap of units, int [n_boot, unit]."""
     return bootstrap_weights(len(np.unique(stored.units)), np.random.default_rng([seed, 31]), n_boot=n_boot)
 
 
-def evidence(stored: StoredCausal, seed: int, *, n_boot: int = 2000) -> IntervalEvidence:
-    """Evidence for F5: excess over random subspaces in high-capacity layers, less the same elsewhere (nats)."""
-    units = len(np.unique(stored.units))
-    counts = {"models": 1, "items": len(stored.plain), "units": units}
-    region = stored.region
-    drawn = stored.random.get("equal variance", np.zeros((0, 0, 0)))
-    usable = np.array([len(drawn) > 0 and bool(np.isfinite(drawn[:, i]).any()) for i in range(len(stored.layers))])
-    if not (region & usable).any() or not (~region & usable).any():
+def evidence(stored: Sequence[Causal], seed: int, *, n_boot: int = BOOTSTRAPS) -> IntervalEvidence:
+    """Evidence for F5: excess over random subspaces in high-capacity layers, less the same elsewhere (nats).
+
+    The mean over models, units resampled. One subspace moves the margin at some layers more than at others by itself,
+    so its fall in the region, and that less the fall elsewhere, must each be larger than of as good as all random ones.
+    """
+    split = [(one, *_layers(one)) for one in stored]
+    usable = [(one, high, low) for one, high, low in split if high.any() and low.any()]
+    counts = {"models": len(usable), "items": sum(len(one.plain) for one, _, _ in usable)}
+    if not usable:
         why = "high-capacity and other layers are both needed, each with random subspaces of equal variance"
+        why = why if stored else "no causal study is stored: add the experiment 'causal' to a study of models"
         none = undefined_interval(why)
         return IntervalEvidence(math.nan, none, above(0), (Region(hi=0),), counts, 0, why, lacking=why)
-    random = np.stack([np.nanmean(drawn[:, i], axis=0) if u else stored.plain for i, u in enumerate(usable)])
-    excess = by_unit(random - stored.margin["probe subspace"], stored.units)
-    per_unit = excess[region & usable].mean(axis=0) - excess[~region & usable].mean(axis=0)
-    mean, interval = _mean(per_unit, unit_weights(stored, seed, n_boot))
-    lo, hi = band(stored, "equal variance")
-    falls = effect(stored, stored.margin["probe subspace"]).mean(axis=1)
-    beyond = (falls > hi)[region & usable]
-    said = f"mean fall above the band of random subspaces in {int(beyond.sum())} of {len(beyond)} high-capacity layers"
-    word = "survived" if beyond.all() else "explains it away" if not beyond.any() else "undecided"
-    identity = Outcome(
-        "identity null",
-        "survived" if stored.identity == 0 else "explains it away",
-        f"largest change of a logit by strength 0: {stored.identity:.3g}",
+    asked = [Asked(one.model, _apart(one, high, low), one.units) for one, high, low in usable]
+    found = pooled(asked, seed, n_boot=n_boot)
+    own = np.mean([_falls(one, one.margin["probe subspace"], high, low) for one, high, low in usable], axis=0)
+    least = min(len(one.random[BAND]) for one, _, _ in usable)
+    drawn = np.mean(
+        [[_falls(one, one.random[BAND][k], high, low) for k in range(least)] for one, high, low in usable], axis=0
+    )
+    outcomes = (
+        beyond(own[0], drawn[:, 0], "random subspace of equal variance", "random subspaces"),
+        beyond(own[1], drawn[:, 1], "random subspaces between layers", "random subspaces, region less the rest"),
+        identity([one.identity for one in stored]),
+        each_model(found, (Region(hi=0),)),
     )
     return IntervalEvidence(
-        mean,
-        interval,
-        above(0),
-        (Region(hi=0),),
-        counts,
-        units,
-        "more items, or a model with layers of lower capacity",
-        (Outcome("random subspace of equal variance", word, said), identity),
-        null=0.0,
-        of=f"excess fall of the margin, {stored.model}",
-    )
+        found.whole.value, found.whole.interval, above(0), (Region(hi=0),), counts, found.whole.n,
+        "more items, or a model with layers of lower capacity", outcomes, null=0.0, of="excess fall of the margin",
+    )  # fmt: skip
+
+
+def _layers(one: Causal) -> tuple[np.ndarray, np.ndarray]:
+    """Layers of high capacity and the others, where random subspaces of equal variance exist (bool [layer])."""
+    drawn = one.random.get(BAND, np.zeros((0, 0, 0)))
+    usable = np.array([len(drawn) > 0 and bool(np.isfinite(drawn[:, i]).any()) for i in range(len(one.layers))])
+    return region(one) & usable, ~region(one) & usable
+
+
+def _apart(one: Causal, high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """Excess fall over the random subspaces in the region less the same elsewhere (nats) [item]."""
+    used = high | low
+    excess = np.nanmean(one.random[BAND][:, used], axis=0) - one.margin["probe subspace"][used]
+    return excess[high[used]].mean(axis=0) - excess[low[used]].mean(axis=0)
+
+
+def _falls(one: Causal, values: np.ndarray, high: np.ndarray, low: np.ndarray) -> tuple[float, float]:
+    """Mean fall of the margin in the region, and that less the same elsewhere (nats); NaN where a layer has none."""
+    fall = effect(one, values).mean(axis=-1)
+    return float(fall[high].mean()), float(fall[high].mean() - fall[low].mean())
+
+
+def analysed(stored: Sequence[Causal], seed: int, n_boot: int = BOOTSTRAPS) -> Result:
+    """The table of causal regions and the evidence for F5, from stored records."""
+    rows = [row for one in stored for row in rows_of(one, unit_weights(one, seed, n_boot))]
+    return Result({"causal": arrow_table(ROWS, rows)}, evidence={"F5": evidence(stored, seed, n_boot=n_boot)})
+
+
+def _analyse(panel: Panel) -> Result:
+    stored = [m.acted.causal for m in panel.trained if m.acted.causal is not None]
+    made = analysed(stored, panel.seed, panel.n_boot)
+    return replace(made, notes=refusals(panel.trained, "causal"))
+
+
+CAUSAL = Experiment(
+    name="causal",
+    needs_layers=(),
+    needs_steps=(),
+    claims=("F5",),
+    tables=("causal",),
+    function=_analyse,
+    summary="does behaviour need what a probe reads: subspaces taken out by layer, against random ones",
+)

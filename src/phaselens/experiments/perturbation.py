@@ -1,66 +1,38 @@
 """Experiment: perturbation signatures of several models, the words they give, and the evidence for P1.
 
-Reads stored signatures only (`phaselens perturb` makes them), so it judges again on any machine.
+Reads stored signatures only (`phaselens perturb` and studies that name this experiment make them).
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, above, below
 from phaselens.dynamics.signatures import Share, SplitHalf, geometric, split_half, vector
+from phaselens.experiments.base import Experiment, Panel, Result, refusals
+from phaselens.experiments.pooled import identity
+from phaselens.experiments.tables import arrow_table
+from phaselens.interventions.records import Signature
 from phaselens.statistics.intervals import undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights
 
 ROWS = (
-    "model:str family:str condition:str layer:int depth:float strength:float gain:float lo:float hi:float word:str "
-    "kl:float kl_lo:float kl_hi:float"
+    "model:str family:str site:str condition:str layer:int depth:float strength:float gain:float lo:float hi:float "
+    "word:str kl:float kl_lo:float kl_hi:float"
 )
 REPRODUCED = "model:str family:str reproducibility:float lo:float hi:float nearest_other:str with_nearest:float"
 THROUGH = "model:str layer:int to:int gain:float"
 LEAST_KL = 1e-12
 
 
-@dataclass(frozen=True, eq=False)
-class StoredSignature:
-    """The signature of one model as stored; arrays as in `interventions.signature.Signature`.
-
-    `identity` is the largest change of a logit by strength 0 (must be 0), `deciding` the strength that words stand on.
-    """
-
-    model: str
-    family: str
-    n_layers: int
-    prompts: tuple[str, ...]
-    layers: tuple[int, ...]
-    depth: np.ndarray
-    strengths: tuple[float, ...]
-    deciding: float
-    log_gain: np.ndarray
-    kl: np.ndarray
-    through: np.ndarray
-    identity: float
-    beside: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    substitution: tuple[np.ndarray, np.ndarray] | None = None
-
-    @property
-    def conditions(self) -> list[tuple[str, float, np.ndarray, np.ndarray]]:
-        """Condition, strength, ln gain and KL [prompt, layer] of each, means over halves of the draws."""
-        out = [
-            ("matched", eps, self.log_gain[:, :, e].mean(-1), self.kl[:, :, e].mean(-1))
-            for e, eps in enumerate(self.strengths)
-        ]
-        return out + [(n, self.deciding, g.mean(-1), k.mean(-1)) for n, (g, k) in self.beside.items()]
-
-
-def weights_of(stored: Sequence[StoredSignature], seed: int, n_boot: int) -> np.ndarray:
+def weights_of(stored: Sequence[Signature], seed: int, n_boot: int) -> np.ndarray:
     """One bootstrap of prompts for all models: int [n_boot, prompt]."""
     return bootstrap_weights(len(stored[0].prompts), np.random.default_rng([seed, 21]), n_boot=n_boot)
 
 
-def signature_rows(stored: Sequence[StoredSignature], weights: np.ndarray) -> list[dict[str, object]]:
+def signature_rows(stored: Sequence[Signature], weights: np.ndarray) -> list[dict[str, object]]:
     """One row per model, condition, strength and layer: gain and KL with prompt intervals, and the word of the gain."""
     rows = []
     for s in stored:
@@ -80,16 +52,16 @@ def signature_rows(stored: Sequence[StoredSignature], weights: np.ndarray) -> li
 
 
 def _row(
-    s: StoredSignature, condition: str, layer: int, depth: float, eps: float, gain: Share, kl: Share
+    s: Signature, condition: str, layer: int, depth: float, eps: float, gain: Share, kl: Share
 ) -> dict[str, object]:
     return {
-        "model": s.model, "family": s.family, "condition": condition, "layer": layer, "depth": float(depth),
-        "strength": eps, "gain": gain.value, "lo": gain.interval.lo, "hi": gain.interval.hi, "word": gain.word,
-        "kl": kl.value, "kl_lo": kl.interval.lo, "kl_hi": kl.interval.hi,
+        "model": s.model, "family": s.family, "site": s.site, "condition": condition, "layer": layer,
+        "depth": float(depth), "strength": eps, "gain": gain.value, "lo": gain.interval.lo,
+        "hi": gain.interval.hi, "word": gain.word, "kl": kl.value, "kl_lo": kl.interval.lo, "kl_hi": kl.interval.hi,
     }  # fmt: skip
 
 
-def through_rows(stored: Sequence[StoredSignature]) -> list[dict[str, object]]:
+def through_rows(stored: Sequence[Signature]) -> list[dict[str, object]]:
     """Gain from every layer to every later one at the deciding strength: geometric mean over prompts."""
     rows = []
     for s in stored:
@@ -100,7 +72,7 @@ def through_rows(stored: Sequence[StoredSignature]) -> list[dict[str, object]]:
     return rows
 
 
-def halves(stored: Sequence[StoredSignature], condition: str = "matched") -> tuple[np.ndarray, np.ndarray]:
+def halves(stored: Sequence[Signature], condition: str = "matched") -> tuple[np.ndarray, np.ndarray]:
     """Signatures of even prompts under the first half of the draws, and of odd prompts under the second.
 
     Two arrays [model, prompt, feature]; a feature is ln gain or ln KL at one relative depth and strength.
@@ -109,7 +81,7 @@ def halves(stored: Sequence[StoredSignature], condition: str = "matched") -> tup
     return features[:, 0, ::2], features[:, 1, 1::2]
 
 
-def _features(s: StoredSignature, condition: str) -> np.ndarray:
+def _features(s: Signature, condition: str) -> np.ndarray:
     if condition == "matched":
         gains, kl = np.moveaxis(s.log_gain, (3, 2), (0, 2)), np.moveaxis(s.kl, (3, 2), (0, 2))
     else:
@@ -119,16 +91,14 @@ def _features(s: StoredSignature, condition: str) -> np.ndarray:
     return np.concatenate([p.reshape(*p.shape[:2], -1) for p in parts], axis=-1)
 
 
-def compared(
-    stored: Sequence[StoredSignature], seed: int, *, condition: str = "matched", n_boot: int = 1000
-) -> SplitHalf:
+def compared(stored: Sequence[Signature], seed: int, *, condition: str = "matched", n_boot: int = 1000) -> SplitHalf:
     """Split-half reproducibility of all models, and its separation from other families."""
     first, second = halves(stored, condition)
     families = tuple(s.family for s in stored)
     return split_half(first, second, families, np.random.default_rng([seed, 22]), n_boot=n_boot)
 
 
-def reproduced_rows(stored: Sequence[StoredSignature], split: SplitHalf) -> list[dict[str, object]]:
+def reproduced_rows(stored: Sequence[Signature], split: SplitHalf) -> list[dict[str, object]]:
     """One row per model: similarity with its own other half, and with the most similar other model's."""
     rows = []
     for i, (s, (value, interval)) in enumerate(zip(stored, split.reproducibility, strict=True)):
@@ -144,11 +114,11 @@ def reproduced_rows(stored: Sequence[StoredSignature], split: SplitHalf) -> list
     return rows
 
 
-def evidence(stored: Sequence[StoredSignature], split: SplitHalf, seed: int) -> IntervalEvidence:
+def evidence(stored: Sequence[Signature], split: SplitHalf | None, seed: int) -> IntervalEvidence:
     """Evidence for P1."""
     counts = {"models": len(stored), "prompts": len(stored[0].prompts) if stored else 0}
     families = {s.family for s in stored}
-    if len(families) < 2:
+    if len(families) < 2 or split is None:
         why = "signatures of models of two families are needed: name more models"
         none = undefined_interval(why)
         return IntervalEvidence(math.nan, none, above(0), below(0), counts, 0, why, lacking=why)
@@ -160,19 +130,13 @@ def evidence(stored: Sequence[StoredSignature], split: SplitHalf, seed: int) -> 
         counts,
         split.n_pairs,
         "more prompts, or models whose signatures differ more",
-        (_identity(stored), _unmatched(stored, seed), _distance(split)),
+        (identity([s.identity for s in stored]), _unmatched(stored, seed), _distance(split)),
         null=0.0,
         of="own half less other families",
     )
 
 
-def _identity(stored: Sequence[StoredSignature]) -> Outcome:
-    worst = max(s.identity for s in stored)
-    said = f"largest change of a logit by strength 0: {worst:.3g}"
-    return Outcome("identity null", "survived" if worst == 0 else "explains it away", said)
-
-
-def _unmatched(stored: Sequence[StoredSignature], seed: int) -> Outcome:
+def _unmatched(stored: Sequence[Signature], seed: int) -> Outcome:
     """Shown, never decisive: matching is there because noise of one absolute size is not one size for two models."""
     if not all("unmatched" in s.beside for s in stored):
         return Outcome("unmatched noise", "missing", "it was not drawn for every model")
@@ -185,3 +149,38 @@ def _distance(split: SplitHalf) -> Outcome:
     lo, hi = split.distance_interval.lo, split.distance_interval.hi
     word = "survived" if lo > 0 else "explains it away" if hi < 0 else "undecided"
     return Outcome("distance version", word, f"mean squared distance of other families less own [{lo:.3g}, {hi:.3g}]")
+
+
+def analysed(stored: Sequence[Signature], seed: int, n_boot: int = 1000) -> Result:
+    """The tables of signatures and the evidence for P1, from stored records."""
+    alike = [s for s in stored if (s.strengths, len(s.prompts)) == (stored[0].strengths, len(stored[0].prompts))]
+    if not alike:
+        none: list[dict[str, object]] = []
+        return Result({n: arrow_table(c, none) for n, c in COLUMNS.items()}, evidence={"P1": evidence([], None, seed)})
+    split = compared(alike, seed, n_boot=n_boot)
+    rows = (
+        signature_rows(alike, weights_of(alike, seed, n_boot)),
+        reproduced_rows(alike, split),
+        through_rows(alike),
+    )
+    tables = {name: arrow_table(columns, r) for (name, columns), r in zip(COLUMNS.items(), rows, strict=True)}
+    return Result(tables, evidence={"P1": evidence(alike, split, seed)})
+
+
+COLUMNS = {"signatures": ROWS, "reproducibility": REPRODUCED, "through": THROUGH}
+
+
+def _analyse(panel: Panel) -> Result:
+    stored = [m.acted.signature for m in panel.trained if m.acted.signature is not None]
+    return replace(analysed(stored, panel.seed, panel.n_boot), notes=refusals(panel.trained, "perturbation"))
+
+
+PERTURBATION = Experiment(
+    name="perturbation",
+    needs_layers=(),
+    needs_steps=(),
+    claims=("P1",),
+    tables=tuple(COLUMNS),
+    function=_analyse,
+    summary="perturbation signatures: what noise at a layer does on the way to the output, and to the output",
+)

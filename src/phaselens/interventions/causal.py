@@ -5,7 +5,7 @@ that were fitted to it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from phaselens.capture.intervene import At, intervening
 from phaselens.errors import InputError
+from phaselens.interventions.records import Causal
 from phaselens.interventions.signature import forward, identity_gap
 from phaselens.models import Model, record, require_tokenizer
 from phaselens.models.hooks import begun_at, forms_of
@@ -49,28 +50,6 @@ class Items:
     labels: np.ndarray
     partner: np.ndarray
     units: np.ndarray
-
-
-@dataclass(eq=False)
-class Causal:
-    """Margins `ln p(right) - ln p(wrong)` (nats) under every arm: `margin[arm]` [layer, item].
-
-    `random[kind]` [draw, layer, item]; `plain` [item] without intervention; `capacity` [layer] of the label, held out;
-    `elsewhere[arm]` [layer, run]: mean surprisal (nats) of other text with the same subspace out, `elsewhere_plain`
-    [run]. NaN: an item without partner; a random subspace of that variance that does not exist.
-    """
-
-    layers: tuple[int, ...]
-    n_layers: int
-    plain: np.ndarray
-    capacity: np.ndarray
-    margin: dict[str, np.ndarray]
-    random: dict[str, np.ndarray]
-    units: np.ndarray
-    identity: float
-    rank: int
-    elsewhere_plain: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    elsewhere: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def two_choices(model: Model, rows: Sequence[tuple[str, str, str, str, str, str]]) -> Items:
@@ -143,8 +122,8 @@ def causal_effects(
     random = {name: np.full((n_random, len(chosen), n), np.nan) for name in RANDOM}
     task = make_task(items.labels, half)
     made = Causal(
-        chosen, model.n_layers, run.margin(model.n_layers, None), np.zeros(len(chosen)), empty, random, items.units,
-        identity_gap(model), rank,
+        model.name, model.family, chosen, model.n_layers, run.margin(model.n_layers, None), np.zeros(len(chosen)),
+        empty, random, items.units, identity_gap(model), rank,
     )  # fmt: skip
     other = None if elsewhere is None else _Elsewhere(model, elsewhere, made, chosen)
     majority = np.bincount(codes).max() / n

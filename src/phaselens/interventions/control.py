@@ -4,17 +4,18 @@ A run that triggers is stopped, goes back to its last calm step, and goes on wit
 a step toward the low-instability centroid. Arms differ in nothing else, and every arm answers the same questions.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from phaselens.batteries import grade
+from phaselens.batteries import Prompt, grade, natural_battery, natural_questions
 from phaselens.capture import Sampling
 from phaselens.capture.intervene import At, Steer
 from phaselens.errors import InputError, unknown_name
+from phaselens.interventions.records import Control
 from phaselens.interventions.signature import identity_gap
 from phaselens.models import Model, require_tokenizer
 from phaselens.organisms import world_battery
@@ -23,7 +24,6 @@ from phaselens.recording import live, observe
 from phaselens.trace.transcripts import Transcript, Transcripts
 
 ARMS = ("none", "again", "cool", "guard", "monitor", "both", "random")
-DIRECTIONS = 4
 ACTIONS = ("seed", "temperature", "steer")
 COLUMN = "instability"
 
@@ -34,7 +34,8 @@ class ControlPlan:
 
     A run triggers at the first step whose ct at the layer is above the `quantile` of calibration runs, and goes back to
     the last step below their median, once. `temperature` is that of the action of this name, `strength` the length of
-    the steering step over the RMS of the layer.
+    the steering step over the RMS of the layer; whole runs are steered along the calm direction and along `directions`
+    random ones of equal norm, on the first `steered` questions.
     """
 
     action: str = "seed"
@@ -44,6 +45,8 @@ class ControlPlan:
     quantile: float = 0.95
     temperature: float = 0.3
     strength: float = 0.3
+    directions: int = 20
+    steered: int = 96
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,47 +67,75 @@ class Calm:
     rms: float
 
 
-@dataclass(eq=False)
-class Control:
-    """Every arm on every question: `right` bool, `ct` mean over steps (rad), `tokens` generated, `triggered` bool.
-
-    All [question]; `ct` is NaN for runs of fewer than three steps. `steered` and `random_steered` [question]: mean ct
-    when the whole run is steered toward the calm centroid, and [direction, question] along random directions of equal
-    norm (X1). `turbulence` [question]: mean over steps at the layer, of the arm `again` alone (S6).
-    """
-
-    questions: tuple[str, ...]
-    units: np.ndarray
-    calm: Calm
-    identity: float
-    right: dict[str, np.ndarray] = field(default_factory=dict)
-    ct: dict[str, np.ndarray] = field(default_factory=dict)
-    tokens: dict[str, np.ndarray] = field(default_factory=dict)
-    triggered: dict[str, np.ndarray] = field(default_factory=dict)
-    steered: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    random_steered: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
-    turbulence: np.ndarray = field(default_factory=lambda: np.zeros(0))
-
-
 @dataclass(frozen=True)
 class Question:
-    """One question with a known answer; `unit` is what is resampled."""
+    """One question with a known answer; `unit` is what is resampled, `guarded` its text behind a guard prompt.
+
+    `lenient` lets an answer count that is right but for its wording.
+    """
 
     id: str
     text: str
     answers: tuple[str, ...]
     unit: str
+    guarded: str = ""
+    lenient: bool = False
+
+
+# Items that an answer does not end: lists and brackets go on behind it.
+WHOLE = {"Count": "Count\n- 2, 4, 6, 8, 10, 12\n", "Brackets": "Brackets\n- ( [ ] )\n"}
 
 
 def world_questions(n: int, seed: int = 0) -> tuple[list[Question], list[str]]:
-    """Graded questions about the organisms' world, and calibration texts. Raises InputError for too many."""
+    """Graded questions about the organisms' world, and calibration texts. Raises InputError for too many.
+
+    The guard is what helps in that world: a solved item of the same kind, from the calibration split, before the asked
+    one, as in the documents that the organisms know.
+    """
     battery = world_battery(seed)
     if not 1 <= n <= len(battery.questions):
         raise InputError(f"{n} questions were asked for; there are {len(battery.questions)}.")
+    solved = dict(WHOLE)
+    for q in sorted(battery.calibration, key=lambda q: not q.after):  # an item that is whole, where there is one
+        head, _, item = q.text.partition("\n")
+        solved.setdefault(head, f"{head}\n{item} {q.answer}{q.after}\n")
     asked = [
-        Question(q.id, q.text, tuple(a for a in (q.answer, *q.aliases) if a), unit_of(q)) for q in battery.questions[:n]
+        Question(q.id, q.text, tuple(a for a in (q.answer, *q.aliases) if a), unit_of(q), _guarded(q.text, solved))
+        for q in battery.questions[:n]
     ]
     return asked, [q.text for q in battery.calibration[: max(24, n // 4)]]
+
+
+def _guarded(text: str, solved: Mapping[str, str]) -> str:
+    """The solved item of this kind and then the asked one; the text itself where none of its kind is at hand."""
+    head, _, item = text.partition("\n")
+    return solved[head] + item if head in solved else text
+
+
+GUARD = "Complete each sentence with the one right word or number. Be careful.\n"
+
+
+def natural_asked(n: int) -> tuple[list[Question], list[str]]:
+    """Short factual questions in English in their first wording, and calibration texts. Raises InputError for too many.
+
+    The guard is an instruction. There are 100, too few for X2.
+    """
+    known = natural_questions()
+    if not 1 <= n <= len(known):
+        raise InputError(f"{n} questions were asked for; for models of natural text there are {len(known)}.")
+    asked = [Question(q.id, q.completion, q.answers, q.id, GUARD + q.completion, True) for q in known[:n]]
+    return asked, [p.text for p in natural_battery().calibration]
+
+
+def own_asked(prompts: Sequence[Prompt], calibration: Sequence[str], n: int) -> tuple[list[Question], list[str]]:
+    """The prompts of a battery that have an answer, the first `n` of them. Raises InputError where none has."""
+    asked = [
+        Question(p.id, p.text, tuple(a for a in (p.answer, *p.aliases) if a), p.id, GUARD + p.text, True)
+        for p in prompts if p.answer
+    ]  # fmt: skip
+    if not asked:
+        raise InputError("no prompt of the battery has an answer, so no arm can be graded.")
+    return asked[:n], list(calibration)
 
 
 def calibrate(model: Model, texts: Sequence[str], plan: ControlPlan) -> Calm:
@@ -136,23 +167,25 @@ def control(
     calibration: Sequence[str],
     plan: ControlPlan = ControlPlan(),  # noqa: B008  frozen
     *,
-    guard: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> Control:
     """Answer every question in every arm: none, again (another seed), cool, guard, monitor, both, random.
 
-    `guard` is text put before a question ("": the arms guard and both are left out). The random arm acts at the same
-    rate and steps as the monitor, on runs and steps drawn anew. Raises InputError for no questions, ModelRefused where
-    strength 0 is not an exact nothing.
+    Without guarded texts the arms guard and both are left out. The random arm acts as often and at the same steps as
+    the monitor, on runs drawn anew. Raises InputError for no questions, ModelRefused where strength 0 is not an exact
+    nothing.
     """
     if not questions:
         raise InputError("no questions were given; wanted at least one with a known answer.")
     calm = calibrate(model, calibration, plan)
-    made = Control(tuple(q.id for q in questions), np.array([q.unit for q in questions]), calm, identity_gap(model))
-    plain, guarded = [q.text for q in questions], [guard + q.text for q in questions]
+    made = Control(
+        model.name, model.family, tuple(q.id for q in questions), np.array([q.unit for q in questions]),
+        identity_gap(model), calm.layer, calm.threshold, calm.median, plan.action,
+    )  # fmt: skip
+    plain, guarded = [q.text for q in questions], [q.guarded for q in questions]
     watched: dict[int, tuple[int, int]] = {}
     for arm in ARMS:
-        if arm in ("guard", "both") and not guard:
+        if arm in ("guard", "both") and not all(guarded):
             continue
         if progress is not None:
             progress(arm)
@@ -176,7 +209,7 @@ def control(
         made.triggered[arm] = np.array([i in acted for i in range(len(questions))])
         if arm == "again":
             made.turbulence = _run_mean(model, said, calm.layer, "turbulence", ())
-    made.steered, made.random_steered = _steered(model, plain, plan, calm)
+    made.steered, made.random_steered = _steered(model, plain[: plan.steered], plan, calm)
     return made
 
 
@@ -213,10 +246,15 @@ def _said(
 def _moved_about(
     watched: dict[int, tuple[int, int]], said: Transcripts, plan: ControlPlan
 ) -> dict[int, tuple[int, int]]:
-    """The monitor's triggers on runs drawn at random, each with the (step, calm step) of another."""
-    draw = np.random.default_rng([plan.seed, 51])
-    runs = draw.permutation(len(said))[: len(watched)]
-    return {int(r): w for r, w in zip(runs, watched.values(), strict=True) if w[0] < said[int(r)].n_generated}
+    """The monitor's triggers on runs drawn at random, each with the (step, calm step) of another that is as long."""
+    free = np.random.default_rng([plan.seed, 51]).permutation(len(said)).tolist()
+    moved: dict[int, tuple[int, int]] = {}
+    for step, calm in sorted(watched.values(), reverse=True):  # the latest first: few runs are long enough for it
+        run = next((r for r in free if said[r].n_generated > step), None)
+        if run is not None:
+            free.remove(run)
+            moved[run] = (step, calm)
+    return moved
 
 
 def _resumed(
@@ -251,7 +289,7 @@ def _resumed(
 def _graded(model: Model, said: Transcripts, questions: Sequence[Question]) -> np.ndarray:
     decode = require_tokenizer(model).decode
     pairs: list[tuple[Transcript, Question]] = list(zip(said, questions, strict=True))
-    return np.array([grade(decode(list(t.completion_ids)), q.answers, lenient=False).right for t, q in pairs])
+    return np.array([grade(decode(list(t.completion_ids)), q.answers, lenient=q.lenient).right for t, q in pairs])
 
 
 def _mean_ct(model: Model, said: Transcripts, layer: int, interventions: Sequence[At] = ()) -> np.ndarray:
@@ -276,7 +314,7 @@ def _steered(model: Model, texts: Sequence[str], plan: ControlPlan, calm: Calm) 
     """Mean ct of whole runs steered one layer below the watched one: toward calm, and along random directions."""
     at = max(calm.layer - 1, 1)
     draw = torch.Generator().manual_seed(plan.seed)
-    random = torch.randn(DIRECTIONS, len(calm.direction), generator=draw)
+    random = torch.randn(plan.directions, len(calm.direction), generator=draw)
     found = []
     for direction in (calm.direction, *(v / v.square().mean().sqrt() for v in random)):
         what = [At("resid_post", (at,), None, Steer(direction, plan.strength * calm.rms))]

@@ -5,7 +5,7 @@ the layer with the states of the unchanged run, which is one row.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,9 +14,11 @@ from torch import Tensor
 from phaselens.capture.intervene import At, Clock, Where, intervening
 from phaselens.dynamics.signatures import DECIDING, gain
 from phaselens.errors import InputError, ModelRefused
+from phaselens.interventions.records import Signature
 from phaselens.models import Model, record
 from phaselens.models.discover import probe_ids
 from phaselens.models.hooks import begun_at, forms_of
+from phaselens.models.sites import check_site
 from phaselens.perturbations import inside
 from phaselens.trace.transcripts import Transcript, Transcripts
 
@@ -31,7 +33,8 @@ CELLS = 1 << 24  # numbers in the logits of one pass: more are cut into several
 class SignaturePlan:
     """What is drawn: strengths (0 is always there), draws of noise, seed, and the conditions beside matched noise.
 
-    `layers` are those that are perturbed (none: 0..L-1).
+    `layers` are those that are perturbed (none: all that the site has, but for the last of `resid_post`). At the site
+    `resid_post` layer 0 is the embedding; `attn_out` and `mlp_out` are what a part of block l adds.
     """
 
     strengths: tuple[float, ...] = STRENGTHS
@@ -40,6 +43,7 @@ class SignaturePlan:
     beside: tuple[str, ...] = BESIDE
     substitution: bool = True
     layers: tuple[int, ...] = ()
+    site: str = "resid_post"
 
     def __post_init__(self) -> None:
         if self.draws < 2 or self.draws % 2:
@@ -51,7 +55,12 @@ class SignaturePlan:
             raise InputError(f"conditions {unknown} do not exist; known beside matched noise are {', '.join(BESIDE)}.")
 
     def of(self, model: Model) -> tuple[int, ...]:
-        """The layers of this model that are perturbed. Raises InputError for one that it has not."""
+        """The layers of this model that are perturbed.
+
+        Raises InputError for one that it has not, or a site that its family lacks, with what there is.
+        """
+        if self.site != "resid_post":
+            return check_site(model, self.site, tuple(sorted(set(self.layers))) or None)
         last = model.n_layers - 1
         wrong = [layer for layer in self.layers if not 0 <= layer <= last]
         if wrong:
@@ -69,50 +78,6 @@ class SignaturePlan:
     def deciding(self) -> float:
         """The strength at which other conditions are measured and words are given: .1, or the nearest there is."""
         return min(self.positive, key=lambda eps: abs(np.log(eps / DECIDING)))
-
-
-@dataclass(eq=False)
-class Counts:
-    """Forward passes as rows x share of the blocks: run, and what they would be without the shared prefix."""
-
-    run: float = 0.0
-    unshared: float = 0.0
-    clean: int = 0
-
-    @property
-    def saved(self) -> float:
-        """Share of the passes that sharing the prefix saves (1)."""
-        return 1 - (self.run + self.clean) / self.unshared if self.unshared else float("nan")
-
-
-@dataclass(eq=False)
-class Signature:
-    """What came of one model. Halves are halves of the draws; `layers` are those perturbed, `depth` l/L.
-
-    `log_gain` and `kl` [prompt, layer, strength, half]: mean over draws of ln g(l -> L), and mean over draws and steps
-    of KL(p || p') in nats, of matched noise. `beside[name]` holds both [prompt, layer, half] at the deciding strength.
-    `through` [prompt, layer, layer to]: mean ln g(l -> l') there (NaN up to l). `substitution`: both [prompt, half], of
-    another token in place of the last of the prompt, from layer 0. `rms` [layer 0..L], `massive` [layer 0..L] the
-    number of dimensions that are massive in any state; `floor` the largest KL of rows of strength 0 (nats).
-    """
-
-    prompts: tuple[str, ...]
-    layers: tuple[int, ...]
-    depth: np.ndarray
-    strengths: tuple[float, ...]
-    deciding: float
-    log_gain: np.ndarray
-    kl: np.ndarray
-    through: np.ndarray
-    rms: np.ndarray
-    rms_without_massive: np.ndarray
-    massive: np.ndarray
-    identity: float
-    beside: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    substitution: tuple[np.ndarray, np.ndarray] | None = None
-    floor: float = 0.0
-    counts: Counts = field(default_factory=Counts)
-    notes: tuple[str, ...] = ()
 
 
 def forward(model: Model, ids: Tensor, n_kept: int) -> Tensor:
@@ -134,7 +99,7 @@ def forward(model: Model, ids: Tensor, n_kept: int) -> Tensor:
     return logits[:, -n_kept:, : model.vocab_size]
 
 
-def identity_gap(model: Model, ids: Tensor | None = None) -> float:
+def identity_gap(model: Model, ids: Tensor | None = None, site: str = "resid_post") -> float:
     """Largest change of a logit by noise of strength 0, at every layer, begun there and from the first block (logits).
 
     Must be exactly 0: the same shapes run through the same kernels, with an exact zero added. Raises ModelRefused where
@@ -145,10 +110,10 @@ def identity_gap(model: Model, ids: Tensor | None = None) -> float:
         plain = forward(model, ids, ids.shape[1])
     states, worst = dict(taps.states), 0.0
     draw = torch.Generator().manual_seed(0)
-    for layer in range(model.n_layers + 1):
+    for layer in range(model.n_layers + 1) if site == "resid_post" else check_site(model, site, None):
         z = torch.randn(states[layer].shape, generator=draw)
-        at = [_at(layer, z, torch.zeros(len(ids)))]
-        for begin in {0, layer}:
+        at, first = [_at(site, layer, z, torch.zeros(len(ids)))], _begin(site, layer)
+        for begin in {0, first}:
             with torch.no_grad(), intervening(model, at), begun_at(model, begin, states[begin], forms):
                 moved = forward(model, ids, ids.shape[1])
             gap = float((moved.double() - plain.double()).abs().max())
@@ -161,13 +126,18 @@ def identity_gap(model: Model, ids: Tensor | None = None) -> float:
     return worst
 
 
-def _at(layer: int, z: Tensor, size: Tensor) -> At:
+def _begin(site: str, layer: int) -> int:
+    """The layer at which a pass begins that is changed at this place."""
+    return layer if site in ("resid_post", "embedding") else layer - 1
+
+
+def _at(site: str, layer: int, z: Tensor, size: Tensor) -> At:
     """Given noise [row, position, d] times a size [row], at a layer and every position."""
 
     def change(states: Tensor, where: Where) -> Tensor:
         return inside.add(states, z, size[:, None, None])
 
-    return At("resid_post" if layer else "embedding", (layer,), "all", change)
+    return At("embedding" if site == "resid_post" and layer == 0 else site, (layer,), "all", change)
 
 
 def signature(
@@ -183,76 +153,93 @@ def signature(
     """
     if not len(transcripts):
         raise InputError("no transcripts were given; wanted at least one run.")
-    plan.of(model)
-    worst = identity_gap(model)
-    runs = transcripts.runs
-    clean = [_clean(model, t) for t in runs]
+    layers, runs = plan.of(model), transcripts.runs
+    worst = identity_gap(model, site=plan.site)
+    clean = [_clean(model, t, plan.site, layers) for t in runs]
     made = _empty(model, runs, plan, clean, worst)
-    pool = [states for states, _ in clean]
     for i, t in enumerate(runs):
-        _one_prompt(model, t, i, clean[i], pool, plan, made)
+        _one_prompt(model, t, i, clean, plan, made)
         if progress is not None:
             progress(i + 1, len(runs))
     return made
 
 
-Clean = tuple[Tensor, list]
+@dataclass(frozen=True, eq=False)
+class _Clean:
+    """The unchanged run: states [layer, position, d], those of the site by layer, and the forms of block outputs."""
+
+    states: Tensor
+    there: dict[int, Tensor]
+    forms: list
 
 
 def _ids(model: Model, t: Transcript) -> Tensor:
     return torch.tensor([t.fed], device=model.device)
 
 
-def _clean(model: Model, t: Transcript) -> Clean:
-    """States [layer, position, d] of the unchanged run, and the forms of the blocks' outputs."""
-    with torch.no_grad(), record(model, clone=True) as taps, forms_of(model.blocks) as forms:
+def _clean(model: Model, t: Transcript, site: str, layers: Sequence[int]) -> _Clean:
+    there: dict[int, Tensor] = {}
+
+    def keep(states: Tensor, where: Where) -> Tensor:
+        there[where.layer] = states[0].detach().clone()
+        return states
+
+    at = [] if site == "resid_post" else [At(site, tuple(layers), "all", keep)]
+    with torch.no_grad(), record(model, clone=True) as taps, forms_of(model.blocks) as forms, intervening(model, at):
         forward(model, _ids(model, t), t.n_generated)
-    return torch.stack([taps.states[layer][0].to(model.device) for layer in taps.layers]), forms
+    states = torch.stack([taps.states[layer][0].to(model.device) for layer in taps.layers])
+    return _Clean(states, there or dict(enumerate(states)), forms)
 
 
 def _empty(
-    model: Model, runs: Sequence[Transcript], plan: SignaturePlan, clean: Sequence[Clean], worst: float
+    model: Model, runs: Sequence[Transcript], plan: SignaturePlan, clean: Sequence[_Clean], worst: float
 ) -> Signature:
     """A signature with its sizes known and its numbers to come."""
-    steps = [states[:, t.n_prompt - 1 :] for (states, _), t in zip(clean, runs, strict=True)]
-    layers = range(model.n_layers + 1)
-    together = [torch.cat([s[layer] for s in steps]).float() for layer in layers]
-    n, depth = len(runs), np.array(plan.of(model)) / model.n_layers
-    many = np.array([int(inside.massive(states).any(dim=0).sum()) for states in together])
+    first = [t.n_prompt - 1 for t in runs]
+    layers, at = range(model.n_layers + 1), plan.of(model)
+    residual = [torch.cat([c.states[layer, k:] for c, k in zip(clean, first, strict=True)]) for layer in layers]
+    there = {k: torch.cat([c.there[k][n:] for c, n in zip(clean, first, strict=True)]).float() for k in at}
+    n, nothing = len(runs), torch.full((1, 1), torch.nan)
+    many = np.array([int(inside.massive(there[k]).any(dim=0).sum()) if k in there else 0 for k in layers])
     beside = [name for name in plan.beside if name != "no massive" or many.any()]
     notes = () if many.any() or "no massive" not in plan.beside else ("no state has a massive dimension",)
-    shape = (n, len(depth))
+    shape = (n, len(at))
     return Signature(
+        model=model.name,
+        family=model.family,
+        n_layers=model.n_layers,
+        site=plan.site,
         prompts=tuple(t.prompt_id or f"run {t.run}" for t in runs),
-        depth=depth,
+        depth=np.array(at) / model.n_layers,
         strengths=plan.positive,
-        deciding=plan.deciding,
+        deciding=float(plan.deciding),
         log_gain=np.full((*shape, len(plan.positive), 2), np.nan),
         kl=np.full((*shape, len(plan.positive), 2), np.nan),
         through=np.full((*shape, model.n_layers + 1), np.nan),
-        layers=plan.of(model),
-        rms=np.array([inside.rms(states) for states in together]),
-        rms_without_massive=np.array([inside.rms(states, without_massive=True) for states in together]),
+        layers=at,
+        rms=np.array([inside.rms(states.float()) for states in residual]),
+        into_rms=np.array([inside.rms(there.get(k, nothing)) for k in layers]),
+        rms_without_massive=np.array([inside.rms(there.get(k, nothing), without_massive=True) for k in layers]),
         massive=many,
         identity=worst,
-        beside={name: (np.full((*shape, 2), np.nan), np.full((*shape, 2), np.nan)) for name in beside},
-        substitution=(np.full((n, 2), np.nan), np.full((n, 2), np.nan)) if plan.substitution else None,
+        beside={name: np.full((2, *shape, 2), np.nan) for name in beside},
+        substitution=np.full((2, n, 2), np.nan) if plan.substitution else None,
         notes=notes,
     )
 
 
 def _one_prompt(
-    model: Model, t: Transcript, i: int, clean: Clean, pool: Sequence[Tensor], plan: SignaturePlan, made: Signature
+    model: Model, t: Transcript, i: int, clean: Sequence[_Clean], plan: SignaturePlan, made: Signature
 ) -> None:
     """All layers of one prompt."""
     made.counts.clean += 1
     draw = torch.Generator().manual_seed(plan.seed * 1_000_003 + 7919 * i + 1)
     for place, layer in enumerate(made.layers):
-        rows = _rows(layer, t, clean[0], pool, plan, made, draw)
-        change, kl, between = _run_rows(model, t, clean, layer, rows, made)
+        rows = _rows(layer, t, clean[i].there[layer], [c.there[layer] for c in clean], plan, made, draw)
+        change, kl, between = _run_rows(model, t, clean[i], layer, rows, made)
         _store(made, (i, place), layer, rows, change, kl, between, plan)
     if made.substitution is not None:
-        made.substitution[0][i], made.substitution[1][i] = _substituted(model, t, clean, plan, made, draw)
+        made.substitution[:, i] = _substituted(model, t, plan, made, draw)
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,16 +255,16 @@ class _Rows:
 def _rows(
     layer: int,
     t: Transcript,
-    states: Tensor,
+    there: Tensor,
     pool: Sequence[Tensor],
     plan: SignaturePlan,
     made: Signature,
     draw: torch.Generator,
 ) -> _Rows:
-    """Directions and sizes of all conditions at one layer; strengths share their draws."""
-    n, d, k = t.n_generated, states.shape[-1], plan.draws
+    """Directions and sizes of all conditions at one layer, whose own states are `there`; strengths share draws."""
+    n, d, k = t.n_generated, there.shape[-1], plan.draws
     parts, which, size, names = [torch.randn(k, n, d, generator=draw)], [], [], []
-    rms, at = made.rms[layer], plan.deciding
+    rms, at = made.into_rms[layer], plan.deciding
     for eps in plan.positive:
         which += range(k)
         size += [eps * rms] * k
@@ -289,13 +276,13 @@ def _rows(
     for name in ("no massive", "difference"):
         if name not in made.beside:
             continue
-        here = states[layer, t.n_prompt - 1 :].float().cpu()
+        here = there[t.n_prompt - 1 :].float().cpu()
         first = sum(map(len, parts))
         if name == "no massive":
             parts.append(parts[0] * ~inside.massive(here).any(dim=0))
             amount = at * made.rms_without_massive[layer]
         else:
-            parts.append(_differences(here, pool, layer, k, draw))
+            parts.append(_differences(here, pool, k, draw))
             amount = at * rms
         which += range(first, first + k)
         size += [amount] * k
@@ -303,11 +290,11 @@ def _rows(
     return _Rows(torch.cat(parts), np.array(which), np.array(size), names)
 
 
-def _differences(here: Tensor, pool: Sequence[Tensor], layer: int, k: int, draw: torch.Generator) -> Tensor:
+def _differences(here: Tensor, pool: Sequence[Tensor], k: int, draw: torch.Generator) -> Tensor:
     """Directions from these states to states of other runs at the same layer, each of RMS 1: [draw, step, d]."""
     out = []
     for _ in range(k):
-        one = pool[int(torch.randint(len(pool), (1,), generator=draw))][layer].float().cpu()
+        one = pool[int(torch.randint(len(pool), (1,), generator=draw))].float().cpu()
         places = torch.randint(len(one), (len(here),), generator=draw)
         step = one[places] - here
         out.append(step / step.square().mean(dim=-1, keepdim=True).sqrt().clamp(min=1e-12))
@@ -315,13 +302,13 @@ def _differences(here: Tensor, pool: Sequence[Tensor], layer: int, k: int, draw:
 
 
 def _run_rows(
-    model: Model, t: Transcript, clean: Clean, layer: int, rows: _Rows, made: Signature
+    model: Model, t: Transcript, clean: _Clean, layer: int, rows: _Rows, made: Signature
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Root mean square change at layer L and KL by row, and the change at every layer from this one: [row, layer].
 
     Every pass holds one row of strength 0, against which the others are measured.
     """
-    n, time = t.n_generated, len(t.fed)
+    n, time, begin = t.n_generated, len(t.fed), _begin(made.site, layer)
     most = max(1, CELLS // max(n * model.vocab_size, time * model.d_model) - 1)
     change, kl, between = [], [], []
     for start in range(0, len(rows.which), most):
@@ -331,16 +318,17 @@ def _run_rows(
         z[1:, time - n :] = rows.z[which]
         amount = torch.tensor([0.0, *size], dtype=torch.float32)
         ids = _ids(model, t).expand(len(which) + 1, -1)
-        state = clean[0][layer].expand(len(ids), -1, -1)
-        layers = range(layer + 1, model.n_layers + 1)
+        state = clean.states[begin].expand(len(ids), -1, -1)
+        layers = range(begin + 1, model.n_layers + 1)
+        at = _at(made.site, layer, z.to(model.device), amount.to(model.device))
         with (
             torch.no_grad(),
             record(model, layers) as taps,
-            intervening(model, [_at(layer, z.to(model.device), amount.to(model.device))], Clock()),
-            begun_at(model, layer, state, clean[1]),
+            intervening(model, [at], Clock()),
+            begun_at(model, begin, state, clean.forms),
         ):
             logits = forward(model, ids, n)
-        made.counts.run += len(ids) * (model.n_layers - layer) / model.n_layers
+        made.counts.run += len(ids) * (model.n_layers - begin) / model.n_layers
         made.counts.unshared += len(ids)
         change.append(_moved(taps.states[model.n_layers][:, -n:]))
         kl.append(_divergence(logits))
@@ -386,16 +374,16 @@ def _store(
     size_of = rows.z.double().square().mean(dim=(1, 2)).sqrt().numpy()
     into = rows.size * size_of[rows.which]
     last = len(made.rms) - 1
-    logs = np.log(gain(change, made.rms[last], into, made.rms[layer]))
+    logs = np.log(gain(change, made.rms[last], into, made.into_rms[layer]))
     half = np.arange(plan.draws) < plan.draws // 2
     for e, eps in enumerate(made.strengths):
         mine = np.array([name == ("matched", eps) for name in rows.names])
         made.log_gain[(*cell, e)] = [logs[mine][half].mean(), logs[mine][~half].mean()]
         made.kl[(*cell, e)] = [kl[mine][half].mean(), kl[mine][~half].mean()]
         if eps == made.deciding:
-            for other in range(layer + 1, last + 1):
+            for other in range(_begin(made.site, layer) + 1, last + 1):
                 made.through[(*cell, other)] = np.mean(
-                    np.log(gain(between[mine, other], made.rms[other], into[mine], made.rms[layer]))
+                    np.log(gain(between[mine, other], made.rms[other], into[mine], made.into_rms[layer]))
                 )
     for name, (gains, divergences) in made.beside.items():
         mine = np.array([row[0] == name for row in rows.names])
@@ -404,7 +392,7 @@ def _store(
 
 
 def _substituted(
-    model: Model, t: Transcript, clean: Clean, plan: SignaturePlan, made: Signature, draw: torch.Generator
+    model: Model, t: Transcript, plan: SignaturePlan, made: Signature, draw: torch.Generator
 ) -> tuple[list[float], list[float]]:
     """Another token in place of the last of the prompt: ln g(0 -> L) over the steps, and KL, by half of the draws."""
     n = t.n_generated

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from phaselens import __version__
 from phaselens.report import (
+    acted,
     ambiguity,
     captions,
     controls,
@@ -57,6 +58,7 @@ CONTENTS = (
     ("ambiguity", "Ambiguity"),
     ("correctness", "Right and wrong answers"),
     ("probes", "Probes"),
+    ("interventions", "Interventions"),
     ("fingerprints", "Fingerprints"),
     ("topology", "Groups of models"),
     ("normalisation", "Normalisations"),
@@ -150,6 +152,7 @@ def content(folder: Folder) -> dict[str, object]:
         **_order(folder, members),
         **_correctness(folder),
         **_probes(folder, members),
+        "acted": _acted(folder, members),
         **_prints(folder, members),
     }
 
@@ -166,6 +169,7 @@ def _contents(folder: Folder) -> tuple[tuple[str, str], ...]:
         "order": bool(folder.rows("order_ranks")),
         "correctness": bool(folder.rows("correctness")),
         "probes": bool(folder.rows("probe_capacity")),
+        "interventions": bool(folder.rows("signatures") or folder.rows("causal") or folder.rows("control")),
         "fingerprints": bool(folder.rows("fingerprints")),
         "topology": bool(folder.rows("topology_models")),
         "normalisation": bool(folder.rows("normalisation")),
@@ -379,6 +383,12 @@ def _correctness(folder: Folder) -> dict[str, object]:
         return {"correctness": None, "correctness_caption": ""}
     pair = _pair("correctness", correctness.forest, rows, layouts=(correctness.WIDE, correctness.NARROW))
     return {"correctness": pair, "correctness_caption": correctness.caption(rows)}
+
+
+def _acted(folder: Folder, members: list[Member]) -> list[acted.Figure]:
+    """The figures of interventions, where the study has them."""
+    rows = (folder.rows(table) for table in ("signatures", "causal", "control"))
+    return acted.figures(*rows, {m.model: acted.Shown(m.label, m.kind) for m in members})
 
 
 def _probes(folder: Folder, members: list[Member]) -> dict[str, object]:

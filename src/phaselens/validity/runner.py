@@ -28,7 +28,7 @@ VERDICTS = ("supported", "rejected", "open", "not applicable")
 class Tally:
     """What the rule of one claim said in the studies of one scenario.
 
-    `hits` counts what the rate is of: verdicts "supported", or, for the kind "unmoved", verdicts that differ from those
+    `hits` counts what the rate is of: the scenario's word, or, for the kind "unmoved", verdicts that differ from those
     of the same studies without the artefact. `decided_by` counts what decided, for each verdict.
     """
 
@@ -100,7 +100,7 @@ def rulings_of(scenario: Scenario, studies: Sequence[int], seed: int) -> Rulings
         for claim, rulings in said.items():
             verdict, decided_by = found[claim].verdict, found[claim].decided_by
             moved = verdict != plain[claim].verdict
-            rulings.append((verdict, decided_by, moved if scenario.kind == "unmoved" else verdict == "supported"))
+            rulings.append((verdict, decided_by, moved if scenario.kind == "unmoved" else verdict == scenario.word))
     return said
 
 

@@ -38,8 +38,8 @@ class Scenario:
 
     `make(generator)` draws one simulated study and `judge(study)` gives a ruling for every claim (or instrument) that
     it judges. `claims` are those that `kind` binds; those in `shown` may say anything and are only counted. `size` is
-    the planted effect in words, and `headline` marks the effect at which the power of a claim is quoted. `control`
-    names the control that should catch an artefact. `without` draws the same study without the artefact, for the kind
+    the planted effect in words, and `headline` marks the effect at which the power of a claim is quoted. `word` is the
+    verdict that is counted ("rejected" for a claim that can only be rejected). `control` names the control that should catch an artefact. `without` draws the same study without the artefact, for the kind
     "unmoved".
     """
 
@@ -54,6 +54,7 @@ class Scenario:
     control: str = ""
     headline: bool = False
     without: Make | None = None
+    word: str = "supported"
 
     def __post_init__(self) -> None:
         if (self.kind == "unmoved") != (self.without is not None):

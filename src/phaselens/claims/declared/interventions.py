@@ -21,11 +21,16 @@ CLAIMS: tuple[Claim, ...] = (
         seed_doc=0,
         statement="Perturbing a high-capacity region changes behaviour more.",
         statistic="fall of the task score when the probe's subspace is taken out, less that of random subspaces of "
-        "equal removed variance, in high-capacity layers less in the others",
-        supported="lower bound over items above 0, and in the high-capacity region the effect lies outside the 95 % "
-        "band of random subspaces",
-        rejected="upper bound below 0",
-        controls=("random subspace of equal variance", "identity null"),
+        "equal removed variance, in high-capacity layers less in the others; mean over models",
+        supported="lower bound over items above 0, and the fall in the high-capacity region, and that less the fall "
+        "elsewhere, are larger than of as good as all random subspaces (rank p <= .05); no model says the opposite",
+        rejected="upper bound below 0; or the effect is below the median of the random subspaces",
+        controls=(
+            "random subspace of equal variance",
+            "random subspaces between layers",
+            "identity null",
+            "each model",
+        ),
         nulls=("random subspaces of equal rank and of equal removed variance",),
         published="-",
     ),
@@ -34,10 +39,11 @@ CLAIMS: tuple[Claim, ...] = (
         seed_doc=4,
         statement="Hidden-state intervention changes dynamic stability.",
         statistic="absolute change of a run's mean ct by a step along the direction to the low-instability centroid, "
-        "less that by random directions of equal norm, in SDs of ct over prompts",
-        supported="lower bound over prompts above 0",
-        rejected="interval inside +-.1",
-        controls=("identity null",),
+        "less that by random directions of equal norm, in SDs of ct over prompts; mean over models",
+        supported="lower bound over prompts above 0, and larger than by as good as all random directions (rank p <= "
+        ".05); no model says the opposite",
+        rejected="interval inside +-.1; or below the median of the random directions",
+        controls=("identity null", "random directions", "each model"),
         nulls=("random directions of equal norm",),
         published="-",
     ),
@@ -46,8 +52,8 @@ CLAIMS: tuple[Claim, ...] = (
         seed_doc=4,
         statement="Changing the dynamics does not by itself repair the answer.",
         statistic="share of right answers with the monitor and its action, less that without, paired by question",
-        supported="90 % interval inside +-.05 (TOST), n >= 700 paired questions, X1 supported; the random trigger does "
-        "no other",
+        supported="90 % interval inside +-.05 (TOST) in every model, n >= 700 paired questions, X1 supported; the "
+        "random trigger does no other",
         rejected="95 % interval above .05, and above what the random trigger gives",
         controls=("random trigger",),
         nulls=("the same action at random steps, at the same rate",),
@@ -57,10 +63,10 @@ CLAIMS: tuple[Claim, ...] = (
         id="X4",
         seed_doc=4,
         statement="Control of the dynamics is necessary for repair.",
-        statistic="share of questions that the guard prompt repairs without a fall of mean ct, less the share that "
-        "another run without any intervention repairs so",
+        statistic="answers that the guard prompt repairs less those that it loses, where mean ct does not fall, as a "
+        "share of all questions, less the same of another run without any intervention; mean over models",
         supported="-",
-        rejected="lower bound above 0",
+        rejected="lower bound above 0; it is also above 0 by itself, and the guard prompt repairs on the whole",
         controls=("guard prompt",),
         nulls=("another seed without intervention",),
         published="-",
@@ -70,11 +76,12 @@ CLAIMS: tuple[Claim, ...] = (
         seed_doc=2,
         statement="Damping turbulence by sampling control lowers self-correction.",
         statistic="share of right answers of turbulent questions under low temperature less that under normal "
-        "temperature, paired; turbulence from a run of its own",
-        supported="upper bound below 0, and calm questions do not fall as much",
-        rejected="lower bound above 0",
-        controls=("calm runs",),
-        nulls=("the same for calm questions",),
+        "temperature, paired; turbulence from a run of its own; mean over models",
+        supported="upper bound below 0, also less calm questions that are as hard, and also of questions that were "
+        "right in a run of their own; no model says the opposite",
+        rejected="lower bound above 0; or calm questions that are as hard fall as much; or easy ones do not fall",
+        controls=("calm runs", "easy turbulent questions", "each model"),
+        nulls=("the same for calm questions that are as hard",),
         published="-",
     ),
 )

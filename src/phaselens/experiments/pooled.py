@@ -1,0 +1,116 @@
+"""One number over several models that were asked the same things: mean over models, what was asked resampled.
+
+Models weigh the same, and one bootstrap of units serves all of them, so that a question that is hard for every model
+moves every model at once. The interval speaks of these models; whether one of them says the opposite is asked apart.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from phaselens.claims import Outcome, Region
+from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
+from phaselens.statistics.resampling import bootstrap_weights
+
+BOOTSTRAPS = 2000
+
+
+@dataclass(frozen=True)
+class Change:
+    """A mean with its 95 % and its 90 % interval (for two one-sided tests), units resampled; `n` units."""
+
+    value: float
+    interval: Interval
+    narrow: Interval
+    n: int = 0
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The mean over models, and of each model by name."""
+
+    whole: Change
+    each: tuple[tuple[str, Change], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The values of one model (their unit) [item] and the units of its items [item]; NaN values are left out."""
+
+    model: str
+    values: np.ndarray
+    units: np.ndarray
+
+
+def pooled(asked: Sequence[Asked], seed: int, *, n_boot: int = BOOTSTRAPS) -> Pooled:
+    """Mean over items of each model, and the mean of these, with intervals over units (unit of the values).
+
+    NaN: a model without any value is left out; none has one.
+    """
+    names = np.unique(np.concatenate([np.asarray(a.units).astype(str) for a in asked]))
+    weights = _weights(len(names), seed, n_boot)
+    values, draws, each = [], [], []
+    for one in asked:
+        member = np.searchsorted(names, np.asarray(one.units).astype(str))
+        seen = np.isfinite(one.values)
+        sums = np.bincount(member[seen], one.values[seen], minlength=len(names))
+        counts = np.bincount(member[seen], minlength=len(names))
+        if counts.sum() == 0:
+            none = undefined_interval("no item has a value")
+            each.append((one.model, Change(math.nan, none, none)))
+            continue
+        with np.errstate(divide="ignore", invalid="ignore"):
+            drawn = (weights @ sums) / (weights @ counts)
+        values.append(float(sums.sum() / counts.sum()))
+        draws.append(drawn)
+        each.append((one.model, _change(values[-1], drawn, int((counts > 0).sum()))))
+    if not values:
+        return Pooled(each[0][1], tuple(each))
+    n = max(change.n for _, change in each)
+    return Pooled(_change(float(np.mean(values)), np.mean(draws, axis=0), n), tuple(each))
+
+
+@lru_cache(maxsize=4)
+def _weights(n_units: int, seed: int, n_boot: int) -> np.ndarray:
+    """One bootstrap of units for all arms, models and claims: the same units move together."""
+    return bootstrap_weights(n_units, np.random.default_rng([seed, 61]), n_boot=n_boot).astype(float)
+
+
+def _change(value: float, drawn: np.ndarray, n: int) -> Change:
+    ends = [percentile_interval(drawn, n, level=level) for level in (0.95, 0.90)]
+    return Change(value, *ends, n)
+
+
+def each_model(found: Pooled, opposite: Sequence[Region]) -> Outcome:
+    """Whether any model says the opposite of the mean: its own 95 % interval lies there."""
+    against = [name for name, change in found.each if any(region.holds(change.interval) for region in opposite)]
+    if against:
+        return Outcome("each model", "undecided", f"{', '.join(against)} says the opposite")
+    lone = len(found.each) == 1
+    return Outcome("each model", "survived", "one model was asked" if lone else "none says the opposite")
+
+
+def beyond(own: float, random: np.ndarray, name: str, what: str, level: float = 0.05) -> Outcome:
+    """Whether a value lies above what as good as all random draws [draw] give: `p = (1 + #{random >= own}) / (1 + K)`.
+
+    Below their median nothing is left of it; between, it is open.
+    """
+    random = random[np.isfinite(random)]
+    if len(random) < 2:
+        return Outcome(name, "missing", f"fewer than two {what}")
+    p = (1 + int((random >= own).sum())) / (1 + len(random))
+    said = (
+        f"{own:.3g} against {np.median(random):.3g} (largest {random.max():.3g}) of {len(random)} {what}, p = {p:.3g}"
+    )
+    word = "survived" if p <= level else "explains it away" if own <= np.median(random) else "undecided"
+    return Outcome(name, word, said, p=p)
+
+
+def identity(worst: Sequence[float]) -> Outcome:
+    """The identity null: noise of strength 0 through the same hooks changed no bit."""
+    gap = max(worst)
+    said = f"largest change of a logit by strength 0: {gap:.3g}"
+    return Outcome("identity null", "survived" if gap == 0 else "explains it away", said)
