@@ -181,19 +181,24 @@ def peaks(scores: np.ndarray, *, above: bool = True, after: int = 8) -> np.ndarr
     return np.where(np.isfinite(best), sign * best, np.nan)
 
 
-def alarm_threshold(peaks_of_calm: np.ndarray, rate: float, *, above: bool = True) -> float:
+def alarm_threshold(
+    peaks_of_calm: np.ndarray, rate: float, *, above: bool = True, units: np.ndarray | None = None
+) -> float:
     """Threshold beyond which at most a share `rate` of further calm runs peak (unit of the peaks).
 
-    The k-th smallest (largest, with `above` False) of the n peaks, `k = ceil((n + 1)(1 - rate))`: for runs that can be
-    exchanged the chance of a false alarm is at most `rate`, whatever the distribution. Runs whose peak is undefined
-    count as lowest. Infinite where k > n: too few runs for this rate.
+    The least peak such that the shares of runs up to it, summed over the J units, reach `(J + 1)(1 - rate)` (the
+    largest, with `above` False): for a run of a further prompt the chance of a false alarm is at most `rate`, whatever
+    the distribution and however alike the runs of one prompt are. Without `units` every run is one of its own. Shapes:
+    peaks and units [run]. Runs whose peak is undefined count as lowest. Infinite: too few units for this rate.
 
-    Raises InputError for a rate outside (0, 1). Source: Vovk, Gammerman and Shafer 2005, "Algorithmic learning in a
-    random world", section 2.2.
+    Raises InputError for a rate outside (0, 1). Source: Lee, Barber and Willett 2023, arXiv:2306.06342, of which Vovk,
+    Gammerman and Shafer 2005, "Algorithmic learning in a random world", section 2.2, is the case without units.
     """
     if not 0 < rate < 1:
         raise InputError(f"a false-alarm rate lies between 0 and 1; got {rate}.")
     sign = 1.0 if above else -1.0
-    x = np.sort(np.nan_to_num(sign * np.asarray(peaks_of_calm, float), nan=-np.inf))
-    k = math.ceil((len(x) + 1) * (1 - rate))
-    return sign * (float(x[k - 1]) if k <= len(x) else math.inf)
+    x = np.nan_to_num(sign * np.asarray(peaks_of_calm, float), nan=-np.inf)
+    _, place, counts = np.unique(np.arange(len(x)) if units is None else units, return_inverse=True, return_counts=True)
+    order = np.argsort(x, kind="stable")
+    reached = np.cumsum(1 / counts[place][order]) >= (len(counts) + 1) * (1 - rate) - 1e-9
+    return sign * (float(x[order][reached.argmax()]) if reached.any() else math.inf)

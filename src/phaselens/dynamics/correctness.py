@@ -5,9 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import rankdata
 
+from phaselens.statistics.logistic import held_out_probability
+
 EARLY = 8
 FOLDS = 5
 PSEUDO = 0.5
+COMPONENTS = 64
 
 
 def run_mean_of(values: np.ndarray) -> np.ndarray:
@@ -99,6 +102,29 @@ def grammar_violation(
         here = fold == k
         costs = np.where(known[here], cost[before[here], after[here]], np.nan)
         out[here] = run_mean_of(costs)
+    return out
+
+
+def answer_probe(
+    states: np.ndarray, wrong: np.ndarray, units: np.ndarray, generator: np.random.Generator, *, most: int = COMPONENTS
+) -> np.ndarray:
+    """Linear probe of a wrong answer from the states it begins with (log odds less their constant): [run].
+
+    Regularised logistic regression on the leading 64 principal components (of all runs, labels unseen), no more than a
+    tenth of the runs; every run is scored by a fit that never saw its unit. Shapes: states [run, d_model], wrong 0 or 1
+    [run], units [run]. NaN: a state that is not finite, or as `held_out_probability`.
+    """
+    x = np.asarray(states, float)
+    known = np.isfinite(x).all(1)
+    out = np.full(len(x), np.nan)
+    if known.sum() < 2:
+        return out
+    centred = x[known] - x[known].mean(0)
+    _, size, directions = np.linalg.svd(centred, full_matrices=False)
+    kept = min(most, max(1, int(known.sum()) // 10), int((size > 1e-6 * size[0]).sum()) if size[0] else 0)
+    if kept:
+        y, unit = np.asarray(wrong, float)[known], np.asarray(units)[known]
+        out[known] = held_out_probability(centred @ directions[:kept].T, y, unit, generator, constant=False)
     return out
 
 

@@ -52,7 +52,8 @@ def learn_rule(
     """Choose score, side and threshold on half of the prompts; measure false alarms and hits on the other half.
 
     A false alarm is a right run that ever alarms, a hit a wrong one. Thresholds keep the false-alarm rate by
-    `alarm_threshold`; of the scores that with most hits in the learning half is taken, and of the baselines too.
+    `alarm_threshold` with prompts as units; of the scores that with most hits in the learning half is taken, and of the
+    baselines too.
     Shapes: columns [run, step] by score; wrong 0 or 1 [run]; units [run]. Raises InputError where a half lacks right or
     wrong runs.
     """
@@ -62,8 +63,8 @@ def learn_rule(
     for half in (learning, ~learning):
         if not (y & half).any() or not (~y & half).any():
             raise InputError("each half of the prompts needs right and wrong runs; give more graded prompts.")
-    rule, alarmed = _best(columns, y, learning, rate)
-    other, other_alarmed = _best(baselines, y, learning, rate)
+    rule, alarmed = _best(columns, y, learning, unit, rate)
+    other, other_alarmed = _best(baselines, y, learning, unit, rate)
     weights = bootstrap_weights(len(names), generator, n_boot=n_boot)[:, unit]
     right, bad = ~learning & ~y, ~learning & y
     return Learned(
@@ -80,7 +81,7 @@ def learn_rule(
 
 
 def _best(
-    columns: Mapping[Score, np.ndarray], wrong: np.ndarray, learning: np.ndarray, rate: float
+    columns: Mapping[Score, np.ndarray], wrong: np.ndarray, learning: np.ndarray, unit: np.ndarray, rate: float
 ) -> tuple[Rule, np.ndarray]:
     """The rule with most hits in the learning half, and which runs alarm under it (0 or 1, [run])."""
     found: list[tuple[float, Rule, np.ndarray]] = []
@@ -89,7 +90,8 @@ def _best(
         right = learning & ~wrong
         calm = float(np.nanmedian(followed[right])) if np.isfinite(followed[right]).any() else float("nan")
         for above in (True, False):
-            threshold = alarm_threshold(peaks(followed[right], above=above, after=AFTER), rate, above=above)
+            highest = peaks(followed[right], above=above, after=AFTER)
+            threshold = alarm_threshold(highest, rate, above=above, units=unit[right])
             alarmed = (first_alarm(followed, threshold, above=above, after=AFTER) >= 0).astype(float)
             rule = Rule(score, threshold, above, AFTER, calm)
             found.append((float(alarmed[learning & wrong].mean()), rule, alarmed))

@@ -3,7 +3,7 @@
 Scores of a run against baselines, on graded runs; the prompt is the unit and one set of draws serves all models.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -16,18 +16,19 @@ from phaselens.experiments.graded import AT_OUTPUT, AT_RECORD, COMBINED, Graded,
 from phaselens.experiments.tables import arrow_table
 from phaselens.statistics.detection import (
     auroc,
-    average_precision,
     calibration_curve,
-    prediction_rejection_ratio,
     resampled_auroc,
+    resampled_average_precision,
+    resampled_rejection,
     run_weights,
 )
 from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.logistic import held_out_probability
 
 TABLE = (
-    "model:str twin:bool score:str kind:str oriented:str auroc:float lo:float hi:float auprc:float prr:float "
-    "gain:float gain_lo:float gain_hi:float best_baseline:str n_runs:int n_wrong:int n_prompts:int reason:str"
+    "model:str twin:bool score:str kind:str oriented:str auroc:float lo:float hi:float auprc:float auprc_lo:float "
+    "auprc_hi:float prr:float prr_lo:float prr_hi:float gain:float gain_lo:float gain_hi:float best_baseline:str "
+    "n_runs:int n_wrong:int n_prompts:int reason:str"
 )
 EARLY = "model:str twin:bool score:str kind:str step:int auroc:float lo:float hi:float n_runs:int"
 CURVE = "model:str twin:bool score:str predicted:float observed:float count:int"
@@ -35,6 +36,8 @@ EXIT = "model:str twin:bool threshold:float saved:float agreement:float oracle_s
 FOLLOWED = ("turning_angle", "coherence", "instability", "turbulence")
 OUTPUT = ("surprisal", "entropy")
 UPTO = 16
+DRAWS_BESIDE = 500  # of the resamples, for the statistics that no claim is judged by
+Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 THRESHOLDS = np.array([0.5, 0.7, 0.8, 0.9, 0.95, 0.99])
 
 
@@ -64,7 +67,7 @@ def scored(panel: Panel, one: Graded) -> tuple[list[dict], dict[str, np.ndarray]
     """Rows of the table correctness for one model, and the scores as they were oriented."""
     here = one.measured
     wrong, prompt = one.wrong[here], one.prompt[here]
-    weights = run_weights(panel.weights, prompt)
+    weights, n_prompts = run_weights(panel.weights, prompt), len(np.unique(prompt))
     found, how = {}, {}
     for name, values in {**one.baselines, **one.scores}.items():
         found[name], how[name] = oriented(one, values)
@@ -76,8 +79,8 @@ def scored(panel: Panel, one: Graded) -> tuple[list[dict], dict[str, np.ndarray]
     rows = []
     for name, values in found.items():
         draws = resampled_auroc(values[here], wrong, weights)
-        around = percentile_interval(draws, len(np.unique(prompt)))
-        gain = percentile_interval(draws - base, len(np.unique(prompt)))
+        around = percentile_interval(draws, n_prompts)
+        gain = percentile_interval(draws - base, n_prompts)
         rows.append(
             {
                 "model": one.model.info.name,
@@ -88,19 +91,29 @@ def scored(panel: Panel, one: Graded) -> tuple[list[dict], dict[str, np.ndarray]
                 "auroc": of[name],
                 "lo": around.lo,
                 "hi": around.hi,
-                "auprc": average_precision(values[here], wrong),
-                "prr": prediction_rejection_ratio(values[here], wrong),
+                **_beside("auprc", resampled_average_precision, values[here], wrong, weights, n_prompts),
+                **_beside("prr", resampled_rejection, values[here], wrong, weights, n_prompts),
                 "gain": of[name] - of[best] if best else np.nan,
                 "gain_lo": gain.lo,
                 "gain_hi": gain.hi,
                 "best_baseline": best,
                 "n_runs": int(np.isfinite(values[here]).sum()),
                 "n_wrong": int(wrong[np.isfinite(values[here])].sum()),
-                "n_prompts": len(np.unique(prompt)),
+                "n_prompts": n_prompts,
                 "reason": around.reason,
             }
         )
     return rows, found
+
+
+def _beside(
+    name: str, statistic: Resampled, scores: np.ndarray, wrong: np.ndarray, weights: np.ndarray, n_prompts: int
+) -> dict[str, float]:
+    """One more statistic of a score with its interval over prompts, as three columns."""
+    every = np.vstack([np.ones(len(wrong), int), weights[:DRAWS_BESIDE]])
+    draws = statistic(scores, wrong, every)
+    around = percentile_interval(draws[1:], n_prompts)
+    return {name: float(draws[0]), f"{name}_lo": around.lo, f"{name}_hi": around.hi}
 
 
 def early_rows(panel: Panel, one: Graded) -> list[dict]:

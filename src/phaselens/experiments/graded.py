@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phaselens.dynamics.correctness import (
+    answer_probe,
     commitment_trap,
     early_value,
     grammar_violation,
@@ -88,7 +89,11 @@ def graded_runs(panel: Panel, model: ModelData, turbulent: float) -> Graded | No
         draws = panel.generator(f"grammar {model.info.name}")
         right = (wrong == 0) & (prompt >= 0)
         scores["grammar violation"] = grammar_violation(states[rows], right, units, draws, n_states=len(BIFURCATION))
-    return Graded(model, rows, wrong, prompt, scores, _baselines(model, rows))
+    baselines = _baselines(model, rows)
+    if "answer_state" in model.runs:
+        draws = panel.generator(f"probe {model.info.name}")
+        baselines["linear probe"] = answer_probe(model.runs["answer_state"][rows], wrong, units, draws)
+    return Graded(model, rows, wrong, prompt, scores, baselines)
 
 
 def states_at_record(model: ModelData, turbulent: float) -> np.ndarray | None:
@@ -113,6 +118,4 @@ def _baselines(model: ModelData, rows: np.ndarray) -> dict[str, np.ndarray]:
         values = model.per_step("coe_r")[rows]
         last = np.where(np.isfinite(values), np.arange(values.shape[1]), -1).max(1)
         out["CoE-R"] = np.where(last >= 0, values[np.arange(len(rows)), last], np.nan)
-    if "probe_wrong" in model.runs:
-        out["linear probe"] = np.asarray(model.runs["probe_wrong"], float)[rows]
     return out

@@ -37,10 +37,11 @@ BACK = max(STEPWISE.values())
 
 
 class StepGeometry:
-    """Follows runs side by side and gives their geometry at each step, float32 [run, layer] by name (units: `STEPWISE`).
+    """Follows runs side by side and gives their geometry at each step, float32 [run, layer] by name and in its unit.
 
-    `layers` are the recorded ones, ascending; `n_blocks` is L. NaN as the observables of the same names have it: too few
-    steps before, a neighbouring layer that is not recorded, fewer than 4 blocks. Memory: three states a run and layer.
+    `layers` are the recorded ones, ascending; `n_blocks` is L. NaN as the observables of the same names have it: too
+    few steps before, a neighbouring layer that is not recorded, fewer than 4 blocks. Memory: three states a run and
+    layer.
     """
 
     def __init__(self, names: Iterable[str], layers: Sequence[int], n_blocks: int) -> None:

@@ -45,17 +45,16 @@ def average_precision(scores: np.ndarray, wrong: np.ndarray) -> float:
     Shapes, NaN: as `auroc`. The share of wrong runs is what chance gives. Source: as scikit-learn's
     average_precision_score.
     """
-    s, y = _checked(scores, wrong)
-    seen = np.isfinite(s)
-    s, y = s[seen], y[seen]
-    if not y.sum() or y.all():
-        return float("nan")
-    order = np.argsort(-s, kind="stable")
-    s, y = s[order], y[order]
-    last = np.flatnonzero(np.r_[np.diff(s) < 0, True])
-    hits = np.cumsum(y)[last]
-    precision, recall = hits / (last + 1), hits / y.sum()
-    return float((np.diff(np.r_[0.0, recall]) * precision).sum())
+    return float(resampled_average_precision(scores, wrong, np.ones((1, len(np.asarray(scores))), int))[0])
+
+
+def resampled_average_precision(scores: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average precision in each resample (1); weights [n_boot, run] -> [n_boot]. NaN: as `auroc`."""
+    positive, total = _grouped(scores, wrong, weights)
+    hits, seen = np.cumsum(positive, 1), np.cumsum(total, 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = (positive * np.where(seen > 0, hits / seen, 0.0)).sum(1) / hits[:, -1]
+    return np.where((hits[:, -1] > 0) & (hits[:, -1] < seen[:, -1]), found, np.nan)
 
 
 def prediction_rejection_ratio(scores: np.ndarray, wrong: np.ndarray) -> float:
@@ -66,20 +65,39 @@ def prediction_rejection_ratio(scores: np.ndarray, wrong: np.ndarray) -> float:
     Shapes, NaN: as `auroc`. Source: Malinin and Gales 2021, "Uncertainty estimation in autoregressive structured
     prediction", section 5.
     """
+    return float(resampled_rejection(scores, wrong, np.ones((1, len(np.asarray(scores))), int))[0])
+
+
+def resampled_rejection(scores: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Prediction-rejection ratio in each resample (1); whole weights [n_boot, run] -> [n_boot]. NaN: as `auroc`.
+
+    Within runs of equal score the accuracy of the first k kept is `m + (C - m c) / k`, with c runs of lower score, C of
+    them right, and m the share right among the equal ones: sums over k are harmonic numbers.
+    """
+    positive, total = (v[:, ::-1] for v in _grouped(scores, wrong, weights))
+    right, seen = np.cumsum(total - positive, 1), np.cumsum(total, 1).astype(int)
+    n, n_right = seen[:, -1], right[:, -1]
+    harmonic = np.r_[0.0, np.cumsum(1 / np.arange(1, int(n.max(initial=0)) + 1))]
+    before, right_before = seen - total.astype(int), right - (total - positive)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(total > 0, (total - positive) / total, 0.0)
+        area = (mean * total + (right_before - mean * before) * (harmonic[seen] - harmonic[before])).sum(1) / n
+        oracle = n_right * (1 + harmonic[n] - harmonic[n_right.astype(int)]) / n
+        found = (area - n_right / n) / (oracle - n_right / n)
+    return np.where((n_right > 0) & (n_right < n), found, np.nan)
+
+
+def _grouped(scores: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Wrong runs and all runs at each distinct score, highest first, in each resample: two arrays [n_boot, score]."""
     s, y = _checked(scores, wrong)
     seen = np.isfinite(s)
-    s, right = s[seen], 1.0 - y[seen]
-    if not right.sum() or right.all():
-        return float("nan")
-    kept = np.arange(1, len(s) + 1)
-
-    def area(keys: np.ndarray) -> float:
-        _, group = np.unique(keys, return_inverse=True)
-        mean = np.bincount(group, right) / np.bincount(group)
-        return float((np.cumsum(mean[group][np.argsort(keys, kind="stable")]) / kept).mean())
-
-    chance = float(right.mean())
-    return (area(s) - chance) / (area(-right) - chance)
+    s, y, w = s[seen], y[seen], np.asarray(weights)[:, seen].astype(np.float64)
+    if not len(s):
+        return np.zeros((len(w), 1)), np.zeros((len(w), 1))
+    order = np.argsort(-s, kind="stable")
+    s, y, w = s[order], y[order], w[:, order]
+    starts = np.flatnonzero(np.r_[True, np.diff(s) < 0])
+    return np.add.reduceat(w * y, starts, axis=1), np.add.reduceat(w, starts, axis=1)
 
 
 def calibration_curve(

@@ -3,7 +3,9 @@
 from functools import partial
 
 from phaselens.validity import gd, regimes
+from phaselens.validity.acted import ACTED
 from phaselens.validity.distribution import DISTRIBUTION
+from phaselens.validity.graded import GRADED
 from phaselens.validity.panels import SHAPES
 from phaselens.validity.prints import PRINTS
 from phaselens.validity.probing import PROBING
@@ -171,4 +173,6 @@ SCENARIOS: tuple[Scenario, ...] = (
     *PRINTS,
     *PROBING,
     *TRAINING,
+    *ACTED,
+    *GRADED,
 )

@@ -1,0 +1,65 @@
+"""The state that an answer begins with, kept for every graded run: what the linear probe of correctness reads."""
+
+import io
+import time
+
+import numpy as np
+import torch
+
+from phaselens.capture import replay
+from phaselens.engines.beginnings import beginnings_path
+from phaselens.engines.grades import grades_of
+from phaselens.engines.members import Member, model_of
+from phaselens.engines.traces import Tick, Work
+from phaselens.engines.units import transcript_path
+from phaselens.models import Model
+from phaselens.trace.store import atomic_write
+from phaselens.trace.tile import Tile
+from phaselens.trace.transcripts import Transcripts, read_jsonl
+
+STEPS = 8
+
+
+class Beginnings:
+    """Mean state of the first 8 steps of every run at one layer: a reducer without columns."""
+
+    def __init__(self) -> None:
+        self.sums: dict[int, torch.Tensor] = {}
+        self.counts: dict[int, int] = {}
+
+    def update(self, tile: Tile) -> None:
+        """Add what one tile has of them."""
+        wanted = tile.valid & (tile.step >= 0) & (tile.step < STEPS)
+        found = (tile.hidden[:, 0] * wanted.unsqueeze(-1)).sum(1).cpu()
+        for run, state, count in zip(tile.run.tolist(), found, wanted.sum(1).tolist(), strict=True):
+            self.sums[run] = self.sums[run] + state if run in self.sums else state
+            self.counts[run] = self.counts.get(run, 0) + count
+
+    def rows(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """No column of steps or layers."""
+        return {}, {}
+
+
+def beginnings(model: Model, said: Transcripts, layer: int) -> np.ndarray:
+    """Mean state of the first 8 generated steps at a layer, float32 [run, d_model]; NaN: a run without a step."""
+    kept = Beginnings()
+    replay(model, said, kept, layers=(layer,))
+    rows = [kept.sums[t.run] / kept.counts[t.run] if kept.counts[t.run] else kept.sums[t.run] * np.nan for t in said]
+    return torch.stack(rows).numpy().astype(np.float32)
+
+
+def make_answers(work: Work, member: Member, tick: Tick) -> bool:
+    """Keep the states of every unit of one model with graded runs, or pass over what is on disk."""
+    layer = round(0.75 * member.facts["n_layers"])
+    for unit in work.units(member):
+        started, path = time.monotonic(), beginnings_path(work.folder, unit.name)
+        there = path.is_file()
+        if not there and not unit.paired:
+            said = read_jsonl(transcript_path(work.folder, unit))
+            if np.isfinite(grades_of(said.runs)).any():
+                states = beginnings(model_of(work.study, member, work.shelf), said, layer)
+                packed = io.BytesIO()
+                np.save(packed, states)
+                atomic_write(path, packed.getvalue())
+        tick(0, time.monotonic() - started, there)
+    return True
