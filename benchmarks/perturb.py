@@ -1,11 +1,13 @@
 """Cost of a perturbation signature against the bare forward passes that it needs, in CPU time of one run.
 
-L layers x 6 strengths x 16 draws x 32 prompts of matched noise on one organism. What it needs, once the prefix is
-shared, is for every prompt one clean pass of one row, and for every layer l a pass of all strengths and draws that
-begins at l: those are run bare (no hook, nothing measured) and take turns with the signature, prompt by prompt, so that
-other work on the machine moves both. `cost_over_unshared_passes` sets the same time against whole passes, which is what
-it would need without sharing. Noise of strength 0 is tried at every layer of every default organism. Run as
-`python benchmarks/perturb.py [--quick]`.
+L layers x 6 strengths x 16 draws x 32 prompts of matched noise on one organism. What is counted as bare passes: with
+the prefix shared, a prompt needs one clean pass of one row, and for every layer l one pass of a batch of all strengths
+and draws (5 x 16 changed rows and one of strength 0) from layer l on, with the logits of the generated steps. Exactly
+these passes are run once more without a hook, without noise and with nothing measured, so the ratio is what drawing and
+adding noise, reading states, gains and KL cost on top. They are not whole passes: against those the signature would
+look cheaper than the sharing alone makes it, and that figure stands apart as `cost_over_unshared_passes`. Both take
+turns prompt by prompt, so that other work on the machine moves both. Noise of strength 0 is tried at every layer of
+every default organism (`identity_max_difference`, exactly 0). Run as `python benchmarks/perturb.py [--quick]`.
 """
 
 import os

@@ -9,6 +9,8 @@ from phaselens.capture import GREEDY, generate
 from phaselens.errors import InputError
 from phaselens.interventions.causal import Items, causal_effects, two_choices
 from phaselens.models import load
+from phaselens.organisms.process_models import process_model, process_of
+from phaselens.readings.belief import prefixes
 
 WORDS, RIGHT, WRONG = 24, 90, 91
 
@@ -93,3 +95,31 @@ def test_the_organism_needs_grammatical_number_at_the_noun():
     fall = made.plain.mean() - made.margin["probe subspace"].mean()
     band = made.plain.mean() - np.nanmean(made.random["equal rank"], axis=(1, 2))
     assert fall > np.nanmax(band) and made.margin["patch"][np.isfinite(made.margin["patch"])].mean() < made.plain.mean()
+
+
+def belief_items(process, n, length):
+    """Prefixes of a process; the label is the likeliest next token, which the belief alone decides."""
+    found = prefixes(process, n, length, np.random.default_rng(0))
+    kept = np.flatnonzero(np.ptp(found.next_token, axis=1) > 0.3)[:240]
+    ids = np.array([found.examples.items[i].token_ids for i in kept])
+    last = np.array([found.examples.items[i].span[1] - 1 for i in kept])
+    order = np.argsort(found.next_token[kept], axis=1)
+    units = np.array([found.examples.items[i].group for i in kept])
+    partner = np.array([np.flatnonzero(order[:, -1] != top)[k % 50] for k, top in enumerate(order[:, -1])])
+    return Items(ids, last, order[:, -1], order[:, 0], order[:, -1].astype(str), partner, units)
+
+
+@pytest.mark.slow
+def test_a_bundled_model_needs_the_belief_subspace_that_theory_says_it_must_have():
+    """Mess3: the next token is a linear function of the belief, so two dimensions carry all that behaviour needs."""
+    model, process = process_model("mess3"), process_of("mess3")
+    asked = belief_items(process, 120, 9)
+    last = model.n_layers
+    made = causal_effects(model, asked, layers=(0, last), rank=2, n_random=40)
+    plain = made.plain.mean()
+    assert made.identity == 0 and plain > 0.5 and made.capacity[1] > 0.9
+    assert abs(made.margin["probe subspace"][1].mean()) < 0.1 * plain
+    assert abs(made.margin["LEACE"][1].mean()) < 0.1 * plain
+    assert made.margin["patch"][1].mean() < 0
+    left = np.nanmean(made.random["equal rank"][:, 1], axis=-1)
+    assert np.quantile(left, 0.025) > 0.5 * plain

@@ -26,7 +26,7 @@ class Asked(BaseModel):
     questions: Annotated[int, Field(ge=4)] = 720
     answer_tokens: Annotated[int, Field(ge=4)] = 16
     action: Literal["seed", "temperature", "steer"] = "seed"
-    directions: Annotated[int, Field(ge=2)] = 20
+    directions: Annotated[int, Field(ge=2)] = 24
     steered: Annotated[int, Field(ge=2)] = 96
 
     @model_validator(mode="after")

@@ -45,7 +45,7 @@ class ControlPlan:
     quantile: float = 0.95
     temperature: float = 0.3
     strength: float = 0.3
-    directions: int = 20
+    directions: int = 24
     steered: int = 96
     seed: int = 0
 
