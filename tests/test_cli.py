@@ -1,6 +1,7 @@
 """The command line: what it prints where, and one clear line with exit code 2 for every kind of bad input."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,13 @@ def refused(result, *says) -> None:
 
 
 # --- what it prints ---
+
+
+def test_the_shell_completes_commands():
+    asked = {"_PHASELENS_COMPLETE": "complete_bash", "COMP_WORDS": "phaselens claims sh", "COMP_CWORD": "2"}
+    command = [sys.executable, "-m", "phaselens"]
+    done = subprocess.run(command, env=os.environ | asked, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.split() == ["show"]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

@@ -137,6 +137,15 @@ def test_figures_are_described_and_tables_have_headings(page):
     assert len(page.all("figcaption")) == len(page.all("figure")) == 10
 
 
+def test_every_table_of_numbers_can_be_sorted_by_every_column(html):
+    tables = re.findall(r'<table[^>]*class="[^"]*sortable[^"]*">(.*?)</table>', html, re.S)
+    assert len(tables) == html.count("<table") - html.count('<table class="plain">') >= 5
+    for table in tables:
+        for row in re.findall(r"<tbody>(.*?)</tbody>", table, re.S):
+            cells = re.findall(r'<(?:td|th scope="row")[^>]*>', row)
+            assert cells and all("data-key=" in cell for cell in cells)
+
+
 def test_undefined_is_a_dash_with_a_reason(html):
     assert "nan" not in re.sub(r"base64,[^\"]*|<style>.*?</style>", "", html, flags=re.S).lower().split()
     assert "runs are without it: frozen: mean ct below 1e-8" in html

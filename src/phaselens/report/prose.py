@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from phaselens.report.cast import Member
-from phaselens.report.words import DASH, count, defined, listing, sentence, value, visible
+from phaselens.report.words import DASH, count, defined, is_number, listing, sentence, value, visible
 
 VERDICTS = ("supported", "rejected", "open", "not applicable")
 PHRASES = {
@@ -46,6 +46,7 @@ class Entry:
     reasons: Mapping[str, str]
     post_hoc: str
     family: str
+    keys: Mapping[str, str]
 
 
 def ledger(claims: Iterable[Mapping[str, object]]) -> list[Entry]:
@@ -65,9 +66,16 @@ def ledger(claims: Iterable[Mapping[str, object]]) -> list[Entry]:
             "counts": _counts(claim),
             "post_hoc": _post_hoc(claim),
             "family": _said(claim.get("family")),
+            "keys": _keys(claim, len(entries)),
         }
         entries.append(Entry(anchor, visible(str(claim["id"])), statement, verdict, style, **written, **said, **extra))
     return entries
+
+
+def _keys(claim: Mapping[str, object], place: int) -> dict[str, str]:
+    """What the columns of a row are sorted by: the order of the register, and numbers as they are stored."""
+    numbers = {key: repr(claim[key]) if is_number(claim.get(key)) else "" for key in ("estimate", "null", "n")}
+    return {"place": str(place), **numbers}
 
 
 def _post_hoc(claim: Mapping[str, object]) -> str:
