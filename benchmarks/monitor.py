@@ -61,7 +61,7 @@ def measure_overhead(quick: bool) -> dict[str, Any]:
         model.network.generate(ids, **how, stopping_criteria=[more])
 
     ways = {"bare": bare, "monitor": watched, "lens4": partial(watched, lens_layers=4), "product4": product}
-    times = alternate(ways, 3 if quick else 7)
+    times = alternate(ways, 3 if quick else 5)
     return {
         f"{name}_over_bare{kind}": ratio(times, name, "bare", kind)
         for name in ("monitor", "lens4", "product4")

@@ -113,6 +113,21 @@ def test_the_threshold_keeps_its_false_alarm_rate_on_new_runs():
     assert alarm_threshold(-np.arange(39.0), 0.1, above=False) == -alarm_threshold(np.arange(39.0), 0.1)
 
 
+def test_a_threshold_holds_its_rate_for_a_further_prompt_whose_runs_are_alike():
+    rng = np.random.default_rng(3)
+    units = np.repeat(np.arange(39), rng.integers(1, 8, 39))
+    rates = {"by prompt": [], "by run": []}
+    for _ in range(300):
+        level = rng.exponential(size=40)
+        threshold = alarm_threshold(level[units], 0.1, units=units)
+        rates["by prompt"].append(level[39] > threshold)
+        again = np.repeat(level[:39], np.where(np.arange(39) == level[:39].argmin(), 60, 1))
+        rates["by run"].append(level[39] > alarm_threshold(again, 0.1))
+    assert np.mean(rates["by prompt"]) == pytest.approx(0.1, abs=0.06)
+    # One calm prompt with sixty runs would set the threshold by itself if runs counted.
+    assert np.mean(rates["by run"]) > 0.15
+
+
 def test_leaving_early_saves_layers_and_costs_agreement():
     # Two tokens, layers 1..4: sure from layer 2 on and right; sure at layer 1 and wrong until layer 3.
     top1 = np.array([[0.2, 0.9, 0.9, 0.9], [0.8, 0.9, 0.95, 0.95]])

@@ -3,7 +3,8 @@
 The same formulas on the same float32 states. A step of a small model is a few thousand numbers, and of the general path
 (windows of states, one function per observable) the calls alone cost more than the arithmetic; here all layers and runs
 of a step are one array, the unit states and the last step are kept from step to step, and what is left are about sixty
-operations of NumPy. Tests compare both number by number, on odd states too.
+operations. Sums over a state are those of the general path (some columns are small differences of large sums, and would
+show another order of adding); the rest is NumPy. Tests compare both number by number, on odd states too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import torch
 
 from phaselens.observables.depth import MIN_BLOCKS
 from phaselens.observables.trajectory import FROZEN_BELOW, MASSIVE_ABOVE, MASSIVE_RATIO, NORM_FLOOR, ZERO_STEP_BELOW
@@ -109,7 +111,7 @@ class StepGeometry:
         )
         out["relative_step"] = np.where(one, _raw(length, norm, self._norm) / self._norm, NAN)
         if self._move is not None and (known >= BACK).any():
-            angle = _angle(self._length, length, np.einsum("...d,...d->...", move, self._move))
+            angle = _angle(self._length, length, _dots(move, self._move))
             two = (known >= BACK)[:, None]
             out["turning_angle"], out["instability"] = np.where(two, angle, NAN), np.where(two, length * angle, NAN)
         self._move, self._length = move, length
@@ -132,7 +134,7 @@ class StepGeometry:
             out["depth_step"][:, 1:] = length
         if len(self.layers) < 3:
             return out
-        dots = np.einsum("...d,...d->...", climb[:, 1:], climb[:, :-1])
+        dots = _dots(climb[:, 1:], climb[:, :-1])
         if deep:
             angle = _angle(length[:, :-1], length[:, 1:], dots)
             out["depth_angle"][:, 2:], out["depth_instability"][:, 2:] = angle, length[:, 1:] * angle
@@ -147,7 +149,11 @@ class StepGeometry:
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.einsum("...d,...d->...", vectors, vectors))
+    return torch.linalg.vector_norm(torch.from_numpy(vectors), dim=-1).numpy()
+
+
+def _dots(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return (torch.from_numpy(one) * torch.from_numpy(other)).sum(-1).numpy()
 
 
 def _below(values: np.ndarray, limit: float) -> np.ndarray:

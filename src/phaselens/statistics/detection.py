@@ -32,8 +32,9 @@ def resampled_auroc(scores: np.ndarray, wrong: np.ndarray, weights: np.ndarray) 
     order = np.argsort(s, kind="stable")
     s, y, w = s[order], y[order], w[:, order]
     starts = np.flatnonzero(np.r_[True, np.diff(s) > 0])
-    positive = np.add.reduceat(w * y, starts, axis=1)
-    negative = np.add.reduceat(w * (1 - y), starts, axis=1)
+    positive, negative = w * y, w * (1 - y)
+    if len(starts) < len(s):
+        positive, negative = (np.add.reduceat(part, starts, axis=1) for part in (positive, negative))
     below = np.cumsum(negative, axis=1) - negative
     with np.errstate(divide="ignore", invalid="ignore"):
         return (positive * (below + negative / 2)).sum(1) / (positive.sum(1) * negative.sum(1))
