@@ -78,6 +78,29 @@ def test_more_noise_is_more_divergence_and_the_same_seed_the_same_numbers(model,
     assert np.isfinite(one.substitution[0]).all() and (one.substitution[1] > 0).all()
 
 
+def test_divergence_is_that_of_the_two_distributions_also_of_far_ones():
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(12, 5, 40, generator=g) * 3
+    logits[3] *= 200
+    logs = logits.double().log_softmax(-1)
+    wanted = (logs[0].exp() * (logs[0] - logs[1:])).sum(-1).mean(-1)
+    assert np.allclose(module._divergence(logits), wanted, rtol=1e-4)
+    near = torch.cat([logits[:1], logits[:1] + 1e-3 * torch.randn(2, 5, 40, generator=g)])
+    logs = near.double().log_softmax(-1)
+    assert np.allclose(module._divergence(near), (logs[0].exp() * (logs[0] - logs[1:])).sum(-1).mean(-1), atol=2e-7)
+
+
+@pytest.mark.parametrize("site", ["attn_out", "mlp_out", "embedding"])
+def test_a_site_of_its_own_is_measured_against_itself(model, said, site):
+    made = signature(model, said, SignaturePlan(strengths=(0.0, 0.1), draws=2, site=site))
+    assert made.site == site and made.layers == ((0,) if site == "embedding" else (1, 2, 3))
+    assert np.isfinite(made.log_gain).all() and (made.kl > 0).all() and made.identity == 0
+    assert np.isfinite(made.into_rms[list(made.layers)]).all()
+    if site == "embedding":
+        plain = signature(model, said, SignaturePlan(strengths=(0.0, 0.1), draws=2, layers=(0,)))
+        assert np.array_equal(made.kl, plain.kl) and np.array_equal(made.log_gain, plain.log_gain)
+
+
 def test_passes_cut_into_pieces_give_the_same(model, said, monkeypatch):
     whole = signature(model, said, PLAN)
     monkeypatch.setattr(module, "CELLS", 6 * SMALL_VOCABULARY * 5)

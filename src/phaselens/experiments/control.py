@@ -13,7 +13,7 @@ from phaselens.claims import IntervalEvidence, Outcome, Region, Requirement, abo
 from phaselens.experiments.base import Experiment, Panel, Result, refusals
 from phaselens.experiments.pooled import Asked, Change, Pooled, beyond, each_model, identity, pooled
 from phaselens.experiments.tables import arrow_table
-from phaselens.interventions.records import Control
+from phaselens.interventions.records import ARMS, Control
 from phaselens.statistics.intervals import undefined_interval
 
 MARGIN, LEAST, NO_CHANGE = 0.05, 700, 0.1
@@ -37,7 +37,7 @@ def equivalent(found: Change, margin: float = MARGIN) -> bool:
 def rows_of(stored: Control, seed: int) -> list[dict[str, object]]:
     """One row per arm: change of correctness and of ct against no intervention, and its cost in tokens."""
     rows = []
-    for arm in stored.right:
+    for arm in (a for a in ARMS if a in stored.right):
         right = change(gain_of(stored, arm), stored.units, seed)
         ct = change(stored.ct[arm] - stored.ct["none"], stored.units, seed)
         rows.append(

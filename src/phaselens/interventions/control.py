@@ -15,7 +15,7 @@ from phaselens.batteries import Prompt, grade, natural_battery, natural_question
 from phaselens.capture import Sampling
 from phaselens.capture.intervene import At, Steer
 from phaselens.errors import InputError, unknown_name
-from phaselens.interventions.records import Control
+from phaselens.interventions.records import ARMS, Control
 from phaselens.interventions.signature import identity_gap
 from phaselens.models import Model, require_tokenizer
 from phaselens.organisms import world_battery
@@ -23,7 +23,6 @@ from phaselens.organisms.battery import unit_of
 from phaselens.recording import live, observe
 from phaselens.trace.transcripts import Transcript, Transcripts
 
-ARMS = ("none", "again", "cool", "guard", "monitor", "both", "random")
 ACTIONS = ("seed", "temperature", "steer")
 COLUMN = "instability"
 

@@ -93,6 +93,9 @@ class Causal:
     elsewhere: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+ARMS = ("none", "again", "cool", "guard", "monitor", "both", "random")
+
+
 @dataclass(eq=False)
 class Control:
     """Every arm of one model on every question: `right` bool, `ct` mean over steps (rad), `tokens`, `triggered` bool.

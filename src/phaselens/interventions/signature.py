@@ -348,15 +348,19 @@ def _moved(states: Tensor) -> np.ndarray:
 def _divergence(logits: Tensor) -> np.ndarray:
     """KL(p || p') in nats of rows 1.. from row 0, mean over steps, not below 0: [row - 1].
 
-    `sum p (x - x') - lse x + lse x'`, a few rows at a time so that they stay in cache.
+    `ln sum p exp(d) - sum p d` with d = x' - x, a few rows at a time so that they stay in cache: one exponential, and
+    small where d is. Where it overflows, from both normalisers.
     """
     own = logits[0].float()
     p, at_own = own.softmax(dim=-1), own.logsumexp(dim=-1)
     out = []
     for some in logits[1:].split(ROWS_AT_ONCE):
-        other = some.float()
-        moved = torch.linalg.vecdot(p, own - other, dim=-1) - at_own + other.logsumexp(dim=-1)
-        out.append(moved.clamp(min=0).mean(dim=-1))
+        apart = some.float() - own
+        mean = torch.linalg.vecdot(p, apart, dim=-1)
+        grown = torch.linalg.vecdot(p, apart.exp_(), dim=-1).log()
+        if not bool(grown.isfinite().all()):
+            grown = some.float().logsumexp(dim=-1) - at_own
+        out.append((grown - mean).clamp(min=0).mean(dim=-1))
     return torch.cat(out).cpu().numpy()
 
 

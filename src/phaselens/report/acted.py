@@ -11,7 +11,7 @@ from phaselens.report.scale import Scale, span
 Row = Mapping[str, object]
 HEAD, PLOT, FOOT, LEFT = 30.0, 230.0, 44.0, 52.0
 CARRIED = (0.9, 1.1)
-ARM_HUES = {"probe subspace": 0, "LEACE": 2, "mean": 5, "patch": 1}
+ARM_HUES = {"probe subspace": 0, "LEACE": 2, "mean": 3, "patch": 1}
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ def signature_caption(rows: Sequence[Row], at: float) -> Markup:
     site = str(rows[0].get("site", "resid_post"))
     return Markup("<b>{}</b> {}").format(
         "What becomes of a small change?",
-        f"Noise of {at:g} × RMS of {site} at layer l is added to every generated step. Left, how much of the relative "
-        "change is there at the last layer; right, what it does to the output. Shaded: 95 % intervals over prompts. In "
-        "the grey band a change is carried, below it absorbed, above it amplified.",
+        f"Noise of {at:g} × RMS of {site} at layer l is added to every generated step. First, how much of the relative "
+        "change is there at the last layer; second, what it does to the output. Shaded: 95 % intervals over prompts. "
+        "In the grey band a change is carried, below it absorbed, above it amplified.",
     )
 
 
@@ -148,8 +148,8 @@ CAUSAL = Markup("<b>{}</b> {}").format(
     "Does behaviour need what a probe reads?",
     "Fall of the margin ln p(right) − ln p(wrong) of agreement when, at one layer, the probe's subspace is taken out "
     "(rank k, LEACE), the mean state is put in place, or that of the paired sentence. Shaded: 95 % intervals over "
-    "what is asked about. Grey: 95 % of the random subspaces of equal rank and removed variance; only what lies outside "
-    "is evidence. Marks on the axis: layers of high capacity.",
+    "what is asked about. Grey: 95 % of the random subspaces of equal rank and removed variance; only what lies "
+    "outside is evidence. Marks on the axis: layers of high capacity.",
 )
 
 
@@ -158,12 +158,12 @@ CAUSAL = Markup("<b>{}</b> {}").format(
 
 def control_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], layout: forest.Layout) -> Markup:
     """Draw change of correctness and change of ct side by side, two panels a model and a row an arm."""
-    arms = [a for a in dict.fromkeys(str(r["arm"]) for r in rows) if a != "none"]
+    arms = [a for a in dict.fromkeys(str(r["arm"]) for r in rows) if a != "none"]  # in the order of the table
     panels = []
     for model, s in _models(rows, shown):
         own = {str(r["arm"]): r for r in rows if r["model"] == model}
         for note, value, lo, hi in (
-            ("change of right answers (share)", "change_right", "right_lo", "right_hi"),
+            ("change of right (share)", "change_right", "right_lo", "right_hi"),
             ("change of mean ct (rad)", "change_ct", "ct_lo", "ct_hi"),
         ):
             marks = {
@@ -183,8 +183,8 @@ def control_caption(rows: Sequence[Row]) -> Markup:
     cost = [float(r["extra_tokens"]) for r in rows if r["arm"] == "monitor"]  # type: ignore[arg-type]
     return Markup("<b>{}</b> {}").format(
         "Is acting on the dynamics acting on the answer?",
-        "Change against no intervention, paired by question, with 95 % intervals over what is asked about: another seed "
-        "alone (again), a low temperature (cool), a solved item or an instruction before the question (guard), a "
+        "Change against no intervention, paired by question, with 95 % intervals over what is asked about: another "
+        "seed alone (again), a low temperature (cool), a solved item or an instruction before the question (guard), a "
         "monitor that stops a run when ct rises (monitor), both, and the monitor's action at the same steps of other "
         f"runs (random). {questions} a model; {_ends(right)} are right without intervention; it acts on "
         f"{_ends(acted)} of them and costs {_ends(cost)} of the tokens more.",
