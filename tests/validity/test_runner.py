@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from phaselens.claims import REGISTER, judge_all
+from phaselens.claims import REGISTER, judge_all, overruling
 from phaselens.claims import splits as rule
 from phaselens.errors import InputError, UnknownNameError
 from phaselens.experiments import EXPERIMENTS
@@ -122,6 +122,7 @@ def test_the_rates_are_those_of_the_registered_rule(monkeypatch):
     null = next(s for s in SCENARIOS if s.id == "R1 null, normal, M = 12")
     (strict,) = tally(null, 4, 0)
     monkeypatch.setattr(rule, "LEVEL", 1.0)
+    monkeypatch.setattr(overruling, "LEVEL", 1.0)
     monkeypatch.setattr(rule, "NO_SEPARATION", 0.0)
     (loose,) = tally(null, 4, 0)
     assert strict.hits == 0 and loose.hits >= 3  # a control may still leave one open

@@ -39,8 +39,8 @@ class Scenario:
     `make(generator)` draws one simulated study and `judge(study)` gives a ruling for every claim (or instrument) that
     it judges. `claims` are those that `kind` binds; those in `shown` may say anything and are only counted. `size` is
     the planted effect in words, and `headline` marks the effect at which the power of a claim is quoted. `word` is the
-    verdict that is counted ("rejected" for a claim that can only be rejected). `control` names the control that should catch an artefact. `without` draws the same study without the artefact, for the kind
-    "unmoved".
+    verdict that is counted ("rejected" for a claim that can only be rejected). `control` names the control that should
+    catch an artefact. `without` draws the same study without the artefact, for the kind "unmoved".
     """
 
     id: str
