@@ -134,7 +134,7 @@ def test_loads_plainly_and_speaks(name):
         return_tensors="pt",
     )
     inputs.pop("token_type_ids", None)
-    out = model.generate(**inputs, max_new_tokens=6, do_sample=False)
+    out = model.generate(**inputs, max_new_tokens=12, do_sample=False)
     first, second = tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     assert first.startswith(" expands.") and second.startswith(" had wings.")
 
