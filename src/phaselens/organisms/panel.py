@@ -75,7 +75,7 @@ PANEL = (
     Cell("llama-512-untied", "llama", tied=False),
     Cell("gemma2-512-s2", "gemma2", seed=2),
     Cell("gemma2-512-uncapped-s2", "gemma2", capped=False, seed=2),
-    Cell("llama-2048", "llama", vocabulary=2048, steps=4000),
+    Cell("llama-2048", "llama", vocabulary=2048),
     Cell("gemma2-512-s3", "gemma2", seed=3),
     Cell("gemma2-512-uncapped-s3", "gemma2", capped=False, seed=3),
     Cell("llama-512-large", "llama", layers=8, width=128, inner=256, heads=4),
