@@ -166,7 +166,8 @@ class TestWheel:
         assert "pip install 'phaselens[report]'" in png
         live = said(installed, "phaselens", "watch", "organism:llama-512", cwd=tmp_path, code=2)
         assert "pip install 'phaselens[watch]'" in live
-        table = "import phaselens, glob; phaselens.read_trace(glob.glob('first/traces/*')[0]).to_pandas('steps')"
+        unit = next(Path(tmp_path, "first", "traces").glob("*.runs.parquet")).name.removesuffix(".runs.parquet")
+        table = f"import phaselens; phaselens.read_trace('first/traces', '{unit}').to_pandas('steps')"
         assert "pip install 'phaselens[tables]'" in said(installed, "python", "-c", table, cwd=tmp_path, code=1)
 
 

@@ -114,8 +114,7 @@ def identity_gap(model: Model, ids: Tensor | None = None, site: str = "resid_pos
         z = torch.randn(states[layer].shape, generator=draw)
         at, first = [_at(site, layer, z, torch.zeros(len(ids)))], _begin(site, layer)
         for begin in {0, first}:
-            with torch.no_grad(), intervening(model, at), begun_at(model, begin, states[begin], forms):
-                moved = forward(model, ids, ids.shape[1])
+            moved = _begun(model, ids, at, begin, states[begin], forms)
             gap = float((moved.double() - plain.double()).abs().max())
             worst = max(worst, gap if gap == gap else float("inf"))
     if worst > 0:
@@ -124,6 +123,23 @@ def identity_gap(model: Model, ids: Tensor | None = None, site: str = "resid_pos
             "or its hooks are not neutral. No perturbation of it can be judged."
         )
     return worst
+
+
+def _begun(
+    model: Model, ids: Tensor, at: Sequence[At], layer: int, state: Tensor, forms: Sequence[object]
+) -> Tensor:  # fmt: skip
+    """Logits of a pass begun at a layer. Raises ModelRefused where later blocks miss more than a state."""
+    try:
+        with torch.no_grad(), intervening(model, at), begun_at(model, layer, state, forms):
+            return forward(model, ids, ids.shape[1])
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        if not layer:
+            raise
+        raise ModelRefused(
+            f"{model.name}: its blocks read more of earlier blocks than their state (a pass begun at layer {layer} "
+            f"ends in {type(error).__name__}: {error}), as with keys and values that layers share. Signatures share "
+            "the layers below and cannot be measured on it; interventions in `live` and `replay` can."
+        ) from error
 
 
 def _begin(site: str, layer: int) -> int:
