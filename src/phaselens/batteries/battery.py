@@ -1,9 +1,13 @@
 """A prompt, and a set of them."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from phaselens.errors import InputError, PromptError
+
+Item = TypeVar("Item")
 
 # The categories of the variance design (definitions, section 7).
 CATEGORIES = ("factual", "arithmetic", "reasoning", "open", "format", "ambiguous")
@@ -71,6 +75,16 @@ class Battery:
     def categories(self) -> tuple[str, ...]:
         """The categories that occur, in the order of their first prompt."""
         return tuple(dict.fromkeys(p.category for p in self.prompts))
+
+
+def by_turns(items: Sequence[Item], key: str) -> list[Item]:
+    """The same items (prompts, runs), in rounds of one of each value of the field."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for item in items:
+        seen[getattr(item, key)] += 1
+        turns.append(seen[getattr(item, key)])
+    return [items[i] for i in sorted(range(len(items)), key=turns.__getitem__)]
 
 
 def take(battery: Battery, per_category: int, calibration: int | None = None) -> Battery:

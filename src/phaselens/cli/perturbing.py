@@ -8,9 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from phaselens.batteries import load_battery, natural_battery
+from phaselens.batteries import by_turns, load_battery, natural_battery
 from phaselens.claims import claims_by_id, judge_all, ledger_rows, lock
 from phaselens.engines.folder import held, pretty_json
 from phaselens.engines.members import versions
@@ -24,9 +22,9 @@ from phaselens.interventions.asked import Asked
 from phaselens.interventions.control import natural_asked, world_questions
 from phaselens.interventions.making import (
     Questions,
-    by_turns,
     causal_of,
     control_of,
+    first_runs,
     require_neutral,
     said_by,
     signature_of,
@@ -41,7 +39,7 @@ from phaselens.trace.store import atomic_write, digest, sweep, write_table
 from phaselens.trace.transcripts import Transcripts
 
 OWNER = "perturb.json"
-CLAIMS = {"perturbation": ("P1",), "causal": ("F5",), "control": ("X1", "X2", "X4", "S6")}
+CLAIMS = {e.name: e.claims for e in (of_signatures.PERTURBATION, of_causal.CAUSAL, of_control.CONTROL)}
 Say = Callable[[str], None]
 
 
@@ -120,7 +118,7 @@ class _Opened:
             return control_of(self.model, self.name, self.questions, asked, seed, say=self.say)
         if kind == "causal":
             return causal_of(self.model, self.name, self.said, asked, seed, say=self.say)
-        said = by_turns(self.said, asked.prompts, asked.tokens)
+        said = first_runs(self.said, asked.prompts, asked.tokens)
         return signature_of(self.model, self.name, said, asked, seed, layers=self.request.layers, say=self.say)
 
 
@@ -133,20 +131,10 @@ def texts_of(request: Request, model: Model) -> list[Any]:
     n = request.asked.prompts
     if request.prompts is not None:
         return list(load_battery(request.prompts).prompts)[:n]
-    found = _by_turns((world_battery() if _organism(model) else natural_battery()).prompts)
+    found = by_turns((world_battery() if _organism(model) else natural_battery()).prompts, "category")
     if len(found) < n:
         raise InputError(f"there are {len(found)} prompts; {n} were asked for. Lower --n-prompts.")
     return [p.text for p in found[:n]]
-
-
-def _by_turns(prompts: Sequence[Any]) -> list[Any]:
-    """Prompts in rounds of one of each category."""
-    seen: dict[str, int] = {}
-    turns = []
-    for p in prompts:
-        seen[p.category] = seen.get(p.category, 0) + 1
-        turns.append(seen[p.category])
-    return [prompts[i] for i in np.argsort(turns, kind="stable")]
 
 
 def perturb_into(

@@ -9,17 +9,17 @@ from phaselens.engines.folder import log
 from phaselens.engines.members import Member, model_of, versions
 from phaselens.engines.traces import Work, read_transcripts
 from phaselens.engines.units import Unit, sampling_of
-from phaselens.interventions.asked import KINDS, Asked
+from phaselens.interventions.asked import Asked
 from phaselens.interventions.control import natural_asked, own_asked, world_questions
 from phaselens.interventions.making import (
     Questions,
-    by_turns,
     causal_of,
     control_of,
+    first_runs,
     require_neutral,
     signature_of,
 )
-from phaselens.interventions.records import Found
+from phaselens.interventions.records import KINDS, Found
 from phaselens.interventions.stored import FOLDER, kept
 from phaselens.organisms import world_battery
 from phaselens.study import Study
@@ -89,7 +89,7 @@ def _record(work: Work, member: Member, kind: str) -> Found:
     asked, seed, model = asked_of(work.study), work.study.seed, model_of(work.study, member, work.shelf)
     if kind == "control":
         return control_of(model, member.label, _questions(work, asked), asked, seed)
-    said = by_turns(read_transcripts(work.folder, _first_arm(work, member)), asked.prompts, asked.tokens)
+    said = first_runs(read_transcripts(work.folder, _first_arm(work, member)), asked.prompts, asked.tokens)
     if kind == "causal":
         return causal_of(model, member.label, said, asked, seed)
     return signature_of(model, member.label, said, asked, seed)

@@ -4,8 +4,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-KINDS = ("perturbation", "causal", "control")
-
 
 class Asked(BaseModel):
     """Sizes of the experiments `perturbation`, `causal` and `control`.

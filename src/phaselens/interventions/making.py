@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from phaselens.batteries import by_turns
 from phaselens.capture import Sampling, generate
 from phaselens.errors import InputError
 from phaselens.interventions.asked import Asked
@@ -33,21 +34,16 @@ def require_neutral(model: Model, site: str = "resid_post") -> None:
         identity_gap(model, site=site)
 
 
-def by_turns(said: Transcripts, n: int, tokens: int) -> Transcripts:
+def first_runs(said: Transcripts, n: int, tokens: int) -> Transcripts:
     """The first run of `n` prompts, in rounds of one of each category, each cut to its first `tokens`.
 
     Raises InputError for fewer than four prompts: a half needs two.
     """
-    seen: dict[str, int] = {}
-    first: dict[str, tuple[int, int]] = {}
-    for i, t in enumerate(said):
-        if t.prompt_id not in first:
-            seen[t.category] = seen.get(t.category, 0) + 1
-            first[t.prompt_id] = (seen[t.category], i)
-    chosen = [i for _, i in sorted(first.values())][:n]
+    first = {t.prompt_id: t for t in reversed(said.runs)}
+    chosen = by_turns([t for t in said if first[t.prompt_id] is t], "category")[:n]
     if len(chosen) < 4:
         raise InputError(f"a signature needs at least four prompts, two in each half; there are {len(chosen)}.")
-    runs = tuple(replace(said.runs[i], completion_ids=said.runs[i].completion_ids[:tokens]) for i in chosen)
+    runs = tuple(replace(t, completion_ids=t.completion_ids[:tokens]) for t in chosen)
     return replace(said, runs=runs)
 
 

@@ -5,14 +5,14 @@ The unit of resampling is the fact, sum, case or sentence asked about, not the w
 
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from phaselens.batteries import ForcedChoice, MinimalPair
+from phaselens.batteries import ForcedChoice, MinimalPair, by_turns
 from phaselens.errors import InputError
 from phaselens.organisms.corpora import documents
 from phaselens.organisms.items import choice
@@ -44,16 +44,6 @@ def unit_of(prompt: Prompt) -> str:
     return prompt.id
 
 
-def _by_turns(items: Sequence[Prompt], key: str) -> list[Prompt]:
-    """The same prompts, in rounds of one of each value of the field."""
-    seen: Counter[str] = Counter()
-    turns = []
-    for item in items:
-        seen[getattr(item, key)] += 1
-        turns.append(seen[getattr(item, key)])
-    return [items[i] for i in np.argsort(turns, kind="stable")]
-
-
 def graded(world: World, n: int, rng: np.random.Generator, *, calibration: bool = False) -> list[Prompt]:
     """`n` questions with one right answer, spread evenly over categories and, within each, over tags.
 
@@ -66,7 +56,7 @@ def graded(world: World, n: int, rng: np.random.Generator, *, calibration: bool 
     if not 0 <= n <= len(split):
         raise InputError(f"got n={n} graded questions; wanted 0 to {len(split)}, which is all of the split.")
     shuffled = [split[i] for i in rng.permutation(len(split))]
-    return _by_turns(_by_turns(shuffled, "tag"), "category")[:n]
+    return by_turns(by_turns(shuffled, "tag"), "category")[:n]
 
 
 @dataclass(frozen=True)
