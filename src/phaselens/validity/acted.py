@@ -10,10 +10,9 @@ from functools import partial
 
 import numpy as np
 
-from phaselens.claims import claims_by_id, judge_all
 from phaselens.experiments import causal, control, perturbation
 from phaselens.interventions.records import Causal, Control, Signature
-from phaselens.validity.scenario import Ruling, Scenario
+from phaselens.validity.scenario import Ruling, Scenario, rulings
 
 QUESTIONS, UNITS, DIRECTIONS, STEERED = 720, 600, 24, 96
 NOUNS, EACH, LAYERS, SUBSPACES = 12, 4, 7, 40
@@ -22,24 +21,19 @@ FAMILIES = ("a", "b", "c", "d", "e", "f")
 MODELS = 4
 
 
-def _rulings(evidence: dict) -> dict[str, Ruling]:
-    verdicts = judge_all(claims_by_id(list(evidence)), evidence)
-    return {v.id: Ruling(v.verdict, v.decided_by) for v in verdicts}
-
-
 def judge_signatures(study: Sequence[Signature]) -> dict[str, Ruling]:
     """P1 as in a study."""
-    return _rulings({"P1": perturbation.evidence(study, perturbation.compared(study, 0, n_boot=500), 0)})
+    return rulings(("P1",), {"P1": perturbation.evidence(study, perturbation.compared(study, 0, n_boot=500), 0)})
 
 
 def judge_causal(study: Sequence[Causal]) -> dict[str, Ruling]:
     """F5 as in a study."""
-    return _rulings({"F5": causal.evidence(study, 0)})
+    return rulings(("F5",), {"F5": causal.evidence(study, 0)})
 
 
 def judge_control(study: Sequence[Control]) -> dict[str, Ruling]:
     """X1, X2, X4 and S6 as in a study."""
-    return _rulings(control.evidence(study, 0))
+    return rulings(control.CONTROL.claims, control.evidence(study, 0))
 
 
 # --- P1 ---

@@ -3,7 +3,7 @@
 A further experiment adds its own by one record, one generator function and one judge; nothing here knows an experiment.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,6 +61,11 @@ class Scenario:
             raise InputError(f"scenario {self.id!r}: the kind 'unmoved', and no other, has a study without it.")
 
 
+def rulings(claims: Sequence[str], evidence: Mapping[str, Any]) -> dict[str, Ruling]:
+    """What the rules say about this evidence, claim by claim; Holm runs over these claims."""
+    return {v.id: Ruling(v.verdict, v.decided_by) for v in judge_all(claims_by_id(claims), evidence)}
+
+
 def by_experiment(name: str) -> Judge:
     """The judge of real studies for the claims of one experiment: its function on the panel, then `judge_all`.
 
@@ -70,7 +75,6 @@ def by_experiment(name: str) -> Judge:
 
     def judge(panel: Panel) -> dict[str, Ruling]:
         found = experiment.evidence(panel) if experiment.evidence else experiment.function(panel).evidence
-        verdicts = judge_all(claims_by_id(experiment.claims), found)
-        return {v.id: Ruling(v.verdict, v.decided_by) for v in verdicts}
+        return rulings(experiment.claims, found)
 
     return judge
