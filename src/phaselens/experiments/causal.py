@@ -11,6 +11,7 @@ from phaselens.experiments.base import Experiment, Panel, Result, refusals
 from phaselens.experiments.pooled import BOOTSTRAPS, Asked, beyond, each_model, identity, pooled
 from phaselens.experiments.tables import arrow_table
 from phaselens.interventions.records import Causal
+from phaselens.probes.capacity import high_capacity_region
 from phaselens.statistics.intervals import percentile_interval, undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights
 
@@ -24,8 +25,7 @@ BAND = "equal variance"
 
 def region(stored: Causal) -> np.ndarray:
     """Layers of at least .9 of the peak capacity (bool [layer]); none where no layer has any."""
-    peak = float(np.max(stored.capacity))
-    return stored.capacity >= REGION * peak if peak > 0 else np.zeros(len(stored.capacity), bool)
+    return high_capacity_region(stored.capacity, REGION)
 
 
 def effect(stored: Causal, values: np.ndarray) -> np.ndarray:
