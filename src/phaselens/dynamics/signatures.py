@@ -5,6 +5,7 @@ and strengths, so that models of other depth and width can be laid beside each o
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,11 @@ DEPTHS = (0.0, 0.25, 0.5, 0.75)
 CARRIED = (0.9, 1.1)
 DECIDING = 0.1
 WORDS = ("absorb", "carry", "amplify", "undetermined")
+
+
+def deciding(strengths: Iterable[float]) -> float:
+    """The strength, of some above 0, at which words are given and other conditions measured: .1, or the nearest (1)."""
+    return min(strengths, key=lambda eps: abs(np.log(eps / DECIDING)))
 
 
 def gain(change_out: np.ndarray, rms_out: float, change_in: np.ndarray, rms_in: float) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from phaselens.capture.intervene import At, Clock, Where, intervening
-from phaselens.dynamics.signatures import DECIDING, gain
+from phaselens.dynamics.signatures import deciding, gain
 from phaselens.errors import InputError, ModelRefused
 from phaselens.interventions.records import Signature
 from phaselens.models import Model, record
@@ -77,7 +77,7 @@ class SignaturePlan:
     @property
     def deciding(self) -> float:
         """The strength at which other conditions are measured and words are given: .1, or the nearest there is."""
-        return min(self.positive, key=lambda eps: abs(np.log(eps / DECIDING)))
+        return deciding(self.positive)
 
 
 def forward(model: Model, ids: Tensor, n_kept: int) -> Tensor:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from phaselens.dynamics.signatures import CARRIED, deciding
 from phaselens.report import forest, svg, words
 from phaselens.report.scale import Scale, span
 
 Row = Mapping[str, object]
 HEAD, PLOT, FOOT, LEFT = 30.0, 230.0, 44.0, 52.0
-CARRIED = (0.9, 1.1)
 ARM_HUES = {"probe subspace": 0, "LEACE": 2, "mean": 3, "patch": 1}
 
 
@@ -64,7 +64,7 @@ def figures(
     """The figures that these tables give; models are named and coloured as `shown` says."""
     out = []
     if signatures:
-        at = min({float(r["strength"]) for r in signatures if words.is_number(r["strength"])}, key=_from_deciding)  # type: ignore[arg-type]
+        at = deciding({float(r["strength"]) for r in signatures if words.is_number(r["strength"])})  # type: ignore[arg-type]
         forms = [signature_figure(f"signatures-{k}", signatures, at, shown, shape) for k, shape in SHAPES]
         out.append(Figure("fig-signatures", *forms, signature_caption(signatures, at)))
     if causal:
@@ -75,10 +75,6 @@ def figures(
         forms = [control_figure(f"control-{k}", control, shown, layout) for k, layout in layouts]
         out.append(Figure("fig-control", *forms, control_caption(control)))
     return out
-
-
-def _from_deciding(strength: float) -> float:
-    return abs(strength / 0.1 - 1) if strength >= 0.1 else abs(0.1 / strength - 1)
 
 
 def _models(rows: Sequence[Row], shown: Mapping[str, Shown]) -> list[tuple[str, Shown]]:
