@@ -2,11 +2,13 @@
 
 import io
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from phaselens.capture import replay
+from phaselens.dynamics.correctness import EARLY
 from phaselens.engines.beginnings import beginnings_path
 from phaselens.engines.grades import grades_of
 from phaselens.engines.members import Member, model_of
@@ -16,8 +18,6 @@ from phaselens.models import Model
 from phaselens.trace.store import atomic_write
 from phaselens.trace.tile import Tile
 from phaselens.trace.transcripts import Transcripts, read_jsonl
-
-STEPS = 8
 
 
 class Beginnings:
@@ -29,7 +29,7 @@ class Beginnings:
 
     def update(self, tile: Tile) -> None:
         """Add what one tile has of them."""
-        wanted = tile.valid & (tile.step >= 0) & (tile.step < STEPS)
+        wanted = tile.valid & (tile.step >= 0) & (tile.step < EARLY)
         found = (tile.hidden[:, 0] * wanted.unsqueeze(-1)).sum(1).cpu()
         for run, state, count in zip(tile.run.tolist(), found, wanted.sum(1).tolist(), strict=True):
             self.sums[run] = self.sums[run] + state if run in self.sums else state
@@ -43,7 +43,8 @@ class Beginnings:
 def beginnings(model: Model, said: Transcripts, layer: int) -> np.ndarray:
     """Mean state of the first 8 generated steps at a layer, float32 [run, d_model]; NaN: a run without a step."""
     kept = Beginnings()
-    replay(model, said, kept, layers=(layer,))
+    early = tuple(replace(t, completion_ids=t.completion_ids[:EARLY]) for t in said)
+    replay(model, replace(said, runs=early), kept, layers=(layer,))
     rows = [kept.sums[t.run] / kept.counts[t.run] if kept.counts[t.run] else kept.sums[t.run] * np.nan for t in said]
     return torch.stack(rows).numpy().astype(np.float32)
 
