@@ -21,7 +21,7 @@ SETS = re.compile(r"--([\w-]+):\s*([^;]+)")
 FALLBACK = re.compile(r"var\(--[\w-]+, ([^)]*)\)")
 BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 MARGIN = 10  # on the page marks may stand over the edge; a file needs room for them
-FONTS = "font-family: Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif;"
+FONTS = f"font-family: {raster.FAMILIES};"
 
 
 def figures_of(content: Mapping[str, object]) -> dict[str, Markup]:

@@ -7,8 +7,9 @@ from phaselens.errors import InputError, missing_extra
 SCALE = 3.0
 """Pixels for each unit of a figure: 288 to the inch, so that one of 1,000 units fills a page at 300."""
 
+FAMILIES = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 PROBE = '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20">{}</svg>'
-LETTER = "<text y=\"15\" font-family=\"Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif\">M</text>"
+LETTER = f'<text y="15" font-family="{FAMILIES}">M</text>'
 
 
 def png(svg: str, scale: float = SCALE) -> bytes:
