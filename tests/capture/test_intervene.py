@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import accelerate
 import numpy as np
 import pytest
 import torch
@@ -155,7 +156,6 @@ def test_strengths_and_draws_in_one_batch_equal_one_by_one(models):
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_a_network_split_over_devices_by_accelerate_gives_the_same(models, family):
-    accelerate = pytest.importorskip("accelerate")
     whole = models(family)
     net = network(family)
     path = whole.block_path

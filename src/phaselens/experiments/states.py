@@ -27,7 +27,7 @@ OCCUPANCIES = (
     "published_gpt2:float published_opt125m:float n_cells:int n_prompts:int n_runs:int reason:str"
 )
 TRANSITIONS = (
-    "model:str twin:bool alphabet:str axis:str layer_choice:str origin:str destination:str count:int P:float lo:float "
+    "model:str twin:bool alphabet:str axis:str layer_choice:str origin:str destination:str count:int left:int P:float lo:float "
     "hi:float P_order:float excess:float excess_lo:float excess_hi:float n_prompts:int reason:str"
 )
 DWELL = (
@@ -119,6 +119,7 @@ def _nowhere(found: Labelled, choice: str) -> str:
 def transition_rows(panel: Panel, found: Labelled, alphabet: str, axis: Axis) -> list[dict]:
     """One row per pair of states: how often the second follows the first, and how often in random order.
 
+    `count` transitions out of the `left` that begin in the first state; `P` is their ratio.
     `P_order` is the exact mean over all orders within a chain, `excess = P - P_order`; both from sums over chains.
     """
     names, n = ALPHABETS[alphabet], len(panel.prompts)
@@ -151,6 +152,7 @@ def transition_rows(panel: Panel, found: Labelled, alphabet: str, axis: Axis) ->
                 "origin": names[i],
                 "destination": names[j],
                 "count": int(pair[i, j].sum()),
+                "left": int(row[i].sum()),
                 "P": p[i, j],
                 "lo": around.lo,
                 "hi": around.hi,

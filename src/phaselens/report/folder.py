@@ -35,7 +35,7 @@ TABLES = MappingProxyType(
         "topology_merges": "panel merge left right height support",
         "normalisation": "method figure value estimate lo hi chance n_models n_prompts reason",
         "states": "model twin alphabet threshold layer_choice state value lo hi n_prompts",
-        "states_transitions": "model twin alphabet axis layer_choice origin destination count P lo hi P_order "
+        "states_transitions": "model twin alphabet axis layer_choice origin destination count left P lo hi P_order "
         "excess_lo excess_hi n_prompts reason",
         "motifs": "group lens motif own_order length p_holm conserved n_models permutations",
         "motifs_models": "model group lens motif length count share null n_prompts n_chains",

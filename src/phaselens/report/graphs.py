@@ -65,9 +65,7 @@ def graphs(name: str, members: list[Member], rows: list[Row], layout: Layout = W
 def _graph(x: float, y: float, member: Member, alphabet: str, rows: Sequence[Row]) -> Markup:
     states = ALPHABETS[alphabet]
     turn = {state: 2 * math.pi * k / len(states) - math.pi / 2 for k, state in enumerate(states)}
-    left: dict[str, int] = dict.fromkeys(states, 0)
-    for row in rows:
-        left[name_of(str(row["origin"]), alphabet)] += row["count"]
+    left = dict.fromkeys(states, 0) | {name_of(str(row["origin"]), alphabet): row["left"] for row in rows}
     marks = []
     for row in sorted(rows, key=lambda r: r["P"] if is_number(r["P"]) else 0.0):
         if is_number(row["P"]) and row["P"] >= DRAWN:

@@ -81,7 +81,7 @@ def _bar(axis: Scale, y: float, high: float, left: float, room: float, kind: str
     if not is_number(row["share"]):
         return svg.group(*marks, svg.text("—", axis(0.0) + 4, middle + 4, "note"))
     ends = sorted((axis(0.0), axis.clipped(row["share"])))
-    tip = svg.tip(f"{term}: {_said(row)}, {row['levels']} levels")
+    tip = svg.tip(f"{term}: {_said(row)}, {number(row['levels'])} levels")
     marks.append(svg.rect(ends[0], middle - BAR / 2, max(ends[1] - ends[0], 0.5), BAR, f"share-bar {kind}", tip))
     if is_number(row["lo"]) and is_number(row["hi"]):
         marks.append(whisker(axis, middle, row["lo"], row["hi"], kind))
