@@ -63,6 +63,9 @@ def test_transitions_are_those_of_the_planted_chain_and_depth_is_another_matter(
         for k in ("P", "P_order"):
             whole = [of[axis, choice, "A", x][k] for x in "ABCDE"]
             assert sum(whole) == pytest.approx(1)
+        out = [of[axis, choice, "A", x] for x in "ABCDE"]
+        assert {r["left"] for r in out} == {sum(r["count"] for r in out)}
+        assert [r["P"] for r in out] == pytest.approx([r["count"] / r["left"] for r in out])
 
 
 def test_dwell_times_of_a_geometric_stay_have_its_mean(lasting):

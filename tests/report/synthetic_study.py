@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from phaselens.dynamics.published import published_figures
+
 NAN = float("nan")
 LONG = "a-research-organisation/an-unreasonably-long-model-name-with-suffixes-v2.1-preview"
 TRAINED = (
@@ -534,6 +536,7 @@ def make_study(folder: Path, seed: int = 0) -> Path:
         ],
     )
     put_json(folder, "results/validity.json", VALIDITY)
+    put_json(folder, "results/published.json", published_figures())
     put_json(
         folder,
         "manifest.json",

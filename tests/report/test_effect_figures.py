@@ -51,7 +51,7 @@ def test_every_likely_transition_is_an_arrow_as_wide_as_its_probability(steps, l
 
 
 def test_a_state_that_is_rarely_left_has_dashed_arrows_and_says_its_n(steps):
-    few = [{**r, "count": 1} for r in steps]
+    few = [{**r, "count": 1, "left": 5} for r in steps]
     assert not classes(parsed(graphs.graphs("x", MEMBERS, steps)), "path", "few")
     figure = parsed(graphs.graphs("x", MEMBERS, few))
     assert classes(figure, "path", "few") and "n 5" in [e.text for e in figure.iter("text")]
@@ -59,7 +59,7 @@ def test_a_state_that_is_rarely_left_has_dashed_arrows_and_says_its_n(steps):
 
 
 def test_a_model_without_transitions_says_so(steps):
-    empty = [{**r, "count": 0, "P": NAN} for r in steps]
+    empty = [{**r, "count": 0, "left": 0, "P": NAN} for r in steps]
     assert [e.text for e in parsed(graphs.graphs("x", MEMBERS, empty)).iter("text")].count("no transition") == 8
 
 

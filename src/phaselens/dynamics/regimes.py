@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from phaselens.dynamics.published import BANDS
 from phaselens.errors import InputError
 
 WINDOW = 64
 FROZEN_MEAN = 1e-8
-REGIMES = ("UNDERACTIVE", "ADAPTIVE", "TRANSITION", "CHAOTIC")
-PUBLISHED_BANDS = ((1.55, 1.70), (2.27, 2.92), (2.97, 2.97), (4.42, 35.55))
+REGIMES = tuple(band.name for band in BANDS)
+PUBLISHED_BANDS = tuple((band.low, band.high) for band in BANDS)
 PUBLISHED_CUTS = (1.985, 2.945, 3.695)
 PUBLISHED_RANGE = (1.55, 35.55)
 

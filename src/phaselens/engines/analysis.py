@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from phaselens.claims import OwnClaim, RegisteredOwn, claims_by_id
+from phaselens.dynamics.published import published_figures
 from phaselens.engines.assemble import panel_of, picture_of, temperature_rows
 from phaselens.engines.folder import pretty_json
 from phaselens.engines.record import Record
@@ -108,6 +109,7 @@ def analyse(
     columns = {name for model in panel.models for name in (*model.steps, *model.layers)}
     named = references(experiments_by_name(wanted.experiments), columns)
     atomic_write(out / "results" / "references.json", pretty_json(named))
+    atomic_write(out / "results" / "published.json", pretty_json(published_figures()))
     picture = picture_of(source, record)
     if picture is not None:
         atomic_write(out / "results" / "trajectory.json", pretty_json(picture))

@@ -27,8 +27,8 @@ OCCUPANCIES = (
     "published_gpt2:float published_opt125m:float n_cells:int n_prompts:int n_runs:int reason:str"
 )
 TRANSITIONS = (
-    "model:str twin:bool alphabet:str axis:str layer_choice:str origin:str destination:str count:int left:int P:float lo:float "
-    "hi:float P_order:float excess:float excess_lo:float excess_hi:float n_prompts:int reason:str"
+    "model:str twin:bool alphabet:str axis:str layer_choice:str origin:str destination:str count:int left:int P:float "
+    "lo:float hi:float P_order:float excess:float excess_lo:float excess_hi:float n_prompts:int reason:str"
 )
 DWELL = (
     "model:str twin:bool alphabet:str axis:str layer_choice:str state:str mean_length:float visits:int cut:int "

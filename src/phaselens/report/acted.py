@@ -1,4 +1,4 @@
-"""What came of changing running models, drawn: signatures over depth, causal regions, control arms side by side."""
+"""What came of changing running models, drawn: signatures and growth over depth, causal regions, control arms."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from phaselens.report.scale import Scale, span
 
 Row = Mapping[str, object]
 HEAD, PLOT, FOOT, LEFT = 30.0, 230.0, 44.0, 52.0
+TABLES = ("signatures", "growth_curves", "causal", "control")
 ARM_HUES = {"probe subspace": 0, "LEACE": 2, "mean": 3, "patch": 1}
 
 
@@ -58,15 +59,17 @@ class Shown:
     kind: str
 
 
-def figures(
-    signatures: Sequence[Row], causal: Sequence[Row], control: Sequence[Row], shown: Mapping[str, Shown]
-) -> list[Figure]:
-    """The figures that these tables give; models are named and coloured as `shown` says."""
+def figures(tables: Mapping[str, Sequence[Row]], shown: Mapping[str, Shown]) -> list[Figure]:
+    """The figures that these tables give (of `TABLES`); models are named and coloured as `shown` says."""
+    signatures, growth, causal, control = (tables.get(name) or [] for name in TABLES)
     out = []
     if signatures:
         at = deciding({float(r["strength"]) for r in signatures if words.is_number(r["strength"])})  # type: ignore[arg-type]
         forms = [signature_figure(f"signatures-{k}", signatures, at, shown, shape) for k, shape in SHAPES]
         out.append(Figure("fig-signatures", *forms, signature_caption(signatures, at)))
+    if growth:
+        forms = [growth_figure(f"growth-{k}", growth, shown, shape) for k, shape in SHAPES]
+        out.append(Figure("fig-growth", *forms, GROWTH))
     if causal:
         forms = [causal_figure(f"causal-{k}", causal, shown, shape) for k, shape in SHAPES]
         out.append(Figure("fig-causal", *forms, CAUSAL))
@@ -117,6 +120,36 @@ def signature_caption(rows: Sequence[Row], at: float) -> Markup:
         "change is there at the last layer; second, what it does to the output. Shaded: 95 % intervals over prompts. "
         "In the grey band a change is carried, below it absorbed, above it amplified.",
     )
+
+
+# --- growth ---
+
+
+def growth_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], shape: Shape) -> Markup:
+    """Draw growth of infinitesimal changes (ln) over depth, less the stream's, and over the steps behind a change."""
+    models = _models(rows, shown)
+
+    def curves(along: str) -> list[Curve]:
+        own = [(s, [r for r in rows if r["model"] == model and r["along"] == along]) for model, s in models]
+        return [Curve(s.label, s.kind, found, "value", "lo", "hi") for s, found in own]
+
+    last = max(int(r["place"]) for r in rows if r["along"] == "tokens")  # type: ignore[call-overload]
+    depth = _panel(curves("depth"), (0, 0), shape, "growth less the stream's (ln)", "layer l/L")
+    tokens = _panel(
+        curves("tokens"), (1 % shape.across, 1 // shape.across), shape, "growth behind a change (ln)",
+        f"steps behind the change, over {last}",
+    )  # fmt: skip
+    said = f"Growth of infinitesimal changes along depth and along tokens, {len(models)} models."
+    return _framed(name, "Growth of infinitesimal changes", said, 2, shape, depth, tokens)
+
+
+GROWTH = Markup("<b>{}</b> {}").format(
+    "Does a change that is as small as can be grow?",
+    "First, the leading direction of a change of the state of one step, through the blocks, as ln of its size over "
+    "that of the state: 0 is a change that grows as the state does. Second, a change of step 0 at layer 0: ln of its size "
+    "at the last layer so many steps later over that at step 0. By forward-mode derivatives. Shaded: 95 % intervals "
+    "over prompts.",
+)
 
 
 # --- causal regions ---

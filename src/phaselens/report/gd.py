@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from phaselens.dynamics.published import GD_RATIO
 from phaselens.report import svg
 from phaselens.report.cast import Member, of
 from phaselens.report.folder import Row
 from phaselens.report.layout import Layout
-from phaselens.report.published import GD_RATIO
 from phaselens.report.scale import Scale, span
 from phaselens.report.words import interval, is_number, number
 

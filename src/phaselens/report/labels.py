@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from phaselens.dynamics.published import REGIMES
 from phaselens.report import svg
 from phaselens.report.cast import Member, of
 from phaselens.report.folder import Row
-from phaselens.report.published import REGIMES
 from phaselens.report.scale import Scale
 from phaselens.report.words import is_number, number
 

@@ -94,7 +94,7 @@ def _dot(axis: Scale, y: float, member: Member, row: Row) -> Markup:
 def _verdict(x: float, y: float, row: Row) -> Markup:
     mark = svg.rect(x, y - 4, 8, 8, "verdict" if row["conserved"] else "verdict none")
     written = number(row["p_holm"], 2) if is_number(row["p_holm"]) else "—"
-    return svg.group(mark, svg.text(written, x + 14, y + 4, "tick"))
+    return svg.group(mark, svg.text(written, x + 14, y + 4, "tick said"))
 
 
 def caption(rows: list[Row], models: list[Row]) -> Markup:

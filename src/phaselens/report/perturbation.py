@@ -50,7 +50,7 @@ def page(title: str, sections: Sequence[tuple[str, Markup]]) -> str:
 def write_page(folder: Path, document: Mapping[str, object]) -> Path:
     """Write `report.html` from the document of a perturbation study, whole or not at all; return its path."""
     rows: list[Row] = document["signatures"]  # type: ignore[assignment]
-    causal, control = document.get("causal") or [], document.get("control") or []
+    control = document.get("control") or []
     claims = Markup("").join(
         Markup('<p><b>{}</b> <span class="badge {}">{}</span> {} <span class="soft">{}</span></p>').format(
             c["id"], str(c["verdict"]).replace(" ", "-"), c["verdict"], c["statement"], c["why"]
@@ -58,10 +58,18 @@ def write_page(folder: Path, document: Mapping[str, object]) -> Path:
         for c in document["claims"]  # type: ignore[attr-defined]
     )
     sections = [("Claims", claims)]
-    heads = {"fig-signatures": "Signatures", "fig-causal": "Causal regions", "fig-control": "Control of the dynamics"}
-    for one in figures(rows, causal, control, {}):  # type: ignore[arg-type]
+    heads = {
+        "fig-signatures": "Signatures",
+        "fig-growth": "Growth",
+        "fig-causal": "Causal regions",
+        "fig-control": "Control of the dynamics",
+    }
+    for one in figures(document, {}):  # type: ignore[arg-type]
         drawn = Markup(FIGURE).format(one.id, one.wide, one.narrow, one.caption)
-        tables = {"fig-signatures": _reproduced(document), "fig-control": _control(control)}  # type: ignore[arg-type]
+        tables = {
+            "fig-signatures": _reproduced(document), "fig-growth": _growth(document.get("growth") or []),  # type: ignore[arg-type]
+            "fig-control": _control(control),  # type: ignore[arg-type]
+        }  # fmt: skip
         sections.append((heads[one.id], drawn + tables.get(one.id, Markup(""))))
     sections += _tables(rows, document)
     return atomic_write(folder / "report.html", page("Perturbation", sections))
@@ -81,6 +89,13 @@ def _control(rows: Sequence[Row]) -> Markup:
     )  # fmt: skip
     said = "Against no intervention, paired by question; shares. Within 5 points: two one-sided tests at 5 %."
     return table(columns, body, said)
+
+
+def _growth(rows: Sequence[Row]) -> Markup:
+    """The exponents as a table."""
+    body = [(r["model"], r["what"], r["value"], words.interval(r["lo"], r["hi"]), r["unit"]) for r in rows]
+    said = "Finite-time exponents, means over prompts. The stream: growth of the state itself."
+    return table(("model", "what", "value", "95 %", "unit"), body, said)
 
 
 def _reproduced(document: Mapping[str, object]) -> Markup:

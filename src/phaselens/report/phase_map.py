@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from phaselens.dynamics.published import BANDS
 from phaselens.report import svg
 from phaselens.report.cast import Member, of
 from phaselens.report.folder import Row
-from phaselens.report.published import BANDS
 from phaselens.report.scale import Scale, span
 from phaselens.report.words import DASH, interval, is_number, number, visible
 

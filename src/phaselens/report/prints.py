@@ -87,7 +87,7 @@ def _dendrogram(
         (x1, y1), (x2, y2), place = at[row["left"]], at[row["right"]], x(row["height"])
         marks.append(svg.path([(x1, y1), (place, y1), (place, y2), (x2, y2)], "curve anyone"))
         at[len(models) + row["merge"]] = (place, (y1 + y2) / 2)
-        marks.append(svg.text(f"{row['support']:.2f}", place + 3, (y1 + y2) / 2 - 4, "tick halo"))
+        marks.append(svg.text(number(row["support"], 2), place + 3, (y1 + y2) / 2 - 4, "tick halo"))
     bottom = HEAD + len(models) * layout.row + 6
     marks.append(svg.line(x.start, bottom, x.end, bottom, "axis"))
     for tick in x.ticks(4):

@@ -169,7 +169,7 @@ def _contents(folder: Folder) -> tuple[tuple[str, str], ...]:
         "order": bool(folder.rows("order_ranks")),
         "correctness": bool(folder.rows("correctness")),
         "probes": bool(folder.rows("probe_capacity")),
-        "interventions": bool(folder.rows("signatures") or folder.rows("causal") or folder.rows("control")),
+        "interventions": any(folder.rows(table) for table in acted.TABLES),
         "fingerprints": bool(folder.rows("fingerprints")),
         "topology": bool(folder.rows("topology_models")),
         "normalisation": bool(folder.rows("normalisation")),
@@ -387,8 +387,9 @@ def _correctness(folder: Folder) -> dict[str, object]:
 
 def _acted(folder: Folder, members: list[Member]) -> list[acted.Figure]:
     """The figures of interventions, where the study has them."""
-    rows = (folder.rows(table) for table in ("signatures", "causal", "control"))
-    return acted.figures(*rows, {m.model: acted.Shown(m.label, m.kind) for m in members})
+    return acted.figures(
+        {name: folder.rows(name) for name in acted.TABLES}, {m.model: acted.Shown(m.label, m.kind) for m in members}
+    )
 
 
 def _probes(folder: Folder, members: list[Member]) -> dict[str, object]:

@@ -151,7 +151,7 @@ def occupancy_caption(rows: list[Row]) -> Markup:
         "Shares (0 to 1) of the five states among the cells (step, layer) of the measured runs that have one; "
         "turbulent is what lies above the 75th percentile of the trained models' calibration runs. 95 % intervals over "
         f"prompts stand in the tooltips and in results/states.parquet. n: {_sample(shown(rows))} per model. Published, "
-        "a comparison only: GPT-2 E .35, A .22, C .24, D .034; OPT-125M E .51, A .24, C .18, D 0.",
+        "a comparison only: GPT-2 E 0.35, A 0.22, C 0.24, D 0.034; OPT-125M E 0.51, A 0.24, C 0.18, D 0.",
     )
 
 

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from phaselens.dynamics.published import REGIMES
 from phaselens.report.cast import Member, of
 from phaselens.report.folder import Folder, Row
-from phaselens.report.published import REGIMES
 from phaselens.report.words import DASH, defined, interval, is_number, number, value, visible
 
 NO_REASON = "undefined in the results file, which gives no reason"

@@ -160,9 +160,9 @@ def _colour_bar(name: str, run: Run, quantity: Quantity, x: float, y: float, whe
     offset = 6.5 * len(low) + 5
     return svg.group(
         words,
-        svg.text(low, x, y + 24, "tick"),
+        svg.text(low, x, y + 24, "tick said"),
         _image(name, x + offset, y + 15, width, 10, ramp),
-        svg.text(high, x + offset + width + 5, y + 24, "tick"),
+        svg.text(high, x + offset + width + 5, y + 24, "tick said"),
     )
 
 

@@ -2,11 +2,11 @@
 
 from markupsafe import Markup
 
+from phaselens.dynamics.published import SHARES
 from phaselens.report import svg
 from phaselens.report.folder import Folder, Row
 from phaselens.report.forest import whisker
 from phaselens.report.layout import Layout
-from phaselens.report.published import SHARES
 from phaselens.report.scale import Scale, span
 from phaselens.report.tables import Column, Reasons, Table, name_cell, text_cell
 from phaselens.report.words import extent, interval, is_number, listing, number, visible

@@ -1,6 +1,7 @@
 """Published figures of the series, shown beside ours for comparison only; nothing is decided by them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,8 @@ GD_RATIO = (
     ("TinyLlama-1.1B", 0.021),
 )
 """Published GD_ratio (1) of eight models that are not in the panel unless they are named there."""
+
+
+def published_figures() -> Mapping[str, object]:
+    """All of them, as `results/published.json` holds them."""
+    return {"ratio_norm": [asdict(band) for band in BANDS], "variance_shares": dict(SHARES), "GD_ratio": dict(GD_RATIO)}
