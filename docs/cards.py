@@ -34,11 +34,11 @@ def write(folder: Path = DOCS) -> list[Path]:
 
 
 def _cards() -> dict[str, str]:
-    from phaselens.observables import CLOUD, OBSERVABLES
+    from phaselens.observables import CLOUD, MAPS, OBSERVABLES
     from phaselens.observables.cards import card
 
     groups = defaultdict(list)
-    for one in OBSERVABLES + CLOUD:
+    for one in OBSERVABLES + CLOUD + MAPS:
         groups[one.fn.__module__.rpartition(".")[2]].append(one)
     index = [
         "# Cards",

@@ -18,16 +18,23 @@ def cli(capsys, *given):
 
 def test_results_page_and_verdict_are_written_once(tmp_path, capsys):
     models = ["organism:gpt2-512", "organism:llama-512"]
-    code, out, err = cli(capsys, "perturb", *models, "--out", tmp_path / "p", *SMALL, "--json")
+    code, out, err = cli(capsys, "perturb", *models, "--out", tmp_path / "p", *SMALL, "--growth", "--json")
     assert code == 0, err
     found = json.loads(out)
+    exponents = {r["model"]: r["value"] for r in found["growth"] if r["what"] == "exponent along depth"}
+    assert set(exponents) == set(models) and all(-2 < value < 3 for value in exponents.values())
     assert [m["identity"] for m in found["models"]] == [0.0, 0.0] and found["models"][0]["passes_saved"] > 0.2
     assert {r["word"] for r in found["signatures"]} <= {"absorb", "carry", "amplify", "undetermined"}
     assert found["claims"][0]["id"] == "P1" and (tmp_path / "p" / "claims.json").is_file()
     page = (tmp_path / "p" / "report.html").read_text()
-    assert "<svg" in page and "gpt2-512" in page and "http" not in page.replace("http://www.w3.org", "")
-    code, out, _ = cli(capsys, "perturb", *models, "--out", tmp_path / "p", *SMALL)
-    assert code == 0 and "2 models were there" in out
+    assert (
+        "<svg" in page
+        and "Growth" in page
+        and "gpt2-512" in page
+        and "http" not in page.replace("http://www.w3.org", "")
+    )
+    code, out, _ = cli(capsys, "perturb", *models, "--out", tmp_path / "p", *SMALL, "--growth")
+    assert code == 0 and "nats per token" in out and "2 models were there" in out
     code, _, err = cli(capsys, "perturb", *models, "--out", tmp_path / "p", *SMALL, "--seed", 3)
     assert code == 2 and "other settings" in err
 

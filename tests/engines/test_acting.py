@@ -9,7 +9,7 @@ import pytest
 from phaselens.engines import acting
 from phaselens.engines.members import Member
 from phaselens.errors import InputError, ModelRefused, StudyFileError
-from phaselens.interventions.records import Causal, Control, Counts, Signature
+from phaselens.interventions.records import Causal, Control, Counts, Growth, Signature
 from phaselens.interventions.stored import FOLDER, kept, read_acted
 from phaselens.study import Study
 
@@ -17,6 +17,10 @@ SIGNATURE = Signature(
     "m", "f", 2, "mlp_out", ("a", "b"), (1, 2), np.array([0.5, 1.0]), (0.1,), 0.1, np.ones((2, 2, 1, 2)),
     np.full((2, 2, 1, 2), np.nan), np.zeros((2, 2, 3)), np.ones(3), np.ones(3), np.ones(3), np.zeros(3, int), 0.0,
     {"no massive": np.ones((2, 2, 2, 2))}, np.ones((2, 2, 2)), Counts(3.0, 6.0, 1), ("none",),
+)  # fmt: skip
+GROWTH = Growth(
+    "m", "f", 2, ("a", "b"), np.ones((2, 3, 2, 4)), np.ones((2, 3, 2)), np.ones((2, 3, 4)), np.full((2, 5), np.nan),
+    np.ones(2), np.zeros(2),
 )  # fmt: skip
 CONTROL = Control(
     "m", "f", ("q",), np.array(["u"]), 0.0, 4, 1.5, 1.0, "steer", {"none": np.array([True])}, {"none": np.ones(1)},
@@ -26,7 +30,7 @@ CAUSAL = Causal(
     "m", "f", (0, 1), 1, np.ones(2), np.ones(2), {"probe subspace": np.ones((2, 2))},
     {"equal rank": np.full((3, 2, 2), np.nan)}, np.array(["a", "b"]), 0.0, 2, np.ones(1), {"LEACE": np.ones((2, 1))},
 )  # fmt: skip
-MADE = {"perturbation": SIGNATURE, "causal": CAUSAL, "control": CONTROL}
+MADE = {"perturbation": SIGNATURE, "growth": GROWTH, "causal": CAUSAL, "control": CONTROL}
 
 
 def same(one, other):
@@ -42,7 +46,7 @@ def test_every_field_of_every_record_comes_back(tmp_path):
     for (kind, record), path in zip(MADE.items(), paths, strict=True):
         assert not kept(path, kind, "m", lambda record=record: record) and kept(path, kind, "m", lambda: 1 / 0)
     (found,) = read_acted(paths).values()
-    for back, record in zip((found.signature, found.causal, found.control), MADE.values(), strict=True):
+    for back, record in zip((found.signature, found.growth, found.causal, found.control), MADE.values(), strict=True):
         for field in dataclasses.fields(record):
             assert same(getattr(record, field.name), getattr(back, field.name)), field.name
 

@@ -28,6 +28,9 @@ def perturb(
     site: Annotated[
         str, typer.Option(help="Where: resid_post (layer 0 is the embedding), embedding, attn_out or mlp_out.")
     ] = "resid_post",
+    growth: Annotated[
+        bool, typer.Option("--growth", help="Also follow infinitesimal changes along depth and along tokens.")
+    ] = False,
     causal: Annotated[
         bool, typer.Option("--causal", help="Also take grammatical number out of the states, by layer: F5.")
     ] = False,
@@ -53,7 +56,7 @@ def perturb(
         site=site, action=action, **({"questions": control} if control else {}),
     )  # fmt: skip
     at = tuple(numbers(layers, int, "--layers"))
-    request = Request(prompts, temperature, bootstraps, seed, at, sizes, causal, control != 0)
+    request = Request(prompts, temperature, bootstraps, seed, at, sizes, growth, causal, control != 0)
     request.check()
     settings = {"device": device, "dtype": dtype, "revision": revision, "trust_remote_code": trust_remote_code}
     found = perturb_into([partial(open_model, name, **settings) for name in models], models, request, out, note)
@@ -98,11 +101,18 @@ def _print(found: dict[str, Any]) -> None:
             f"  {m['model']}: strength 0 moves logits by {m['identity']:g}; {m['passes']:,.0f} passes run, "
             f"{100 * m['passes_saved']:.0f} % saved by the shared prefix"
         )
+    if "growth" in found:
+        _print_growth(found["growth"])
     if "control" in found:
         _print_control(found["control"])
     for claim in found["claims"]:
         print(f"{claim['id']:3} {claim['verdict']:14} {claim['statement']}\n    {'':14} {claim['why']}")
     print(f"report: {found['report']}   ({found['seconds']:.0f} s, {found['skipped']} models were there)")
+
+
+def _print_growth(rows: list[dict[str, Any]]) -> None:
+    table = [(r["model"], r["what"], bounded(r, "value", "lo", "hi"), r["unit"]) for r in rows]
+    print_table(("model", "what", "value", "unit"), table, "infinitesimal changes; 95 % intervals over prompts")
 
 
 def _print_control(rows: list[dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from phaselens.errors import InputError, OutputError
 from phaselens.experiments import Result
 from phaselens.experiments import causal as of_causal
 from phaselens.experiments import control as of_control
+from phaselens.experiments import growth as of_growth
 from phaselens.experiments import perturbation as of_signatures
 from phaselens.experiments.tables import json_value
 from phaselens.interventions.asked import Asked
@@ -25,6 +26,7 @@ from phaselens.interventions.making import (
     causal_of,
     control_of,
     first_runs,
+    growth_of,
     require_neutral,
     said_by,
     signature_of,
@@ -39,7 +41,9 @@ from phaselens.trace.store import atomic_write, digest, sweep, write_table
 from phaselens.trace.transcripts import Transcripts
 
 OWNER = "perturb.json"
-CLAIMS = {e.name: e.claims for e in (of_signatures.PERTURBATION, of_causal.CAUSAL, of_control.CONTROL)}
+CLAIMS = {
+    e.name: e.claims for e in (of_signatures.PERTURBATION, of_growth.GROWTH, of_causal.CAUSAL, of_control.CONTROL)
+}
 Say = Callable[[str], None]
 
 
@@ -53,6 +57,7 @@ class Request:
     seed: int
     layers: tuple[int, ...]
     asked: Asked
+    growth: bool = False
     causal: bool = False
     control: bool = False
 
@@ -66,7 +71,7 @@ class Request:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of intervention asked for."""
-        return ("perturbation", *(["causal"] if self.causal else []), *(["control"] if self.control else []))
+        return ("perturbation", *(kind for kind in ("growth", "causal", "control") if getattr(self, kind)))
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -119,6 +124,8 @@ class _Opened:
         if kind == "causal":
             return causal_of(self.model, self.name, self.said, asked, seed, say=self.say)
         said = first_runs(self.said, asked.prompts, asked.tokens)
+        if kind == "growth":
+            return growth_of(self.model, self.name, said, asked, seed, say=self.say)
         return signature_of(self.model, self.name, said, asked, seed, layers=self.request.layers, say=self.say)
 
 
@@ -188,6 +195,8 @@ def _judged(found: Sequence[Acted], request: Request, out: Path) -> dict[str, An
     seed, n_boot = request.seed, request.n_boot
     signatures = [a.signature for a in found if a.signature is not None]
     results = [of_signatures.analysed(signatures, seed, n_boot)]
+    if request.growth:
+        results.append(of_growth.analysed([a.growth for a in found if a.growth is not None], seed, n_boot))
     if request.causal:
         results.append(of_causal.analysed([a.causal for a in found if a.causal is not None], seed, n_boot))
     if request.control:

@@ -16,6 +16,7 @@ from phaselens.interventions.making import (
     causal_of,
     control_of,
     first_runs,
+    growth_of,
     require_neutral,
     signature_of,
 )
@@ -92,6 +93,8 @@ def _record(work: Work, member: Member, kind: str) -> Found:
     said = first_runs(read_transcripts(work.folder, _first_arm(work, member)), asked.prompts, asked.tokens)
     if kind == "causal":
         return causal_of(model, member.label, said, asked, seed)
+    if kind == "growth":
+        return growth_of(model, member.label, said, asked, seed)
     return signature_of(model, member.label, said, asked, seed)
 
 

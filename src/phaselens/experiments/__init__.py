@@ -14,6 +14,7 @@ from phaselens.experiments.cycles import CYCLE
 from phaselens.experiments.fingerprints import FINGERPRINTS
 from phaselens.experiments.gd import GD
 from phaselens.experiments.gd_controls import GD_CONTROLS
+from phaselens.experiments.growth import GROWTH
 from phaselens.experiments.motifs import MOTIF
 from phaselens.experiments.normalisation import NORMALISATION
 from phaselens.experiments.order import ORDERS
@@ -49,6 +50,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     AMBIGUITY,
     PROBES,
     PERTURBATION,
+    GROWTH,
     CAUSAL,
     CONTROL,
     TRAINED,

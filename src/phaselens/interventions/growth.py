@@ -1,100 +1,183 @@
 """Infinitesimal perturbations of a running model: its maps along depth, and tangents along tokens."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from phaselens.errors import InputError
+from phaselens.interventions.records import Growth
 from phaselens.interventions.signature import forward
 from phaselens.models import Model, edit, record
 from phaselens.models.hooks import begun_at, forms_of
-from phaselens.observables.growth import depth_exponents, pushed, token_exponent, token_growth
+from phaselens.observables.growth import depth_exponent, growth_by_map, pushed, token_exponent, token_growth
+from phaselens.trace.transcripts import Transcript, Transcripts
+
+STARTS = 3
+FINITE = 0.01  # of the RMS of the state: where the finite difference is neither rounding nor bent
 
 
 @dataclass(frozen=True, eq=False)
-class Growth:
-    """Finite-time exponents of one run.
+class RunGrowth:
+    """Growth of infinitesimal changes in one run (ln).
 
-    `depth` [k] nats per block, of the state of one step while all other positions move with it; `by_block` [L, k]
-    growth of each block (ln). `tokens` [draw] nats per token of layer L when the state of that step is moved at
-    `layer`; `by_step` [draw, step] growth (ln) relative to that step.
+    `by_block` [start, L, k]: of the state of one position through each block, tangents orthonormal before it. `stream`
+    [start, L]: `ln |h_l| / |h_(l-1)|` of the same states. `by_step` [draw, step]: of layer L at the positions from the
+    first start on, when the state there is moved at `layer`. `gap`: relative difference of the tangents behind
+    `by_step` from central finite differences.
     """
 
-    depth: Tensor
     by_block: Tensor
-    tokens: Tensor
+    stream: Tensor
     by_step: Tensor
+    gap: float
 
 
-def growth_of(
-    model: Model, ids: Tensor, *, step: int = -1, layer: int = 0, k: int = 4, draws: int = 4, seed: int = 0
-) -> Growth:
-    """Exponents of one run `ids` [position], along depth for the state at position `step`, and along tokens from there.
+def run_growth(
+    model: Model,
+    ids: Tensor,
+    *,
+    starts: Sequence[int] = (-1,),
+    layer: int = 0,
+    k: int = 4,
+    draws: int = 4,
+    seed: int = 0,
+) -> RunGrowth:
+    """Growth in one run `ids` [position]: along depth for the state of each start, along tokens from the first start.
 
     Along depth a tangent lives at one position and goes through blocks 1..L; other positions are held at their run
     (causality: earlier ones cannot move, later ones do not act back). Along tokens the state of that position is moved
     at `layer`, and the change of layer L is followed at the positions behind it. States are divided by nothing: a
-    growth along depth holds the growth of the residual stream itself, which `log_rms` gives.
-    Raises InputError for a position or layer that does not exist, or no position behind `step` for `tokens`.
+    growth along depth holds the growth of the residual stream itself, which `stream` gives.
+    Raises InputError for a position or layer that does not exist, a family without a forward-mode derivative.
     """
     n = len(ids)
-    at = step + n if step < 0 else step
-    if not 0 <= at < n or not 0 <= layer < model.n_layers:
+    at = torch.tensor([s + n if s < 0 else s for s in starts])
+    if not len(at) or not bool(((at >= 0) & (at < n)).all()) or not 0 <= layer < model.n_layers:
         raise InputError(
-            f"position {step} and layer {layer} were asked for; this run has positions 0 to {n - 1}, and layers below "
-            f"the last are 0 to {model.n_layers - 1}."
+            f"positions {list(starts)} and layer {layer} were asked for; this run has positions 0 to {n - 1}, and "
+            f"layers below the last are 0 to {model.n_layers - 1}."
         )
     row = ids[None].to(model.device)
-    with torch.no_grad(), record(model, clone=True) as taps, forms_of(model.blocks) as forms:
-        forward(model, row, 1)
-    states = taps.states
     draw = torch.Generator().manual_seed(seed)
+    with _derivable(model.network), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        with record(model, clone=True) as taps, forms_of(model.blocks) as forms:
+            forward(model, row, 1)
+        run = _Run(model, row, torch.stack([taps.states[i][0] for i in range(model.n_layers + 1)]), forms)
+        try:
+            by_block = run.along_depth(at, torch.randn(len(at), k, model.d_model, generator=draw))
+            moved, gap = run.along_tokens(int(at[0]), layer, torch.randn(draws, model.d_model, generator=draw))
+        except NotImplementedError as error:
+            raise InputError(
+                f"{model.name} ({model.family}) uses an operation without a forward-mode derivative in this torch "
+                f"({str(error).splitlines()[0]}), so growth cannot be had of it."
+            ) from error
+    size = run.states[:, at].double().norm(dim=-1).log()
+    return RunGrowth(by_block.cpu(), size.diff(dim=0).T.cpu(), token_growth(moved.cpu(), int(at[0])), gap)
+
+
+@contextmanager
+def _derivable(network: nn.Module) -> Iterator[None]:
+    """Mixtures of experts one expert after the other: products in groups have no forward-mode derivative."""
+    before = getattr(network, "get_experts_implementation", dict)()
+    if not any(before.values()):
+        yield
+        return
+    network.set_experts_implementation("eager")
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            maps = [_block(model, states[i], at, i, row, forms) for i in range(model.n_layers)]
-            tangents = torch.randn(k, model.d_model, generator=draw).to(model.device)
-            exponents, by_block = depth_exponents(maps, states[0][0, at], tangents)
-            moved = _along_tokens(model, states[layer], at, layer, row, forms, draws, draw)
-    except NotImplementedError as error:
-        raise InputError(
-            f"{model.name} ({model.family}) uses an operation without a forward-mode derivative in this torch "
-            f"({str(error).splitlines()[0]}). Mixtures of experts: load with experts_implementation = 'eager'."
-        ) from error
-    growth = token_growth(moved, at)
-    return Growth(exponents, by_block, token_exponent(growth), growth)
+        yield
+    finally:
+        network.set_experts_implementation(before)
 
 
-def _block(model: Model, whole: Tensor, at: int, i: int, row: Tensor, forms: list):
-    """The map of the state at one position through block i, all else of its input held."""
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One run of a model: its ids [1, position], its states [layer, position, d], the forms of its blocks."""
 
-    def step(state: Tensor) -> Tensor:
-        others = torch.arange(whole.shape[1], device=whole.device)[None, :, None] != at
-        placed = torch.where(others, whole, state.expand_as(whole))
-        return _from(model, placed, i, row, forms, (i + 1,))[i + 1][0, at]
+    model: Model
+    row: Tensor
+    states: Tensor
+    forms: list
 
-    return step
+    def along_depth(self, at: Tensor, tangents: Tensor) -> Tensor:
+        """Growth of the tangents [start, k, d] in every block: [start, L, k]."""
+        device = self.model.device
+        rows = torch.arange(len(self.row[0]))[None, :, None] == at.repeat_interleave(tangents.shape[1])[:, None, None]
+        place, shape = rows.to(device), tangents.shape
+
+        def block(i: int) -> Callable[[Tensor], Tensor]:
+            def step(state: Tensor) -> Tensor:
+                placed = torch.where(place, state.reshape(-1, 1, shape[-1]), self.states[i])
+                out = self.begun(placed, i, i + 1)
+                return out[torch.arange(len(out)), at.repeat_interleave(shape[1])].reshape(shape)
+
+            return step
+
+        return growth_by_map(
+            [block(i) for i in range(self.model.n_layers)], self.states[0, at.to(device)], tangents.to(device)
+        )
+
+    def along_tokens(self, at: int, layer: int, directions: Tensor) -> tuple[Tensor, float]:
+        """Tangents of layer L for directions [draw, d] at one position of `layer`: [draw, position, d], and the gap."""
+        tangents = torch.zeros(len(directions), *self.states.shape[1:])
+        tangents[:, at] = directions
+        tangents = tangents.to(self.model.device)
+        states = self.states[layer].expand_as(tangents)
+
+        def step(state: Tensor) -> Tensor:
+            return self.begun(state, layer, self.model.n_layers)
+
+        moved = pushed(step, states, tangents)[1].double()
+        rms = float(self.states[layer, at].double().square().mean().sqrt())
+        finite = step(states + FINITE * rms * tangents).double() - step(states - FINITE * rms * tangents).double()
+        return moved, float((finite / (2 * FINITE * rms) - moved).norm() / moved.norm())
+
+    def begun(self, states: Tensor, layer: int, wanted: int) -> Tensor:
+        """States of a later layer of a pass that begins at `layer` with `states` [row, position, d]."""
+        model = self.model
+        started = edit(model, {0: lambda _: states}) if layer == 0 else begun_at(model, layer, states, self.forms)
+        with record(model, (wanted,)) as taps, started:
+            forward(model, self.row.expand(len(states), -1), 1)
+        return taps.states[wanted]
 
 
-def _from(model: Model, state: Tensor, layer: int, row: Tensor, forms: list, wanted: tuple[int, ...]) -> dict:
-    """The states of the wanted layers of a pass that begins at `layer` with `state`."""
-    started = edit(model, {0: lambda _: state}) if layer == 0 else begun_at(model, layer, state, forms)
-    with record(model, wanted) as taps, started:
-        forward(model, row, 1)
-    return taps.states
+def growth(
+    model: Model,
+    said: Transcripts,
+    *,
+    k: int = 4,
+    draws: int = 4,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda i, n: None,
+) -> Growth:
+    """Growth of one model over runs, from steps 0, T/3 and 2T/3 of each. Raises as `run_growth`."""
+    runs, found = said.runs, []
+    for i, t in enumerate(runs):
+        progress(i + 1, len(runs))
+        one = run_growth(model, torch.tensor(t.fed), starts=_starts(t), k=k, draws=draws, seed=seed * 1_000_003 + i)
+        found.append(one)
+    by_block = torch.stack([one.by_block for one in found])
+    by_step = torch.full((len(runs), max(one.by_step.shape[1] for one in found)), torch.nan, dtype=torch.float64)
+    for i, one in enumerate(found):
+        by_step[i, : one.by_step.shape[1]] = one.by_step.mean(0)
+    return Growth(
+        model=model.name,
+        family=model.family,
+        n_layers=model.n_layers,
+        prompts=tuple(t.prompt_id or f"run {t.run}" for t in runs),
+        by_block=by_block.numpy(),
+        stream=torch.stack([one.stream for one in found]).numpy(),
+        depth=torch.stack([depth_exponent(by_block[..., i:]) for i in range(k)], dim=-1).numpy(),
+        by_step=by_step.numpy(),
+        tokens=token_exponent(by_step).numpy(),
+        gap=np.array([one.gap for one in found]),
+    )
 
-    return edit(model, {0: lambda _: state}) if layer == 0 else begun_at(model, layer, state, forms)
 
-
-def _along_tokens(
-    model: Model, whole: Tensor, at: int, layer: int, row: Tensor, forms: list, draws: int, draw: torch.Generator
-) -> Tensor:
-    """Tangents of layer L for random tangents of the state at one position of `layer`: [draw, position, d]."""
-
-    def step(state: Tensor) -> Tensor:
-        return _from(model, state, layer, row, forms, (model.n_layers,))[model.n_layers][0]
-
-    tangents = torch.zeros(draws, *whole.shape, device=whole.device)
-    tangents[:, 0, at] = torch.randn(draws, whole.shape[-1], generator=draw).to(whole.device)
-    return pushed(step, whole, tangents)[1]
+def _starts(t: Transcript) -> list[int]:
+    """Positions of the steps 0, T/3 and 2T/3; step 0 is the last prompt token."""
+    return [t.n_prompt - 1 + i * t.n_generated // STARTS for i in range(STARTS)]

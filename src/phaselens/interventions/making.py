@@ -9,7 +9,8 @@ from phaselens.errors import InputError
 from phaselens.interventions.asked import Asked
 from phaselens.interventions.causal import causal_effects, world_items
 from phaselens.interventions.control import ControlPlan, Question, control
-from phaselens.interventions.records import Causal, Control, Signature
+from phaselens.interventions.growth import growth
+from phaselens.interventions.records import Causal, Control, Growth, Signature
 from phaselens.interventions.signature import SignaturePlan, identity_gap, signature
 from phaselens.models import Model
 from phaselens.models.sites import site_layers
@@ -60,6 +61,16 @@ def signature_of(
     """The signature of a model on what it said, under the name that tables give it."""
     plan = SignaturePlan(asked.strengths, asked.draws, seed, layers=tuple(layers), site=asked.site)
     made = signature(model, said, plan, progress=lambda i, n: say(f"{name}: prompt {i} of {n}"))
+    made.model = name
+    return made
+
+
+def growth_of(
+    model: Model, name: str, said: Transcripts, asked: Asked, seed: int, *, say: Say = lambda line: None
+) -> Growth:
+    """Growth of infinitesimal changes in what a model said."""
+    k = asked.tangents
+    made = growth(model, said, k=k, draws=k, seed=seed, progress=lambda i, n: say(f"{name}: growth, prompt {i} of {n}"))
     made.model = name
     return made
 

@@ -1,4 +1,4 @@
-"""What the studies that change a running model give, as plain arrays: signatures, causal regions, control.
+"""What the studies that change a running model give, as plain arrays: signatures, growth, causal regions, control.
 
 One record serves the measurement, the file and the analysis, so reading and judging needs no model library.
 """
@@ -124,8 +124,31 @@ class Control:
     turbulence: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
-KINDS: Mapping[str, type] = {"perturbation": Signature, "causal": Causal, "control": Control}
-Found = Signature | Causal | Control
+@dataclass(eq=False)
+class Growth:
+    """Growth of infinitesimal changes in the runs of one model (ln), and the exponents that it gives.
+
+    `by_block` [prompt, start, layer 1..L, k]: of the state of one step through each block, tangents orthonormal before
+    it; `stream` [prompt, start, layer]: `ln |h_l| / |h_(l-1)|` of the same states; `depth` [prompt, start, k]:
+    exponents along depth (nats per block). `by_step` [prompt, step]: at layer L behind a change of the state of step 0
+    at layer 0, mean over directions (NaN beyond the run); `tokens` [prompt]: its exponent (nats per token). `gap`
+    [prompt]: relative difference of these tangents from central finite differences.
+    """
+
+    model: str
+    family: str
+    n_layers: int
+    prompts: tuple[str, ...]
+    by_block: np.ndarray
+    stream: np.ndarray
+    depth: np.ndarray
+    by_step: np.ndarray
+    tokens: np.ndarray
+    gap: np.ndarray
+
+
+KINDS: Mapping[str, type] = {"perturbation": Signature, "growth": Growth, "causal": Causal, "control": Control}
+Found = Signature | Growth | Causal | Control
 
 
 @dataclass(frozen=True)
@@ -133,6 +156,7 @@ class Acted:
     """What was found of one model; None: not asked, or refused, and then `refused` says why by kind."""
 
     signature: Signature | None = None
+    growth: Growth | None = None
     causal: Causal | None = None
     control: Control | None = None
     refused: Mapping[str, str] = field(default_factory=dict)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from phaselens.errors import InputError, StudyFileError
-from phaselens.interventions.records import KINDS, Acted, Causal, Control, Counts, Found, Signature
+from phaselens.interventions.records import KINDS, Acted, Counts, Found
 from phaselens.trace.store import atomic_write, canonical_json
 
 META = "phaselens"
+FIELDS = {"perturbation": "signature"}  # of `Acted`, where it is not called as the kind is
 FOLDER = "interventions"
 
 
@@ -96,12 +97,8 @@ def read_acted(paths: Iterable[Path]) -> dict[str, Acted]:
     for path in paths:
         kind, record, model = read_record(path)
         mine = found.setdefault(model, {"refused": {}})
-        if isinstance(record, Signature):
-            mine["signature"] = record
-        elif isinstance(record, Causal):
-            mine["causal"] = record
-        elif isinstance(record, Control):
-            mine["control"] = record
-        else:
+        if isinstance(record, str):
             mine["refused"][kind] = record
+        else:
+            mine[FIELDS.get(kind, kind)] = record
     return {model: Acted(**parts) for model, parts in found.items()}

@@ -1,13 +1,14 @@
 """Observables: what is measured on hidden states and on the distributions that the lens reads from them.
 
 `OBSERVABLES` lists all that are measured tile by tile, `DEFAULT` those that are measured unless others are named,
-`EXTENDED` the rest. `CLOUD` lists those that need the whole run.
+`EXTENDED` the rest. `CLOUD` lists those that need the whole run, `MAPS` those that need the network: they are of its
+maps and no columns of a trace.
 """
 
 from collections.abc import Iterable
 
 from phaselens.errors import unknown_name
-from phaselens.observables import cloud, depth, distribution, trajectory
+from phaselens.observables import cloud, depth, distribution, growth, trajectory
 from phaselens.observables.lens import LENS_STATISTICS, lens_statistics, statistics_from_logits
 from phaselens.observables.spec import Observable, base_inputs, evaluate, observable, quantity, resolve, settings_of
 
@@ -77,6 +78,7 @@ CLOUD = tuple(
         cloud.coe_c,
     )
 )
+MAPS = (growth.depth_exponent.observable, growth.token_exponent.observable)
 
 __all__ = [
     "CLOUD",
@@ -85,6 +87,7 @@ __all__ = [
     "DISTRIBUTION",
     "EXTENDED",
     "LENS_STATISTICS",
+    "MAPS",
     "OBSERVABLES",
     "TRAJECTORY",
     "Observable",

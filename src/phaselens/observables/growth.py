@@ -11,69 +11,66 @@ import torch
 from torch import Tensor
 
 from phaselens.errors import InputError
+from phaselens.observables.spec import observable
 
 Map = Callable[[Tensor], Tensor]
 
 
-def pushed(step: Map, state: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
-    """A state and its tangents through one map (unit of the states): `f(x)` and `J_f(x) v`, by `torch.func.jvp`.
+def pushed(step: Map, states: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
+    """States and their tangents through one map (unit of the states): `f(x)` and `J_f(x) v`, by `torch.func.jvp`.
 
-    Shapes: state [...], tangents [k, ...] -> [...], [k, ...]. Forward mode: one pass a tangent, no graph is kept.
+    Shapes: states and tangents alike, rows in front; the map takes every row by itself, so one forward-mode pass
+    serves all of them and keeps no graph.
     """
-    made, out = state, []
     with warnings.catch_warnings():
         # What torch loads at the first derivative warns of its own use of torch.jit.
         warnings.simplefilter("ignore", DeprecationWarning)
-        for tangent in tangents:
-            made, moved = torch.func.jvp(step, (state,), (tangent.to(state.dtype),))
-            out.append(moved)
-    return made, torch.stack(out)
+        return torch.func.jvp(step, (states.contiguous(),), (tangents.to(states.dtype),))
 
 
-def depth_exponents(maps: Sequence[Map], state: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
-    """Finite-time Lyapunov exponents along a chain of maps (nats per map), with the growth of each map.
+def growth_by_map(maps: Sequence[Map], state: Tensor, tangents: Tensor) -> Tensor:
+    """Growth of k directions in each map of a chain (ln): `ln |R_ii[l]|` with `J_l Q_(l-1) = Q_l R_l`.
 
-    `lambda_i = (1/n) sum_l ln |R_ii[l]|` with `J_l Q_(l-1) = Q_l R_l`: tangents are brought back to orthonormal after
-    every map (QR), so that the i-th exponent is that of the i-th direction of growth and none drowns in the first.
-    Shapes: state [...] of any form, tangents [k, ...], k at most its size -> exponents [k] in falling order of where
-    they converge, growth ln |R_ii| [map, k].
+    Tangents are brought back to orthonormal after every map (QR), so the i-th growth is that of the i-th direction and
+    none drowns in the first. Shapes: state [*batch, d], tangents [*batch, k, d], k at most d; a map takes rows
+    [*batch, k, d] -> [*batch, map, k].
     NaN: a map gives a state or a derivative that is not finite. -inf: a direction is contracted to nothing.
-    Keeps: an orthogonal change of basis of every state. Moves with: scaling of the states from layer to layer (a norm
-    before the maps takes it out), the number of maps.
     Raises InputError for no maps or tangents that are dependent.
     Source: Benettin et al. 1980; Shimada and Nagashima 1979.
     """
     if not len(maps):
         raise InputError("no maps were given; an exponent is a growth per map.")
-    basis, size = _orthonormal(tangents.flatten(1).double())
-    if not bool((size > 1e-9 * size.max()).all()):
+    basis, size = _orthonormal(tangents.double())
+    if not bool((size > 1e-9 * size.amax(-1, keepdim=True)).all()):
         raise InputError("the tangents are dependent or hold NaN; give independent directions, such as random ones.")
-    growth = []
+    states, growth = state.unsqueeze(-2).expand(tangents.shape), []
     for step in maps:
-        state, moved = pushed(step, state, basis.view(len(basis), *state.shape))
-        basis, size = _orthonormal(moved.flatten(1).double())
+        states, moved = pushed(step, states, basis)
+        basis, size = _orthonormal(moved.double())
         growth.append(size.log())
-    together = torch.stack(growth)
-    return together.mean(dim=0), together
+    return torch.stack(growth, dim=-2)
 
 
 def _orthonormal(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Orthonormal rows with the same spans, and the size of each row off the span of those before."""
-    q, r = torch.linalg.qr(rows.T)
-    return q.T, r.diagonal().abs()
+    q, r = torch.linalg.qr(rows.mT)
+    return q.mT, r.diagonal(dim1=-2, dim2=-1).abs()
 
 
-def largest_growth(step: Map, state: Tensor, generator: torch.Generator, *, n_steps: int = 8) -> float:
-    """Growth of a random tangent through one map (ln): the mean over directions of `ln |J v| / |v|`.
+@observable(
+    axis="layer", per="run", unit="nats per block", lookback=None, keeps=("rotation", "common_scale", "translation")
+)
+def depth_exponent(growth: Tensor) -> Tensor:
+    """Leading finite-time Lyapunov exponent along depth (nats per block): the mean over blocks of the first growth.
 
-    Shapes: state of any form. Over directions drawn uniformly; `n_steps` of them. It lies below the largest singular
-    value of J and above the smallest. NaN: not finite.
+    `lambda_1 = (1/L) sum_l ln |R_11[l]|`, with R of `growth_by_map` for the blocks of a network and the state of one
+    step, all other positions held. Shapes: growth [*batch, layer, k] -> [*batch]; column i gives the i-th exponent.
+    NaN: a growth that is not finite. Keeps: an orthogonal change of basis of every layer, one scale for all. Moves
+    with: growth of the residual stream itself (that of |h_l| beside it takes it out), the number of blocks (finite
+    time: few blocks have not turned a random direction into the leading one), the position.
+    Source: Benettin et al. 1980; Shimada and Nagashima 1979.
     """
-    size = state.numel()
-    drawn = torch.randn(n_steps, size, generator=generator, dtype=torch.float64)
-    tangents = (drawn / drawn.norm(dim=1, keepdim=True)).view(n_steps, *state.shape).to(state.device)
-    _, moved = pushed(step, state, tangents)
-    return float(moved.flatten(1).double().norm(dim=1).log().mean())
+    return growth[..., 0].mean(-1)
 
 
 def token_growth(moved: Tensor, start: int) -> Tensor:
@@ -87,11 +84,17 @@ def token_growth(moved: Tensor, start: int) -> Tensor:
     return torch.where(first > 0, (size / first.clamp(min=1e-300)).log(), torch.nan)
 
 
+@observable(
+    axis="step", per="run", unit="nats per token", lookback=None, keeps=("rotation", "common_scale", "translation")
+)
 def token_exponent(growth: Tensor) -> Tensor:
-    """Finite-time exponent along tokens (nats per token): least-squares slope of growth over steps 1.., [...].
+    """Finite-time exponent along tokens (nats per token): least-squares slope of growth over the steps behind a change.
 
-    Step 0 is where the change was made and is left out: what follows is what attention carries on.
-    NaN: fewer than two finite steps.
+    `growth[s] = ln |dx_s| / |dx_0|` at the last layer, of a change of the state of one step (`token_growth`). Step 0 is
+    where the change was made and is left out: what follows is what attention carries on.
+    Shapes: growth [*batch, step] -> [*batch]. NaN: fewer than two finite steps behind the change. Keeps: an orthogonal
+    change of basis, one scale for all states. Moves with: the number of steps, the position of the change.
+    Source: definition of this project, after Benettin et al. 1980.
     """
     values = growth[..., 1:]
     place = torch.arange(1, values.shape[-1] + 1, dtype=values.dtype)

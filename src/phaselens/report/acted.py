@@ -146,9 +146,9 @@ def growth_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], sh
 GROWTH = Markup("<b>{}</b> {}").format(
     "Does a change that is as small as can be grow?",
     "First, the leading direction of a change of the state of one step, through the blocks, as ln of its size over "
-    "that of the state: 0 is a change that grows as the state does. Second, a change of step 0 at layer 0: ln of its size "
-    "at the last layer so many steps later over that at step 0. By forward-mode derivatives. Shaded: 95 % intervals "
-    "over prompts.",
+    "that of the state: 0 is a change that grows as the state does. Second, a change of step 0 at layer 0: ln of its "
+    "size at the last layer so many steps later over that at step 0. By forward-mode derivatives. Shaded: 95 % "
+    "intervals over prompts.",
 )
 
 
