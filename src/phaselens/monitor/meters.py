@@ -12,7 +12,7 @@ from phaselens.errors import InputError
 from phaselens.measure import Column, LensSpec, Reducer
 from phaselens.models import Model
 from phaselens.models.hooks import check_layers
-from phaselens.monitor.quick import Quick
+from phaselens.monitor.quick import Distributions, Quick
 from phaselens.observables import DEPTH, TRAJECTORY, Observable
 from phaselens.observables.stepwise import StepGeometry
 from phaselens.recording import as_observables, reads_lens
@@ -73,7 +73,10 @@ class Meters:
             distributions = None
             if of_lens or at_output:
                 chosen = read if of_lens else at_output
-                distributions = Reducer(chosen, at, model.readout, lenses, model.n_layers, output=True)
+                reducer = Reducer(chosen, at, model.readout, lenses, model.n_layers, output=True)
+                distributions = Distributions(
+                    reducer, chosen, model.readout, n_blocks=model.n_layers, over_layers=of_lens
+                )
             self._quick = Quick(geometry, distributions)
             self._rows: tuple[Columns, Columns] = {}, {}
 

@@ -1,7 +1,7 @@
 """The measures of a monitor on a processor, one step at a time: the same numbers with few calls.
 
 The general path (`Reducer`) is made for tiles of many steps. Here the geometry of a step comes from `StepGeometry`, and
-only what is measured on distributions goes through the reducers of the lens.
+what is measured on few distributions from `StepLens`; more of them go through the reducers of the lens.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,49 @@ import torch
 from torch import Tensor
 
 from phaselens.measure import Column, Reducer
+from phaselens.observables import Observable
+from phaselens.observables.lens import FEW_ROWS, logits_of_few
+from phaselens.observables.steplens import StepLens
 from phaselens.observables.stepwise import StepGeometry
 from phaselens.trace.tile import Tile
+from phaselens.types import Readout
 
 Columns = dict[str, np.ndarray]
+NAN = np.float32(np.nan)
+
+
+class Distributions:
+    """What is measured on distributions at some layers, or at L alone (`over_layers` False), one step at a time.
+
+    Few of them are read by `StepLens`, more by `reducer`, which measures the same observables.
+    """
+
+    def __init__(
+        self, reducer: Reducer, observables: Sequence[Observable], readout: Readout, *, n_blocks: int, over_layers: bool
+    ) -> None:
+        self.layers, self.over_layers = reducer.layers, over_layers
+        self._reducer, self._readout, self._buffers = reducer, readout, {}
+        # A bias of -inf takes tokens out of the vocabulary: left to the general path.
+        possible = readout.bias is None or not bool(readout.bias.isneginf().any())
+        self._few = StepLens(observables, self.layers, n_blocks) if possible and StepLens.knows(observables) else None
+
+    def read(self, states: Tensor, token: np.ndarray, logits: Tensor | None) -> tuple[Columns, Columns]:
+        """Columns of `steps` [row] and of `layers` [row, layer] from finite states [row, layer, d_model].
+
+        `logits` [row, vocab] are those of the network, taken where L alone is read.
+        """
+        if self._few is None or states.shape[0] * states.shape[1] > FEW_ROWS:
+            tokens = torch.from_numpy(token)
+            of_layers, of_steps = self._reducer.read(states, torch.ones_like(tokens, dtype=torch.bool), tokens, logits)
+            columns = self._reducer.columns
+            return _named(columns, "steps", of_steps.T), _named(columns, "layers", of_layers.swapaxes(0, 1))
+        if logits is None or self.over_layers:
+            finished = logits_of_few(states, self._readout, self._buffers)
+        else:
+            finished = logits.float()[:, None]
+        emitted = np.where(token < finished.shape[-1], token, -1)
+        layers, steps = self._few.measure(finished, emitted)
+        return steps, layers if self.over_layers else {}
 
 
 class Quick:
@@ -23,7 +62,7 @@ class Quick:
     `distributions` measures those at some of the recorded layers, or at L alone; None: none.
     """
 
-    def __init__(self, geometry: StepGeometry, distributions: Reducer | None) -> None:
+    def __init__(self, geometry: StepGeometry, distributions: Distributions | None) -> None:
         self.geometry, self.layers = geometry, np.array(geometry.layers, np.int64)
         self._distributions = distributions
         self._places = [] if distributions is None else [geometry.layers.index(at) for at in distributions.layers]
@@ -48,26 +87,38 @@ class Quick:
         for name, values in found.items():
             values = values[rows]
             if broken is not None:
-                values = np.where(broken[:, None], np.float32(np.nan), values)
+                values = np.where(broken[:, None], NAN, values)
             layers[name] = values.reshape(-1)
         if self._distributions is not None:
             logits = None if tile.logits is None else tile.logits[:, -1][rows]
-            self._read(
-                torch.from_numpy(states), torch.from_numpy(finite), torch.from_numpy(token), logits, steps, layers
-            )
+            self._read(states, finite, token, logits, steps, layers)
         return steps, layers
 
     def _read(
-        self, states: Tensor, finite: Tensor, token: Tensor, logits: Tensor | None, steps: Columns, layers: Columns
-    ) -> None:
-        """Add what is measured on distributions; NaN at layers that are not read."""
-        columns = self._distributions.columns
-        of_layers, of_steps = self._distributions.read(states[:, self._places], finite, token, logits)
-        steps |= _named(columns, "steps", of_steps.T)
-        if of_layers.shape[1]:
-            wide = np.full((of_layers.shape[1], *states.shape[:2]), np.nan, np.float32)
-            wide[:, :, self._places] = of_layers.swapaxes(0, 1)
-            layers |= _named(columns, "layers", wide.reshape(len(wide), -1))
+        self, states: np.ndarray, finite: np.ndarray, token: np.ndarray, logits: Tensor | None, steps: Columns,
+        layers: Columns,
+    ) -> None:  # fmt: skip
+        """Add what is measured on distributions; NaN at layers that are not read and in rows that are not finite."""
+        some = torch.from_numpy(states[:, self._places])
+        if not finite.all():
+            kept = torch.from_numpy(finite)
+            some, token, logits = some[kept], token[finite], None if logits is None else logits[kept]
+        of_steps, of_layers = self._distributions.read(some, token, logits)
+        if not finite.all():
+            of_steps = {name: _spread(values, finite) for name, values in of_steps.items()}
+            of_layers = {name: _spread(values, finite) for name, values in of_layers.items()}
+        steps |= of_steps
+        if of_layers:
+            wide = np.full((len(of_layers), *states.shape[:2]), NAN)
+            wide[:, :, self._places] = list(of_layers.values())
+            layers |= dict(zip(of_layers, wide.reshape(len(wide), -1), strict=True))
+
+
+def _spread(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Values of some rows among all, the others NaN."""
+    out = np.full((len(rows), *values.shape[1:]), NAN)
+    out[rows] = values
+    return out
 
 
 def _named(columns: Sequence[Column], table: str, values: np.ndarray) -> Columns:
