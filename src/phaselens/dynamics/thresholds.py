@@ -1,4 +1,9 @@
-"""A threshold learned on one half of the prompts and judged on the other, against baselines at the same rate."""
+"""A rule learned on one half of the prompts and judged on the other, against baselines at the same rate.
+
+Of the learning half a third chooses score and side, the rest sets the threshold. Were the same runs to do both, the
+score whose threshold came out too low by chance would be chosen: with 40 rules that say nothing and a target of .10, a
+share of .12 of further right runs alarmed.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,22 +54,24 @@ def learn_rule(
     rate: float = 0.1,
     n_boot: int = 2000,
 ) -> Learned:
-    """Choose score, side and threshold on half of the prompts; measure false alarms and hits on the other half.
+    """Choose score and side on a sixth of the prompts, the threshold on a third; measure its rates on the other half.
 
     A false alarm is a right run that ever alarms, a hit a wrong one. Thresholds keep the false-alarm rate by
-    `alarm_threshold` with prompts as units; of the scores that with most hits in the learning half is taken, and of the
+    `alarm_threshold` with prompts as units; of the scores that with most hits in the sixth is taken, and of the
     baselines too.
-    Shapes: columns [run, step] by score; wrong 0 or 1 [run]; units [run]. Raises InputError where a half lacks right or
-    wrong runs.
+    Shapes: columns [run, step] by score; wrong 0 or 1 [run]; units [run]. Raises InputError where the sixth or the
+    half lacks right or wrong runs, or the third right ones.
     """
     y = np.asarray(wrong, float) > 0.5
     names, unit = np.unique(np.asarray(units), return_inverse=True)
-    learning = (generator.permutation(len(names)) % 2 == 0)[unit]
-    for half in (learning, ~learning):
-        if not (y & half).any() or not (~y & half).any():
-            raise InputError("each half of the prompts needs right and wrong runs; give more graded prompts.")
-    rule, alarmed = _best(columns, y, learning, unit, rate)
-    other, other_alarmed = _best(baselines, y, learning, unit, rate)
+    part = (generator.permutation(len(names)) % 6)[unit]
+    choosing, learning = part == 0, part % 2 == 0
+    setting = learning & ~choosing
+    lacks = [not (y & some).any() or not (~y & some).any() for some in (choosing, ~learning)]
+    if any(lacks) or not (~y & setting).any():
+        raise InputError("each part of the prompts needs right and wrong runs; give more graded prompts.")
+    rule, alarmed = _best(columns, y, choosing, setting, unit, rate)
+    other, other_alarmed = _best(baselines, y, choosing, setting, unit, rate)
     weights = bootstrap_weights(len(names), generator, n_boot=n_boot)[:, unit]
     right, bad = ~learning & ~y, ~learning & y
     return Learned(
@@ -81,24 +88,36 @@ def learn_rule(
 
 
 def _best(
-    columns: Mapping[Score, np.ndarray], wrong: np.ndarray, learning: np.ndarray, unit: np.ndarray, rate: float
+    columns: Mapping[Score, np.ndarray],
+    wrong: np.ndarray,
+    choosing: np.ndarray,
+    setting: np.ndarray,
+    unit: np.ndarray,
+    rate: float,
 ) -> tuple[Rule, np.ndarray]:
-    """The rule with most hits in the learning half, and which runs alarm under it (0 or 1, [run])."""
-    found: list[tuple[float, Rule, np.ndarray]] = []
+    """The rule with most hits among runs `choosing`, its threshold from those `setting`, and which runs alarm [run]."""
+    found: list[tuple[float, Score, bool]] = []
     for score, values in columns.items():
         followed = running(values, score)
-        right = learning & ~wrong
-        calm = float(np.nanmedian(followed[right])) if np.isfinite(followed[right]).any() else float("nan")
         for above in (True, False):
-            highest = peaks(followed[right], above=above, after=AFTER)
-            threshold = alarm_threshold(highest, rate, above=above, units=unit[right])
-            alarmed = (first_alarm(followed, threshold, above=above, after=AFTER) >= 0).astype(float)
-            rule = Rule(score, threshold, above, AFTER, calm)
-            found.append((float(alarmed[learning & wrong].mean()), rule, alarmed))
+            threshold = _threshold(followed, choosing & ~wrong, unit, rate, above=above)
+            found.append((float(_alarmed(followed, threshold, above=above)[choosing & wrong].mean()), score, above))
     if not found:
         raise InputError("no score to learn from: the study recorded none of the columns.")
-    _, rule, alarmed = max(found, key=lambda one: one[0])
-    return rule, alarmed
+    _, score, above = max(found, key=lambda one: one[0])
+    followed = running(columns[score], score)
+    right = setting & ~wrong
+    calm = float(np.nanmedian(followed[right])) if np.isfinite(followed[right]).any() else float("nan")
+    threshold = _threshold(followed, right, unit, rate, above=above)
+    return Rule(score, threshold, above, AFTER, calm), _alarmed(followed, threshold, above=above)
+
+
+def _threshold(followed: np.ndarray, right: np.ndarray, unit: np.ndarray, rate: float, *, above: bool) -> float:
+    return alarm_threshold(peaks(followed[right], above=above, after=AFTER), rate, above=above, units=unit[right])
+
+
+def _alarmed(followed: np.ndarray, threshold: float, *, above: bool) -> np.ndarray:
+    return (first_alarm(followed, threshold, above=above, after=AFTER) >= 0).astype(float)
 
 
 def _rate(values: np.ndarray, of: np.ndarray, weights: np.ndarray, unit: np.ndarray) -> Rate:
