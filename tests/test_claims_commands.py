@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 import pytest
 from tests.report.synthetic_study import make_study
 
+from phaselens.claims import OwnClaim, registered_own
+from phaselens.claims.explain import explain
 from phaselens.cli import call
 
 OWN = """
@@ -58,6 +60,17 @@ def test_show_says_the_rule_in_plain_words(cli):
         "In other words",
     ):
         assert f"\n{heading}\n" in out
+
+
+def test_a_control_of_ones_own_is_explained_by_what_it_does_not_by_words_in_its_name():
+    control = {"name": "another size", "must": "destroy", "value": "mean_ct", "where": {"twin": True}}
+    own = OwnClaim(
+        id="U1", statement="s", table="panel", value="ratio_norm", statistic="mean", unit="model", comparison="above",
+        controls=(control,),
+    )  # fmt: skip
+    claim = registered_own(own)
+    (said,) = next(p.lines for p in explain(claim, (claim,)) if p.heading == "What could fool it")
+    assert said == "another size: the same statistic with column mean_ct, twin = True; the effect must go"
 
 
 def test_show_with_a_folder_gives_verdict_and_figures(cli, folder):

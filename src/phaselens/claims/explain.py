@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from phaselens.claims.own import OWN
+from phaselens.claims.own import OWN, OwnControl, RegisteredOwn, listed
 from phaselens.claims.record import LEVEL, Claim
 
 # (what to look for in the words of a claim, the term, what it means)
@@ -66,7 +66,8 @@ class Part:
 def explain(claim: Claim, family: Sequence[Claim]) -> tuple[Part, ...]:
     """The claim in paragraphs; `family` are the claims that Holm's correction is over with it."""
     words = " ".join((claim.statistic, claim.supported, claim.rejected, *claim.controls, *claim.nulls))
-    controls = tuple(_control(name) for name in claim.controls)
+    own = isinstance(claim, RegisteredOwn)
+    controls = tuple(map(_own_control, claim.rule.controls) if own else map(_control, claim.controls))
     parts = [
         Part("What is claimed", (claim.statement,)),
         Part("What is measured", (claim.statistic,)),
@@ -90,6 +91,14 @@ def _rejected(claim: Claim) -> str:
 def _control(name: str) -> str:
     meaning = next((words for pattern, words in CONTROLS if re.search(pattern, name)), "")
     return f"{name}: {meaning}" if meaning else name
+
+
+def _own_control(control: OwnControl) -> str:
+    """What a user's control reads instead, and what it must do; its name says nothing about it here."""
+    read = [f"{what} {named}" for what, named in (("column", control.value), ("table", control.table)) if named]
+    rows = [f"{column} = {listed(values)}" for column, values in sorted(control.where.items())]
+    must = "the effect must stay" if control.must == "keep" else "the effect must go"
+    return f"{control.name}: the same statistic with {', '.join((*read, *rows)) or 'nothing else changed'}; {must}"
 
 
 def document_name(number: int) -> str:

@@ -168,16 +168,17 @@ def _unit(own: OwnClaim) -> str:
 def _measured(own: OwnClaim) -> str:
     """What is computed, in words."""
     value = f"{'log ' if own.scale == 'log' else ''}{own.value} of results/{own.table}.parquet"
-    rows = ", ".join(f"{k} = {_listed(v)}" for k, v in sorted(own.where.items()))
+    rows = ", ".join(f"{k} = {listed(v)}" for k, v in sorted(own.where.items()))
     if own.groups is not None:
         g = own.groups
-        value += f" where {g.column} is {_listed(g.first)}, less the same where it is {_listed(g.second)}"
+        value += f" where {g.column} is {listed(g.first)}, less the same where it is {listed(g.second)}"
     if own.other is not None:
         value += f" with {own.other}"
     return f"{own.statistic} of {value}" + (f" ({rows})" if rows else "")
 
 
-def _listed(value: Plain | tuple[Plain, ...]) -> str:
+def listed(value: Plain | tuple[Plain, ...]) -> str:
+    """One value, or several with an `or` between."""
     return " or ".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from collections.abc import Iterable
 
 from phaselens.observables.spec import Observable
@@ -16,13 +17,33 @@ def table(observables: Iterable[Observable]) -> str:
 
 
 def card(one: Observable) -> str:
-    """One observable as Markdown: heading, what it declares, and the rest of its docstring."""
-    body = inspect.getdoc(one.fn)
-    declared = (
-        f"one value per ({ROW[one.per]}); along {one.axis}; unit {one.unit}; "
-        f"bounds {_bounds(one)}; looks back {_lookback(one)}; keeps {_keeps(one)}; needs {', '.join(one.needs)}"
+    """One observable as Markdown: heading, what it is, its formula, the rest of its docstring, and what it declares."""
+    first, _, rest = inspect.getdoc(one.fn).partition("\n\n")
+    about, *named = re.split(r"\s*\b(Keeps|Moves with|Source):\s+", rest)
+    said = [
+        f"- *{name}:* {_linked(' '.join(text.split()))}" for name, text in zip(named[::2], named[1::2], strict=True)
+    ]
+    said.append(
+        f"- *Declared:* one value per ({ROW[one.per]}); along {one.axis}; unit {one.unit}; "
+        f"bounds {_bounds(one)}; looks back {_lookback(one)}; keeps {_keeps(one)}; needs {', '.join(one.needs)}."
     )
-    return f"### {one.name}\n\n{body}\n\n*Declared:* {declared}."
+    return "\n\n".join([f"### {one.name}", f"**{first}**", *_with_formula(" ".join(about.split())), "\n".join(said)])
+
+
+def _with_formula(about: str) -> list[str]:
+    """The words between the first line and what is kept, a formula at their head as a paragraph of its own."""
+    formula, stop, rest = re.match(r"(.*?)(\.$|[.;:] |, (?=states|with|both|as |from)|$)(.*)", about).groups()
+    written = (
+        re.search(r"[|/=<(^*]| - |^-?sum ", formula) and not re.match(r"[A-Z][a-z]", formula) and "`" not in formula
+    )
+    if not written:
+        return [about] if about else []
+    return [f"`{formula}`", *([rest[:1].upper() + rest[1:]] if rest else [])]
+
+
+def _linked(text: str) -> str:
+    text = re.sub(r"\bdoi:(10\.\S+?)(?=[.,;)]*(?:\s|$))", r"[doi:\1](https://doi.org/\1)", text)
+    return re.sub(r"\barXiv:(\d{4}\.\d{5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
 
 
 def _row(one: Observable) -> str:
