@@ -20,9 +20,8 @@ def card(one: Observable) -> str:
     """One observable as Markdown: heading, what it is, its formula, the rest of its docstring, and what it declares."""
     first, _, rest = inspect.getdoc(one.fn).partition("\n\n")
     about, *named = re.split(r"\s*\b(Keeps|Moves with|Source):\s+", rest)
-    said = [
-        f"- *{name}:* {_linked(' '.join(text.split()))}" for name, text in zip(named[::2], named[1::2], strict=True)
-    ]
+    pairs = zip(named[::2], named[1::2], strict=True)
+    said = [f"- *{name}:* {_linked(' '.join(text.split()))}" for name, text in pairs]
     said.append(
         f"- *Declared:* one value per ({ROW[one.per]}); along {one.axis}; unit {one.unit}; "
         f"bounds {_bounds(one)}; looks back {_lookback(one)}; keeps {_keeps(one)}; needs {', '.join(one.needs)}."
@@ -32,10 +31,9 @@ def card(one: Observable) -> str:
 
 def _with_formula(about: str) -> list[str]:
     """The words between the first line and what is kept, a formula at their head as a paragraph of its own."""
-    formula, stop, rest = re.match(r"(.*?)(\.$|[.;:] |, (?=states|with|both|as |from)|$)(.*)", about).groups()
-    written = (
-        re.search(r"[|/=<(^*]| - |^-?sum ", formula) and not re.match(r"[A-Z][a-z]", formula) and "`" not in formula
-    )
+    formula, _, rest = re.match(r"(.*?)(\.$|[.;:] |, (?=states|with|both|as |from)|$)(.*)", about).groups()
+    signs = re.search(r"[|/=<(^*]| - |^-?sum ", formula) and "`" not in formula
+    written = signs and not re.match(r"[A-Z][a-z]", formula)  # a sentence begins with a word
     if not written:
         return [about] if about else []
     return [f"`{formula}`", *([rest[:1].upper() + rest[1:]] if rest else [])]
