@@ -13,6 +13,7 @@ from torch import Tensor
 from phaselens.measure import Column, Reducer
 from phaselens.observables import Observable
 from phaselens.observables.lens import FEW_ROWS, logits_of_few
+from phaselens.observables.packed import packed_head
 from phaselens.observables.steplens import StepLens
 from phaselens.observables.stepwise import StepGeometry
 from phaselens.trace.tile import Tile
@@ -48,7 +49,8 @@ class Distributions:
             columns = self._reducer.columns
             return _named(columns, "steps", of_steps.T), _named(columns, "layers", of_layers.swapaxes(0, 1))
         if logits is None or self.over_layers:
-            finished = logits_of_few(states, self._readout, self._buffers)
+            packed = packed_head(self._readout.weight)
+            finished = logits_of_few(states, self._readout, self._buffers, packed)
         else:
             finished = logits.float()[:, None]
         emitted = np.where(token < finished.shape[-1], token, -1)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from phaselens.errors import InputError
 from phaselens.observables.nucleus import nucleus_by_bisection, nucleus_by_sorting
+from phaselens.observables.packed import packed_product
 from phaselens.types import Readout
 
 TOP = 10
@@ -211,13 +212,20 @@ def _product(states: Tensor, weight: Tensor, out: Tensor, buffers: dict[str, Ten
 
 
 def logits_of_few(
-    hidden: Float[Tensor, "row layer d_model"], readout: Readout, buffers: dict[str, Tensor]
+    hidden: Float[Tensor, "row layer d_model"],
+    readout: Readout,
+    buffers: dict[str, Tensor],
+    packed: Tensor | None = None,
 ) -> Float[Tensor, "row layer vocab"]:
-    """Logits of the lens at a few states, in memory of `buffers` that the next call writes over."""
+    """Logits of the lens at a few states, in memory that the next call may write over; `packed` is the head packed."""
     with torch.no_grad():
         states = readout.before_head(hidden)
         if readout.scale != 1.0:
             states = states * readout.scale
+        if packed is not None:
+            logits = packed_product(states.flatten(0, 1), packed).unflatten(0, hidden.shape[:2])
+            _shape_logits(logits, readout, 1.0)
+            return logits
         logits = _buffer(buffers, "logits", (*hidden.shape[:2], readout.weight.shape[0]), hidden.device)
         _product(states.flatten(0, 1), readout.weight, logits.flatten(0, 1), buffers)
         _shape_logits(logits, readout, 1.0)
