@@ -126,3 +126,14 @@ def test_an_interval_of_few_prompts_does_not_stretch_the_axis_of_shares():
     row |= {"levels": 5}
     figure = parsed(variance.shares("x", [row]))
     assert max(float(e.text) for e in classes(figure, "text", "tick")) <= 2
+
+
+def test_for_paper_every_model_is_drawn_once_and_a_page_holds_its_drawing_at_full_width(steps):
+    many = [{**row, "model": f"m{k}"} for k in range(7) for row in steps if row["model"] == "m0"]
+    members = [Member(f"m{k}", False, "f", k, f"m{k}") for k in range(7)]
+    drawn = [parsed(one) for one in graphs.pages(members, many)]
+    headings = [[e.text for e in classes(page, "text", "heading")] for page in drawn]
+    assert headings == [["m0", "m1", "m2", "m3", "m4"], ["m5", "m6"]]
+    for page in drawn:
+        _, _, width, height = map(float, page.get("viewBox").split())
+        assert height / width <= 235 / 182  # of A4 with its margins, in mm

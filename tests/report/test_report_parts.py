@@ -7,8 +7,8 @@ import zlib
 
 import pytest
 
-from phaselens.dynamics import regimes
-from phaselens.report import methods, png, prose, published, svg
+from phaselens.dynamics import published, regimes
+from phaselens.report import methods, png, prose, svg
 from phaselens.report.folder import read_folder
 from phaselens.report.scale import Scale, span
 from phaselens.report.words import interval, number, token, value, visible

@@ -12,7 +12,7 @@ from typing import Any
 
 from phaselens.claims import OwnClaim, RegisteredOwn, claims_by_id
 from phaselens.dynamics.published import published_figures
-from phaselens.engines.assemble import panel_of, picture_of, temperature_rows
+from phaselens.engines.assemble import NO_MATCH, panel_of, picture_of, temperature_rows
 from phaselens.engines.folder import pretty_json
 from phaselens.engines.record import Record
 from phaselens.engines.references import references
@@ -25,7 +25,7 @@ from phaselens.trace.store import atomic_write, write_table
 
 CLAIMS = "claims.json"
 UNDEFINED = {
-    "tmatch": "no temperature in [0.05, 20] matches",
+    "tmatch": NO_MATCH,
     "shared": "no tokens are known to be shared",
     "tmatch_layers": "no temperature in [0.05, 20] matches at every layer",
     "uncapped": "there is no soft cap to take away (the plain version stands for it)",

@@ -20,6 +20,7 @@ from phaselens.interventions.stored import FOLDER, read_acted
 from phaselens.trace.store import read_table, stored_columns, trace_paths
 from phaselens.trace.transcripts import read_jsonl
 
+NO_MATCH = "no temperature in [0.05, 20] matches"
 PICTURE = ("instability", "entropy")
 
 
@@ -126,6 +127,7 @@ def temperature_rows(panel: Panel, record: Record) -> list[dict[str, Any]]:
             "entropy_before": _plain(known.entropy),
             "entropy_after": _plain(_matched(model)),
             "target": _plain(record.target),
+            "reason": "" if math.isfinite(model.info.temperature) else NO_MATCH,
         }
         for model, known in zip(panel.models, record.models, strict=True)
     ]

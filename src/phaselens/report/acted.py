@@ -209,6 +209,7 @@ def control_caption(rows: Sequence[Row]) -> Markup:
     questions = words.extent((r["n"] for r in rows), "questions")
     right = [float(r["right"]) for r in rows if r["arm"] == "none"]  # type: ignore[arg-type]
     acted = [float(r["triggered"]) for r in rows if r["arm"] == "monitor"]  # type: ignore[arg-type]
+    in_time = [float(r["in_time"]) for r in rows if r["arm"] == "monitor"]  # type: ignore[arg-type]
     cost = [float(r["extra_tokens"]) for r in rows if r["arm"] == "monitor"]  # type: ignore[arg-type]
     return Markup("<b>{}</b> {}").format(
         "Is acting on the dynamics acting on the answer?",
@@ -216,7 +217,8 @@ def control_caption(rows: Sequence[Row]) -> Markup:
         "seed alone (again), a low temperature (cool), a solved item or an instruction before the question (guard), a "
         "monitor that stops a run when ct rises (monitor), both, and the monitor's action at the same steps of other "
         f"runs (random). {questions} a model; {_ends(right)} are right without intervention; it acts on "
-        f"{_ends(acted)} of them and costs {_ends(cost)} of the tokens more.",
+        f"{_ends(acted)} of them, on {_ends(in_time)} before the answer is settled, and costs {_ends(cost)} of the "
+        "tokens more.",
     )
 
 

@@ -15,6 +15,7 @@ ALPHABETS = {"bifurcation": ("A", "B", "C", "D", "E"), "grammar": ("explore", "p
 AXES = (("generation", "l*", "along generation, l*"), ("depth", "all", "along depth"))
 DRAWN, FEW = 0.1, 30
 WIDEST = 5.0
+PAGE = 5
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,13 @@ def graphs(name: str, members: list[Member], rows: list[Row], layout: Layout = W
             marks.append(_graph(left + pitch / 2, y + layout.high / 2 + 16, member, alphabet, own))
     said = f"Transition graphs of {len(trained)} models: two alphabets, each along generation and along depth."
     return svg.frame(name, "Transition graphs", said, layout.width, block * max(len(trained), 1), *marks)
+
+
+def pages(members: list[Member], rows: list[Row]) -> list[Markup]:
+    """The same for paper: as many models a drawing as a page holds at its full width."""
+    trained = [m for m in members if not m.twin and of(rows, m)]
+    parts = [trained[k : k + PAGE] for k in range(0, len(trained), PAGE)]
+    return [graphs(f"graphs-page{k}", part, rows) for k, part in enumerate(parts)]
 
 
 def _graph(x: float, y: float, member: Member, alphabet: str, rows: Sequence[Row]) -> Markup:

@@ -78,16 +78,19 @@ def write_page(folder: Path, document: Mapping[str, object]) -> Path:
 def _control(rows: Sequence[Row]) -> Markup:
     """The arms as a table."""
     body = [
-        (r["model"], r["arm"], r["triggered"], r["right"], r["change_right"],
+        (r["model"], r["arm"], r["triggered"], r["in_time"], r["right"], r["change_right"],
          words.interval(r["right_lo"], r["right_hi"]), "yes" if r["equivalent"] else "no", r["change_ct"],
          words.interval(r["ct_lo"], r["ct_hi"]), r["extra_tokens"])
         for r in rows
     ]  # fmt: skip
     columns = (
-        "model", "arm", "acted on", "right", "change", "95 %", "within 5 points", "change of ct, rad", "95 %",
+        "model", "arm", "acted on", "in time", "right", "change", "95 %", "within 5 points", "change of ct, rad", "95 %",
         "extra tokens",
     )  # fmt: skip
-    said = "Against no intervention, paired by question; shares. Within 5 points: two one-sided tests at 5 %."
+    said = (
+        "Against no intervention, paired by question; shares. In time: acted on before the answer was settled. Within "
+        "5 points: two one-sided tests at 5 %."
+    )
     return table(columns, body, said)
 
 

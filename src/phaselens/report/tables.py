@@ -328,7 +328,10 @@ def temperature(folder: Folder) -> Table | None:
     lines = [
         [
             name_cell(visible(str(row.get("model", DASH)))),
-            *(reasons.cell(next((row[k] for k in keys if k in row), None)) for keys in order),
+            *(
+                reasons.cell(next((row[k] for k in keys if k in row), None), str(row.get("reason") or NO_REASON))
+                for keys in order
+            ),
         ]
         for row in rows
     ]
