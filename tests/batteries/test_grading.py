@@ -1,8 +1,9 @@
 """Grading: an answer is never found in the beginning of a longer word or number, and the rule is always said."""
 
+import numpy as np
 import pytest
 
-from phaselens.batteries import RULES, Grade, exact, grade, normalise, normalised, tally
+from phaselens.batteries import RULES, Grade, exact, grade, normalise, normalised, settled, tally
 from phaselens.errors import InputError
 
 # Right under the exact rule; wrong under it, beside each other.
@@ -177,3 +178,22 @@ def test_a_tally_counts_every_rule():
 def test_nothing_to_grade_against_is_refused(answers):
     with pytest.raises(InputError, match="wanted at least one"):
         grade("x", answers)
+
+
+@pytest.mark.parametrize(
+    ("text", "over"),
+    [("", False), (" 8", False), (" 82", False), (" 82 ", False), (" 9", True), (" 82 and", True), (" 82\n", True),
+     ("\n", False), (" 82 is 7", True), (" it", True)],
+)  # fmt: skip
+def test_a_grade_is_settled_once_nothing_that_follows_can_change_it(text, over):
+    assert settled(text, ("82", "eighty-two"), lenient=False) is over
+
+
+def test_what_is_settled_stays_whatever_follows():
+    rng, answers = np.random.default_rng(0), ("New York", "York")
+    letters = list("NewYorkx -.,5\n")
+    for _ in range(300):
+        text = "".join(rng.choice(letters, 4))
+        if settled(text, answers):
+            grades = {grade(text + "".join(rng.choice(letters, 5)), answers).right for _ in range(20)}
+            assert len(grades) == 1, text

@@ -51,13 +51,17 @@ def test_every_field_of_every_record_comes_back(tmp_path):
             assert same(getattr(record, field.name), getattr(back, field.name)), field.name
 
 
-def test_a_refusal_is_kept_with_its_reason_and_another_file_is_named(tmp_path):
+def test_a_refusal_is_kept_with_its_reason_and_another_file_is_named(tmp_path, monkeypatch):
     def refuse():
         raise InputError("no such site")
 
     path = tmp_path / "a.safetensors"
     kept(path, "causal", "m", refuse)
     assert read_acted([path])["m"].refused == {"causal": "no such site"}
+    monkeypatch.setattr("phaselens.interventions.stored.FORM", 3)
+    with pytest.raises(StudyFileError, match="form 2 of the records, and this version reads form 3"):
+        read_acted([path])
+    assert not kept(path, "causal", "m", refuse) and kept(path, "causal", "m", refuse)
     path.write_bytes(b"broken")
     with pytest.raises(StudyFileError, match="Delete it"):
         read_acted([path])

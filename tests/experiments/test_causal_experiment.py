@@ -18,7 +18,7 @@ def stored(falls, capacity=(0.1, 0.2, 0.5, 0.95, 1.0, 0.4), random=0.1, identity
     g = np.random.default_rng(seed)
     plain = 2 + 0.3 * g.standard_normal(N)
     own = plain - np.asarray(falls)[:, None] + 0.1 * g.standard_normal((LAYERS, N))
-    drawn = plain - random + 0.1 * g.standard_normal((20, LAYERS, N)) * 0.2
+    drawn = plain - random + 0.1 * g.standard_normal((40, LAYERS, N)) * 0.2
     return Causal(
         name, "f", tuple(range(LAYERS)), LAYERS - 1, plain, np.array(capacity), {"probe subspace": own},
         {"equal variance": drawn, "equal rank": drawn}, np.arange(N) // 2, identity, 2, np.ones(3),
@@ -53,6 +53,14 @@ def test_a_hook_that_is_not_neutral_and_a_flat_capacity_decide():
     assert verdict(stored([0.1, 0.1, 0.2, 1.5, 1.5, 0.1], identity=1e-5)).decided_by == "identity null"
     v = verdict(replace(stored([0.1] * 6), capacity=np.ones(6)))
     assert v.verdict == "not applicable" and "both needed" in v.needed
+
+
+def test_the_embedding_is_no_layer_of_low_capacity_and_few_subspaces_are_no_control():
+    early = stored([0.1, 1.5, 1.5, 1.5, 1.5, 1.5], capacity=(0.3, 1, 1, 1, 1, 1))
+    assert verdict(early).verdict == "not applicable"
+    one = stored([0.1, 0.1, 0.2, 1.5, 1.5, 0.1])
+    v = verdict(replace(one, random={k: x[:20] for k, x in one.random.items()}))
+    assert v.verdict == "open" and "draw at least 39" in v.why
 
 
 def test_rows_hold_the_fall_and_the_band():

@@ -48,11 +48,12 @@ def stored(monitor=0.0, guard=0.0, cool=0.0, steer=0.5, n=N, seed=0, name="m"):
     full = Control(
         name, "f", tuple(units), units, 0.0, 4, 1.5, 1.0, "seed", right, ct, tokens,
         {name: np.zeros(N, bool) for name in right}, plain - steer, plain + 0.1 * g.standard_normal((24, N)),
-        turbulence,
+        turbulence, in_time={name: np.full(N, name in ("monitor", "random")) for name in right},
     )  # fmt: skip
     if n == N:
         return full
-    cut = {k: {a: v[:n] for a, v in getattr(full, k).items()} for k in ("right", "ct", "tokens", "triggered")}
+    parts = ("right", "ct", "tokens", "triggered", "in_time")
+    cut = {k: {a: v[:n] for a, v in getattr(full, k).items()} for k in parts}
     return replace(
         full, **cut, units=full.units[:n], steered=full.steered[:n], random_steered=full.random_steered[:, :n],
         turbulence=turbulence[:n],
@@ -91,6 +92,17 @@ def test_x2_no_repair_is_equivalence_with_enough_questions_only():
     few = word("X2", semantic([stored(n=100)], 0, dynamic_supported=True))
     assert few.verdict == "open" and few.decided_by == "n" and "700" in few.needed
     assert word("X2", semantic([stored()], 0, dynamic_supported=False)).decided_by == "X1"
+
+
+def test_x2_an_action_after_the_answer_shows_nothing():
+    one = stored()
+    late = {k: v & (np.arange(N) % 50 == 0) for k, v in one.in_time.items()}
+    v = word("X2", semantic([replace(one, in_time=late)], 0, dynamic_supported=True))
+    assert v.verdict == "open" and v.decided_by == "answers in time"
+    few = {k: v & (np.arange(N) % 15 == 0) for k, v in one.in_time.items()}
+    repaired = {**one.right, "monitor": one.right["none"] | few["monitor"]}
+    v = word("X2", semantic([replace(one, in_time=few, right=repaired)], 0, dynamic_supported=True))
+    assert v.decided_by == "answers in time" and v.verdict == "rejected"
 
 
 def test_x4_repairs_without_a_fall_of_ct_reject_and_chance_repairs_do_not():

@@ -2,7 +2,7 @@
 
 from phaselens.batteries.battery import CATEGORIES, Battery, Prompt, by_turns, take
 from phaselens.batteries.files import load_battery, load_choices, load_labelled, load_pairs, load_questions
-from phaselens.batteries.grading import RULES, Grade, exact, grade, normalise, normalised, tally
+from phaselens.batteries.grading import RULES, Grade, exact, grade, normalise, normalised, settled, tally
 from phaselens.batteries.items import FORMS, ForcedChoice, Labelled, MinimalPair, Question
 from phaselens.batteries.natural import (
     NATURAL,
@@ -38,6 +38,7 @@ __all__ = [
     "natural_questions",
     "normalise",
     "normalised",
+    "settled",
     "take",
     "tally",
 ]

@@ -59,6 +59,20 @@ def grade(text: str, answers: str | Sequence[str], *, lenient: bool = True) -> G
     return Grade(False, "none", None)
 
 
+def settled(text: str, answers: str | Sequence[str], *, lenient: bool = True) -> bool:
+    """Whether the grade of a generation is settled: nothing that may still follow changes it.
+
+    So once the line is over, or has left every accepted answer behind, right or wrong. What follows is tried: the rest
+    of every answer, and what would join its last word to more.
+    """
+    if "\n" in text.lstrip():
+        return True
+    accepted, line = [answers] if isinstance(answers, str) else list(answers), first_line(text)
+    begun = [a.strip()[len(line) :] for a in accepted if a.strip().casefold().startswith(line.casefold())]
+    tails = ("", "x", "-x", ".5", " thousand", "\n", *begun, *(f" {rest}" for rest in begun))
+    return len({grade(text + tail, accepted, lenient=lenient).right for tail in tails}) == 1
+
+
 def tally(grades: Iterable[Grade]) -> dict[str, int]:
     """How many grades were given by each of `RULES`, also where that is 0."""
     counts = Counter(grade.rule for grade in grades)

@@ -116,9 +116,9 @@ def _print_growth(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_control(rows: list[dict[str, Any]]) -> None:
-    columns = ("model", "arm", "acted on", "right", "change", "change of ct (rad)", "extra tokens")
+    columns = ("model", "arm", "acted on", "in time", "right", "change", "change of ct (rad)", "extra tokens")
     table = [
-        (r["model"], r["arm"], number(r["triggered"]), number(r["right"]),
+        (r["model"], r["arm"], number(r["triggered"]), number(r["in_time"]), number(r["right"]),
          bounded(r, "change_right", "right_lo", "right_hi"), bounded(r, "change_ct", "ct_lo", "ct_hi"),
          number(r["extra_tokens"]))
         for r in rows

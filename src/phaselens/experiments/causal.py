@@ -12,7 +12,7 @@ from phaselens.experiments.pooled import BOOTSTRAPS, Asked, beyond, each_model, 
 from phaselens.experiments.tables import arrow_table
 from phaselens.interventions.records import Causal
 from phaselens.probes.capacity import high_capacity_region
-from phaselens.statistics.intervals import percentile_interval, undefined_interval
+from phaselens.statistics.intervals import expanded_interval, undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights
 
 ROWS = (
@@ -21,6 +21,7 @@ ROWS = (
 )
 REGION = 0.9
 BAND = "equal variance"
+LEVEL = 0.025  # above the 95 % band of the random subspaces
 
 
 def region(stored: Causal) -> np.ndarray:
@@ -88,7 +89,7 @@ def _mean(values: np.ndarray, weights: np.ndarray):
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = (weights @ filled) / (weights @ seen)
         mean = float(filled.sum() / seen.sum()) if seen.any() else math.nan
-    return mean, percentile_interval(drawn, int(seen.sum()))
+    return mean, expanded_interval(drawn, int(seen.sum()))
 
 
 def unit_weights(stored: Causal, seed: int, n_boot: int) -> np.ndarray:
@@ -100,13 +101,17 @@ def evidence(stored: Sequence[Causal], seed: int, *, n_boot: int = BOOTSTRAPS) -
     """Evidence for F5: excess over random subspaces in high-capacity layers, less the same elsewhere (nats).
 
     The mean over models, units resampled. One subspace moves the margin at some layers more than at others by itself,
-    so its fall in the region, and that less the fall elsewhere, must each be larger than of as good as all random ones.
+    so its fall in the region, and that less the fall elsewhere, must each lie above the 95 % band of the random ones.
+    Elsewhere are layers behind the first block: that the embedding matters less than what is made of it says nothing.
     """
     split = [(one, *_layers(one)) for one in stored]
     usable = [(one, high, low) for one, high, low in split if high.any() and low.any()]
     counts = {"models": len(usable), "items": sum(len(one.plain) for one, _, _ in usable)}
     if not usable:
-        why = "high-capacity and other layers are both needed, each with random subspaces of equal variance"
+        why = (
+            "high-capacity layers and others behind the first block are both needed, each with random subspaces of "
+            "equal variance"
+        )
         why = why if stored else "no causal study is stored: add the experiment 'causal' to a study of models"
         none = undefined_interval(why)
         return IntervalEvidence(math.nan, none, above(0), (Region(hi=0),), counts, 0, why, lacking=why)
@@ -118,8 +123,8 @@ def evidence(stored: Sequence[Causal], seed: int, *, n_boot: int = BOOTSTRAPS) -
         [[_falls(one, one.random[BAND][k], high, low) for k in range(least)] for one, high, low in usable], axis=0
     )
     outcomes = (
-        beyond(own[0], drawn[:, 0], "random subspace of equal variance", "random subspaces"),
-        beyond(own[1], drawn[:, 1], "random subspaces between layers", "random subspaces, region less the rest"),
+        beyond(own[0], drawn[:, 0], "random subspace of equal variance", "random subspaces", LEVEL),
+        beyond(own[1], drawn[:, 1], "random subspaces between layers", "random subspaces, region less the rest", LEVEL),
         identity([one.identity for one in stored]),
         each_model(found, (Region(hi=0),)),
     )
@@ -130,10 +135,10 @@ def evidence(stored: Sequence[Causal], seed: int, *, n_boot: int = BOOTSTRAPS) -
 
 
 def _layers(one: Causal) -> tuple[np.ndarray, np.ndarray]:
-    """Layers of high capacity and the others, where random subspaces of equal variance exist (bool [layer])."""
+    """Layers of high capacity and others but the embedding, where random subspaces of equal variance exist (bool)."""
     drawn = one.random.get(BAND, np.zeros((0, 0, 0)))
     usable = np.array([len(drawn) > 0 and bool(np.isfinite(drawn[:, i]).any()) for i in range(len(one.layers))])
-    return region(one) & usable, ~region(one) & usable
+    return region(one) & usable, ~region(one) & usable & (np.array(one.layers) > 0)
 
 
 def _apart(one: Causal, high: np.ndarray, low: np.ndarray) -> np.ndarray:

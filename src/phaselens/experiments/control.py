@@ -19,8 +19,8 @@ from phaselens.statistics.intervals import undefined_interval
 MARGIN, LEAST, NO_CHANGE = 0.05, 700, 0.1
 TURBULENT = 0.75
 ROWS = (
-    "model:str arm:str n:int triggered:float right:float change_right:float right_lo:float right_hi:float "
-    "equivalent:bool change_ct:float ct_lo:float ct_hi:float extra_tokens:float"
+    "model:str arm:str n:int triggered:float in_time:float right:float change_right:float right_lo:float "
+    "right_hi:float equivalent:bool change_ct:float ct_lo:float ct_hi:float extra_tokens:float"
 )
 
 
@@ -43,7 +43,8 @@ def rows_of(stored: Control, seed: int) -> list[dict[str, object]]:
         rows.append(
             {
                 "model": stored.model, "arm": arm, "n": len(stored.units),
-                "triggered": float(stored.triggered[arm].mean()), "right": float(stored.right[arm].mean()),
+                "triggered": float(stored.triggered[arm].mean()), "in_time": float(stored.in_time[arm].mean()),
+                "right": float(stored.right[arm].mean()),
                 "change_right": right.value, "right_lo": right.interval.lo, "right_hi": right.interval.hi,
                 "equivalent": equivalent(right), "change_ct": ct.value, "ct_lo": ct.interval.lo,
                 "ct_hi": ct.interval.hi,
@@ -103,7 +104,8 @@ def semantic(stored: Sequence[Control], seed: int, *, dynamic_supported: bool) -
     """Evidence for X2: change of correctness under the monitor, equivalent to none within 5 points in every model.
 
     Repair is rejected at 95 % by the mean over models; equivalence is shown by the 90 % interval of the model whose
-    interval reaches furthest.
+    interval reaches furthest. An action that comes after the answer cannot change it: where it came in time for fewer
+    than the margin, the test could not have failed.
     """
     if not stored:
         return _lacking(stored, "", inside(MARGIN))
@@ -123,8 +125,24 @@ def semantic(stored: Sequence[Control], seed: int, *, dynamic_supported: bool) -
     of = "change of correctness" + (f", {name}, the furthest" if len(stored) > 1 and not repaired else "")
     return IntervalEvidence(
         shown.value, interval, inside(MARGIN), (Region(lo=MARGIN),) if repaired else (), _counts(stored), n,
-        "more questions", (Outcome("random trigger", word, said),), needs, null=0.0, of=of,
+        "more questions, or longer answers", (Outcome("random trigger", word, said), _in_time(stored, seed)), needs,
+        null=0.0, of=of,
     )  # fmt: skip
+
+
+def _in_time(stored: Sequence[Control], seed: int) -> Outcome:
+    """Whether the action came before the answer was settled in more than 5 % of the questions, and repaired none there.
+
+    Repairs there: the interval of the change lies above 0 (undecided), or above the margin (explains it away).
+    """
+    share = _over(stored, lambda s: s.in_time["monitor"].astype(float), seed).whole
+    found = _over(stored, lambda s: np.where(s.in_time["monitor"], gain_of(s, "monitor"), np.nan), seed).whole
+    lo, hi = found.interval.lo, found.interval.hi
+    said = (
+        f"in time for {100 * share.value:.3g} % of the questions, change there {found.value:.3g} [{lo:.3g}, {hi:.3g}]"
+    )
+    word = "survived" if share.interval.lo > MARGIN and lo <= 0 else "explains it away" if lo > MARGIN else "undecided"
+    return Outcome("answers in time", word, said)
 
 
 def necessary(stored: Sequence[Control], seed: int) -> IntervalEvidence:

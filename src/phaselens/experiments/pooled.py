@@ -1,7 +1,8 @@
 """One number over several models that were asked the same things: mean over models, what was asked resampled.
 
 Models weigh the same, and one bootstrap of units serves all of them, so that a question that is hard for every model
-moves every model at once. The interval speaks of these models; whether one of them says the opposite is asked apart.
+moves every model at once. The interval (expanded percentiles, since units may be 12 nouns) speaks of these models;
+whether one of them says the opposite is asked apart.
 """
 
 import math
@@ -12,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from phaselens.claims import Outcome, Region
-from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
+from phaselens.statistics.intervals import Interval, expanded_interval, undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights
 
 BOOTSTRAPS = 2000
@@ -80,7 +81,7 @@ def _weights(n_units: int, seed: int, n_boot: int) -> np.ndarray:
 
 
 def _change(value: float, drawn: np.ndarray, n: int) -> Change:
-    ends = [percentile_interval(drawn, n, level=level) for level in (0.95, 0.90)]
+    ends = [expanded_interval(drawn, n, level=level) for level in (0.95, 0.90)]
     return Change(value, *ends, n)
 
 
@@ -96,11 +97,12 @@ def each_model(found: Pooled, opposite: Sequence[Region]) -> Outcome:
 def beyond(own: float, random: np.ndarray, name: str, what: str, level: float = 0.05) -> Outcome:
     """Whether a value lies above what as good as all random draws [draw] give: `p = (1 + #{random >= own}) / (1 + K)`.
 
-    Below their median nothing is left of it; between, it is open.
+    Below their median nothing is left of it; between, it is open. Too few draws to reach the level are no control.
     """
     random = random[np.isfinite(random)]
-    if len(random) < 2:
-        return Outcome(name, "missing", f"fewer than two {what}")
+    least = math.ceil(1 / level - 1)
+    if len(random) < least:
+        return Outcome(name, "missing", f"{len(random)} {what} cannot reach p <= {level:g}: draw at least {least}")
     p = (1 + int((random >= own).sum())) / (1 + len(random))
     said = (
         f"{own:.3g} against {np.median(random):.3g} (largest {random.max():.3g}) of {len(random)} {what}, p = {p:.3g}"

@@ -96,7 +96,7 @@ def causal_effects(
     *,
     layers: Sequence[int] = (),
     rank: int = 2,
-    n_random: int = 20,
+    n_random: int = 40,
     seed: int = 0,
     elsewhere: Transcripts | None = None,
     progress: Callable[[int, int], None] | None = None,

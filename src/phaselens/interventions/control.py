@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phaselens.batteries import Prompt, grade, natural_battery, natural_questions
+from phaselens.batteries import Prompt, grade, natural_battery, natural_questions, settled
 from phaselens.capture import Sampling
 from phaselens.capture.intervene import At, Steer
 from phaselens.errors import InputError, unknown_name
@@ -202,6 +202,7 @@ def control(
         if arm == "random":
             triggers = _moved_about(watched, said, plan)
         acted = triggers or {}
+        made.in_time[arm] = _in_time(model, said, questions, acted)
         said, tokens = _resumed(model, said, acted, tokens, plan, calm)
         made.right[arm], made.tokens[arm] = _graded(model, said, questions), tokens
         made.ct[arm] = _mean_ct(model, said, calm.layer)
@@ -289,6 +290,17 @@ def _graded(model: Model, said: Transcripts, questions: Sequence[Question]) -> n
     decode = require_tokenizer(model).decode
     pairs: list[tuple[Transcript, Question]] = list(zip(said, questions, strict=True))
     return np.array([grade(decode(list(t.completion_ids)), q.answers, lenient=q.lenient).right for t, q in pairs])
+
+
+def _in_time(
+    model: Model, said: Transcripts, questions: Sequence[Question], acted: Mapping[int, tuple[int, int]]
+) -> np.ndarray:
+    """Whether a run is gone on with from a step at which its answer is still open (bool [question])."""
+    decode, out = require_tokenizer(model).decode, np.zeros(len(questions), bool)
+    for i, (_, last) in acted.items():
+        head = decode(list(said[i].completion_ids[:last]))
+        out[i] = not settled(head, questions[i].answers, lenient=questions[i].lenient)
+    return out
 
 
 def _mean_ct(model: Model, said: Transcripts, layer: int, interventions: Sequence[At] = ()) -> np.ndarray:

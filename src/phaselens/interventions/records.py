@@ -98,7 +98,8 @@ ARMS = ("none", "again", "cool", "guard", "monitor", "both", "random")
 
 @dataclass(eq=False)
 class Control:
-    """Every arm of one model on every question: `right` bool, `ct` mean over steps (rad), `tokens`, `triggered` bool.
+    """Every arm of one model on every question: `right` bool, `ct` mean over steps (rad), `tokens`, `triggered` bool,
+    and `in_time` bool: whether the run was taken up where its answer was still open.
 
     All [question]; `ct` is NaN for runs of fewer than three steps. `steered` [steered question] and `random_steered`
     [direction, steered question]: mean ct when the whole run is steered toward the calm centroid, and along random
@@ -122,6 +123,7 @@ class Control:
     steered: np.ndarray = field(default_factory=lambda: np.zeros(0))
     random_steered: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     turbulence: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    in_time: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(eq=False)

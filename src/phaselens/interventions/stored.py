@@ -15,22 +15,26 @@ from phaselens.trace.store import atomic_write, canonical_json
 META = "phaselens"
 FIELDS = {"perturbation": "signature"}  # of `Acted`, where it is not called as the kind is
 FOLDER = "interventions"
+FORM = 2  # of the records: one of another form is made again
 
 
 def kept(path: Path, kind: str, name: str, make: Callable[[], Found]) -> bool:
     """Make the record of a model called `name` and write it to `path`, or pass over what is there; whether it was.
 
+    What is there counts where it has the form of today's records.
+
     A model that cannot be asked (InputError) is written as refused with its reason, so that it is not tried again.
     """
-    if path.is_file():
-        return True
     from safetensors.numpy import save
+
+    if path.is_file() and _facts(path)[0].get("form") == FORM:
+        return True
 
     try:
         arrays, facts = _plain(make())
     except InputError as error:
         arrays, facts = {"none": np.zeros(0)}, {"model": name, "refused": str(error)}
-    atomic_write(path, save(arrays, metadata={META: canonical_json({"kind": kind, **facts})}))
+    atomic_write(path, save(arrays, metadata={META: canonical_json({"kind": kind, "form": FORM, **facts})}))
     return False
 
 
@@ -59,18 +63,32 @@ def _list(value: Any) -> Any:
 
 def read_record(path: Path) -> tuple[str, Found | str, str]:
     """Kind, record (of a refused model the reason) and model of one file. Raises StudyFileError for another file."""
+    facts, arrays = _facts(path)
+    try:
+        kind, form = facts.pop("kind"), facts.pop("form", 1)
+        if form != FORM:
+            raise ValueError(f"it has form {form} of the records, and this version reads form {FORM}")
+        if "refused" in facts:
+            return kind, str(facts["refused"]), str(facts["model"])
+        return kind, KINDS[kind](**_fields(arrays, facts)), str(facts["model"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _facts(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The plain values and the arrays of one file. Raises StudyFileError."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), "np") as file:
             facts = json.loads(file.metadata()[META])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
-        kind = facts.pop("kind")
-        if "refused" in facts:
-            return kind, str(facts["refused"]), str(facts["model"])
-        return kind, KINDS[kind](**_fields(arrays, facts)), str(facts["model"])
+            return facts, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise StudyFileError(f"{path} cannot be read: {error}. Delete it and run the same command again.") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> StudyFileError:
+    return StudyFileError(f"{path} cannot be read: {error}. Delete it and run the same command again.")
 
 
 def _fields(arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> dict[str, Any]:

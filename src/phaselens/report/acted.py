@@ -81,8 +81,11 @@ def figures(tables: Mapping[str, Sequence[Row]], shown: Mapping[str, Shown]) -> 
 
 
 def _models(rows: Sequence[Row], shown: Mapping[str, Shown]) -> list[tuple[str, Shown]]:
-    names = dict.fromkeys(str(r["model"]) for r in rows)
-    return [(name, shown.get(name, Shown(name, f"hue{i % 8}"))) for i, name in enumerate(names)]
+    names = list(dict.fromkeys(str(r["model"]) for r in rows))
+    short = [name.rstrip("/").rpartition("/")[2].removeprefix("organism:") for name in names]
+    labels = names if len(set(short)) < len(short) else short
+    both = enumerate(zip(names, labels, strict=True))
+    return [(name, shown.get(name, Shown(label, f"hue{i % 8}"))) for i, (name, label) in both]
 
 
 # --- signatures ---

@@ -49,7 +49,8 @@ TABLES = MappingProxyType(
         "growth": "model what unit value lo hi",
         "growth_curves": "model along place depth value lo hi",
         "causal": "model depth region arm margin lo hi band_lo band_hi",
-        "control": "model arm n triggered in_time right change_right right_lo right_hi change_ct ct_lo ct_hi extra_tokens",
+        "control": "model arm n triggered in_time right change_right right_lo right_hi change_ct ct_lo ct_hi "
+        "extra_tokens",
         "ambiguity_flags": "outcome question flag n_models n_above n_below n_equivalent needed_for_yes "
         "needed_for_partial",
         "gd_pairs": "differs first second version effect lo hi n_prompts",

@@ -84,8 +84,8 @@ def _control(rows: Sequence[Row]) -> Markup:
         for r in rows
     ]  # fmt: skip
     columns = (
-        "model", "arm", "acted on", "in time", "right", "change", "95 %", "within 5 points", "change of ct, rad", "95 %",
-        "extra tokens",
+        "model", "arm", "acted on", "in time", "right", "change", "95 %", "within 5 points", "change of ct, rad",
+        "95 %", "extra tokens",
     )  # fmt: skip
     said = (
         "Against no intervention, paired by question; shares. In time: acted on before the answer was settled. Within "

@@ -52,6 +52,21 @@ def percentile_interval(draws: np.ndarray, n_units: int, *, level: float = 0.95)
     return Interval(float(lo), float(hi), level)
 
 
+def expanded_interval(draws: np.ndarray, n_units: int, *, level: float = 0.95) -> Interval:
+    """Expanded percentile interval of a mean over few units (unit of the draws).
+
+    As `percentile_interval` at the level `a' / 2 = Phi(-sqrt(n / (n - 1)) t_{a/2, n-1})`: a bootstrap of n units is too
+    narrow by `sqrt((n - 1) / n)` and knows no t. With 12 units 95 % becomes 97.9 %, with 700 it stays 95.1 %.
+    NaN: as `percentile_interval`. Source: Hesterberg 2015, The American Statistician 69(4), 371-386.
+    """
+    _check(level)
+    if n_units < 2:
+        return undefined_interval(_why_not(draws, n_units), level)
+    reach = math.sqrt(n_units / (n_units - 1)) * stats.t.ppf((1 + level) / 2, n_units - 1)
+    inner = percentile_interval(draws, n_units, level=1 - 2 * stats.norm.sf(reach))
+    return undefined_interval(inner.reason, level) if inner.reason else Interval(inner.lo, inner.hi, level)
+
+
 def basic_interval(draws: np.ndarray, estimate: float, n_units: int, *, level: float = 0.95) -> Interval:
     """Basic (reflected) bootstrap interval (unit of the draws): `[2 e - q_{1-a/2}, 2 e - q_{a/2}]`.
 

@@ -133,6 +133,7 @@ def arms(
     cooled: float = 0.0,
     damped: float = 0.0,
     ct_of_right: float = -0.3,
+    late: float = 0.0,
 ) -> list[Control]:
     """Models that answer the same questions in every arm, with what is planted.
 
@@ -141,7 +142,7 @@ def arms(
     answers that the guard prompt repairs, with a fall of ct where `falls_with_repair`, and `guard_ct` what it adds to
     ct (SDs) everywhere; `sharper`: factor on the log-odds of a right answer at low temperature; `cooled` and `damped`:
     answers that it loses, as a share, everywhere and in the turbulent quarter; `ct_of_right`: ct of right less that of
-    wrong runs (SDs).
+    wrong runs (SDs); `late`: share of the monitor's actions that come after the answer.
     """
     units = (np.arange(QUESTIONS) % UNITS).astype(str)
     ease = 1.5 * generator.standard_normal(UNITS)[np.arange(QUESTIONS) % UNITS]
@@ -149,6 +150,7 @@ def arms(
         _one(
             generator, f"m{k}", units, ease + 0.7 * generator.standard_normal(QUESTIONS), steer,
             repaired if k < of else 0.0, (guard, guard_ct, falls_with_repair), (sharper, cooled, damped), ct_of_right,
+            late,
         )
         for k in range(m)
     ]  # fmt: skip
@@ -164,6 +166,7 @@ def _one(
     guarding: tuple[float, float, bool],
     cooling: tuple[float, float, float],
     ct_of_right: float,
+    late: float,
 ) -> Control:
     """One model of `arms`."""
     n, draw = len(ease), generator.random
@@ -176,7 +179,7 @@ def _one(
 
     right = {name: draw(n) < p for name in ("none", "again")}
     acted, moved = draw(n) < 0.2, draw(n) < 0.2
-    right["monitor"] = _shifted(np.where(acted, draw(n) < p, right["none"]), repaired, generator)
+    right["monitor"] = _shifted(np.where(acted, draw(n) < p, right["none"]), repaired, acted, generator)
     right["random"] = np.where(moved, draw(n) < p, right["none"])
     share, raised, falling = guarding
     fresh = draw(n) < p
@@ -194,16 +197,17 @@ def _one(
     plain = ct["none"][:STEERED]
     steered = plain + spread * (sizes[:, None] + 0.5 * generator.standard_normal((DIRECTIONS + 1, STEERED)))
     same = {arm: np.full(n, 16) for arm in right}
+    in_time = draw(n) < 1.0 - late
     acts = {arm: np.zeros(n, bool) for arm in right} | {"monitor": acted, "random": moved}
     return Control(
         name, name, tuple(units), units, 0.0, 4, 1.0, 0.0, "seed", right, ct, same, acts, steered[0], steered[1:],
-        turbulence,
+        turbulence, {arm: values & in_time for arm, values in acts.items()},
     )  # fmt: skip
 
 
-def _shifted(right: np.ndarray, by: float, generator: np.random.Generator) -> np.ndarray:
-    """Answers with the share of right ones moved by this much, at random among those that can be moved."""
-    at = np.flatnonzero(~right if by > 0 else right)
+def _shifted(right: np.ndarray, by: float, where: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Answers with the share of right ones moved by this much, at random among those `where` they can be moved."""
+    at = np.flatnonzero(where & (~right if by > 0 else right))
     out = right.copy()
     out[generator.permutation(at)[: min(len(at), generator.binomial(len(right), abs(by)))]] = by > 0
     return out
@@ -320,6 +324,7 @@ ACTED: tuple[Scenario, ...] = (
         _X,
     ),
     _scenario("artefact", "X2", "the monitor repairs one of four models", ".1", partial(arms, repaired=0.1, of=1), _X),
+    _scenario("artefact", "X2", "the monitor acts after the answer", "all but 1 in 10", partial(arms, late=0.9), _X),
     _scenario(
         "effect",
         "X2",

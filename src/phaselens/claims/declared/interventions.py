@@ -21,9 +21,9 @@ CLAIMS: tuple[Claim, ...] = (
         seed_doc=0,
         statement="Perturbing a high-capacity region changes behaviour more.",
         statistic="fall of the task score when the probe's subspace is taken out, less that of random subspaces of "
-        "equal removed variance, in high-capacity layers less in the others; mean over models",
+        "equal removed variance, in high-capacity layers less in the others behind the first block; mean over models",
         supported="lower bound over items above 0, and the fall in the high-capacity region, and that less the fall "
-        "elsewhere, are larger than of as good as all random subspaces (rank p <= .05); no model says the opposite",
+        "elsewhere, lie above the 95 % band of the random subspaces (rank p <= .025); no model says the opposite",
         rejected="upper bound below 0; or the effect is below the median of the random subspaces",
         controls=(
             "random subspace of equal variance",
@@ -53,9 +53,11 @@ CLAIMS: tuple[Claim, ...] = (
         statement="Changing the dynamics does not by itself repair the answer.",
         statistic="share of right answers with the monitor and its action, less that without, paired by question",
         supported="90 % interval inside +-.05 (TOST) in every model, n >= 700 paired questions, X1 supported; the "
-        "random trigger does no other",
-        rejected="95 % interval above .05, and above what the random trigger gives",
-        controls=("random trigger",),
+        "random trigger does no other; the action came before the answer was settled in more than 5 % of the questions "
+        "(lower bound), and the change there is not above 0",
+        rejected="95 % interval above .05, and above what the random trigger gives; or above .05 where the action came "
+        "in time",
+        controls=("random trigger", "answers in time"),
         nulls=("the same action at random steps, at the same rate",),
         published="dynamic is not semantic",
     ),
