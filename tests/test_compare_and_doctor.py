@@ -48,6 +48,15 @@ def test_verdicts_stand_side_by_side_and_changes_are_named(cli, tmp_path):
     assert {row["field"] for row in found["declaration"]} == {"name", "seed", "versions.numpy"}
 
 
+def test_estimates_of_unlike_parts_of_a_claim_are_not_compared(cli, tmp_path):
+    one = study(tmp_path / "one", [claim("V2", "open", 0.5, (0.4, 0.6), why="ln mean ct: 0.5 [0.4, 0.6], n = 8")])
+    far = claim("V2", "open", 2.0, (1.9, 2.1), why="ln ratio_norm: 2 [1.9, 2.1], n = 8")
+    same = claim("V2", "open", 2.0, (1.9, 2.1), why="ln mean ct: 2 [1.9, 2.1], n = 8")
+    unlike = cli("compare", one, study(tmp_path / "two", [far]))[1]
+    assert "unlike parts (ln mean ct; ln ratio_norm)" in unlike and "do not overlap" not in unlike
+    assert "intervals do not overlap" in cli("compare", one, study(tmp_path / "three", [same]))[1]
+
+
 def test_a_study_beside_itself_changes_nothing(cli, tmp_path):
     one = study(tmp_path / "one", [claim("R1", "open")])
     code, out, _ = cli("compare", one, one)

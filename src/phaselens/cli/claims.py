@@ -110,7 +110,7 @@ def show_claim(
     claims = (*_claims(None), *(() if folder is None else _own_in(folder)))
     claim = _named(name, claims)
     row = None if folder is None else _verdict(folder, name)
-    files = [] if folder is None or row is None else _draw(folder, row)
+    files = [] if folder is None or row is None else _draw(folder, row, claim)
     if as_json:
         print_json({**claim.model_dump(), **({"verdict": row, "figures": files} if row else {})})
         return
@@ -147,7 +147,7 @@ def read_ledger(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _draw(folder: Path, row: dict[str, Any]) -> list[str]:
+def _draw(folder: Path, row: dict[str, Any], claim: "Claim") -> list[str]:
     """The figure of one verdict, and that of the data behind it where the page has one; SVG in DIR/figures."""
     from phaselens.report.claim_figure import behind, claim_figure
     from phaselens.report.figures import figures_of, standalone
@@ -156,7 +156,7 @@ def _draw(folder: Path, row: dict[str, Any]) -> list[str]:
     from phaselens.trace.store import atomic_write
 
     place = folder / "figures"
-    files = [atomic_write(place / f"claim-{row['id']}.svg", standalone(claim_figure(row)))]
+    files = [atomic_write(place / f"claim-{row['id']}.svg", standalone(claim_figure(row, claim.statistic)))]
     known = figures_of(content(read_folder(folder)))
     if (name := behind(row["id"])) in known:
         files.append(atomic_write(place / f"{name}.svg", standalone(known[name])))

@@ -1,6 +1,7 @@
 """`phaselens compare`: two studies side by side: verdicts, estimates with intervals, and what else was declared."""
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,14 +21,19 @@ FACTS = ("claims_lock", "versions", "threads", "device", "dtype", "batch_size")
 def compare(
     first: Annotated[Path, typer.Argument(metavar="DIR1", help="The folder of a study.")],
     second: Annotated[Path, typer.Argument(metavar="DIR2", help="The folder of another.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Also write a page (one HTML file) here.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the verdicts of two studies side by side, their estimates, and what differs in what was declared."""
     found = compared(first, second)
+    if out is not None:
+        from phaselens.report.compare import write_comparison
+
+        write_comparison(found, out)
     if as_json:
         print_json(found)
         return
-    rows = [(r["id"], *_cells(r["first"]), *_cells(r["second"]), _moved(r)) for r in found["claims"]]
+    rows = [(r["id"], *_cells(r["first"]), *_cells(r["second"]), r["changed"]) for r in found["claims"]]
     names = found["names"]
     columns = ("claim", names[0], "estimate", names[1], "estimate ", "what changed")
     print_table(columns, rows, f"{names[0]} and {names[1]}: verdicts, with 95 % intervals")
@@ -36,6 +42,8 @@ def compare(
         print("the two declarations say the same")
     for row in found["declaration"]:
         print(f"  {row['field']}: {_short(row['first'])} -> {_short(row['second'])}")
+    if out is not None:
+        print(f"page: {out}")
 
 
 def compared(first: Path, second: Path) -> dict[str, Any]:
@@ -45,13 +53,19 @@ def compared(first: Path, second: Path) -> dict[str, Any]:
     ids = list(dict.fromkeys([*ledgers[0], *ledgers[1]]))
     return {
         "names": [str(d.get("name", folder)) for d, folder in zip(declared, (first, second), strict=True)],
-        "claims": [{"id": i, "first": ledgers[0].get(i), "second": ledgers[1].get(i)} for i in ids],
+        "claims": [_beside(i, ledgers[0].get(i), ledgers[1].get(i)) for i in ids],
         "declaration": [
             {"field": key, "first": declared[0].get(key), "second": declared[1].get(key)}
             for key in dict.fromkeys([*declared[0], *declared[1]])
             if declared[0].get(key) != declared[1].get(key)
         ],
     }
+
+
+def _beside(name: str, first: dict[str, Any] | None, second: dict[str, Any] | None) -> dict[str, Any]:
+    """One claim in both ledgers, and what is different."""
+    row = {"id": name, "first": first, "second": second, "unlike": _unlike(first, second)}
+    return {**row, "changed": _moved(row)}
 
 
 def _declared(folder: Path) -> dict[str, Any]:
@@ -94,9 +108,23 @@ def _moved(row: Mapping[str, Any]) -> str:
         out.append("verdict")
     if one.get("decided_by") != other.get("decided_by"):
         out.append("what decided")
-    if _apart(one.get("interval"), other.get("interval")):
+    if row["unlike"]:
+        out.append(f"estimates of unlike parts ({_part(one)}; {_part(other)})")
+    elif _apart(one.get("interval"), other.get("interval")):
         out.append("intervals do not overlap")
     return ", ".join(out)
+
+
+def _part(row: Mapping[str, Any]) -> str:
+    """What the estimate of a claim with several is of: the words before it in the reason, e.g. `ln mean ct`."""
+    said = re.match(r"([^:;=]+): -?[\d.]+(?:e[-+]\d+)? \[", str(row.get("why", "")))
+    return said[1] if said and row.get("estimate") is not None else ""
+
+
+def _unlike(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
+    """Whether the two estimates are of different parts of the claim, so that they do not compare."""
+    parts = [_part(row) for row in (one, other) if row is not None]
+    return len(parts) == 2 and all(parts) and parts[0] != parts[1]
 
 
 def _apart(one: Any, other: Any) -> bool:

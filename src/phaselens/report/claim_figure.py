@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from phaselens.report import svg
+from phaselens.report.scale import Scale, span
 from phaselens.report.words import interval, is_number, number, visible
 
 WIDTH, LEFT, RIGHT, ROW, HEAD, FOOT = 720.0, 190.0, 40.0, 34.0, 58.0, 44.0
@@ -35,27 +36,31 @@ def behind(claim: str) -> str:
     return next((name for name, claims in BEHIND.items() if claim in claims), "")
 
 
-def claim_figure(row: Mapping[str, object]) -> Markup:
-    """Draw one row of claims.json: estimate and interval, the null as a line, controls with what they did."""
+def claim_figure(row: Mapping[str, object], statistic: str = "") -> Markup:
+    """Draw one row of claims.json: estimate and interval, the null as a line, controls with what they did.
+
+    `statistic` names the axis.
+    """
     lines = [_line(str(row["id"]), row.get("estimate"), row.get("interval"))]
     controls = [c for c in _rows(row.get("controls")) if isinstance(c, Mapping)]
     null = row.get("null")
-    scale = _Scale([x for _, e, lo, hi in lines for x in (e, lo, hi)] + [null])
+    scale = _scale([x for _, e, lo, hi in lines for x in (e, lo, hi)] + [null])
     top = HEAD + ROW * len(lines)
     parts = [
         svg.text(f"{row['id']}: {row['verdict']}", 16.0, 24.0, "claim-text"),
         svg.text(svg.fitted(visible(str(row.get("statement", ""))), WIDTH - 32), 16.0, 42.0, "claim-soft"),
         *(_marks(line, HEAD + ROW * (i + 0.6), scale) for i, line in enumerate(lines)),
     ]
-    if is_number(null) and scale.there:
+    if is_number(null) and scale is not None:
         at = scale(null)
         parts.append(svg.line(at, HEAD, at, top + 8, "claim-null"))
         parts.append(svg.text(f"null {number(null)}", at + 5, top + 8, "claim-soft"))
-    parts += [_axis(scale, top + 12)] if scale.there else [svg.text("no estimate", LEFT, HEAD + 20, "claim-soft")]
+    nothing = svg.text("no estimate", LEFT, HEAD + 20, "claim-soft")
+    parts.append(nothing if scale is None else _axis(scale, top + 12, statistic))
     for i, control in enumerate(controls):
         said = f"{control.get('name')}: {control.get('outcome')} ({control.get('why')})"
-        parts.append(svg.text(svg.fitted(visible(said), WIDTH - 32), 16.0, top + 56 + 18 * i, "claim-soft"))
-    height = top + FOOT + 18 * len(controls) + 10
+        parts.append(svg.text(svg.fitted(visible(said), WIDTH - 32), 16.0, top + 84 + 18 * i, "claim-soft"))
+    height = top + FOOT + 18 * len(controls) + 38
     why = visible(str(row.get("why", "")))
     said = f"estimate {number(row.get('estimate'))} {_bounds(row)}; null {number(null)}; {why}"
     framed = svg.frame(f"claim-{row['id']}", f"{row['id']}: {row['verdict']}", said, WIDTH, height, *parts)
@@ -79,33 +84,31 @@ def _line(name: str, estimate: object, ends: object) -> Line:
     return name, estimate, lo, hi
 
 
-class _Scale:
-    """Places of numbers along the figure; nothing is drawn where there are none."""
-
-    def __init__(self, values: Sequence[object]) -> None:
-        known = [float(v) for v in values if is_number(v)]
-        self.there = bool(known)
-        low, high = (min(known), max(known)) if known else (0.0, 1.0)
-        room = (high - low) * 0.12 or max(abs(high), 1.0) * 0.12
-        self.low, self.high = low - room, high + room
-
-    def __call__(self, value: object) -> float:
-        return LEFT + (float(value) - self.low) / (self.high - self.low) * (WIDTH - LEFT - RIGHT)
+def _scale(values: Sequence[object]) -> Scale | None:
+    """The axis that holds what is known, drawn over the width beside the names; None where nothing is."""
+    ends = span(values, pad=0.12)
+    return None if ends is None else Scale(*ends, LEFT, WIDTH - RIGHT)
 
 
-def _marks(line: Line, y: float, scale: _Scale) -> Markup:
+def _marks(line: Line, y: float, scale: Scale | None) -> Markup:
     name, estimate, lo, hi = line
     parts = [svg.text(name, 16.0, y + 4, "claim-text")]
-    if is_number(lo) and is_number(hi):
+    if scale is not None and is_number(lo) and is_number(hi):
         parts.append(svg.line(scale(lo), y, scale(hi), y, "claim-bar"))
-    if is_number(estimate):
+    if scale is not None and is_number(estimate):
         said = f"{number(estimate)} {interval(lo, hi) if is_number(lo) else ''}".strip()
         parts.append(svg.element("circle", svg.tip(said), cx=scale(estimate), cy=float(y), r=5.0, class_="claim-dot"))
         parts.append(svg.text(said, 44.0, y + 4, "claim-soft"))
+    else:
+        parts.append(svg.text("no estimate", 44.0, y + 4, "claim-soft"))
     return svg.group(*parts)
 
 
-def _axis(scale: _Scale, y: float) -> Markup:
-    ends = (scale.low, (scale.low + scale.high) / 2, scale.high)
-    marks = [svg.text(number(v, 3), scale(v), y + 18, "claim-soft", "middle") for v in ends]
+def _axis(scale: Scale, y: float, name: str) -> Markup:
+    marks = []
+    for tick in scale.ticks(6):
+        marks.append(svg.line(scale(tick), y, scale(tick), y + 4, "claim-axis"))
+        marks.append(svg.text(number(tick), scale(tick), y + 18, "claim-soft", "middle"))
+    for k, words in enumerate(svg.wrapped(name, WIDTH - RIGHT - 16, 11)):
+        marks.append(svg.text(words, WIDTH - RIGHT, y + 34 + 14 * k, "claim-soft", "end"))
     return svg.group(svg.line(LEFT, y, WIDTH - RIGHT, y, "claim-axis"), *marks)
