@@ -27,6 +27,7 @@ from phaselens.watch.server import door_of
 from phaselens.watch.stops import Stops
 from phaselens.watch.thresholds import Thresholds, learned
 from phaselens.watch.turns import Dice, Turns
+from phaselens.watch.view import card_words
 
 testclient = pytest.importorskip("starlette.testclient", reason="starlette is not installed (extra live)")
 EVIL = "<script>alert(1)</script>"
@@ -324,12 +325,23 @@ def test_a_card_brings_its_own_score_and_must_fit(model, view):
     app = make_app(Desk(model, quick, FEW, card(model.fingerprint, "log_rms")))
     with testclient.TestClient(app, base_url="http://127.0.0.1") as client:
         steps = ask(client, max_tokens=12, temperature=1, seed=0).json()["dynamics"][0]["steps"]
+        about = client.get("/api/about").json()
     assert len(steps) > 8 and steps[8]["instability_debt"] > 0
     assert ["log_rms" in alarm for step in steps for alarm in step["alarms"]] == [True]
+    assert "Alarms by the card: value log_rms @ 1 above -1e+09." == about["dynamics"]["alarms"]
     with pytest.raises(InputError, match="another|card is of"):
         Desk(model, view, FEW, card("0" * 64, "log_rms"))
     with pytest.raises(InputError, match="unknown"):
         Desk(model, view, FEW, card(model.fingerprint, "nothing"))
+
+
+def test_a_card_says_what_it_was_worth():
+    rates = {"false_alarm_rate": {"value": 0.08}, "hit_rate": {"value": 0.31}}
+    for beats, ending in ((True, "ones."), (False, "ones, which is not more than mean entropy finds.")):
+        card = Card("m", "0" * 64, Rule(Score("coherence", 4, "mean"), 0.9, False), 0.1, rates, "mean entropy", beats)
+        said = card_words(card)
+        assert said.startswith("Alarms by the card: mean coherence @ 4 below 0.9. On its test questions 8 % of")
+        assert said.endswith("31 % of the wrong " + ending)
 
 
 def test_stop_texts_across_pieces():

@@ -17,7 +17,7 @@ from phaselens.watch.asked import Asked
 from phaselens.watch.limits import Limits, Refusal
 from phaselens.watch.stops import Stops
 from phaselens.watch.turns import Dice, Turns
-from phaselens.watch.view import WATCHED, View
+from phaselens.watch.view import WATCHED, View, card_words
 
 BUSY = "all {n} places are taken; try again in a moment."
 
@@ -79,7 +79,8 @@ class Desk:
     """
 
     def __init__(self, model: Model, view: View, limits: Limits, card: Card | None = None) -> None:
-        self.model, self.view, self.limits = model, view, limits
+        self.view = view if card is None else replace(view, alarms=card_words(card))
+        self.model, self.limits = model, limits
         self.turns = Turns()
         self.jobs: set[Job] = set()
         self._policy = self._alarms(card)

@@ -16,7 +16,7 @@ from phaselens.trace.store import read_table, read_trace, trace_paths
 from phaselens.trace.transcripts import Transcript, read_jsonl
 from phaselens.watch.limits import Refusal
 from phaselens.watch.thresholds import Thresholds, layer_of_record, learned
-from phaselens.watch.view import BY_LAYER, OUTPUT, View
+from phaselens.watch.view import BY_LAYER, OUTPUT, View, alarm_words
 
 LISTED = ("run", "prompt_id", "category", "arm", "sample", "n_generated")
 MOST_LISTED = 5_000
@@ -108,7 +108,7 @@ def _steps(
         shown = view.shown(step, int(steps["token"][i]), texts[i], output, values, view.layers, float(debts[i]))
         crossed = [rule for rule in view.thresholds.rules if rule.alarms(float(debts[i]), step)]
         fresh, beyond = ([] if beyond else crossed), bool(crossed)
-        alarms = [f"step {step}, {r.score.name} = {debts[i]:.4g} is above {r.threshold:.4g}" for r in fresh]
+        alarms = [alarm_words(step, rule, float(debts[i])) for rule in fresh]
         out.append({**shown, "alarms": alarms})
     return out
 

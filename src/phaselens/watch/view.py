@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from phaselens.dynamics.alarms import Rule
 from phaselens.dynamics.states import BIFURCATION, bifurcation_states, marks
 from phaselens.errors import InputError
 from phaselens.models import Model
-from phaselens.monitor import Step
+from phaselens.monitor import Card, Step
 from phaselens.observables import by_name
 from phaselens.watch.thresholds import Thresholds
 
@@ -36,13 +37,37 @@ def number(value: float) -> float | None:
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
+def alarm_words(step: int, rule: Rule, value: float) -> str:
+    """One alarm in words."""
+    return f"step {step}, {rule.score.name} = {value:.4g} is {_side(rule)}"
+
+
+def card_words(card: Card) -> str:
+    """What alarms under a card, and how often that was right."""
+    said = f"Alarms by the card: {card.rule.score.name} {_side(card.rule)}"
+    rates = [card.rates.get(name, {}).get("value") for name in ("false_alarm_rate", "hit_rate")]
+    if None in rates:
+        return f"{said}."
+    wrongly, rightly = (f"{100 * rate:.0f} %" for rate in rates)
+    better = "" if card.beats_baseline else f", which is not more than {card.baseline} finds"
+    return f"{said}. On its test questions {wrongly} of the right runs alarmed and {rightly} of the wrong ones{better}."
+
+
+def _side(rule: Rule) -> str:
+    return f"{'above' if rule.above else 'below'} {rule.threshold:.4g}"
+
+
 @dataclass(frozen=True)
 class View:
-    """How the steps of one model are shown: its layers, those under the lens, and its thresholds."""
+    """How the steps of one model are shown: its layers, those under the lens, its thresholds.
+
+    `alarms` says in words what alarms where that is not the debt of `thresholds` (a card).
+    """
 
     layers: tuple[int, ...]
     lens_layers: tuple[int, ...]
     thresholds: Thresholds
+    alarms: str = ""
 
     @classmethod
     def of(cls, model: Model, thresholds: Thresholds, lens_layers: Sequence[int]) -> "View":
@@ -67,13 +92,14 @@ class View:
             "lens_layers": list(self.lens_layers),
             "states": list(BIFURCATION),
             "thresholds": {k: number(v) if isinstance(v, float) else v for k, v in learned.items()},
+            "alarms": self.alarms,
         }
 
     def live(self, step: Step, *, layers: bool) -> dict[str, Any]:
         """One step of a monitor."""
         debt = step.scores.get(self.thresholds.score.name, math.nan)
         found = self.shown(step.step, step.token, step.text, step.output, step.layers, step.recorded, debt, layers)
-        return {**found, "alarms": [str(alarm) for alarm in step.alarms]}
+        return {**found, "alarms": [alarm_words(a.step, a.rule, a.value) for a in step.alarms]}
 
     def shown(
         self,

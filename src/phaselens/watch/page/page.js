@@ -65,7 +65,7 @@ function take(found) {
   options($("colour"), [...dynamics.output.map((one) => [`output/${one.name}`, one.name]), ...wide], "output/entropy");
   options($("shown"), dynamics.by_layer.map((one) => [one.name, one.name]), "instability");
   $("record").textContent = String(layer);
-  $("learned").textContent = `Thresholds (the marks): ${dynamics.thresholds.source}.`;
+  $("learned").textContent = `Thresholds (the marks): ${dynamics.thresholds.source}. ${dynamics.alarms || ""}`;
 }
 
 // --- drawing ---------------------------------------------------------------------------------------------------------
