@@ -91,3 +91,10 @@ def test_tasks_of_the_world_need_an_organism(cli, model, tmp_path):
     assert code == 2 and "organism:NAME" in err
     code, _, err = cli("probe", "organism:llama-512", "--task", "truht", "--out", tmp_path / "out")
     assert code == 2 and "Did you mean 'truth'" in err
+
+
+def test_a_run_that_failed_before_its_first_result_owns_nothing(cli, model, tmp_path):
+    out, few = tmp_path / "out", data(tmp_path / "few.jsonl", n=2)
+    assert cli("probe", model, "--data", few, "--out", out, *FEW)[0] == 2
+    code, _, err = cli("probe", model, "--data", data(tmp_path / "vowels.jsonl"), "--out", out, *FEW)
+    assert code == 0, err

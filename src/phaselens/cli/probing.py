@@ -111,13 +111,14 @@ def probe_into(model: Model, request: Request, out: Path, say: Callable[[str], N
 def _own(out: Path, mine: dict[str, Any]) -> None:
     """Refuse a folder that holds something else; write whose it is."""
     path = out / OWNER
-    if path.is_file():
+    inside = [p for p in out.rglob("*") if p.is_file() and not p.name.startswith(".")]
+    if path.is_file() and inside != [path]:  # a run that failed before its first result owns nothing
         if json.loads(path.read_text(encoding="utf-8")).get("key") != mine["key"]:
             raise OutputError(
                 f"{out} holds probes of another model, other data or other settings. Choose another --out."
             )
         return
-    strange = [p.name for p in out.iterdir() if not p.name.startswith(".")]
+    strange = [p.name for p in out.iterdir() if not p.name.startswith(".") and p != path]
     if strange:
         raise OutputError(f"{out} is not empty (it has {sorted(strange)[0]}). Choose another --out.")
     atomic_write(path, pretty_json(mine))
