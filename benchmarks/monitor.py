@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 
 import phaselens
 from phaselens.monitor import Monitor
+from phaselens.observables.packed import packed_head, packed_product
 
 sys.path.insert(0, str(Path(__file__).parent))
 from capture import alternate, high_water_mb, llama, prompts, ratio  # noqa: E402
@@ -51,22 +53,29 @@ def measure_overhead(quick: bool) -> dict[str, Any]:
 
     def product() -> None:
         """The least that a lens at four layers can cost: the head's product with four more rows at every step."""
-        states, weight = torch.randn(4, 512).T, model.readout.weight
-        out = torch.empty(len(weight), 4)
+        states, weight = torch.randn(4, 512), model.readout.weight
+        packed = packed_head(weight)
 
         def more(ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-            torch.mm(weight, states, out=out)
+            torch.mm(weight, states.T) if packed is None else packed_product(states, packed)
             return torch.zeros(len(ids), dtype=torch.bool)
 
         model.network.generate(ids, **how, stopping_criteria=[more])
 
     ways = {"bare": bare, "monitor": watched, "lens4": partial(watched, lens_layers=4), "product4": product}
-    times = alternate(ways, 3 if quick else 5)
-    return {
-        f"{name}_over_bare{kind}": ratio(times, name, "bare", kind)
-        for name in ("monitor", "lens4", "product4")
-        for kind in ("", "_cpu")
-    } | {"bare_ms_per_token": 1e3 * float(np.median(times["bare"])) / new, "new_tokens": new}
+    repetitions = 3 if quick else 7
+    times = alternate(ways, repetitions)
+    found: dict[str, Any] = {}
+    for name in ("monitor", "lens4", "product4"):
+        found |= {f"{name}_over_bare{kind}": ratio(times, name, "bare", kind) for kind in ("", "_cpu")}
+        found[f"{name}_over_bare_quartiles"] = quartiles(times, name, "bare")
+    found |= {"bare_ms_per_token": 1e3 * float(np.median(times["bare"])) / new, "new_tokens": new}
+    return found | {"repetitions": repetitions}
+
+
+def quartiles(times: Mapping[str, list[float]], above: str, below: str) -> list[float]:
+    """Lower and upper quartile over the repetitions of one time over another."""
+    return np.quantile(np.divide(times[above], times[below]), (0.25, 0.75)).round(3).tolist()
 
 
 def measure_agreement(quick: bool) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """A cloze battery out of stories of your own: the text up to a word that the story has said before, and that word.
 
-`python examples/cloze_battery.py stories.json cloze.jsonl` reads a JSON list of texts, or a folder of .txt files, and
-writes one question a text (the text is the unit of resampling). Then, in a study: `battery = "cloze.jsonl"`.
+`python examples/cloze_battery.py stories.json cloze.jsonl [COUNT]` reads a JSON list of texts, or a folder of .txt
+files, and writes one question a text (the text is the unit of resampling), in a drawn order, since files are seldom
+sorted by chance; COUNT of them or all. Then, in a study: `battery = "cloze.jsonl"`.
 """
 
 import json
@@ -50,7 +51,7 @@ def battery(texts: list[str], seed: int = 0) -> list[dict]:
             tag = "name" if made[1][0].isupper() else "word"
             row = {"id": f"story-{number:04d}", "text": made[0], "category": "cloze", "answer": made[1], "tag": tag}
             rows.append({**row, "calibration": apart})
-    return rows
+    return [rows[i] for i in rng.permutation(len(rows))]
 
 
 def main() -> None:
