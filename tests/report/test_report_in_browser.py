@@ -77,9 +77,8 @@ def test_without_script_the_page_says_the_same(study, tmp_path):
             browser("Emulation.setScriptExecutionDisabled", value=not script)
             beyond(browser, render(study), 1280)
             said.append(browser("Runtime.evaluate", expression=asked, returnByValue=True)["result"]["value"])
-            high = (
-                "[...document.querySelectorAll('figure svg, table.ledger')].map(e => e.getBoundingClientRect().height)"
-            )
+            drawn = "[...document.querySelectorAll('figure svg, table.ledger')]"
+            high = f"{drawn}.map(e => e.getBoundingClientRect().height)"
             heights = browser("Runtime.evaluate", expression=high, returnByValue=True)["result"]["value"]
             assert sum(one > 50 for one in heights) > 5
     assert said[1] > 5000 and said[1] >= 0.98 * said[0]
