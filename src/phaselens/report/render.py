@@ -339,7 +339,7 @@ def _states(folder: Folder, members: list[Member]) -> dict[str, object]:
         "graphs": _pair("graphs", graphs.graphs, members, steps, layouts=(graphs.WIDE, graphs.NARROW))
         if steps
         else None,
-        "graph_pages": partial(graphs.pages, members, steps),
+        "graph_pages": partial(graphs.pages, members, steps) if steps else None,
         "graph_caption": graphs.caption(steps) if steps else "",
         "matrices": _pair("matrices", states.matrices, members, steps, layouts=layouts) if steps else None,
         "matrix_caption": states.matrix_caption(steps) if steps else "",
