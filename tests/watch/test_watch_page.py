@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.tiny_panel import WORDS, save_model
@@ -6,6 +8,7 @@ from tests.watch.test_watch import EVIL, FEW, TOKEN, Running
 
 import phaselens
 from phaselens.watch import Desk, View, thresholds_of
+from phaselens.watch.thresholds import Thresholds
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,6 +54,20 @@ def generated(browser, server):
     browser.press("Enter", 13, modifiers=2)
     browser.until(f"{MARKED} > 0")
     browser.until("document.getElementById('status').textContent.startsWith('Done: 48 tokens')")
+
+
+def test_an_alarm_is_announced_and_marked(browser, desk):
+    def alarming():
+        made = desk()
+        return Desk(made.model, replace(made.view, thresholds=Thresholds(2, 0.0, 0.1, 0.0, 1, "for a test")), FEW)
+
+    with Running(alarming()) as running:
+        generated(browser, running.server)
+        assert browser.js("document.getElementById('alarms').getAttribute('aria-live')") == "assertive"
+        said = browser.js("[...document.querySelectorAll('#alarms li')].map((one) => one.textContent)")
+        assert len(said) == 1 and said[0].startswith("step 8, debt instability @ 2 = ")
+        assert browser.js("document.querySelectorAll('.token.alarm').length") == 1
+        assert browser.js("document.getElementById('no-alarms').hidden")
 
 
 def test_a_prompt_typed_with_the_keyboard_gives_tokens(browser, server):
