@@ -10,9 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from phaselens.claims import REGISTER
 from phaselens.cli import call
 from phaselens.engines.needs import located, needs_of, require_reachable
 from phaselens.errors import InputError
+from phaselens.experiments import EXPERIMENTS
 from phaselens.models import load, tiny
 from phaselens.models.load import _not_found
 from phaselens.study import Source, presets, read_study
@@ -92,6 +94,13 @@ def test_presets_hold_the_panels_of_the_ledger():
         study = read_study(name)
         assert study.battery == "natural" and all(m.parameters and m.from_hub for m in study.models)
         assert len(study.quickened().models) == 2
+
+
+def test_one_preset_registers_every_claim_of_the_ledger():
+    study = read_study("limen")
+    claims = {claim for one in EXPERIMENTS if one.name in study.experiments for claim in one.claims}
+    assert claims == {claim.id for claim in REGISTER} and len(claims) == 49
+    assert [m.source for m in study.models] == [m.source for m in read_study("limen-7").models]
 
 
 def test_needs_are_said_before_anything_is_downloaded(cache):

@@ -11,6 +11,7 @@ from phaselens.statistics.coverage import coverage
 from phaselens.statistics.intervals import (
     Interval,
     basic_interval,
+    expanded_interval,
     jackknife_interval,
     percentile_interval,
     proportion_interval,
@@ -147,3 +148,21 @@ def test_the_jackknife_of_one_unit_or_of_nothing_defined_has_a_reason():
     assert "two units" in jackknife_interval(1.0, np.array([1.0])).reason
     assert "undefined" in jackknife_interval(1.0, np.array([1.0, np.nan])).reason
     assert "undefined" in jackknife_interval(np.nan, np.ones(3)).reason
+
+
+def test_expanded_interval_covers_where_the_percentile_interval_of_few_units_does_not():
+    rng = np.random.default_rng(0)
+    weights = bootstrap_weights(12, np.random.default_rng(1), n_boot=1000) / 12
+    draws = [weights @ rng.standard_normal(12) for _ in range(600)]
+    plain, expanded = (np.mean([0 in of(d, 12) for d in draws]) for of in (percentile_interval, expanded_interval))
+    assert plain < 0.93 < expanded < 0.97
+
+
+def test_expanded_interval_of_many_units_is_the_percentile_interval_and_of_two_the_range():
+    draws = np.random.default_rng(0).standard_normal(4000)
+    many, plain = expanded_interval(draws, 5000), percentile_interval(draws, 5000)
+    assert many.lo == pytest.approx(plain.lo, abs=0.02) and many.lo < plain.lo and many.hi > plain.hi
+    two = expanded_interval(draws, 2)
+    assert (two.lo, two.hi) == (draws.min(), draws.max()) and two.level == 0.95
+    assert expanded_interval(draws, 1).reason == "fewer than two units (1)"
+    assert expanded_interval(np.array([]), 5).reason

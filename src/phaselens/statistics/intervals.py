@@ -45,11 +45,7 @@ def percentile_interval(draws: np.ndarray, n_units: int, *, level: float = 0.95)
     Keeps: any monotone map of the statistic. Source: Efron and Tibshirani 1993, chapter 13.
     """
     _check(level)
-    why = _why_not(draws, n_units)
-    if why:
-        return undefined_interval(why, level)
-    lo, hi = np.quantile(draws[np.isfinite(draws)], [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(lo), float(hi), level)
+    return _between(draws, n_units, (1 - level) / 2, level)
 
 
 def expanded_interval(draws: np.ndarray, n_units: int, *, level: float = 0.95) -> Interval:
@@ -57,14 +53,22 @@ def expanded_interval(draws: np.ndarray, n_units: int, *, level: float = 0.95) -
 
     As `percentile_interval` at the level `a' / 2 = Phi(-sqrt(n / (n - 1)) t_{a/2, n-1})`: a bootstrap of n units is too
     narrow by `sqrt((n - 1) / n)` and knows no t. With 12 units 95 % becomes 97.9 %, with 700 it stays 95.1 %.
-    NaN: as `percentile_interval`. Source: Hesterberg 2015, The American Statistician 69(4), 371-386.
+    With two or three it is the range of the draws. NaN: as `percentile_interval`.
+    Source: Hesterberg 2015, The American Statistician 69(4), 371-386.
     """
     _check(level)
-    if n_units < 2:
-        return undefined_interval(_why_not(draws, n_units), level)
-    reach = math.sqrt(n_units / (n_units - 1)) * stats.t.ppf((1 + level) / 2, n_units - 1)
-    inner = percentile_interval(draws, n_units, level=1 - 2 * stats.norm.sf(reach))
-    return undefined_interval(inner.reason, level) if inner.reason else Interval(inner.lo, inner.hi, level)
+    few = max(n_units - 1, 1)
+    reach = math.sqrt(n_units / few) * stats.t.ppf((1 + level) / 2, few)
+    return _between(draws, n_units, float(stats.norm.sf(reach)), level)
+
+
+def _between(draws: np.ndarray, n_units: int, tail: float, level: float) -> Interval:
+    """The interval between the quantiles `tail` and `1 - tail` of the finite draws, or why there is none."""
+    why = _why_not(draws, n_units)
+    if why:
+        return undefined_interval(why, level)
+    lo, hi = np.quantile(draws[np.isfinite(draws)], [tail, 1 - tail])
+    return Interval(float(lo), float(hi), level)
 
 
 def basic_interval(draws: np.ndarray, estimate: float, n_units: int, *, level: float = 0.95) -> Interval:
