@@ -28,6 +28,8 @@ def test_a_changed_weight_is_packed_anew_and_a_view_counts_as_changed():
 
 def test_what_does_not_fit_is_not_packed(monkeypatch):
     assert packed_head(torch.randn(30, 8).half()) is None
+    with torch.inference_mode():
+        assert packed_head(torch.randn(30, 8)) is None
     monkeypatch.setattr(packed, "PACK_BYTES", 100)
     assert packed_head(torch.randn(30, 8)) is None
 

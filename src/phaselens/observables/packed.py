@@ -21,10 +21,16 @@ _packed: "WeakTensorKeyDictionary" = WeakTensorKeyDictionary()
 def packed_head(weight: Tensor) -> Tensor | None:
     """A copy of `weight` [V, d], float32 and on a processor, packed for `packed_product`; one for all who ask.
 
-    None where it would be larger than 256 MB, the weight is of another kind, or this build of Torch cannot do it (tried
-    on one product). A weight that was changed in place since is packed anew.
+    None where it would be larger than 256 MB, the weight is of another kind (or made in inference mode, where changes
+    leave no trace), or this build of Torch cannot do it (tried on one product). A weight that was changed in place is
+    packed anew.
     """
-    if weight.dtype != torch.float32 or weight.device.type != "cpu" or weight.numel() * 4 > PACK_BYTES:
+    if (
+        weight.is_inference()
+        or weight.dtype != torch.float32
+        or weight.device.type != "cpu"
+        or weight.numel() * 4 > PACK_BYTES
+    ):
         return None
     with _lock:
         version, made = _packed.get(weight, (-1, None))
