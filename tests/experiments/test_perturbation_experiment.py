@@ -55,6 +55,12 @@ def test_different_signatures_are_supported_and_one_signature_three_times_is_ope
     assert same.verdict == "open" and same.interval[0] <= 0
 
 
+def test_a_bootstrap_of_few_prompts_decides_nothing():
+    few = [replace(s, prompts=s.prompts[:4], log_gain=s.log_gain[:4], kl=s.kl[:4], beside={}) for s in DIFFERENT]
+    v = verdict(few)
+    assert v.verdict == "open" and v.decided_by == "prompts" and "4 prompts" in v.why
+
+
 def test_one_family_is_not_applicable_and_says_what_to_add():
     v = verdict([replace(s, family="a") for s in DIFFERENT])
     assert v.verdict == "not applicable" and "two families" in v.needed

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from phaselens.claims import IntervalEvidence, Outcome, above, below
+from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, below
 from phaselens.dynamics.signatures import Share, SplitHalf, geometric, split_half, vector
 from phaselens.experiments.base import Experiment, Panel, Result, refusals
 from phaselens.experiments.pooled import identity
@@ -25,6 +25,7 @@ ROWS = (
 REPRODUCED = "model:str family:str reproducibility:float lo:float hi:float nearest_other:str with_nearest:float"
 THROUGH = "model:str layer:int to:int gain:float"
 LEAST_KL = 1e-12
+LEAST = 16
 
 
 def weights_of(stored: Sequence[Signature], seed: int, n_boot: int) -> np.ndarray:
@@ -131,9 +132,14 @@ def evidence(stored: Sequence[Signature], split: SplitHalf | None, seed: int) ->
         split.n_pairs,
         "more prompts, or models whose signatures differ more",
         (identity([s.identity for s in stored]), _unmatched(stored, seed), _distance(split)),
+        (Requirement("prompts", counts["prompts"] >= LEAST, _few(counts["prompts"]), f"{LEAST} prompts"),),
         null=0.0,
         of="own half less other families",
     )
+
+
+def _few(prompts: int) -> str:
+    return f"{prompts} prompts: a bootstrap of fewer than {LEAST // 2} in a half is too narrow"
 
 
 def _unmatched(stored: Sequence[Signature], seed: int) -> Outcome:

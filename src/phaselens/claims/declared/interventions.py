@@ -10,7 +10,8 @@ CLAIMS: tuple[Claim, ...] = (
         statistic="rank correlation of a model's signature (log gain and log KL over relative depth and strength, "
         "matched noise) on one half of prompts and draws with its own on the other half, less that with models of "
         "other families",
-        supported="interval over prompts inside halves above 0, and the same under distances of signatures",
+        supported="interval over prompts inside halves above 0, and the same under distances of signatures; at least "
+        "16 prompts",
         rejected="interval below 0",
         controls=("identity null", "unmatched noise", "distance version"),
         nulls=("noise of strength 0 through the same hooks: bit-identical logits",),
