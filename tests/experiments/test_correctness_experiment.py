@@ -77,6 +77,11 @@ def test_the_table_says_what_gains_over_the_best_baseline_and_what_does_not():
     null = absent["correctness"].to_pylist()
     beyond = [r for r in null if r["kind"] == "dynamics" and r["gain_lo"] > 0]
     assert len(beyond) <= 0.15 * len(null)
+    (planted,) = analyse_correctness(graded_panel(1, coherent=1.0, prompts=80)).tables["correctness_chance"].to_pylist()
+    (chance,) = absent["correctness_chance"].to_pylist()
+    assert "coherence" in planted["best"] and planted["p"] < 0.01 and planted["auroc"] > planted["by_chance_95"]
+    assert chance["p"] > 0.05 and chance["by_chance_95"] > 0.55 and chance["n_scores"] > 20
+    assert by_name["mean coherence"]["within_lo"] > 0.7
     early = absent["earliness"].to_pylist()
     assert {r["step"] for r in early} == set(range(1, 17))
     assert experiments_by_name(["correctness"])[0].claims == CLAIMS

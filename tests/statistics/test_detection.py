@@ -7,12 +7,16 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from phaselens.errors import InputError
 from phaselens.statistics.detection import (
     auroc,
+    auroc_of_kind,
+    auroc_of_kind_by_chance,
     average_precision,
     calibration_curve,
     calibration_error,
+    highest_auroc_by_chance,
     prediction_rejection_ratio,
     resampled,
     resampled_auroc,
+    resampled_auroc_within,
     run_weights,
 )
 from phaselens.statistics.logistic import fit_logistic, held_out_probability
@@ -110,3 +114,49 @@ def test_held_out_predictions_find_a_signal_and_none_where_a_unit_is_all_there_i
     )
     assert with_it < 0.46 < 0.47 < without < 0.53
     assert np.isnan(held_out_probability(signal[:3], wrong[:3], units[:3], np.random.default_rng(0))).all()
+
+
+def test_pairs_of_one_kind_alone_are_compared():
+    """A score that only knows the kind: .5 within kinds, whatever it has over all."""
+    rng = np.random.default_rng(0)
+    kind = np.repeat([0, 1], 400)
+    wrong = (rng.random(800) < np.where(kind, 0.8, 0.2)).astype(float)
+    ones = np.ones((1, 800), int)
+    assert auroc(kind + 0.0, wrong) > 0.75
+    assert resampled_auroc_within(kind + 0.0, wrong, kind, ones)[0] == pytest.approx(0.5)
+    own = wrong + rng.standard_normal(800)
+    pairs = [wrong[kind == k].sum() * (1 - wrong[kind == k]).sum() for k in (0, 1)]
+    expected = np.average([auroc(own[kind == k], wrong[kind == k]) for k in (0, 1)], weights=pairs)
+    assert resampled_auroc_within(own, wrong, kind, ones)[0] == pytest.approx(expected)
+    assert resampled_auroc_within(own + 100 * kind, wrong, kind, ones)[0] == pytest.approx(expected)
+    assert resampled_auroc_within(own, wrong, np.zeros(800, int), ones)[0] == pytest.approx(auroc(own, wrong))
+    assert np.isnan(resampled_auroc_within(own[:2], np.array([0.0, 1.0]), np.array([0, 1]), ones[:, :2])[0])
+
+
+def test_what_the_kind_alone_tells():
+    kind, unit = np.repeat([0, 1], 300), np.arange(600)
+    assert auroc_of_kind(kind, (kind == 1).astype(float)) == 1
+    assert auroc_of_kind(kind, np.tile([0.0, 1.0], 300)) == pytest.approx(0.5)
+    rng = np.random.default_rng(0)
+    wrong = (rng.random(600) < np.where(kind, 0.8, 0.2)).astype(float)
+    assert auroc_of_kind(kind, wrong) == pytest.approx(auroc(kind + 0.0, wrong))
+    few, many = (auroc_of_kind_by_chance(k, wrong, unit, np.random.default_rng(0)).mean() for k in (kind, unit // 6))
+    assert 0.5 < few < 0.54 < 0.6 < many
+
+
+def test_the_best_of_many_scores_by_chance():
+    rng = np.random.default_rng(1)
+    unit = np.repeat(np.arange(60), 3)
+    wrong = np.repeat(rng.random(60) < 0.3, 3).astype(float)
+    useless = np.repeat(rng.standard_normal((40, 60)), 3, axis=1) + 0.1 * rng.standard_normal((40, 180))
+    draws = highest_auroc_by_chance(useless, wrong, unit, np.random.default_rng(2))
+    best = max(auroc(s, wrong) for s in useless)
+    assert 0.55 < np.median(draws) < 0.75 and np.quantile(draws, 0.01) < best < np.quantile(draws, 0.99)
+    one = highest_auroc_by_chance(useless[:1], wrong, unit, np.random.default_rng(2))
+    assert abs(np.mean(one) - 0.5) < 0.02 < np.median(draws) - np.median(one)
+    alone = highest_auroc_by_chance(useless[:1], wrong, np.arange(180), np.random.default_rng(2))
+    assert np.std(one) > 1.4 * np.std(alone)  # runs of one unit stay together
+    assert auroc(wrong + rng.standard_normal(180), wrong) > np.quantile(one, 0.99)
+    gone = np.where(rng.random((1, 180)) < 0.3, np.nan, useless[:1])
+    assert abs(np.mean(highest_auroc_by_chance(gone, wrong, unit, np.random.default_rng(2))) - 0.5) < 0.03
+    assert np.isnan(highest_auroc_by_chance(useless, np.zeros(180), unit, rng)).all()

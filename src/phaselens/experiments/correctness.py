@@ -4,6 +4,7 @@ Scores of a run against baselines, on graded runs; the prompt is the unit and on
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -16,8 +17,12 @@ from phaselens.experiments.graded import AT_OUTPUT, AT_RECORD, COMBINED, Graded,
 from phaselens.experiments.tables import arrow_table
 from phaselens.statistics.detection import (
     auroc,
+    auroc_of_kind,
+    auroc_of_kind_by_chance,
     calibration_curve,
+    highest_auroc_by_chance,
     resampled_auroc,
+    resampled_auroc_within,
     resampled_average_precision,
     resampled_rejection,
     run_weights,
@@ -26,9 +31,13 @@ from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.logistic import held_out_probability
 
 TABLE = (
-    "model:str twin:bool score:str kind:str oriented:str auroc:float lo:float hi:float auprc:float auprc_lo:float "
-    "auprc_hi:float prr:float prr_lo:float prr_hi:float gain:float gain_lo:float gain_hi:float best_baseline:str "
-    "n_runs:int n_wrong:int n_prompts:int reason:str"
+    "model:str twin:bool score:str kind:str oriented:str auroc:float lo:float hi:float within:float within_lo:float "
+    "within_hi:float auprc:float auprc_lo:float auprc_hi:float prr:float prr_lo:float prr_hi:float gain:float "
+    "gain_lo:float gain_hi:float best_baseline:str n_runs:int n_wrong:int n_prompts:int reason:str"
+)
+CHANCE = (
+    "model:str twin:bool n_scores:int best:str auroc:float by_chance:float by_chance_95:float p:float kinds:int "
+    "kind_alone:float kind_by_chance:float n_runs:int"
 )
 EARLY = "model:str twin:bool score:str kind:str step:int auroc:float lo:float hi:float n_runs:int"
 CURVE = "model:str twin:bool score:str predicted:float observed:float count:int"
@@ -68,6 +77,7 @@ def scored(panel: Panel, one: Graded) -> tuple[list[dict], dict[str, np.ndarray]
     here = one.measured
     wrong, prompt = one.wrong[here], one.prompt[here]
     weights, n_prompts = run_weights(panel.weights, prompt), len(np.unique(prompt))
+    kind = kinds_of(one)[here]
     found, how = {}, {}
     for name, values in {**one.baselines, **one.scores}.items():
         found[name], how[name] = oriented(one, values)
@@ -91,6 +101,7 @@ def scored(panel: Panel, one: Graded) -> tuple[list[dict], dict[str, np.ndarray]
                 "auroc": of[name],
                 "lo": around.lo,
                 "hi": around.hi,
+                **_beside("within", partial(_within, kind), values[here], wrong, weights, n_prompts),
                 **_beside("auprc", resampled_average_precision, values[here], wrong, weights, n_prompts),
                 **_beside("prr", resampled_rejection, values[here], wrong, weights, n_prompts),
                 "gain": of[name] - of[best] if best else np.nan,
@@ -114,6 +125,42 @@ def _beside(
     draws = statistic(scores, wrong, every)
     around = percentile_interval(draws[1:], n_prompts)
     return {name: float(draws[0]), f"{name}_lo": around.lo, f"{name}_hi": around.hi}
+
+
+def kinds_of(one: Graded) -> np.ndarray:
+    """The kind of question of every run: category and tag [run]."""
+    runs = one.model.runs
+    parts = [np.asarray(runs[name])[one.rows].astype(str) for name in ("category", "tag") if name in runs]
+    return np.array(["/".join(names) for names in zip(*parts, strict=True)]) if parts else np.zeros(len(one.wrong), str)
+
+
+def _within(kind: np.ndarray, scores: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return resampled_auroc_within(scores, wrong, kind, weights)
+
+
+def chance_row(panel: Panel, one: Graded, found: Mapping[str, np.ndarray]) -> dict:
+    """What the best of as many scores reaches by chance, and what the kind of question alone tells: one row.
+
+    By chance: answers exchanged between prompts, sides as they were chosen. The kind alone: the share of wrong answers
+    of its category and tag, beside the median of that by chance.
+    """
+    here = one.measured
+    wrong, prompt = one.wrong[here], one.prompt[here]
+    scores = {name: found[name][here] for name in one.scores if np.isfinite(auroc(found[name][here], wrong))}
+    of = {name: auroc(values, wrong) for name, values in scores.items()}
+    best = max(of, key=lambda name: of[name], default="")
+    generator = panel.generator(f"chance {one.model.info.name}")
+    draws = highest_auroc_by_chance(np.array(list(scores.values())), wrong, prompt, generator)
+    kind = kinds_of(one)[here]
+    return {
+        "model": one.model.info.name, "twin": one.model.info.twin, "n_scores": len(scores), "best": best,
+        "auroc": of.get(best, np.nan), "by_chance": float(np.median(draws)),
+        "by_chance_95": float(np.quantile(draws, 0.95)),
+        "p": float((1 + (draws >= of[best]).sum()) / (1 + len(draws))) if best else np.nan,
+        "kinds": len(np.unique(kind)), "kind_alone": auroc_of_kind(kind, wrong),
+        "kind_by_chance": float(np.median(auroc_of_kind_by_chance(kind, wrong, prompt, generator))),
+        "n_runs": int(here.sum()),
+    }  # fmt: skip
 
 
 def early_rows(panel: Panel, one: Graded) -> list[dict]:
@@ -189,12 +236,13 @@ def correctness_evidence(panel: Panel) -> Mapping[str, object]:
 
 
 def analyse_correctness(panel: Panel) -> Result:
-    """Tables correctness, earliness, correctness_curve, early_exit; evidence for S1-S3, S5, S7, X3, A5, R5, R8."""
+    """Tables correctness, correctness_chance, earliness, correctness_curve, early_exit; evidence for the claims."""
     turbulent = turbulent_above(panel)
     rows: list[dict] = []
     early: list[dict] = []
     curve: list[dict] = []
     leaving: list[dict] = []
+    chance: list[dict] = []
     graded: dict[str, Graded] = {}
     turned: dict[str, Mapping[str, np.ndarray]] = {}
     for model in panel.models:
@@ -203,6 +251,7 @@ def analyse_correctness(panel: Panel) -> Result:
             continue
         more, found = scored(panel, one)
         rows += more
+        chance.append(chance_row(panel, one, found))
         early += early_rows(panel, one)
         leaving += exit_rows(one)
         here, probability = one.measured, combined(panel, one, constant=True)
@@ -215,6 +264,7 @@ def analyse_correctness(panel: Panel) -> Result:
     return Result(
         tables={
             "correctness": arrow_table(TABLE, rows),
+            "correctness_chance": arrow_table(CHANCE, chance),
             "earliness": arrow_table(EARLY, early),
             "correctness_curve": arrow_table(CURVE, curve),
             "early_exit": arrow_table(EXIT, leaving),
@@ -229,7 +279,7 @@ CORRECTNESS = Experiment(
     needs_layers=AT_RECORD,
     needs_steps=(*AT_OUTPUT, *OUTPUT),
     claims=CLAIMS,
-    tables=("correctness", "earliness", "correctness_curve", "early_exit"),
+    tables=("correctness", "correctness_chance", "earliness", "correctness_curve", "early_exit"),
     function=analyse_correctness,
     summary="Whether dynamics say anything about the answer beyond baselines, and when.",
     evidence=correctness_evidence,

@@ -61,6 +61,8 @@ def evidence_of(panel: Panel, graded: Mapping[str, Graded], turned: Oriented) ->
     )
     near, n_models = reasoning_by_closeness(panel, every)
     short = "" if n_models >= FEWEST_MODELS else f"{n_models} models with graded reasoning, {FEWEST_MODELS} are needed"
+    if not short and not np.isfinite(near[0]):
+        short = "all models are as near to the band, or answer as many reasoning questions right: ask harder ones"
     return {
         "S1": of(trap_risk(panel, every), requirements=(enough,)),
         "S2": of(resolved_difference(panel, every), requirements=(enough,)),

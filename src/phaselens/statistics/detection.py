@@ -7,6 +7,7 @@ often its prompt was drawn), so that all runs of a prompt move together.
 from collections.abc import Callable
 
 import numpy as np
+from scipy.stats import rankdata
 
 from phaselens.errors import InputError
 
@@ -24,11 +25,28 @@ def auroc(scores: np.ndarray, wrong: np.ndarray) -> float:
 
 def resampled_auroc(scores: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """AUROC in each resample (1); weights [n_boot, run] -> [n_boot]. NaN: as `auroc`."""
+    return resampled_auroc_within(scores, wrong, np.zeros(len(np.asarray(scores)), int), weights)
+
+
+def resampled_auroc_within(scores: np.ndarray, wrong: np.ndarray, kind: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """AUROC over the pairs of runs of one kind, in each resample (1): what is left where the kind cannot tell.
+
+    Shapes: [run] each, weights [n_boot, run] -> [n_boot]. NaN: no kind has a wrong and a right run.
+    Keeps: any rising map of the scores, another one for every kind.
+    """
     s, y = _checked(scores, wrong)
     seen = np.isfinite(s)
-    s, y, w = s[seen], y[seen], np.asarray(weights)[:, seen].astype(np.float64)
-    if not len(s):
-        return np.full(len(w), np.nan)
+    above, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    for one in np.unique(np.asarray(kind)[seen]):
+        mine = seen & (np.asarray(kind) == one)
+        more, of = _pairs(s[mine], y[mine], np.asarray(weights)[:, mine].astype(np.float64))
+        above, pairs = above + more, pairs + of
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(pairs > 0, above / pairs, np.nan)
+
+
+def _pairs(s: np.ndarray, y: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted pairs in which the wrong run scores above the right one (ties half), and all such pairs [n_boot]."""
     order = np.argsort(s, kind="stable")
     s, y, w = s[order], y[order], w[:, order]
     starts = np.flatnonzero(np.r_[True, np.diff(s) > 0])
@@ -36,8 +54,59 @@ def resampled_auroc(scores: np.ndarray, wrong: np.ndarray, weights: np.ndarray) 
     if len(starts) < len(s):
         positive, negative = (np.add.reduceat(part, starts, axis=1) for part in (positive, negative))
     below = np.cumsum(negative, axis=1) - negative
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return (positive * (below + negative / 2)).sum(1) / (positive.sum(1) * negative.sum(1))
+    return (positive * (below + negative / 2)).sum(1), positive.sum(1) * negative.sum(1)
+
+
+def auroc_of_kind(kind: np.ndarray, wrong: np.ndarray) -> float:
+    """AUROC of the kind of question as a score (1): every run has the share of wrong answers of its kind.
+
+    In sample: it lies above .5 where kinds say nothing, the more so the more kinds there are; see
+    `auroc_of_kind_by_chance`. (Leaving a question out would rank runs by their own answer, turned round.)
+    Shapes: [run] each. NaN: as `auroc`.
+    """
+    group, y = np.unique(np.asarray(kind), return_inverse=True)[1], np.asarray(wrong, float)
+    return auroc((np.bincount(group, y) / np.bincount(group))[group], y)
+
+
+def auroc_of_kind_by_chance(
+    kind: np.ndarray, wrong: np.ndarray, unit: np.ndarray, generator: np.random.Generator, *, n: int = 200
+) -> np.ndarray:
+    """`auroc_of_kind` where answers are exchanged between units (1) [n]."""
+    y, unit = np.asarray(wrong, float), np.asarray(unit)
+    return np.array([auroc_of_kind(kind, y[_exchanged(unit, generator)]) for _ in range(n)])
+
+
+def highest_auroc_by_chance(
+    scores: np.ndarray, wrong: np.ndarray, unit: np.ndarray, generator: np.random.Generator, *, n: int = 500
+) -> np.ndarray:
+    """The highest AUROC of several scores where answers are exchanged between units (1) [n].
+
+    Whole units that have as many runs change places, so that runs of one unit stay alike and scores stay as alike to
+    each other as they are. Shapes: scores [score, run]; a run without a score gets the middle rank.
+    NaN: no wrong run, or no right one, or no score.
+    """
+    y = np.asarray(wrong, float)
+    ones = y.sum()
+    if not len(scores) or ones in (0, len(y)):
+        return np.full(n, np.nan)
+    middle = (len(y) + 1) / 2
+    ranks = np.stack([np.where(np.isfinite(s), rankdata(s, nan_policy="omit"), np.nan) for s in scores])
+    ranks *= len(y) / np.maximum(np.isfinite(ranks).sum(axis=1, keepdims=True), 1)
+    ranks = np.where(np.isfinite(ranks), ranks, middle)
+    moved = np.stack([y[_exchanged(np.asarray(unit), generator)] for _ in range(n)])
+    above = ranks @ moved.T - ones * (ones + 1) / 2
+    return (above / (ones * (len(y) - ones))).max(axis=0)
+
+
+def _exchanged(unit: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Places of runs after units of one size have changed places [run]."""
+    out = np.arange(len(unit))
+    blocks = [np.flatnonzero(unit == name) for name in np.unique(unit)]
+    for size in {len(block) for block in blocks}:
+        alike = [block for block in blocks if len(block) == size]
+        for block, other in zip(alike, generator.permutation(len(alike)), strict=True):
+            out[block] = alike[other]
+    return out
 
 
 def average_precision(scores: np.ndarray, wrong: np.ndarray) -> float:
