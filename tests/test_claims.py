@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -260,6 +261,14 @@ def interval_evidence(lo, hi, **more):
     facts = {"supported": above(0.0), "rejected": below(0.0), "counts": {"models": 4}, "n": 8, "needed": "more prompts"}
     interval = Interval(lo, hi) if math.isfinite(lo) else undefined_interval("one prompt")
     return IntervalEvidence(estimate=(lo + hi) / 2, interval=interval, **{**facts, **more})
+
+
+def test_a_number_without_an_interval_is_said_in_words():
+    few = {"requirements": (Requirement("events", False, "3 events", "10 events"),)}
+    none = interval_evidence(math.nan, math.nan, **few)
+    assert judge(REGISTER[0], none, math.nan).why == "no estimate, n = 8; 3 events"
+    some = judge(REGISTER[0], replace(none, estimate=0.25), math.nan)
+    assert some.why == "0.25 without an interval, n = 8; 3 events"
 
 
 @pytest.mark.parametrize(

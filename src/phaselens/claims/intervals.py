@@ -79,10 +79,17 @@ class IntervalEvidence:
             reasons.setdefault("estimate", self.lacking or self.interval.reason)
         return Numbers(self.estimate, self.interval, self.null, self.p, self.p_without_twins, self.n, reasons)
 
+    def _number(self) -> str:
+        if math.isnan(self.estimate):
+            return "no estimate"
+        if self.interval.reason:
+            return f"{self.estimate:.3g} without an interval"
+        return f"{self.estimate:.3g} [{self.interval.lo:.3g}, {self.interval.hi:.3g}]"
+
     def decide(self, p_holm: float) -> Decision:
         """The verdict by the rule of the interval, its requirements and its controls."""
         said = f"{self.of}: " if self.of else ""
-        said += f"{self.estimate:.3g} [{self.interval.lo:.3g}, {self.interval.hi:.3g}], n = {self.n}"
+        said += f"{self._number()}, n = {self.n}"
         if (early := unready(said, self.lacking, self.requirements)) is not None:
             return early
         if self.interval.reason:
