@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -91,6 +92,17 @@ def test_the_falsification_list(cli, folder):
     assert code == 0 and "R1" in out and "untrained twin" in out
     rows = json.loads(cli("claims", "falsified", folder, "--json")[1])
     assert {row["verdict"] for row in rows} == {"rejected"}
+
+
+def test_a_claim_that_was_taken_out_by_hand_is_missed(cli, folder, tmp_path):
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    manifest, claims = (json.loads((copy / name).read_text()) for name in ("manifest.json", "claims.json"))
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "claims": [row["id"] for row in claims]}))
+    assert cli("claims", "falsified", copy)[0] == 0
+    (copy / "claims.json").write_text(json.dumps([row for row in claims if row["id"] != "R1"]))
+    code, _, err = cli("claims", "falsified", copy)
+    assert code == 2 and "lacks R1, registered before the data" in err
+    assert cli("report", copy)[0] == 0 and "claims.json lacks R1" in (copy / "report.html").read_text()
 
 
 def test_own_claims_are_listed_after_the_register(cli, study):

@@ -144,6 +144,12 @@ def read_ledger(folder: Path) -> list[dict[str, Any]]:
         raise StudyFileError(
             f"no ledger can be read in {folder} ({reason}). Give a folder that `phaselens run --out` made."
         ) from error
+    from phaselens.report.folder import gone_from
+
+    manifest = folder / "manifest.json"
+    registered = json.loads(manifest.read_text(encoding="utf-8")).get("claims", []) if manifest.is_file() else []
+    if gone := gone_from(registered, rows):
+        raise StudyFileError(f"{folder}: {gone}")
     return rows
 
 

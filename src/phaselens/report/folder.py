@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -208,7 +208,7 @@ def read_folder(where: Path) -> Folder:
         name=where.resolve().name,
         manifest=manifest if manifest is not None else {},
         declaration=_document(where, "study.toml", missing, dict) or {},
-        claims=_claims(where, missing),
+        claims=_claims(where, missing, (manifest or {}).get("claims") or ()),
         tables={name: rows for name in TABLES if (rows := _table(where, name, missing)) is not None},
         results={
             name: content
@@ -219,12 +219,24 @@ def read_folder(where: Path) -> Folder:
     )
 
 
-def _claims(where: Path, missing: dict[str, str]) -> list[dict]:
+def _claims(where: Path, missing: dict[str, str], registered: Sequence[str]) -> list[dict]:
     claims = _document(where, "claims.json", missing, list) or []
     whole = [c for c in claims if isinstance(c, dict) and {"id", "verdict"} <= c.keys()]
     if len(whole) < len(claims):
         missing["claims.json"] = f"claims.json holds {len(claims) - len(whole)} rows without id or verdict: not shown."
+    elif whole and (gone := gone_from(registered, whole)):
+        missing["claims.json"] = gone
     return whole
+
+
+def gone_from(registered: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
+    """What to say where claims that a study registered before its data have no verdict; "" where all have one."""
+    there = {row["id"] for row in rows}
+    gone = [claim for claim in registered if claim not in there]
+    return "" if not gone else (
+        f"claims.json lacks {', '.join(gone)}, registered before the data: taken out by hand. "
+        "`phaselens run --from DIR` judges all of them again."
+    )  # fmt: skip
 
 
 def _document(where: Path, name: str, missing: dict[str, str], kind: type | tuple) -> object | None:
