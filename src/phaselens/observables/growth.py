@@ -64,7 +64,7 @@ def depth_exponent(growth: Tensor) -> Tensor:
     """Leading finite-time Lyapunov exponent along depth (nats per block): the mean over blocks of the first growth.
 
     `lambda_1 = (1/L) sum_l ln |R_11[l]|`, with R of `growth_by_map` for the blocks of a network and the state of one
-    step, all other positions held. Shapes: growth [*batch, layer, k] -> [*batch]; column i gives the i-th exponent.
+    step, all other positions held. Shapes: growth [..., layer, k] -> [...]; column i gives the i-th exponent.
     NaN: a growth that is not finite. Keeps: an orthogonal change of basis of every layer, one scale for all. Moves
     with: growth of the residual stream itself (that of |h_l| beside it takes it out), the number of blocks (finite
     time: few blocks have not turned a random direction into the leading one), the position.
@@ -92,7 +92,7 @@ def token_exponent(growth: Tensor) -> Tensor:
 
     `growth[s] = ln |dx_s| / |dx_0|` at the last layer, of a change of the state of one step (`token_growth`). Step 0 is
     where the change was made and is left out: what follows is what attention carries on.
-    Shapes: growth [*batch, step] -> [*batch]. NaN: fewer than two finite steps behind the change. Keeps: an orthogonal
+    Shapes: growth [..., step] -> [...]. NaN: fewer than two finite steps behind the change. Keeps: an orthogonal
     change of basis, one scale for all states. Moves with: the number of steps, the position of the change.
     Source: definition of this project, after Benettin et al. 1980.
     """
