@@ -158,14 +158,13 @@ def perturb_into(
         sweep(out)
         paths = []
         for name, opening in zip(names, opened, strict=True):
-            one, there = _Opened(opening, name, request, say), True
-            for kind in request.kinds:
-                paths.append(out / FOLDER / f"{kind}-{digest({'model': name})[:8]}.safetensors")
-                if not paths[-1].is_file():
-                    there = False
+            one = _Opened(opening, name, request, say)
+            mine = {k: out / FOLDER / f"{k}-{digest({'model': name})[:8]}.safetensors" for k in request.kinds}
+            for kind, path in mine.items():  # all that is asked is seen to be there before any of it is done
+                if not path.is_file():
                     one.require(kind)
-                kept(paths[-1], kind, name, partial(one.record, kind))
-            skipped += there
+            skipped += all([kept(path, kind, name, partial(one.record, kind)) for kind, path in mine.items()])
+            paths += mine.values()
         found = read_acted(paths)
         document = _judged([found[name] for name in names], request, out)
         for name in names:
