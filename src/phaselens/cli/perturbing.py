@@ -192,7 +192,7 @@ def _own(out: Path, mine: dict[str, Any]) -> None:
 def _judged(found: Sequence[Acted], request: Request, out: Path) -> dict[str, Any]:
     """Tables and verdicts, written; returned as one document."""
     seed, n_boot = request.seed, request.n_boot
-    signatures = [a.signature for a in found if a.signature is not None]
+    signatures = [a.perturbation for a in found if a.perturbation is not None]
     results = [of_signatures.analysed(signatures, seed, n_boot)]
     if request.growth:
         results.append(of_growth.analysed([a.growth for a in found if a.growth is not None], seed, n_boot))

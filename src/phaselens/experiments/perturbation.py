@@ -177,7 +177,7 @@ COLUMNS = {"signatures": ROWS, "reproducibility": REPRODUCED, "through": THROUGH
 
 
 def _analyse(panel: Panel) -> Result:
-    stored = [m.acted.signature for m in panel.trained if m.acted.signature is not None]
+    stored = [m.acted.perturbation for m in panel.trained if m.acted.perturbation is not None]
     return replace(analysed(stored, panel.seed, panel.n_boot), notes=refusals(panel.trained, "perturbation"))
 
 

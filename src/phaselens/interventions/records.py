@@ -157,7 +157,7 @@ Found = Signature | Growth | Causal | Control
 class Acted:
     """What was found of one model; None: not asked, or refused, and then `refused` says why by kind."""
 
-    signature: Signature | None = None
+    perturbation: Signature | None = None
     growth: Growth | None = None
     causal: Causal | None = None
     control: Control | None = None

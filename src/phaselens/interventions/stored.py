@@ -13,7 +13,6 @@ from phaselens.interventions.records import KINDS, Acted, Counts, Found
 from phaselens.trace.store import atomic_write, canonical_json
 
 META = "phaselens"
-FIELDS = {"perturbation": "signature"}  # of `Acted`, where it is not called as the kind is
 FOLDER = "interventions"
 FORM = 2  # of the records: one of another form is made again
 
@@ -27,7 +26,7 @@ def kept(path: Path, kind: str, name: str, make: Callable[[], Found]) -> bool:
     """
     from safetensors.numpy import save
 
-    if path.is_file() and _facts(path)[0].get("form") == FORM:
+    if path.is_file() and _facts(path, arrays=False)[0].get("form") == FORM:
         return True
 
     try:
@@ -75,14 +74,14 @@ def read_record(path: Path) -> tuple[str, Found | str, str]:
         raise _unreadable(path, error) from error
 
 
-def _facts(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The plain values and the arrays of one file. Raises StudyFileError."""
+def _facts(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The plain values and, where they are wanted, the arrays of one file. Raises StudyFileError."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), "np") as file:
             facts = json.loads(file.metadata()[META])
-            return facts, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+            return facts, {name: file.get_tensor(name) for name in file.keys()} if arrays else {}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise _unreadable(path, error) from error
 
@@ -118,5 +117,5 @@ def read_acted(paths: Iterable[Path]) -> dict[str, Acted]:
         if isinstance(record, str):
             mine["refused"][kind] = record
         else:
-            mine[FIELDS.get(kind, kind)] = record
+            mine[kind] = record
     return {model: Acted(**parts) for model, parts in found.items()}
