@@ -146,14 +146,13 @@ def chance_row(panel: Panel, one: Graded, found: Mapping[str, np.ndarray]) -> di
     """
     here = one.measured
     wrong, prompt = one.wrong[here], one.prompt[here]
-    scores = {name: found[name][here] for name in one.scores if np.isfinite(auroc(found[name][here], wrong))}
-    of = {name: auroc(values, wrong) for name, values in scores.items()}
+    of = {name: v for name in one.scores if np.isfinite(v := auroc(found[name][here], wrong))}
     best = max(of, key=lambda name: of[name], default="")
     generator = panel.generator(f"chance {one.model.info.name}")
-    draws = highest_auroc_by_chance(np.array(list(scores.values())), wrong, prompt, generator)
+    draws = highest_auroc_by_chance(np.array([found[name][here] for name in of]), wrong, prompt, generator)
     kind = kinds_of(one)[here]
     return {
-        "model": one.model.info.name, "twin": one.model.info.twin, "n_scores": len(scores), "best": best,
+        "model": one.model.info.name, "twin": one.model.info.twin, "n_scores": len(of), "best": best,
         "auroc": of.get(best, np.nan), "by_chance": float(np.median(draws)),
         "by_chance_95": float(np.quantile(draws, 0.95)),
         "p": float((1 + (draws >= of[best]).sum()) / (1 + len(draws))) if best else np.nan,

@@ -90,7 +90,7 @@ def highest_auroc_by_chance(
     if not len(scores) or ones in (0, len(y)):
         return np.full(n, np.nan)
     middle = (len(y) + 1) / 2
-    ranks = np.stack([np.where(np.isfinite(s), rankdata(s, nan_policy="omit"), np.nan) for s in scores])
+    ranks = rankdata(np.where(np.isfinite(scores), scores, np.nan), axis=1, nan_policy="omit")
     ranks *= len(y) / np.maximum(np.isfinite(ranks).sum(axis=1, keepdims=True), 1)
     ranks = np.where(np.isfinite(ranks), ranks, middle)
     moved = np.stack([y[_exchanged(np.asarray(unit), generator)] for _ in range(n)])
