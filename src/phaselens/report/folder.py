@@ -46,7 +46,6 @@ TABLES = MappingProxyType(
         "probe_templates": "model task trained_on read_on accuracy",
         "probe_groups": "model dynamic_group functional_group k mantel p_mantel ari p_ari",
         "signatures": "model site condition depth strength gain lo hi kl kl_lo kl_hi",
-        "growth": "model what unit value lo hi",
         "growth_curves": "model along place depth value lo hi",
         "causal": "model depth region arm margin lo hi band_lo band_hi",
         "control": "model arm n triggered in_time right change_right right_lo right_hi change_ct ct_lo ct_hi "
@@ -110,7 +109,6 @@ WHAT = MappingProxyType(
         "results/probe_templates.parquet": "frozen probes on other templates",
         "results/probe_groups.parquet": "groups of models by function and by dynamics",
         "results/signatures.parquet": "what small changes do at every layer",
-        "results/growth.parquet": "exponents of infinitesimal changes",
         "results/growth_curves.parquet": "growth along depth and along tokens",
         "results/causal.parquet": "what behaviour loses without a subspace",
         "results/control.parquet": "the arms of the control of the dynamics",
@@ -146,7 +144,6 @@ NOT_ALWAYS = (
     "probe_templates",
     "probe_groups",
     "signatures",
-    "growth",
     "growth_curves",
     "causal",
     "control",
