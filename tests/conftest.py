@@ -1,4 +1,4 @@
-"""What every test needs: no network, one thread, and the folder of trained models where it is present."""
+"""What every test needs: no network, one thread, and the folders of trained and of real models where they are present."""
 
 import os
 from pathlib import Path
@@ -10,6 +10,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 SHARED = Path(__file__).parents[1].parent / "shared"
+# What `make real` fills: ORG/NAME folders and the *.gguf that they were converted from.
+REAL = Path(os.environ.get("PHASELENS_REAL") or Path(__file__).parents[1] / "real")
+SMOLLM2, GEMMA3 = "HuggingFaceTB/SmolLM2-135M-Instruct", "google/gemma-3-270m"
 
 
 def pytest_configure():
@@ -19,15 +22,48 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(items):
-    if (SHARED / "models").is_dir():
-        return
-    absent = pytest.mark.skip(reason="assets: the folder ../shared with trained models and data is not here")
+    absent = {}
+    if not (SHARED / "models").is_dir():
+        absent["assets"] = "assets: the folder ../shared with trained models and data is not here"
+    if not (REAL / SMOLLM2 / "config.json").is_file():
+        absent["real"] = f"real: no {SMOLLM2} in {REAL}; `make real YES=1` brings it, PHASELENS_REAL names another folder"
     for item in items:
-        if "assets" in item.keywords:
-            item.add_marker(absent)
+        for mark, reason in absent.items():
+            if mark in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of models and data made by others (tests that use it carry the mark `assets`)."""
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct as a folder (tests that use it carry the mark `real`); its file is `real/smollm2.gguf`."""
+    return REAL / SMOLLM2
+
+
+@pytest.fixture(scope="session")
+def gemma3() -> Path:
+    """Gemma-3-270M (base) as a folder; a test that asks for it is skipped where only SmolLM2 is here."""
+    if not (REAL / GEMMA3 / "config.json").is_file():
+        pytest.skip(f"real: no {GEMMA3} in {REAL}; `make real YES=1` brings it")
+    return REAL / GEMMA3
+
+
+@pytest.fixture(scope="session")
+def smollm2_model(smollm2):
+    """The same, loaded and proved once for all tests of a process."""
+    from phaselens.models import load
+
+    return load(smollm2)
+
+
+@pytest.fixture(scope="session")
+def gemma3_model(gemma3):
+    """The same, loaded and proved once for all tests of a process."""
+    from phaselens.models import load
+
+    return load(gemma3)
