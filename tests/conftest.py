@@ -1,4 +1,4 @@
-"""What every test needs: no network, one thread, and the folders of trained and of real models where they are present."""
+"""What every test needs: no network, one thread, and the trained and the real models where they are present."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items):
     if not (SHARED / "models").is_dir():
         absent["assets"] = "assets: the folder ../shared with trained models and data is not here"
     if not (REAL / SMOLLM2 / "config.json").is_file():
-        absent["real"] = f"real: no {SMOLLM2} in {REAL}; `make real YES=1` brings it, PHASELENS_REAL names another folder"
+        absent["real"] = f"real: no {SMOLLM2} in {REAL}; `make real YES=1` brings it, or set PHASELENS_REAL"
     for item in items:
         for mark, reason in absent.items():
             if mark in item.keywords:
