@@ -7,7 +7,7 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "phaselens"
 
-WORDS = {"errors", "types"}
+WORDS = {"errors", "types", "signs"}
 ARRAYS = WORDS | {"statistics"}
 RECORD = ARRAYS | {"observables", "perturbations", "probes", "dynamics", "controls", "trace", "batteries"}
 RECORD |= {"measure", "clouds", "normalised", "openings"}
@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "errors": set(),
     "types": set(),
+    "signs": set(),
     "statistics": WORDS,
     "observables": ARRAYS,
     "perturbations": ARRAYS,

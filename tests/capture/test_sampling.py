@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from phaselens.capture import GREEDY, Sampling
-from phaselens.capture.sampling import choose, uniforms
+from phaselens.capture.sampling import LEAST_TEMPERATURE, choose, uniforms
 from phaselens.errors import InputError
 
 
@@ -47,11 +47,26 @@ def test_greedy_takes_the_likeliest_and_ignores_top_p():
     assert choose(logits, torch.tensor([0.99]), Sampling(0.0, top_p=0.1)).tolist() == [1]
 
 
-def test_logits_that_are_not_finite_still_give_a_token():
-    broken = torch.full((2, 5), torch.nan)
-    for sampling in (GREEDY, Sampling(1.0), Sampling(1.0, top_p=0.5, top_k=2)):
-        tokens = choose(broken, torch.tensor([0.1, 0.9]), sampling)
-        assert all(0 <= t < 5 for t in tokens.tolist())
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_logits_that_are_not_finite_are_an_error(bad):
+    fine, u = torch.zeros(2, 5), torch.tensor([0.1, 0.9])
+    fine[:, 0] = -torch.inf  # a token that is ruled out is no mistake
+    broken = fine.clone()
+    broken[1, 3] = bad
+    for sampling in (GREEDY, Sampling(1.0), Sampling(1.0, top_p=0.5, top_k=2), Sampling(LEAST_TEMPERATURE)):
+        assert all(0 < t < 5 for t in choose(fine.clone(), u, sampling).tolist())
+        with pytest.raises(InputError, match="NaN or infinity"):
+            choose(broken.clone(), u, sampling)
+    with pytest.raises(InputError, match="NaN or infinity"):
+        choose(torch.full((1, 5), -torch.inf), u[:1], GREEDY)
+
+
+def test_the_least_temperature_is_greedy_and_less_is_refused():
+    logits = torch.tensor([[80.0, 79.999, 3.0]])
+    assert choose(logits, torch.tensor([0.999]), Sampling(LEAST_TEMPERATURE)).tolist() == [0]
+    for t in (1e-7, 1e-40, 5e-324):
+        with pytest.raises(InputError, match="give 0"):
+            Sampling(t)
 
 
 def test_uniforms_belong_to_seed_prompt_and_sample():

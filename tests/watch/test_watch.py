@@ -2,8 +2,10 @@ import asyncio
 import http.client
 import json
 import re
+import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +116,7 @@ def test_a_seed_gives_the_same_text_and_several_choices_differ(client):
     one, other = (ask(client, temperature=1.5, seed=s, n=2, max_tokens=12).json() for s in (5, 5))
     assert [c["text"] for c in one["choices"]] == [c["text"] for c in other["choices"]]
     assert one["choices"][0]["text"] != one["choices"][1]["text"]
-    cold = [ask(client, temperature=t, seed=1).json()["choices"][0]["text"] for t in (0, 1e-30, 1e-3)]
+    cold = [ask(client, temperature=t, seed=1).json()["choices"][0]["text"] for t in (0, 1e-6, 1e-3)]
     assert len(set(cold)) == 1
     state = torch.get_rng_state()
     ask(client, temperature=1.0, seed=1)
@@ -146,6 +148,11 @@ def test_prompts_may_be_texts_or_ids_and_a_stop_text_ends_before_itself(client, 
         ({"max_tokens": "many"}, 400, "max_tokens"),
         ({"seed": 2**70}, 400, "seed"),
         ({"temperature": -1}, 400, "temperature"),
+        ({"temperature": 1e-30}, 400, "temperature"),
+        ({"top_k": 5}, 400, "top_k"),
+        ({"repetition_penalty": 1.2}, 400, "repetition_penalty"),
+        ({"max_completion_tokens": 5}, 400, "max_completion_tokens"),
+        ({"stream_options": {"every": 2}}, 400, "stream_options"),
         ({"top_p": 0}, 400, "top_p"),
         ({"n": 4}, 400, "n"),
         ({"stop": [""]}, 400, "stop"),
@@ -173,10 +180,16 @@ def test_bodies_that_are_no_request_are_refused(client):
     refusal(client.get("/v1/completions"), 405)
     refusal(client.get("/v1/nothing"), 404)
     assert ask(client, model="organism:other-name").status_code == 200
+    assert ask(client, user="me", top_k=None).status_code == 200  # of the client's books, and nothing asked for
+    found = refusal(ask(client, **{"x\x1b[2J\n": 1}), 400)["message"]
+    assert "x␛[2J↵ is not carried out" in found
 
 
 def test_models_and_the_page_under_a_strict_policy(client, model):
     assert client.get("/v1/models").json()["data"][0]["id"] == model.name
+    for name in (model.name, "organism:other-name"):
+        assert client.get(f"/v1/models/{name}").json()["id"] == name
+    assert refusal(client.get("/v1/models/org/other"), 404)["code"] == "model_not_found"
     for path in PAGE:
         answer = client.get(path)
         assert answer.status_code == 200 and HEADERS.items() <= dict(answer.headers).items() | HEADERS.items()
@@ -507,6 +520,41 @@ def test_two_streams_go_on_side_by_side_and_a_seed_holds(slow):
         alone = [texts([running.stream(stream=True, max_tokens=30, seed=i)])[0] for i in range(2)]
     assert order.index(0, 1) < 25, "the second stream had to wait for the end of the first"
     assert together == alone and together[0] != together[1] and len(alone[0]) == 30
+
+
+def half_sent(port, n):
+    found = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(n)]
+    for one in found:
+        one.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+    return found
+
+
+def test_half_sent_requests_keep_nobody_out_and_are_closed(model, view):
+    with Running(Desk(model, view, replace(FEW, header_seconds=1.0))) as running:
+        open_ones = half_sent(running.server.port, 70)
+        began = time.monotonic()
+        connection = running.stream(max_tokens=2, stream=True)
+        assert connection.getresponse().status == 200 and time.monotonic() - began < 1
+        connection.close()
+        open_ones[-1].settimeout(5)
+        assert open_ones[-1].recv(100) == b"" or pytest.fail("the connection was answered")
+        for one in open_ones:
+            one.close()
+
+
+def test_requests_beyond_the_limit_are_answered_as_the_api_does(slow):
+    slow.limits = replace(FEW, connections=1)
+    with Running(slow) as running:
+        first = running.stream(stream=True)
+        assert first.getresponse().read(10)
+        second = running.stream()
+        answer = second.getresponse()
+        assert (
+            answer.status == 503 and answer.headers["Retry-After"] == "1" and answer.headers["X-Content-Type-Options"]
+        )
+        assert json.loads(answer.read())["error"]["code"] == "overloaded"
+        first.close()
+        second.close()
 
 
 def test_the_server_ends_while_a_stream_is_open(slow):

@@ -12,6 +12,12 @@ from torch import Tensor
 
 from phaselens.errors import InputError
 
+LEAST_TEMPERATURE = 1e-6
+NOT_FINITE = (
+    "the logits hold NaN or infinity, so no next token can be chosen. Weights or states overflow: try --dtype float32 "
+    "(or bfloat16), and see `phaselens models check MODEL`."
+)
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -21,7 +27,8 @@ class Sampling:
     mass reaches it (1 keeps all), `top_k` the k likeliest (0 keeps all); both are taken after the temperature, `top_k`
     first. `suppress_eos` gives end-of-text probability 0, so that every run has the length asked for.
 
-    Raises InputError for a temperature below 0, `top_p` outside (0, 1], or `top_k` below 0.
+    Raises InputError for a temperature below 0 or between 0 and 1e-6 (logits divided by less leave float32), `top_p`
+    outside (0, 1], or `top_k` below 0.
     """
 
     temperature: float = 0.7
@@ -33,6 +40,11 @@ class Sampling:
         if not 0 <= self.temperature < float("inf"):
             raise InputError(
                 f"temperature {self.temperature} makes no distribution; give 0 (greedy) or a number above 0."
+            )
+        if 0 < self.temperature < LEAST_TEMPERATURE:
+            raise InputError(
+                f"temperature {self.temperature} is less than float32 can divide logits by; give 0 (greedy) or at "
+                f"least {LEAST_TEMPERATURE:g}."
             )
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p {self.top_p} is no share of the mass; give a number above 0 and at most 1.")
@@ -74,11 +86,14 @@ def choose(
 ) -> Int64[Tensor, " run"]:
     """The next token of every run: the likeliest, or the inverse of the distribution function at `uniform`.
 
-    The distribution function runs over the vocabulary in order of token ids. Logits that are not finite give some
-    token of the vocabulary, always the same (the states behind them are flagged where they are measured).
+    The distribution function runs over the vocabulary in order of token ids. A logit may be -inf (a token ruled out).
+    Raises InputError where a logit is NaN or +inf, or all are -inf: there is nothing to choose from.
     """
+    highest, likeliest = logits.max(dim=-1)
+    if not bool(highest.isfinite().all()):
+        raise InputError(NOT_FINITE)
     if sampling.temperature == 0 or uniform is None:
-        return logits.argmax(dim=-1)
+        return likeliest
     scores = logits.float() / sampling.temperature
     if 0 < sampling.top_k < scores.shape[-1]:
         least = scores.topk(sampling.top_k, dim=-1).values[:, -1:]

@@ -27,6 +27,7 @@ from phaselens.cli import (
     validate,
     watch,
 )
+from phaselens.cli.show import note, say
 from phaselens.errors import KINDS, PhaselensError, StateError, explanation, kind_of, unknown_name
 
 # Newer versions of Typer carry their own copy of click: the base of its usage errors is found through one of them.
@@ -72,7 +73,7 @@ def explain(
     known = {one.__name__: one for one in KINDS}
     if kind not in known:
         raise unknown_name("kind of error", kind, known)
-    typer.echo(f"{kind}: {explanation(known[kind])}")
+    say(*f"{kind}: {explanation(known[kind])}".split("\n"))
 
 
 app.add_typer(claims.app, name="claims")
@@ -110,7 +111,9 @@ def call(arguments: list[str]) -> int:
     except typer.Exit as done:
         return _interrupted(debug) if done.exit_code == INTERRUPTED else done.exit_code
     except UsageProblem as error:
-        error.show(file=sys.stderr)
+        context = getattr(error, "ctx", None)
+        usage = () if context is None else context.get_usage().split("\n")
+        say(*usage, f"Error: {error.format_message()}", err=True)
         return 2
     except (typer.Abort, KeyboardInterrupt):
         return _interrupted(debug)
@@ -139,7 +142,7 @@ def _say(message: str, debug: bool) -> None:
     """One line on stderr; the traceback before it where it was asked for."""
     if debug and sys.exc_info()[0]:
         traceback.print_exc()
-    print(" ".join(message.split()), file=sys.stderr)
+    note(" ".join(message.split()))
 
 
 def _set_environment(debug: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phaselens.cli.run import AsJson
-from phaselens.cli.show import number, print_json, print_table
+from phaselens.cli.show import note, number, print_json, print_table, say
 from phaselens.errors import InputError, StudyFileError
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ def list_claims(study: StudyFile = None, as_json: AsJson = False) -> None:
     judges = _judges()
     rows = [(c.id, _document(c), c.statement, judges.get(c.id, ""), c.published) for c in claims]
     print_table(("id", "document", "claim", "experiment", "published"), rows)
-    print(f"lock of all: {lock(REGISTER)[:16]}   (phaselens claims show ID explains the rule)")
-    print("Holm's correction is over the claims of one document that a study judges and that have a p-value;")
+    say(f"lock of all: {lock(REGISTER)[:16]}   (phaselens claims show ID explains the rule)")
+    say("Holm's correction is over the claims of one document that a study judges and that have a p-value;")
     after = [f"{c.id} after {c.after}" for c in claims if c.after]
-    print(f"not in it, since they are tested after a claim that they presuppose: {', '.join(after)}.")
+    say(f"not in it, since they are tested after a claim that they presuppose: {', '.join(after)}.")
 
 
 def _document(claim: "Claim") -> str:
@@ -114,12 +114,12 @@ def show_claim(
     if as_json:
         print_json({**claim.model_dump(), **({"verdict": row, "figures": files} if row else {})})
         return
-    print(f"{claim.id}  ({_document(claim)})\n")
+    say(f"{claim.id}  ({_document(claim)})", "")
     for part in explain(claim, claims):
-        print(part.heading)
+        say(part.heading)
         for line in part.lines:
-            print(f"  {line}")
-        print()
+            say(f"  {line}")
+        say()
     if row is not None:
         _print_verdict(row, files)
 
@@ -171,12 +171,12 @@ def _draw(folder: Path, row: dict[str, Any], claim: "Claim") -> list[str]:
 
 def _print_verdict(row: dict[str, Any], files: list[str]) -> None:
     late = " (post hoc)" if row.get("post_hoc") else ""
-    print(f"In this study\n  {row['verdict']}{late}: {row['why']}")
-    print(f"  decided by {row['decided_by']}; {row.get('family', '')}")
+    say("In this study", f"  {row['verdict']}{late}: {row['why']}")
+    say(f"  decided by {row['decided_by']}; {row.get('family', '')}")
     if row["needed"]:
-        print(f"  what would settle it: {row['needed']}")
+        say(f"  what would settle it: {row['needed']}")
     for file in files:
-        print(f"  figure: {file}")
+        say(f"  figure: {file}")
 
 
 @app.command("falsified")
@@ -189,7 +189,7 @@ def falsified(
         print_json(rows)
         return
     if not rows:
-        print("no claim of this study was rejected (an open claim is not a rejected one)")
+        say("no claim of this study was rejected (an open claim is not a rejected one)")
         return
     table = [
         (
@@ -203,7 +203,7 @@ def falsified(
     ]
     print_table(("id", "claim", "estimate", "rejected by", "published"), table)
     if any(r.get("post_hoc") for r in rows):
-        print("* post hoc: not judged as it was registered before the data")
+        say("* post hoc: not judged as it was registered before the data")
 
 
 @app.command("export")
@@ -231,8 +231,8 @@ def export(
     if as_json:
         print_json({"manifest": str(path), "sidecar": str(side), "sha256": made.hash})
         return
-    print(f"{made.hash}  {path}")
-    print("Publish the hash where its time can be checked (a public commit, a timestamp) before the study is run.")
+    say(f"{made.hash}  {path}")
+    say("Publish the hash where its time can be checked (a public commit, a timestamp) before the study is run.")
 
 
 @app.command("import")
@@ -254,13 +254,13 @@ def import_claim(
     try:
         found = read_manifest(manifest.read_text(encoding="utf-8"), sha)
     except TamperedManifest as error:
-        typer.echo(f"error: {error}", err=True)
+        note(f"error: {error}")
         raise typer.Exit(TAMPERED) from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{manifest} cannot be read: {error}.") from error
     text = toml_text({"claims": [own_claim(found).model_dump(mode="json", exclude_none=True)]})
-    typer.echo(f"hash {found.hash} {'as published' if sha else '(none was published beside it)'}", err=True)
+    note(f"hash {found.hash} {'as published' if sha else '(none was published beside it)'}")
     if out is None:
-        print(text, end="")
+        say(*text.removesuffix("\n").split("\n"))
     else:
         atomic_write(out, text)

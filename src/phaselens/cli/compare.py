@@ -11,7 +11,7 @@ import typer
 
 from phaselens.cli.claims import read_ledger
 from phaselens.cli.run import AsJson
-from phaselens.cli.show import number, print_json, print_table
+from phaselens.cli.show import number, print_json, print_table, say
 from phaselens.errors import StudyFileError
 
 # Facts of a manifest that move numbers and stand outside the declaration.
@@ -37,13 +37,13 @@ def compare(
     names = found["names"]
     columns = ("claim", names[0], "estimate", names[1], "estimate ", "what changed")
     print_table(columns, rows, f"{names[0]} and {names[1]}: verdicts, with 95 % intervals")
-    print("Different verdicts do not show a difference: compare the intervals. * marks a post hoc claim.")
+    say("Different verdicts do not show a difference: compare the intervals. * marks a post hoc claim.")
     if not found["declaration"]:
-        print("the two declarations say the same")
+        say("the two declarations say the same")
     for row in found["declaration"]:
-        print(f"  {row['field']}: {_short(row['first'])} -> {_short(row['second'])}")
+        say(f"  {row['field']}: {_short(row['first'])} -> {_short(row['second'])}")
     if out is not None:
-        print(f"page: {out}")
+        say(f"page: {out}")
 
 
 def compared(first: Path, second: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import typer
 
 from phaselens import __version__
 from phaselens.cli.run import AsJson
-from phaselens.cli.show import print_json, print_table
+from phaselens.cli.show import print_json, print_table, say
 
 CORE = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pyarrow", "safetensors", "pydantic")
 # What each extra brings: (extra, import name, what it is for).
@@ -53,7 +53,7 @@ def doctor(
     else:
         marks = {True: "ok", False: "PROBLEM", None: ""}
         print_table(("what", "found", "", "what to do"), [(c.what, c.found, marks[c.fine], c.advice) for c in checks])
-        print("nothing is in the way: phaselens run --quick --out demo" if not broken else f"{len(broken)} to settle")
+        say("nothing is in the way: phaselens run --quick --out demo" if not broken else f"{len(broken)} to settle")
     if broken:
         raise typer.Exit(2)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from phaselens.cli.run import AsJson
-from phaselens.cli.show import print_json
+from phaselens.cli.show import print_json, say
 
 
 def measure(
@@ -48,9 +48,9 @@ def measure(
     if as_json:
         print_json({"out": str(out), **found, "files": [str(f) for f in files.values()]})
         return
-    print(", ".join(f"{n:,} {what}" for what, n in found.items()))
+    say(", ".join(f"{n:,} {what}" for what, n in found.items()))
     for path in files.values():
-        print(f"  {path}")
+        say(f"  {path}")
 
 
 def _whole(text: str) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phaselens.cli.run import AsJson, Device, Dtype, check_device
-from phaselens.cli.show import note, number, print_json, print_table, quiet_models
+from phaselens.cli.show import note, number, print_json, print_table, quiet_models, say
 
 if TYPE_CHECKING:
     from phaselens.models import Model
@@ -67,13 +67,13 @@ def observe(
         print_json(found)
         return
     what = "was there already" if found["skipped"] else f"written in {found['seconds']:.1f} s"
-    print(f"{found['runs']} runs, {found['steps']:,} steps, {found['rows']:,} rows by layer: {what}")
+    say(f"{found['runs']} runs, {found['steps']:,} steps, {found['rows']:,} rows by layer: {what}")
     if found["nonfinite_steps"]:
         note(
             f"{found['nonfinite_steps']} steps hold a hidden state that is not finite: their rows are kept and flagged"
         )
     for path in found["files"]:
-        print(f"  {path}")
+        say(f"  {path}")
 
 
 def _names(given: str | None) -> tuple[str, ...] | None:
@@ -144,7 +144,7 @@ def _print_proof(found: dict[str, Any]) -> None:
         rows.append((r["name"], result, f"{r['value']:.2g}", f"{r['tolerance']:.2g}", r["detail"]))
     print_table(("check", "result", "value", "tolerance", "what"), rows, title)
     for fact in found["facts_in_words"]:
-        print(f"note: {fact}")
+        say(f"note: {fact}")
 
 
 @app.command("families")
@@ -161,4 +161,4 @@ def families(as_json: AsJson = False) -> None:
         [(r["family"], r["outcome"], "; ".join(r["facts"]) or r["reason"]) for r in table],
     )
     counts = Counter(r["outcome"] for r in table)
-    print(", ".join(f"{number(n)} {outcome}" for outcome, n in counts.most_common()))
+    say(", ".join(f"{number(n)} {outcome}" for outcome, n in counts.most_common()))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from phaselens.cli.run import AsJson, check_device
-from phaselens.cli.show import note, number, print_json, print_table, quiet_models
+from phaselens.cli.show import note, number, print_json, print_table, quiet_models, say
 
 app = typer.Typer(help="The bundled panel: small trained models of a known world.", no_args_is_help=True)
 
@@ -22,7 +22,7 @@ def list_organisms(
     from phaselens.organisms.tables import markdown as page
 
     if markdown:
-        sys.stdout.write(page() + "\n")
+        say(*page().split("\n"))
         return
     rows = list_models()
     if as_json:
@@ -74,7 +74,7 @@ def train_organisms(
         print_json([str(folder) for folder in folders])
         return
     for folder in folders:
-        print(folder)
+        say(folder)
 
 
 @app.command("samples")
@@ -95,7 +95,7 @@ def show_samples(
         print_json(rows)
         return
     for row in rows:
-        print(f"{row['prompt']}[{row['continuation']}]\n")
+        say(*f"{row['prompt']}[{row['continuation']}]".split("\n"), "")
 
 
 @app.command("battery")

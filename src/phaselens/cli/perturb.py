@@ -8,7 +8,7 @@ import typer
 
 from phaselens.cli.models import Revision, Trust, open_model
 from phaselens.cli.run import AsJson, Device, Dtype
-from phaselens.cli.show import bounded, note, number, numbers, print_json, print_table
+from phaselens.cli.show import bounded, note, number, numbers, print_json, print_table, say
 from phaselens.errors import InputError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _print(found: dict[str, Any]) -> None:
     said = f"noise of {found['deciding']:g} x RMS at {at}, every generated step; 95 % intervals over prompts"
     print_table(columns, rows, said)
     for m in found["models"]:
-        print(
+        say(
             f"  {m['model']}: strength 0 moves logits by {m['identity']:g}; {m['passes']:,.0f} passes run, "
             f"{100 * m['passes_saved']:.0f} % saved by the shared prefix"
         )
@@ -106,8 +106,8 @@ def _print(found: dict[str, Any]) -> None:
     if "control" in found:
         _print_control(found["control"])
     for claim in found["claims"]:
-        print(f"{claim['id']:3} {claim['verdict']:14} {claim['statement']}\n    {'':14} {claim['why']}")
-    print(f"report: {found['report']}   ({found['seconds']:.0f} s, {found['skipped']} models were there)")
+        say(f"{claim['id']:3} {claim['verdict']:14} {claim['statement']}", f"    {'':14} {claim['why']}")
+    say(f"report: {found['report']}   ({found['seconds']:.0f} s, {found['skipped']} models were there)")
 
 
 def _print_growth(rows: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from phaselens.cli.models import ModelName, Overrides, Revision, Trust, open_model
 from phaselens.cli.run import AsJson, Device, Dtype
-from phaselens.cli.show import bounded, note, number, numbers, print_json, print_table
+from phaselens.cli.show import bounded, note, number, numbers, print_json, print_table, say
 from phaselens.errors import InputError
 
 
@@ -100,5 +100,5 @@ def _print(found: dict[str, Any]) -> None:
     print_table(columns, rows, f"{found['model']}: capacity of linear probes, 95 % intervals over groups")
     for t in found["tasks"]:
         for said in t["notes"]:
-            print(f"  {t['task']}: {said}")
-    print(f"report: {found['report']}   ({found['seconds']:.0f} s, {found['skipped']} tasks were there)")
+            say(f"  {t['task']}: {said}")
+    say(f"report: {found['report']}   ({found['seconds']:.0f} s, {found['skipped']} tasks were there)")

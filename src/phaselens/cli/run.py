@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phaselens.cli.show import bounded, note, number, print_json, print_table, quiet_models, watching
+from phaselens.cli.show import bounded, note, number, print_json, print_table, quiet_models, say, watching
 from phaselens.errors import InputError
 
 if TYPE_CHECKING:
@@ -184,15 +184,15 @@ def _print(outcome: "Outcome", page: Path) -> None:
     absent = [entry["model"] for entry in (*outcome.refused, *outcome.failed)]
     if absent:
         note(f"not in this panel: {', '.join(absent)} (the reasons stand above and in the report)")
-    print(f"\nreport: {page}   ({outcome.seconds:.0f} s)")
+    say("", f"report: {page}   ({outcome.seconds:.0f} s)")
 
 
 def print_verdicts(claims: tuple[dict[str, Any], ...] | list[dict[str, Any]]) -> None:
     """One line per claim: verdict, statement, and why."""
     for claim in claims:
         late = " (post hoc)" if claim.get("post_hoc") else ""
-        print(f"{claim['id']:3} {claim['verdict']:14} {claim['statement']}{late}")
-        print(f"    {'':14} {claim['why']}")
+        say(f"{claim['id']:3} {claim['verdict']:14} {claim['statement']}{late}")
+        say(f"    {'':14} {claim['why']}")
 
 
 class Format(StrEnum):
@@ -227,6 +227,6 @@ def report(
     if as_json:
         print_json({"report": str(page), **({"figures": [str(file) for file in drawn]} if drawn else {})})
         return
-    print(f"report: {page}" + (f"   ({len(drawn)} figures in {drawn[0].parent})" if drawn else ""))
+    say(f"report: {page}" + (f"   ({len(drawn)} figures in {drawn[0].parent})" if drawn else ""))
     if form is Format.PAPER:
-        print(f"print it from a browser, or: chromium --headless --print-to-pdf={page.with_suffix('.pdf')} {page}")
+        say(f"print it from a browser, or: chromium --headless --print-to-pdf={page.with_suffix('.pdf')} {page}")

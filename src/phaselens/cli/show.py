@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from phaselens.errors import InputError
+from phaselens.signs import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,9 +32,24 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, bool, type(None))) else str(value)
 
 
+def say(*lines: str, err: bool = False) -> None:
+    """Lines on stdout (`err`: stderr). What a terminal would obey, in names and texts too, is shown as a symbol.
+
+    Every command writes through here, `print_table` or `print_json`, so that one argument is one line.
+    """
+    for line in lines:
+        print(visible(str(line)), file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    """JSON without NaN, on a terminal as harmless as any line: what is not printable is escaped."""
+    text = json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    print(json_text(value))
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -59,13 +75,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
     from rich.text import Text
 
     body = [list(row) for row in rows]
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(title=title and Text(visible(title)), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for i, column in enumerate(columns):
         numeric = all(isinstance(row[i], (int, float, type(None))) for row in body) and body
         short = all(len(str(row[i])) <= SHORT for row in body)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=short)
     for row in body:
-        table.add_row(*(Text(cell if isinstance(cell, str) else number(cell)) for cell in row))
+        table.add_row(*(Text(visible(cell) if isinstance(cell, str) else number(cell)) for cell in row))
     wide = None if sys.stdout.isatty() else 200
     Console(file=sys.stdout, width=wide, highlight=False).print(table)
 
@@ -83,7 +99,7 @@ def numbers(given: str | None, kind: type, option: str) -> list[Any]:
 
 def note(message: str) -> None:
     """One line on stderr."""
-    print(message, file=sys.stderr)
+    say(message, err=True)
 
 
 @contextmanager
@@ -110,7 +126,7 @@ def _bars() -> "Iterator[Listener]":
 
     columns = (
         TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:>16}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[now]}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[now]}", markup=False),
     )  # fmt: skip
     with Progress(*columns, console=Console(file=sys.stderr), transient=False) as progress:
         tasks: dict[str, Any] = {}
@@ -118,17 +134,20 @@ def _bars() -> "Iterator[Listener]":
 
         def listener(event: "Event") -> None:
             if event.kind == "note":
-                progress.console.print(event.text, markup=False, highlight=False)
+                progress.console.print(visible(event.text), markup=False, highlight=False)
             elif event.kind == "stage":
                 total = event.total or None
-                tasks[event.stage] = progress.add_task(event.stage, total=total, rate="", now=event.text)
+                tasks[event.stage] = progress.add_task(event.stage, total=total, rate="", now=visible(event.text))
                 if total is None:
                     progress.update(tasks[event.stage], total=1, completed=0)
             else:
                 tokens, seconds = counted.get(event.stage, (0, 0.0))
                 counted[event.stage] = tokens + event.tokens, seconds + event.seconds
                 progress.update(
-                    tasks[event.stage], completed=event.done, rate=rate_text(*counted[event.stage]), now=event.text
+                    tasks[event.stage],
+                    completed=event.done,
+                    rate=rate_text(*counted[event.stage]),
+                    now=visible(event.text),
                 )
 
         yield listener

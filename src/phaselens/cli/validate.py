@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from phaselens.cli.run import AsJson
-from phaselens.cli.show import note, print_json, print_table
+from phaselens.cli.show import note, print_json, print_table, say
 
 
 def validate(
@@ -79,7 +79,7 @@ def _show(found: dict, as_json: bool, as_markdown: bool) -> None:
         print_json(found)
         return
     if as_markdown:
-        typer.echo(markdown(found), nl=False)
+        say(*markdown(found).removesuffix("\n").split("\n"))
         return
     print_table(SCENARIO_COLUMNS, scenario_rows(found), "what the rules said; 95 % Wilson intervals")
     print_table(CLAIM_COLUMNS, claim_rows(found), f"goal: at most {found['goal']:.0%} false positives")

@@ -1,7 +1,6 @@
 """`phaselens watch`: a model in the browser, token by token, and an API for clients."""
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 
 from phaselens.cli.models import ModelName, Overrides, Revision, Trust, open_model
 from phaselens.cli.run import Device, Dtype
-from phaselens.cli.show import note
+from phaselens.cli.show import json_text, note, say
 
 SMALL = 16  # up to this many layers the lens reads every one
 
@@ -62,9 +61,7 @@ def watch(
         desk = Desk(opened, view, Limits(tokens=max_tokens, streams=streams), learned)
         app = make_app(desk, server.door, stored, model)
         found = {"url": server.url, "api": f"{server.url}v1", "model": opened.name, "port": server.port}
-        print(
-            json.dumps(found) if as_json else f"{opened.name} is watched at {server.url} (Ctrl-C ends it)", flush=True
-        )
+        say(json_text(found, None) if as_json else f"{opened.name} is watched at {server.url} (Ctrl-C ends it)")
         server.run(app, desk)
 
 

@@ -1,6 +1,5 @@
 """The report as Markdown with its figures as SVG files beside it: for a repository, a wiki, or a paper's appendix."""
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -9,10 +8,8 @@ from phaselens.report.figures import figures_of, write_files
 from phaselens.report.folder import read_folder
 from phaselens.report.render import content
 from phaselens.report.tables import Table
+from phaselens.report.words import marked
 from phaselens.trace.store import atomic_write
-
-# What Markdown or HTML would read as more than text, in what models and files gave us.
-ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
 
 
 def write_markdown(study_dir: str | Path, png: bool = False) -> tuple[Path, ...]:
@@ -27,14 +24,9 @@ def write_markdown(study_dir: str | Path, png: bool = False) -> tuple[Path, ...]
     return (atomic_write(where / "report.md", "\n".join(_lines(shown, list(figures))) + "\n"), *files)
 
 
-def plain(text: object) -> str:
-    """Any text so that Markdown shows it as it is, in one line."""
-    return ACTIVE.sub(r"\\\1", " ".join(str(text).split()))
-
-
 def _lines(shown: Mapping[str, object], figures: list[str]) -> Iterator[str]:
-    yield from (f"# {plain(shown['name'])}", "", plain(shown["lede"]), "")
-    yield from (f"- **{plain(term)}**: {plain(fact)}" for term, fact in shown["facts"])
+    yield from (f"# {marked(shown['name'])}", "", marked(shown["lede"]), "")
+    yield from (f"- **{marked(term)}**: {marked(fact)}" for term, fact in shown["facts"])
     yield from ("", "## Ledger", "")
     if not shown["entries"]:
         yield from ("No verdicts are in this folder.", "")
@@ -47,13 +39,13 @@ def _lines(shown: Mapping[str, object], figures: list[str]) -> Iterator[str]:
     if figures:
         yield from ("## Figures", "")
         for name in figures:
-            yield from (f"![{plain(name.replace('_', ' '))}](figures/{name}.svg)", "")
+            yield from (f"![{marked(name.replace('_', ' '))}](figures/{name}.svg)", "")
     yield from ("## Methods", "")
     for paragraph in shown["methods"]:
         yield from (_paragraph(paragraph), "")
     if shown["references"]:
         yield from ("## References", "")
-        yield from (f"- {plain(source)} ({plain(of)})" for source, of in shown["references"])
+        yield from (f"- {marked(source)} ({marked(of)})" for source, of in shown["references"])
         yield ""
     remarks = list(shown["remarks"])
     if remarks:
@@ -63,8 +55,8 @@ def _lines(shown: Mapping[str, object], figures: list[str]) -> Iterator[str]:
 def _paragraph(said: object) -> str:
     """A paragraph of the methods or a note: text, or its parts."""
     if isinstance(said, (list, tuple)):
-        return " ".join(plain(part) for part in said)
-    return plain(said)
+        return " ".join(marked(part) for part in said)
+    return marked(said)
 
 
 def _ledger(entries: list[prose.Entry]) -> Iterator[str]:
@@ -73,24 +65,24 @@ def _ledger(entries: list[prose.Entry]) -> Iterator[str]:
     for e in entries:
         late = " (post hoc)" if e.post_hoc else ""
         cells = (e.id, e.verdict + late, f"{e.estimate} {e.interval}", e.null, e.p, e.decided_by, e.published)
-        yield "| " + " | ".join(plain(cell) for cell in cells) + " |"
+        yield "| " + " | ".join(marked(cell) for cell in cells) + " |"
     yield ""
     for e in entries:
-        yield from (f"**{plain(e.id)}: {plain(e.statement)}** {plain(prose.finding(e))}", "")
-        yield from (f"What would change this verdict: {plain(prose.change(e))}", "")
+        yield from (f"**{marked(e.id)}: {marked(e.statement)}** {marked(prose.finding(e))}", "")
+        yield from (f"What would change this verdict: {marked(prose.change(e))}", "")
 
 
 def _table(table: Table) -> Iterator[str]:
     heading, _, rest = table.caption.partition(". ")
-    yield from (f"## {plain(heading.removesuffix('.'))}", "", *((plain(rest), "") if rest else ()))
-    heads = [plain(f"{c.title} ({c.unit})" if c.unit else c.title) for c in table.columns]
+    yield from (f"## {marked(heading.removesuffix('.'))}", "", *((marked(rest), "") if rest else ()))
+    heads = [marked(f"{c.title} ({c.unit})" if c.unit else c.title) for c in table.columns]
     yield "| " + " | ".join(heads) + " |"
     yield "|" + "---|" * len(heads)
     for heading, rows in table.groups:
         if heading:
-            yield f"| **{plain(heading)}** |" + " |" * (len(heads) - 1)
+            yield f"| **{marked(heading)}** |" + " |" * (len(heads) - 1)
         for row in rows:
-            yield "| " + " | ".join(plain(c.text) + (f" ({c.note})" if c.note else "") for c in row) + " |"
+            yield "| " + " | ".join(marked(c.text) + (f" ({marked(c.note)})" if c.note else "") for c in row) + " |"
     yield ""
-    yield from (f"{i}. {plain(note)}" for i, note in enumerate(table.notes, start=1))
+    yield from (f"{i}. {marked(note)}" for i, note in enumerate(table.notes, start=1))
     yield ""

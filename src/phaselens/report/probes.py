@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from phaselens import __version__
 from phaselens.report import probe_figures as figures
-from phaselens.report.words import DASH
+from phaselens.report.words import DASH, marked, visible
 from phaselens.trace.store import atomic_write
 
 Row = Mapping[str, object]
@@ -19,12 +19,12 @@ ALGEBRA = ("rotation", "feature permutation, fixed")
 
 def write_page(folder: Path, model: str, tasks: Sequence[Row]) -> Path:
     """Write `report.html` and `report.md` from the documents of the tasks, whole or not at all; return the first."""
-    parts = [f"# What can be read from {model}\n", table(*_summary(tasks))]
+    parts = [f"# What can be read from {marked(model)}\n", table(*_summary(tasks))]
     for task in tasks:
-        said = "\n".join(f"- {line}" for line in _figures(task)) + "\n"
-        parts += [f"\n## {task['task']}\n", sentence(task), "\n", said, table(*_layers(task))]
+        said = "\n".join(f"- {marked(line)}" for line in _figures(task)) + "\n"
+        parts += [f"\n## {marked(task['task'])}\n", marked(sentence(task)), "\n", said, table(*_layers(task))]
         for caption, columns, rows in filter(None, (_controls(task), _transfer(task))):
-            parts.append(f"\n{caption}\n\n" + table(columns, rows))
+            parts.append(f"\n{marked(caption)}\n\n" + table(columns, rows))
     parts.append(LEGEND)
     atomic_write(folder / "report.md", "\n".join(parts))
     return atomic_write(folder / "report.html", page(model, tasks).encode("utf-8"))
@@ -34,12 +34,12 @@ def page(model: str, tasks: Sequence[Row]) -> str:
     """Give the HTML page: one file that needs no network and no JavaScript; the same documents give the same bytes."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("phaselens.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
+        trim_blocks=True, finalize=lambda v: visible(v) if isinstance(v, str) and not hasattr(v, "__html__") else v,
     )  # fmt: skip
     sheet = resources.files("phaselens.report").joinpath("templates", "report.css").read_text(encoding="utf-8")
     columns, rows = _summary(tasks)
     return environment.get_template("probes.html.j2").render(
-        version=__version__, model=model, style=Markup(sheet), legend=LEGEND.strip(),
+        version=__version__, model=model, style=Markup(sheet), legend=" ".join(LEGEND.split()),
         tasks=[_section(k, task) for k, task in enumerate(tasks)],
         summary=_grid("Summary", "Capacity of linear probes, 95 % intervals over groups.", columns, rows),
     )  # fmt: skip
@@ -204,8 +204,8 @@ def _controls(task: Row) -> tuple[str, Sequence[str], Rows] | None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines) + "\n"
+    lines = [[marked(cell) for cell in line] for line in (columns, *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], ["---"] * len(columns), *lines[1:]]) + "\n"
 
 
 def _n(value: object) -> str:

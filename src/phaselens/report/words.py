@@ -1,14 +1,18 @@
 """Numbers and names as a reader meets them: the one place where the report writes a value or lets foreign text in."""
 
 import math
-import unicodedata
+import re
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
+
+from phaselens.signs import visible
 
 DASH = "—"
 SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-SIGNS = {"\n": "↵", "\r": "␍", "\t": "⇥", "\u00a0": "⍽", "\u00ad": "⟨U+00AD⟩"}
+
+# What Markdown or HTML would read as more than text, in what models and files gave us.
+ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
 
 
 def is_number(value: object) -> bool:
@@ -84,21 +88,13 @@ def value(content: object) -> str:
     return visible(str(content)) if defined(content) else DASH
 
 
-def visible(content: str, limit: int | None = None) -> str:
-    r"""Turn every sign that a page would hide or obey into one that shows, and cut at `limit` signs with an ellipsis.
+def marked(content: object) -> str:
+    r"""Any text so that Markdown shows it as it is, in one line.
 
-    Control signs, direction marks, joiners, line separators, lone surrogates and unassigned code points become
-    symbols; a text that begins with a combining mark gets a dotted circle to stand on. Spaces inside stay. HTML is not
-    escaped here: the template and the SVG builder do that for every text.
-
-    >>> visible("a\n\u202eb\x00")
-    'a↵⟨U+202E⟩b␀'
+    >>> marked("<b>|a\x1b\n")
+    '\\<b\\>\\|a␛↵'
     """
-    pieces = [_shown(sign) for sign in (content if limit is None else content[: limit + 1])]
-    while limit is not None and sum(map(len, pieces)) > limit:
-        pieces = [*pieces[:-2], "…"] if pieces[-1] == "…" else [*pieces[:-1], "…"]
-    shown = "".join(pieces)
-    return "◌" + shown if shown and unicodedata.category(shown[0]).startswith("M") else shown
+    return ACTIVE.sub(r"\\\1", visible(str(content)))
 
 
 def token(content: str, limit: int | None = None) -> str:
@@ -108,19 +104,6 @@ def token(content: str, limit: int | None = None) -> str:
     ('·the', '∅', '<script>')
     """
     return visible(content.replace(" ", "·"), limit) or "∅"
-
-
-def _shown(sign: str) -> str:
-    if sign in SIGNS:
-        return SIGNS[sign]
-    code = ord(sign)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "␡"
-    if unicodedata.category(sign) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}:
-        return f"⟨U+{code:04X}⟩"
-    return sign
 
 
 def count(amount: int, noun: str, plural: str | None = None) -> str:

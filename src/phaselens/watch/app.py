@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from phaselens.errors import PhaselensError
-from phaselens.watch.asked import read_request
+from phaselens.watch.asked import read_request, require_here
 from phaselens.watch.desk import Desk
 from phaselens.watch.limits import Refusal
 from phaselens.watch.replies import EventStream, as_refusal, refused, whole
@@ -73,18 +73,32 @@ class Door:
 
 
 class _Shield:
-    """Adds the headers that keep a browser from running or loading anything that is not ours."""
+    """Adds the headers that keep a browser from running or loading anything that is not ours.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    Takes at most `most` requests at a time, and answers those beyond as the API does (503).
+    """
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app, self._most, self._now = app, most, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+
         async def shielded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        await self._app(scope, receive, shielded if scope["type"] == "http" else send)
+        full = Refusal(
+            503, f"{self._most} requests are in work already; try again in a moment.", kind="server_error",
+            code="overloaded", headers={"Retry-After": "1", "Connection": "close"},
+        )  # fmt: skip
+        self._now += 1
+        try:
+            await (self._app if self._now <= self._most else refused(full))(scope, receive, shielded)
+        finally:
+            self._now -= 1
 
 
 def make_app(desk: Desk, door: Door | None = None, stored: StoredRuns | None = None, source: str = "") -> Starlette:
@@ -92,9 +106,14 @@ def make_app(desk: Desk, door: Door | None = None, stored: StoredRuns | None = N
     door, name = door or Door(), desk.model.name
     names = tuple(dict.fromkeys(filter(None, (name, source))))
 
+    owned = {"id": name, "object": "model", "created": 0, "owned_by": "phaselens"}
+
     async def models(request: Request) -> Response:
-        owned = {"id": name, "object": "model", "created": 0, "owned_by": "phaselens"}
         return JSONResponse({"object": "list", "data": [owned]})
+
+    async def one_model(request: Request) -> Response:
+        require_here(request.path_params["id"], names)
+        return JSONResponse({**owned, "id": request.path_params["id"]})
 
     async def about(request: Request) -> Response:
         limits = {k: getattr(desk.limits, k) for k in ("prompt_chars", "prompt_tokens", "tokens", "choices", "streams")}
@@ -120,6 +139,7 @@ def make_app(desk: Desk, door: Door | None = None, stored: StoredRuns | None = N
     routes = [Route(path, _guarded(_file(*file), door, needs_token=False)) for path, file in PAGE.items()]
     routes += [
         Route("/v1/models", _guarded(models, door)),
+        Route("/v1/models/{id:path}", _guarded(one_model, door)),
         Route("/v1/completions", _guarded(completions, door), methods=["POST"]),
         Route("/api/about", _guarded(about, door)),
         Route("/api/runs", _guarded(runs, door)),
@@ -132,7 +152,7 @@ def make_app(desk: Desk, door: Door | None = None, stored: StoredRuns | None = N
         await anyio.to_thread.run_sync(desk.close)
 
     app = Starlette(routes=routes, lifespan=life, exception_handlers={404: _no_such, 405: _no_such})
-    app.add_middleware(_Shield)
+    app.add_middleware(_Shield, most=desk.limits.connections)
     return app
 
 

@@ -5,26 +5,38 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from phaselens.capture import Sampling
+from phaselens.errors import InputError
 from phaselens.models import Model
+from phaselens.signs import visible
 from phaselens.watch.limits import Limits, Refusal, too_long
 
 Ids = list[Annotated[int, Field(strict=True, ge=0)]]
 MOST_STOPS = 4
 MOST_SEED = 2**62
-LEAST_TEMPERATURE = 1e-3  # below it logits leave the range of float32: the likeliest token is taken, as at 0
+IDLE = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key")  # of the client's books, not of the text
 OFF = {"suffix": None, "echo": False, "logprobs": None, "logit_bias": None}
 ZERO = ("presence_penalty", "frequency_penalty")
+HINTS = {
+    "logprobs": " The surprisal of every token stands in `dynamics`.",
+    "max_completion_tokens": " Here it is max_tokens.",
+    "messages": " Chat goes to /v1/chat/completions.",
+}
 
 
 class _Options(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
     include_usage: bool = False
+    include_obfuscation: bool = False
 
 
 class Body(BaseModel):
-    """The fields of `POST /v1/completions`; `dynamics_layers` is ours: whether steps carry their values by layer."""
+    """The fields of `POST /v1/completions`; `dynamics_layers` is ours: whether steps carry their values by layer.
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    Any other field is refused, but for those that only the client's own books are about (`IDLE`).
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     model: str | None = None
     prompt: str | Ids | list[str] | list[Ids]
@@ -69,10 +81,8 @@ def read_request(content: Any, model: Model, names: tuple[str, ...], limits: Lim
         first = error.errors(include_url=False, include_input=False)[0]
         where = str(first["loc"][0]) if first["loc"] else None
         raise Refusal(400, f"{where or 'the body'}: {first['msg']}.", param=where) from error
-    if body.model is not None and body.model not in names:
-        raise Refusal(
-            404, f"no model {body.model!r} here; this server watches {names[0]}.", param="model", code="model_not_found"
-        )
+    if body.model is not None:
+        require_here(body.model, names)
     _refuse_what_is_not_done(body)
     stops = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     if len(stops) > MOST_STOPS or not all(stops):
@@ -97,18 +107,31 @@ def read_request(content: Any, model: Model, names: tuple[str, ...], limits: Lim
     )
 
 
+def require_here(model: str, names: tuple[str, ...]) -> None:
+    """Raises Refusal (404) for a model that goes by none of the names of the one here."""
+    if model not in names:
+        raise Refusal(
+            404, f"no model {model!r:.200} here; this server watches {names[0]}.", param="model", code="model_not_found"
+        )
+
+
 def _temperature(given: float | None) -> float:
-    return 1.0 if given is None else given if given >= LEAST_TEMPERATURE else 0.0
+    try:
+        return Sampling(1.0 if given is None else given).temperature
+    except InputError as error:
+        raise Refusal(400, str(error), param="temperature") from error
 
 
 def _refuse_what_is_not_done(body: Body) -> None:
-    asked = [name for name, off in OFF.items() if getattr(body, name) not in (off, None)]
+    asked = [name for name, given in body.model_extra.items() if name not in IDLE and given is not None]
+    asked += [name for name, off in OFF.items() if getattr(body, name) not in (off, None)]
     asked += [name for name in ZERO if getattr(body, name)]
     if body.best_of is not None and body.best_of != (body.n or 1):
         asked.append("best_of")
     if asked:
-        hint = " The surprisal of every token stands in `dynamics`." if asked[0] == "logprobs" else ""
-        raise Refusal(400, f"{asked[0]} is not carried out by this server; leave it out.{hint}", param=asked[0])
+        name = visible(asked[0], 80)
+        said = f"{name} is not carried out by this server; leave it out.{HINTS.get(name, '')}"
+        raise Refusal(400, said, param=name)
 
 
 def _prompts(given: Any) -> list[Any]:

@@ -11,8 +11,9 @@ class Limits:
     """Bounds of one server.
 
     `body` bytes of a request, `prompt_chars` and `prompt_tokens` of one prompt, `tokens` generated per choice,
-    `choices` (prompts times n) of a request, `streams` generated at the same time, `connections` open at all;
-    `body_seconds` to send a body, `stall_seconds` that a client may leave what is sent to it unread.
+    `choices` (prompts times n) of a request, `streams` generated at the same time, `connections` in work, and as many
+    waited for; `header_seconds` to send the head of a request, `body_seconds` its body, `stall_seconds` that a client
+    may leave what is sent to it unread.
 
     Raises InputError for a bound below 1.
     """
@@ -24,6 +25,7 @@ class Limits:
     choices: int = 4
     streams: int = 8
     connections: int = 64
+    header_seconds: float = 10.0
     body_seconds: float = 10.0
     stall_seconds: float = 30.0
 

@@ -70,10 +70,12 @@ class Server:
             import uvicorn
         except ModuleNotFoundError as error:
             raise missing_extra("the server", "uvicorn", "watch") from error
+        from phaselens.watch.connections import patient
+
         server = uvicorn.Server(
             uvicorn.Config(
                 app, log_level="warning", access_log=False, server_header=False, ws="none", lifespan="on",
-                limit_concurrency=desk.limits.connections, timeout_keep_alive=5, timeout_graceful_shutdown=5,
+                http=patient(desk.limits), timeout_keep_alive=5, timeout_graceful_shutdown=5,
             )
         )  # fmt: skip
         leave = server.shutdown
