@@ -102,11 +102,11 @@ def write_transcripts(path: Path, runs: list[dict], tokens: np.ndarray) -> None:
 def write_study(folder: Path, n_models: int) -> None:
     """A traced study of simulated models: everything that stands in a folder before its analysis."""
     from phaselens.claims import lock
-    from phaselens.engines.folder import pretty_json
-    from phaselens.engines.record import ModelRecord, Pictured, Record, UnitRecord, write_record
-    from phaselens.engines.registration import registration
     from phaselens.experiments import ModelInfo, registered_claims
-    from phaselens.study import Study
+    from phaselens.studies.declaration import Study
+    from phaselens.studies.store.folder import pretty_json
+    from phaselens.studies.store.record import ModelRecord, Pictured, Record, UnitRecord, write_record
+    from phaselens.studies.store.registration import registration
     from phaselens.trace.store import atomic_write, write_trace
 
     study = Study(name="simulated", models=tuple({"source": f"m{i}"} for i in range(n_models)), bootstraps=BOOTSTRAPS)
@@ -179,7 +179,7 @@ def time_bootstrap() -> Clock:
 
 def measure(folder: Path) -> dict:
     """Analyse the folder in this process; times, memory, and that no model library was there."""
-    from phaselens.engines import analyse_study
+    from phaselens.studies import analyse_study
 
     clock = time_bootstrap()
     wall, cpu = time.perf_counter(), time.process_time()

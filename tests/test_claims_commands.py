@@ -120,7 +120,7 @@ def test_export_and_import_are_inverse_and_see_tampering(cli, study, tmp_path):
     code, out, err = cli("claims", "import", made["manifest"])
     assert code == 0 and "as published" in err
     (tmp_path / "back.toml").write_text(out)
-    from phaselens.study import read_claims
+    from phaselens.studies.declaration import read_claims
 
     assert read_claims(tmp_path / "back.toml") == read_claims(tmp_path / "own.toml")
     path = tmp_path / made["manifest"].rpartition("/")[2]

@@ -15,7 +15,7 @@ MODEL = RECORD | {"models", "capture", "organisms", "recording", "imported", "re
 STUDY = MODEL | {"claims", "experiments", "presets"}
 
 MAY_IMPORT = {
-    "__init__": STUDY | {"study", "engines", "report", "monitor"},
+    "__init__": STUDY | {"study", "studies", "report", "monitor"},
     "__main__": {"cli"},
     "errors": set(),
     "types": set(),
@@ -42,13 +42,14 @@ MAY_IMPORT = {
     "claims": WORDS | {"statistics"},
     "experiments": (STUDY - {"experiments", "presets"}),
     "validity": (STUDY - {"presets"}),
-    "study": STUDY,
+    "study": {"studies"},
+    "studies": STUDY | {"engines"},
     "presets": set(),
-    "engines": STUDY | {"study"},
-    "report": STUDY - {"organisms", "capture", "recording", "readings", "interventions"} | {"study", "validity"},
+    "engines": WORDS | {"trace"},
+    "report": STUDY - {"organisms", "capture", "recording", "readings", "interventions"} | {"studies", "validity"},
     "monitor": STUDY,
     "watch": STUDY | {"monitor"},
-    "cli": STUDY | {"study", "engines", "report", "monitor", "watch", "validity"},
+    "cli": STUDY | {"study", "studies", "engines", "report", "monitor", "watch", "validity"},
 }
 STORE = ("trace/store.py", "trace/schema.py")
 TORCH_FREE = ("statistics", "dynamics", "claims", "validity", *STORE, "report", "batteries")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from phaselens.engines import run_study
 from phaselens.report import render
-from phaselens.study import read_study
+from phaselens.studies import run_study
+from phaselens.studies.declaration import read_study
 from tiny_panel import save_study
 
 

@@ -15,7 +15,7 @@ from phaselens.claims import REGISTER
 from phaselens.claims.own import OwnClaim, OwnControl
 from phaselens.experiments import EXPERIMENTS
 from phaselens.observables import CLOUD, OBSERVABLES
-from phaselens.study import _parse, read_study
+from phaselens.studies.declaration import _parse, read_study
 
 ROOT = Path(__file__).parents[1]
 FENCED = re.compile(r"```(\w+)\n(.*?)```", re.S)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from phaselens.engines import run_study
-from phaselens.engines.members import battery_of
 from phaselens.errors import InputError, ModelRefused, OutputError, StudyFileError, UnknownNameError
 from phaselens.experiments import EXPERIMENTS
 from phaselens.observables.normalisation import METHODS
-from phaselens.study import Arm, Source, Study, presets, read_study, toml_text
+from phaselens.studies import run_study
+from phaselens.studies.declaration import Arm, Source, Study, presets, read_study, toml_text
+from phaselens.studies.stages.members import battery_of
 from phaselens.trace.store import read_table
 from tiny_panel import save_battery, save_model, save_study
 
@@ -374,7 +374,7 @@ def test_a_study_without_any_usable_model_says_every_reason(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_of_one_model_leaves_the_others(tmp_path, monkeypatch, workers):
-    import phaselens.engines.traces as traces
+    import phaselens.studies.stages.traces as traces
 
     study = read_study(save_study(tmp_path / "in"))
     real = traces.observe

@@ -37,10 +37,10 @@ _HOMES = {
     "Prompt": "phaselens.batteries",
     "load_battery": "phaselens.batteries",
     "study": "phaselens",
-    "read_study": "phaselens.study",
-    "run_study": "phaselens.engines",
-    "tuned_lens": "phaselens.engines.distribution",
-    "analyse_study": "phaselens.engines",
+    "read_study": "phaselens.studies.declaration",
+    "run_study": "phaselens.studies",
+    "tuned_lens": "phaselens.studies.stages.distribution",
+    "analyse_study": "phaselens.studies",
     "Monitor": "phaselens.monitor",
 }
 
@@ -48,15 +48,15 @@ if TYPE_CHECKING:
     from phaselens import study
     from phaselens.batteries import Battery, Prompt, load_battery
     from phaselens.capture import GREEDY, Plan, Sampling, generate
-    from phaselens.engines import analyse_study, run_study
-    from phaselens.engines.distribution import tuned_lens
     from phaselens.imported import Unembedding, measure_states
     from phaselens.measure import LensSpec
     from phaselens.models import Model, untrained_twin
     from phaselens.monitor import Monitor
     from phaselens.organisms import load
     from phaselens.recording import live, noise_floor, observe
-    from phaselens.study import read_study
+    from phaselens.studies import analyse_study, run_study
+    from phaselens.studies.declaration import read_study
+    from phaselens.studies.stages.distribution import tuned_lens
     from phaselens.trace import Trace, read_trace, write_trace
     from phaselens.trace.transcripts import Transcript, Transcripts, read_jsonl
 

@@ -9,11 +9,11 @@ from tests.tiny_panel import WORDS, save_model
 import phaselens
 from phaselens.cli import call
 from phaselens.dynamics.alarms import Rule, Score
-from phaselens.engines import run_study
-from phaselens.engines.beginnings import read_beginnings
 from phaselens.errors import InputError, StudyFileError
 from phaselens.monitor import Card, Policy, read_card, write_card
-from phaselens.study import Arm, Source, Study
+from phaselens.studies import run_study
+from phaselens.studies.declaration import Arm, Source, Study
+from phaselens.studies.store.beginnings import read_beginnings
 from phaselens.trace.store import read_table
 
 

@@ -22,7 +22,7 @@ from phaselens.organisms import (
     world,
 )
 from phaselens.organisms.panel import DEFAULT, PANEL, cell_of
-from phaselens.study import Study
+from phaselens.studies.declaration import Study
 
 SLACK = 0.05  # nats per token, over 40 documents; the records hold the figures of 300
 # Those outside the default panel are tried with the slow tests.

@@ -6,12 +6,12 @@ import types
 import numpy as np
 import pytest
 
-from phaselens.engines import acting
-from phaselens.engines.members import Member
 from phaselens.errors import InputError, ModelRefused, StudyFileError
 from phaselens.interventions.records import Causal, Control, Counts, Growth, Signature
 from phaselens.interventions.stored import FOLDER, kept, read_acted
-from phaselens.study import Study
+from phaselens.studies.declaration import Study
+from phaselens.studies.stages import acting
+from phaselens.studies.stages.members import Member
 
 SIGNATURE = Signature(
     "m", "f", 2, "mlp_out", ("a", "b"), (1, 2), np.array([0.5, 1.0]), (0.1,), 0.1, np.ones((2, 2, 1, 2)),

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from phaselens.capture import Sampling, generate
-from phaselens.engines.calibration import calibrate, entropy_at_one, grid, matching_temperature
-from phaselens.engines.traces import temperatures
 from phaselens.models import load
+from phaselens.studies.stages.calibration import calibrate, entropy_at_one, grid, matching_temperature
+from phaselens.studies.stages.traces import temperatures
 from tiny_panel import save_model
 
 
@@ -39,8 +39,8 @@ def test_no_temperature_is_nan_not_an_end_of_the_grid():
 
 
 def test_the_target_is_the_median_of_trained_models_only():
-    from phaselens.engines.members import Member
-    from phaselens.study import Source
+    from phaselens.studies.declaration import Source
+    from phaselens.studies.stages.members import Member
 
     curves = {"a": two_way(1.0), "b": two_way(2.0), "c": two_way(3.0), "t": two_way(0.1)}
     members = [Member(name, Source(source=name), name == "t", "a" if name == "t" else None, {}) for name in curves]

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from phaselens.capture import Sampling, generate
-from phaselens.engines.distribution import (
+from phaselens.errors import StudyFileError
+from phaselens.measure import LensSpec
+from phaselens.models import load
+from phaselens.models.tiny import build_tiny
+from phaselens.organisms import load as load_organism
+from phaselens.recording import observe
+from phaselens.studies.declaration import CONTROL_LENSES, Source
+from phaselens.studies.stages.distribution import (
     control_lenses,
     grid,
     kept_controls,
@@ -19,15 +26,8 @@ from phaselens.engines.distribution import (
     read_translators,
     tuned_lens,
 )
-from phaselens.engines.members import Member
-from phaselens.engines.recipes import has_qk_norm, made_of
-from phaselens.errors import StudyFileError
-from phaselens.measure import LensSpec
-from phaselens.models import load
-from phaselens.models.tiny import build_tiny
-from phaselens.organisms import load as load_organism
-from phaselens.recording import observe
-from phaselens.study import CONTROL_LENSES, Source
+from phaselens.studies.stages.members import Member
+from phaselens.studies.stages.recipes import has_qk_norm, made_of
 from tiny_panel import SENTENCES, save_model
 
 

@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM
 
 from phaselens.claims import REGISTER
 from phaselens.cli import call
-from phaselens.engines.needs import located, needs_of, require_reachable
 from phaselens.errors import InputError
 from phaselens.experiments import EXPERIMENTS
 from phaselens.models import load, tiny
 from phaselens.models.load import _not_found
-from phaselens.study import Source, presets, read_study
+from phaselens.studies.declaration import Source, presets, read_study
+from phaselens.studies.stages.needs import located, needs_of, require_reachable
 from tiny_panel import tokenizer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

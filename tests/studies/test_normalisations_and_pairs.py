@@ -9,10 +9,11 @@ import torch
 import tiny_panel
 from phaselens import read_study, run_study
 from phaselens.batteries import MinimalPair
-from phaselens.engines import analyse_study, members
-from phaselens.engines.normalisations import largest_share_dropped, packed, unpacked
 from phaselens.errors import StudyFileError
 from phaselens.observables.normalisation import fit_normalisation
+from phaselens.studies import analyse_study
+from phaselens.studies.stages import members
+from phaselens.studies.stages.normalisations import largest_share_dropped, packed, unpacked
 from phaselens.trace.store import read_table
 
 NEW = ["fingerprints", "topology", "normalisation", "ambiguity", "subpanels"]

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from phaselens.engines import analyse_study, run_study
-from phaselens.engines.registration import own_claims, unjudged, with_later
 from phaselens.errors import InputError, StudyFileError
-from phaselens.study import read_claims, read_study
+from phaselens.studies import analyse_study, run_study
+from phaselens.studies.declaration import read_claims, read_study
+from phaselens.studies.store.registration import own_claims, unjudged, with_later
 from tiny_panel import save_study
 
 CLAIM = """

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from phaselens.engines import probing, readings
-from phaselens.engines.members import Member
 from phaselens.errors import InputError, StudyFileError
-from phaselens.study import Study
+from phaselens.studies.declaration import Study
+from phaselens.studies.stages import probing
+from phaselens.studies.stages.members import Member
+from phaselens.studies.store import readings
 
 ARRAYS = {
     "depth": np.linspace(0, 1, 3),

@@ -2,10 +2,10 @@
 
 import pytest
 
-from phaselens.engines.references import reached, references, sources
 from phaselens.experiments import EXPERIMENTS
 from phaselens.observables import CLOUD, OBSERVABLES
 from phaselens.statistics import multiplicity
+from phaselens.studies.store.references import reached, references, sources
 
 
 def of(*names):

@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from phaselens.engines.vocabulary import digit_tokens, shared_tokens, token_bytes, word_start_tokens
+from phaselens.studies.stages.vocabulary import digit_tokens, shared_tokens, token_bytes, word_start_tokens
 from tiny_panel import tokenizer
 
 

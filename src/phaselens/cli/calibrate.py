@@ -21,10 +21,10 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Learn a threshold from right and wrong runs, and write a card: score, threshold, rates, the baseline to beat."""
-    from phaselens.engines.assemble import panel_of
-    from phaselens.engines.record import read_record
     from phaselens.monitor.calibrate import learn_card
     from phaselens.monitor.card import write_card
+    from phaselens.studies.panel import panel_of
+    from phaselens.studies.store.record import read_record
     from phaselens.trace.transcripts import read_jsonl
 
     if not 0 < rate < 1:

@@ -65,7 +65,7 @@ def _claims(study: str | None) -> tuple["Claim", ...]:
 
     if study is None:
         return REGISTER
-    from phaselens.study import read_study
+    from phaselens.studies.declaration import read_study
 
     return (*REGISTER, *(registered_own(c) for c in read_study(_declaration(study)).claims))
 
@@ -217,7 +217,7 @@ def export(
 ) -> None:
     """Write a claim as a manifest of the PRML draft (canonical YAML), with its SHA-256 beside it."""
     from phaselens.claims.prml import manifest_of
-    from phaselens.study import read_study
+    from phaselens.studies.declaration import read_study
     from phaselens.trace.store import atomic_write
 
     claim, declared = _named(name, _claims(study)), read_study(_declaration(study))

@@ -25,9 +25,9 @@ def measure(
     as_json: AsJson = False,
 ) -> None:
     """Measure hidden states that another tool saved: the trace that `observe` writes, without running the model."""
-    from phaselens.engines.folder import held
     from phaselens.errors import InputError
     from phaselens.imported import Unembedding, measure_states, read_states
+    from phaselens.studies.store.folder import held
     from phaselens.trace.store import write_trace
 
     head = None

@@ -9,11 +9,11 @@ from phaselens.batteries import Battery, load_battery
 from phaselens.capture import Sampling, generate
 from phaselens.cli.show import watching
 from phaselens.engines.events import Event
-from phaselens.engines.folder import held
-from phaselens.engines.members import versions
 from phaselens.errors import InputError, OutputError, StudyFileError
 from phaselens.recording import as_lenses, as_observables, as_transcripts
 from phaselens.recording import observe as record
+from phaselens.studies.stages.members import versions
+from phaselens.studies.store.folder import held
 from phaselens.trace.store import digest, is_valid, read_facts, read_table, sweep, trace_paths, write_trace
 from phaselens.trace.transcripts import Transcripts
 

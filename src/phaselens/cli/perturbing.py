@@ -10,8 +10,6 @@ from typing import Any
 
 from phaselens.batteries import by_turns, load_battery, natural_battery
 from phaselens.claims import claims_by_id, judge_all, ledger_rows, lock
-from phaselens.engines.folder import held, pretty_json
-from phaselens.engines.members import versions
 from phaselens.errors import InputError, OutputError
 from phaselens.experiments import Result
 from phaselens.experiments import causal as of_causal
@@ -37,6 +35,8 @@ from phaselens.interventions.stored import FOLDER, kept, read_acted
 from phaselens.models import Model
 from phaselens.organisms import world_battery
 from phaselens.report.perturbation import write_page
+from phaselens.studies.stages.members import versions
+from phaselens.studies.store.folder import held, pretty_json
 from phaselens.trace.store import atomic_write, digest, sweep, write_table
 from phaselens.trace.transcripts import Transcripts
 

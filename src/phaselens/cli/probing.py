@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phaselens.engines.folder import held, pretty_json
-from phaselens.engines.members import versions
 from phaselens.errors import InputError, OutputError, StudyFileError
 from phaselens.experiments.tables import arrow_table, json_value
 from phaselens.models import Model, untrained_twin
@@ -22,6 +20,8 @@ from phaselens.readings.examples import Places, place, thinned
 from phaselens.readings.frozen import save_probes
 from phaselens.readings.tasks import TASKS, task_named
 from phaselens.report.probes import write_page
+from phaselens.studies.stages.members import versions
+from phaselens.studies.store.folder import held, pretty_json
 from phaselens.trace.store import atomic_write, digest, sweep, write_table
 
 if TYPE_CHECKING:

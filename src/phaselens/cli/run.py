@@ -11,8 +11,8 @@ from phaselens.errors import InputError
 
 if TYPE_CHECKING:
     from phaselens.claims import OwnClaim
-    from phaselens.engines import Outcome
     from phaselens.engines.events import Listener
+    from phaselens.studies import Outcome
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Device = Annotated[str | None, typer.Option(help="Where to compute, e.g. cpu or cuda.")]
@@ -89,10 +89,10 @@ def _carried_out(
     listener: "Listener",
 ) -> "Outcome":
     """The study, carried out or gone on with."""
-    from phaselens.engines import run_study
-    from phaselens.engines.needs import located, needs_of, require_reachable
     from phaselens.engines.workers import spare_cores
-    from phaselens.study import read_study
+    from phaselens.studies import run_study
+    from phaselens.studies.declaration import read_study
+    from phaselens.studies.stages.needs import located, needs_of, require_reachable
 
     quiet_models()
     declared = read_study(study)
@@ -128,8 +128,8 @@ def _again(
     listener: "Listener",
 ) -> "Outcome":
     """The stored traces, analysed again."""
-    from phaselens.engines import analyse_study
     from phaselens.engines.workers import spare_cores
+    from phaselens.studies import analyse_study
 
     names = None if experiments is None else [name.strip() for name in experiments.split(",")]
     own = () if claims is None else _own(claims)
@@ -139,7 +139,7 @@ def _again(
 
 def _own(file: Path) -> "tuple[OwnClaim, ...]":
     """The claims of a file; only then is the declaration's module, and with it the model library, needed."""
-    from phaselens.study import read_claims
+    from phaselens.studies.declaration import read_claims
 
     return read_claims(file)
 

@@ -12,13 +12,17 @@ from typing import Any
 import torch
 
 from phaselens.claims import Claim, claims_by_id, lock
-from phaselens.engines.acting import check_neutral, make_acted, wanted
-from phaselens.engines.analysis import Outcome, Wanted, analyse
-from phaselens.engines.answers import make_answers
-from phaselens.engines.calibration import entropy_at_one
 from phaselens.engines.events import Event, Listener
-from phaselens.engines.folder import begin, log, opened
-from phaselens.engines.members import (
+from phaselens.engines.workers import Say, checked, spread
+from phaselens.errors import InputError, OutputError, PhaselensError
+from phaselens.experiments import ModelInfo, experiments_by_name
+from phaselens.measure import LensSpec
+from phaselens.studies.conclude import Outcome, Wanted, analyse
+from phaselens.studies.declaration import Study
+from phaselens.studies.stages.acting import check_neutral, make_acted, wanted
+from phaselens.studies.stages.answers import make_answers
+from phaselens.studies.stages.calibration import entropy_at_one
+from phaselens.studies.stages.members import (
     Member,
     admit,
     battery_of,
@@ -29,11 +33,9 @@ from phaselens.engines.members import (
     threads,
     versions,
 )
-from phaselens.engines.probing import make_readings
-from phaselens.engines.recipes import made_of
-from phaselens.engines.record import ModelRecord, Pictured, Record, UnitRecord, write_record
-from phaselens.engines.registration import registration
-from phaselens.engines.traces import (
+from phaselens.studies.stages.probing import make_readings
+from phaselens.studies.stages.recipes import made_of
+from phaselens.studies.stages.traces import (
     Tick,
     Traced,
     Work,
@@ -44,12 +46,10 @@ from phaselens.engines.traces import (
     temperatures,
     to_trace,
 )
-from phaselens.engines.vocabulary import digit_tokens, token_bytes, word_start_tokens
-from phaselens.engines.workers import Say, checked, spread
-from phaselens.errors import InputError, OutputError, PhaselensError
-from phaselens.experiments import ModelInfo, experiments_by_name
-from phaselens.measure import LensSpec
-from phaselens.study import Study
+from phaselens.studies.stages.vocabulary import digit_tokens, token_bytes, word_start_tokens
+from phaselens.studies.store.folder import begin, log, opened
+from phaselens.studies.store.record import ModelRecord, Pictured, Record, UnitRecord, write_record
+from phaselens.studies.store.registration import registration
 from phaselens.trace.transcripts import read_jsonl
 
 

@@ -12,15 +12,15 @@ from typing import Any
 
 from phaselens.claims import OwnClaim, RegisteredOwn, claims_by_id
 from phaselens.dynamics.published import published_figures
-from phaselens.engines.assemble import NO_MATCH, panel_of, picture_of, temperature_rows
-from phaselens.engines.folder import pretty_json
-from phaselens.engines.record import Record
-from phaselens.engines.references import references
-from phaselens.engines.registration import judged, own_claims, post_hoc, unjudged, with_later, with_own
 from phaselens.engines.workers import spread
 from phaselens.experiments import Result, experiments_by_name, run_experiments
 from phaselens.experiments.own import own_evidence
 from phaselens.experiments.separations import counts
+from phaselens.studies.panel import NO_MATCH, panel_of, picture_of, temperature_rows
+from phaselens.studies.store.folder import pretty_json
+from phaselens.studies.store.record import Record
+from phaselens.studies.store.references import references
+from phaselens.studies.store.registration import judged, own_claims, post_hoc, unjudged, with_later, with_own
 from phaselens.trace.store import atomic_write, write_table
 
 CLAIMS = "claims.json"

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from phaselens.engines.beginnings import read_beginnings
-from phaselens.engines.grades import grades_of
-from phaselens.engines.readings import read_readings
-from phaselens.engines.record import ModelRecord, Record, UnitRecord
 from phaselens.errors import StudyFileError, unknown_name
 from phaselens.experiments import ModelData, Panel
 from phaselens.interventions.records import Acted
 from phaselens.interventions.stored import FOLDER, read_acted
+from phaselens.studies.store.beginnings import read_beginnings
+from phaselens.studies.store.grades import grades_of
+from phaselens.studies.store.readings import read_readings
+from phaselens.studies.store.record import ModelRecord, Record, UnitRecord
 from phaselens.trace.store import read_table, stored_columns, trace_paths
 from phaselens.trace.transcripts import read_jsonl
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import phaselens
 from phaselens.claims import OwnClaim, claims_by_id, lock
-from phaselens.engines.analysis import CLAIMS, Outcome, Wanted, analyse
 from phaselens.engines.events import Event, Listener
-from phaselens.engines.folder import DECLARATION, LOCK, MANIFEST, held, log, pretty_json
-from phaselens.engines.record import read_declaration, read_manifest, read_record, require_traced
 from phaselens.engines.workers import checked
 from phaselens.errors import InputError, OutputError
 from phaselens.experiments import experiments_by_name
+from phaselens.studies.conclude import CLAIMS, Outcome, Wanted, analyse
+from phaselens.studies.store.folder import DECLARATION, LOCK, MANIFEST, held, log, pretty_json
+from phaselens.studies.store.record import read_declaration, read_manifest, read_record, require_traced
 from phaselens.trace.store import atomic_write, sweep
 from phaselens.trace.toml import toml_text
 

@@ -5,10 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from phaselens.batteries import NATURAL, natural_questions
-from phaselens.engines.folder import log
-from phaselens.engines.members import Member, model_of, versions
-from phaselens.engines.traces import Work, read_transcripts
-from phaselens.engines.units import Unit, sampling_of
 from phaselens.interventions.asked import Asked
 from phaselens.interventions.control import natural_asked, own_asked, world_questions
 from phaselens.interventions.making import (
@@ -23,7 +19,11 @@ from phaselens.interventions.making import (
 from phaselens.interventions.records import KINDS, Found
 from phaselens.interventions.stored import FOLDER, kept
 from phaselens.organisms import world_battery
-from phaselens.study import Study
+from phaselens.studies.declaration import Study
+from phaselens.studies.stages.members import Member, model_of, versions
+from phaselens.studies.stages.traces import Work, read_transcripts
+from phaselens.studies.stages.units import Unit, sampling_of
+from phaselens.studies.store.folder import log
 from phaselens.trace.store import digest
 
 NAME_LENGTH = 16

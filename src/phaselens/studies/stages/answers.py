@@ -9,12 +9,12 @@ import torch
 
 from phaselens.capture import replay
 from phaselens.dynamics.correctness import EARLY
-from phaselens.engines.beginnings import beginnings_path
-from phaselens.engines.grades import grades_of
-from phaselens.engines.members import Member, model_of
-from phaselens.engines.traces import Tick, Work
-from phaselens.engines.units import transcript_path
 from phaselens.models import Model
+from phaselens.studies.stages.members import Member, model_of
+from phaselens.studies.stages.traces import Tick, Work
+from phaselens.studies.stages.units import transcript_path
+from phaselens.studies.store.beginnings import beginnings_path
+from phaselens.studies.store.grades import grades_of
 from phaselens.trace.store import atomic_write
 from phaselens.trace.tile import Tile
 from phaselens.trace.transcripts import Transcripts, read_jsonl

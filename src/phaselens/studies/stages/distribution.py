@@ -17,14 +17,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from phaselens.capture.replay import replay
-from phaselens.engines.calibration import entropy_of, grid, matching_temperature
-from phaselens.engines.folder import pretty_json
-from phaselens.engines.members import Member
 from phaselens.errors import StudyFileError
 from phaselens.measure import LensSpec
 from phaselens.models import Model
 from phaselens.models.first import why_not_masked
 from phaselens.observables.translators import Translators, TunedReport, fit_translators
+from phaselens.studies.stages.calibration import entropy_of, grid, matching_temperature
+from phaselens.studies.stages.members import Member
+from phaselens.studies.store.folder import pretty_json
 from phaselens.trace.store import atomic_write, digest
 from phaselens.trace.tile import Tile
 from phaselens.trace.transcripts import Transcripts

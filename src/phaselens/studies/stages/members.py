@@ -13,11 +13,11 @@ import torch
 import phaselens
 from phaselens.batteries import NATURAL, Battery, Prompt, load_battery, natural_battery, natural_pairs, take
 from phaselens.capture.prompts import jobs
-from phaselens.engines.recipes import has_qk_norm
 from phaselens.errors import InputError, ModelRefused
 from phaselens.models import Model, untrained_twin
 from phaselens.organisms import PROMPT_CATEGORIES, load, minimal_pairs, prompts
-from phaselens.study import Source, Study
+from phaselens.studies.declaration import Source, Study
+from phaselens.studies.stages.recipes import has_qk_norm
 
 # Models stay in memory between the stages up to this many bytes of weights; larger ones are loaded once per stage.
 KEPT_BYTES = 2 << 30

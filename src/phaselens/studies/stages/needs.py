@@ -5,10 +5,10 @@ from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 
-from phaselens.engines.members import KEPT_BYTES
 from phaselens.errors import InputError
 from phaselens.models.load import cache_folder, offline
-from phaselens.study import Source, Study
+from phaselens.studies.declaration import Source, Study
+from phaselens.studies.stages.members import KEPT_BYTES
 
 WIDTH = {"float32": 4, "float16": 2, "bfloat16": 2}
 # Publishers whose models ask for consent on the Hub; the Hub itself has the last word.

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from phaselens.engines.members import Member, Shelf, model_of, versions
-from phaselens.engines.readings import READINGS
 from phaselens.errors import InputError
 from phaselens.models import untrained_twin
 from phaselens.readings.analysis import Settings
 from phaselens.readings.stored import stored_reading
 from phaselens.readings.tasks import task_named
-from phaselens.study import Study
+from phaselens.studies.declaration import Study
+from phaselens.studies.stages.members import Member, Shelf, model_of, versions
+from phaselens.studies.store.readings import READINGS
 from phaselens.trace.store import atomic_write, canonical_json, digest
 
 TWIN_SEED = 7

@@ -10,7 +10,7 @@ from typing import Any
 from phaselens.errors import InputError
 from phaselens.models import Model
 from phaselens.organisms import resolve
-from phaselens.study import Source
+from phaselens.studies.declaration import Source
 from phaselens.trace.store import digest
 
 QK_NORM = re.compile(r"(^|\.)(q|k|query|key)_?(layer_?)?norm$")

@@ -11,12 +11,16 @@ from typing import Any
 
 from phaselens.batteries import Battery
 from phaselens.capture import Plan, generate
-from phaselens.engines.calibration import calibrate, entropy_at_one, matching_temperature
-from phaselens.engines.distribution import control_lenses, controls_key, kept_controls
-from phaselens.engines.folder import pretty_json
-from phaselens.engines.members import Member, Shelf, model_of
-from phaselens.engines.normalisations import fit_states, largest_share_dropped, packed, unpacked
-from phaselens.engines.units import (
+from phaselens.errors import StudyFileError
+from phaselens.measure import LensSpec
+from phaselens.observables.normalisation import Calibration
+from phaselens.recording import observe
+from phaselens.studies.declaration import Study
+from phaselens.studies.stages.calibration import calibrate, entropy_at_one, matching_temperature
+from phaselens.studies.stages.distribution import control_lenses, controls_key, kept_controls
+from phaselens.studies.stages.members import Member, Shelf, model_of
+from phaselens.studies.stages.normalisations import fit_states, largest_share_dropped, packed, unpacked
+from phaselens.studies.stages.units import (
     NAME_LENGTH,
     Unit,
     calibration_key,
@@ -25,12 +29,8 @@ from phaselens.engines.units import (
     transcript_path,
     units_of,
 )
-from phaselens.engines.vocabulary import shared_tokens
-from phaselens.errors import StudyFileError
-from phaselens.measure import LensSpec
-from phaselens.observables.normalisation import Calibration
-from phaselens.recording import observe
-from phaselens.study import Study
+from phaselens.studies.stages.vocabulary import shared_tokens
+from phaselens.studies.store.folder import pretty_json
 from phaselens.trace.store import atomic_write, is_valid, write_trace
 from phaselens.trace.transcripts import Transcripts, read_jsonl
 

@@ -8,8 +8,8 @@ from typing import Any
 from phaselens.batteries import Prompt
 from phaselens.capture.plan import Plan
 from phaselens.capture.sampling import Sampling
-from phaselens.engines.members import PAIR_TOKENS, Member, versions
-from phaselens.study import Arm, Study
+from phaselens.studies.declaration import Arm, Study
+from phaselens.studies.stages.members import PAIR_TOKENS, Member, versions
 from phaselens.trace.store import digest
 
 SLICE = 24

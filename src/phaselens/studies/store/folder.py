@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phaselens.engines.registration import with_own
 from phaselens.errors import OutputError
+from phaselens.studies.store.registration import with_own
 from phaselens.trace.store import atomic_write, digest, sweep
 
 if TYPE_CHECKING:
-    from phaselens.study import Study
+    from phaselens.studies.declaration import Study
 
 DECLARATION, MANIFEST, LOG, LOCK = "study.toml", "manifest.json", "log.jsonl", ".lock"
 

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from phaselens.engines.folder import DECLARATION, MANIFEST, pretty_json
 from phaselens.errors import StudyFileError
 from phaselens.experiments import ModelInfo
+from phaselens.studies.store.folder import DECLARATION, MANIFEST, pretty_json
 from phaselens.trace.schema import SCHEMA_VERSION
 from phaselens.trace.store import atomic_write, digest, read_facts, trace_paths
 

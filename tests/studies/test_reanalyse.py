@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from phaselens import claims
-from phaselens.engines import again, analyse_study, analysis, run_study
-from phaselens.engines.assemble import Columns
-from phaselens.engines.record import UnitRecord, read_record, write_record
-from phaselens.engines.registration import judged, post_hoc, registration
 from phaselens.errors import InputError, OutputError, StudyFileError, UnknownNameError
 from phaselens.experiments import DEFAULT
 from phaselens.report import render
-from phaselens.study import read_study
+from phaselens.studies import analyse_study, conclude, reanalyse, run_study
+from phaselens.studies.declaration import read_study
+from phaselens.studies.panel import Columns
+from phaselens.studies.store.record import UnitRecord, read_record, write_record
+from phaselens.studies.store.registration import judged, post_hoc, registration
 from phaselens.trace.schema import SCHEMA_VERSION
 from phaselens.trace.store import read_facts, read_table, table_bytes
 from tiny_panel import save_study
@@ -126,7 +126,7 @@ def test_the_record_of_a_folder_reads_back_equal(folder):
 def test_a_model_that_failed_is_still_said(tmp_path, monkeypatch):
     import torch
 
-    from phaselens.engines import traces
+    from phaselens.studies.stages import traces
 
     real = traces.observe
 
@@ -286,8 +286,8 @@ def test_a_changed_claim_is_marked_in_the_ledger_and_on_the_page(folder, whole, 
     def changed(ids):
         return tuple(c.model_copy(update={"rejected": "never"}) if c.id == "G2" else c for c in real(ids))
 
-    monkeypatch.setattr(analysis, "claims_by_id", changed)
-    monkeypatch.setattr(again, "claims_by_id", changed)
+    monkeypatch.setattr(conclude, "claims_by_id", changed)
+    monkeypatch.setattr(reanalyse, "claims_by_id", changed)
     analyse_study(folder)
     rows = {c["id"]: c for c in document(folder, "claims.json")}
     assert [i for i, row in rows.items() if row["post_hoc"]] == ["G2"]
