@@ -19,7 +19,7 @@ OURS = "phaselens."
 SOURCE = re.compile(r"Source: (.*?)(?=\n\n|\n[A-Z][\w ]+: |\Z)", re.DOTALL)
 OWN_PAGE = re.compile(r"^docs/[\w/.]+(?:, section \d+)?; ")
 YEAR = re.compile(r"\b(18|19|20)\d\d\b")
-OBSERVABLES = Path(__file__).parents[1] / "observables"
+OBSERVABLES = Path(__file__).parents[2] / "observables"
 
 
 def references(experiments: Sequence[Experiment], columns: Collection[str]) -> list[dict[str, Any]]:
