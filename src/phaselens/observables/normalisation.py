@@ -39,13 +39,14 @@ class Calibration:
     n_states: Int[Tensor, " layer"]
 
 
-def fit_normalisation(hidden: Float[Tensor, "layer state d_model"], method: str) -> Calibration:
+def fit_normalisation(hidden: Float[Tensor, ...], method: str) -> Calibration:
     """Fit centre and scale on calibration states (units of the residual stream), one layer at a time.
 
     `rms`: centre 0, scale sqrt(mean h^2) over all states and dimensions of the layer. `zscore`: mean and standard
     deviation (n - 1) of each dimension. `clipped_mad`: median and 1.4826 MAD of each dimension; where MAD is 0, IQR /
     1.349; where that is 0 too the dimension is dropped and counted, as is one without spread under `zscore`.
     States that are not finite are left out; fewer than two left drop every dimension of that layer.
+    Shapes: hidden [layer, state, d_model].
     Moves with: the prompts of the calibration split, so never fit on the runs that are measured.
     Raises UnknownNameError for another method, InputError for another shape.
     Source: docs/definitions, section 1 (`rms` as one scalar per layer is our reading: per state it would be `unit`).

@@ -125,7 +125,8 @@ def _resolve(observables: tuple[Observable, ...]) -> tuple[Quantity, ...]:
 
     def visit(asker: Observable | Quantity, trail: tuple[str, ...]) -> None:
         for name in asker.needs:
-            found = getattr(asker.fn.__globals__.get(name), "quantity", None)
+            # A wrapper (a shape checker, a timer) has the names of its own module; those of the function decide.
+            found = getattr(inspect.unwrap(asker.fn).__globals__.get(name), "quantity", None)
             if found is None:
                 continue
             if name in trail:

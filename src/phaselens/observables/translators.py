@@ -223,7 +223,7 @@ def _log_p(hidden: Tensor, readout: Readout) -> Tensor:
     return readout.logits(hidden).log_softmax(-1)
 
 
-def _kl(reference: States, below: States, readout: Readout) -> Tensor:
+def _kl(reference: States, below: Float[Tensor, "row below d_model"], readout: Readout) -> Tensor:
     """Mean KL(p[L] || p[l]) over rows, float64 [layer]; NaN where there are no rows."""
     total = torch.zeros(below.shape[1], dtype=torch.float64)
     with torch.no_grad():

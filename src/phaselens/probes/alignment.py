@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from phaselens.errors import InputError
 
@@ -21,13 +22,13 @@ class Alignment:
     scale: float
     unexplained: float
 
-    def __call__(self, states: np.ndarray) -> np.ndarray:
+    def __call__(self, states: ArrayLike) -> np.ndarray:
         """States of the source model in the coordinates of the target: [..., d_source] -> float64 [..., d_target]."""
         moved = (np.asarray(states, float) - self.source_centre) @ self.rotation
         return self.scale * moved + self.target_centre
 
 
-def procrustes(source: np.ndarray, target: np.ndarray) -> Alignment:
+def procrustes(source: ArrayLike, target: ArrayLike) -> Alignment:
     """Orthogonal alignment of paired states with least squared error (unit of the target's states).
 
     `R = U V'` of the singular value decomposition of `S'T` (centred), `scale = tr(singular values) / |S R|^2`.

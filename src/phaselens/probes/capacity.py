@@ -42,7 +42,7 @@ def selectivity(accuracy: np.ndarray, control_accuracy: np.ndarray) -> np.ndarra
     return np.asarray(accuracy, float) - np.asarray(control_accuracy, float).mean(axis=-1)
 
 
-def auroc(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+def auroc(scores: np.ndarray, positive: np.ndarray) -> np.ndarray | np.float64:
     """Probability that a positive scores above a negative, ties half (1): 1 perfect, .5 chance.
 
     `(R_+ - n_+ (n_+ + 1) / 2) / (n_+ n_-)`, R_+ the rank sum of the positives. Shapes: scores [..., example], positive

@@ -3,7 +3,7 @@
 LEACE is written out here: the published package has had no release since January 2024, and the closed form is short.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,6 +145,6 @@ def random_subspace_of_variance(
     return Eraser(turned, turned.T, centre)
 
 
-def erase_layers(X: Sequence, erasers: Sequence[Eraser]) -> list[Tensor]:
+def erase_layers(X: Iterable, erasers: Sequence[Eraser]) -> list[Tensor]:
     """Each layer [example, d] through its own eraser."""
     return [eraser(as_features(layer)) for layer, eraser in zip(X, erasers, strict=True)]

@@ -124,7 +124,7 @@ def fit_rows(
     fits: list[Fit | None] = [None] * len(codes)
     per = np.array([1 if k == 2 else k for k in n_classes])
     for penalty in np.unique(l2):
-        order = [b for b in np.argsort(per, kind="stable") if l2[b] == penalty]
+        order = [b for b in np.argsort(per, kind="stable").tolist() if l2[b] == penalty]
         for part in _parts(order, per):
             _fit_part(design, codes, used, per, float(penalty), part, fits, start, tol, max_iter)
     return [fit for fit in fits if fit is not None]

@@ -3,13 +3,14 @@
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from phaselens.errors import InputError
 from phaselens.statistics.permutation import permutation_p, permutation_test
 
 
-def adjusted_rand(first: np.ndarray, second: np.ndarray) -> float:
+def adjusted_rand(first: ArrayLike, second: ArrayLike) -> float:
     """Adjusted Rand index of two groupings (1): 1 = same grouping whatever the labels, 0 = as by chance.
 
     `(sum C(n_ij,2) - E) / ((sum C(a_i,2) + sum C(b_j,2)) / 2 - E)`, `E = sum C(a_i,2) sum C(b_j,2) / C(n,2)`.
@@ -106,7 +107,7 @@ def _pairs(count: np.ndarray) -> np.ndarray:
     return count * (count - 1) / 2
 
 
-def kendall_w(values: np.ndarray) -> np.ndarray:
+def kendall_w(values: np.ndarray) -> np.ndarray | np.float64:
     """Kendall's coefficient of concordance of judges over things (1), in [0, 1], corrected for ties.
 
     `W = 12 sum_i (R_i - mean R)^2 / (m^2 (n^3 - n) - m sum_j sum (t^3 - t))`, R_i the sum of the m judges' ranks of

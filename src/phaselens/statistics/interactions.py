@@ -16,6 +16,8 @@ from phaselens.statistics.permutation import permutation_p
 from phaselens.statistics.resampling import bootstrap_weights
 from phaselens.statistics.variance_bootstrap import studentised
 
+Numbers = np.ndarray | np.float64
+
 
 @dataclass(frozen=True, eq=False)
 class Amplification:
@@ -42,7 +44,7 @@ class Interaction:
     null: np.ndarray
 
 
-def squared_mean(products: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def squared_mean(products: np.ndarray, weights: np.ndarray | None = None) -> tuple[Numbers, Numbers]:
     """Squared length of the expected vector of a unit, without the noise of the mean, and its error (squared unit).
 
     `sum_{p != q} v_p . v_q / (P (P-1))`, unbiased. In a resample with counts w it is

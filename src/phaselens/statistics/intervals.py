@@ -28,7 +28,7 @@ class Interval:
             )
 
     def __contains__(self, value: float) -> bool:
-        return self.lo <= value <= self.hi
+        return bool(self.lo <= value <= self.hi)
 
 
 def undefined_interval(reason: str, level: float = 0.95) -> Interval:

@@ -3,9 +3,10 @@
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def holm(p: np.ndarray) -> np.ndarray:
+def holm(p: ArrayLike) -> np.ndarray:
     """Holm-adjusted p-values (probability), in the order given.
 
     `p'_(i) = max_{j<=i} min(1, (m - j + 1) p_(j))` over the m defined p-values, ascending.

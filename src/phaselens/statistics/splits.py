@@ -104,7 +104,7 @@ def gap_kept(base: Split, other: Split) -> tuple[float, Interval]:
     if not upper.any() or not lower.any():
         return math.nan, undefined_interval(base.test.reason or "no model of one group has both values")
 
-    def gap(values: np.ndarray) -> np.ndarray:
+    def gap(values: np.ndarray) -> np.ndarray | np.float64:
         return values[..., upper].mean(axis=-1) - values[..., lower].mean(axis=-1)
 
     kept = float(gap(other.values) / gap(base.values))

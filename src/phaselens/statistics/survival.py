@@ -85,7 +85,7 @@ def log_log_interval(events: np.ndarray, censored: np.ndarray, *, level: float =
     return np.exp(log * np.exp(shift)), np.exp(log * np.exp(-shift))
 
 
-def event_share(events: np.ndarray, censored: np.ndarray, at: int) -> np.ndarray:
+def event_share(events: np.ndarray, censored: np.ndarray, at: int) -> np.ndarray | np.float64:
     """Share with an event up to and including time `at`, censoring taken out (proportion), [...]: `1 - S(at)`.
 
     NaN: nobody was followed that far. Raises InputError for a time beyond the table.
