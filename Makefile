@@ -6,7 +6,7 @@ OUT    ?= demo
 # The bundled models are so small that a second thread costs more than it brings (95 s against 59 for the quick demo on 2 cores); a second process, which `run` starts by itself, brings 42.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-quick test test-slow test-minimal test-wheel lint docs clean
+.PHONY: demo demo-quick test test-slow test-shapes test-minimal test-wheel lint docs clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "error: Python 3.11 or newer is needed; say make PYTHON=/path/to/python3.11"; exit 2; }
@@ -27,6 +27,11 @@ test: $(VENV)/installed lint
 
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# The declared shapes and types of the pure functions, checked at every call of their tests.
+test-shapes: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 -m "not slow" tests/observables tests/statistics tests/probes \
+	  --jaxtyping-packages=phaselens.observables,phaselens.statistics,phaselens.probes,shape_checker.checked
 
 # In fresh environments, each below a minute: `statistics` with NumPy and SciPy alone, the wheel with its core alone.
 test-minimal: $(VENV)/installed
