@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from phaselens.errors import InputError, ModelRefused, StudyFileError, TokenizerError, UnknownNameError
-from phaselens.models import fingerprint, load, record, require_tokenizer, run, untrained_twin
+from phaselens.models import fingerprint, load, require_tokenizer, untrained_twin
 from phaselens.models.tiny import build_tiny
 
 
@@ -188,15 +188,14 @@ def test_wrong_overrides_do_not_pass(network, overrides, error, said):
         load(network, overrides=overrides)
 
 
-def test_a_poisoned_embedding_row_leaves_the_model_usable(network):
+@pytest.mark.parametrize("table", ["embed_tokens", "lm_head"])
+def test_a_row_that_is_not_finite_is_refused_with_its_token(table):
     sick = build_tiny("llama", 0)
     with torch.no_grad():
-        sick.model.embed_tokens.weight[17] = float("nan")
-    model = load(sick)
-    with record(model) as taps:
-        run(model.network, torch.tensor([[5, 17, 6]]))
-    finite = torch.isfinite(taps.states[0]).all(-1)
-    assert finite[0].tolist() == [True, False, True]
+        sick.get_submodule("model.embed_tokens" if table == "embed_tokens" else "lm_head").weight[17] = float("nan")
+    with pytest.raises(ModelRefused, match=r"1 of 96 rows of the (embedding|head) are not finite \(tokens 17\)"):
+        load(sick)
+    assert load(sick, tokenizer=tokenizer_of(17)).vocab_size == 17, "a padding row is no token"
 
 
 def test_without_check_nothing_is_proved(network):

@@ -15,7 +15,7 @@ from phaselens.cli import call
 from phaselens.errors import InputError
 from phaselens.experiments import EXPERIMENTS
 from phaselens.models import load, tiny
-from phaselens.models.load import _not_found
+from phaselens.models.weights import _not_found
 from phaselens.studies.declaration import Source, presets, read_study
 from phaselens.studies.stages.needs import located, needs_of, require_reachable
 from tiny_panel import tokenizer

@@ -143,6 +143,8 @@ def _print_proof(found: dict[str, Any]) -> None:
         result = "pass" if r["passed"] else "FAIL" if r["needed"] else "no"
         rows.append((r["name"], result, f"{r['value']:.2g}", f"{r['tolerance']:.2g}", r["detail"]))
     print_table(("check", "result", "value", "tolerance", "what"), rows, title)
+    if found["weights"]:
+        print(f"weights: {found['weights']}")
     for fact in found["facts_in_words"]:
         say(f"note: {fact}")
 

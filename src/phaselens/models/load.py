@@ -3,30 +3,26 @@
 import copy
 import hashlib
 import json
-import os
 import platform
-import re
-import socket
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
-from phaselens.errors import InputError, ModelRefused, StudyFileError, TokenizerError, unknown_name
+from phaselens.errors import ModelRefused, StudyFileError, TokenizerError
 from phaselens.models.check import Proof, prove
 from phaselens.models.discover import FORM, discover
 from phaselens.models.facts import Facts, declared_context
+from phaselens.models.weights import device_of, dtype_of, first_line, offline, read_network, resolved
+from phaselens.models.wrappers import unwrapped
 from phaselens.types import Readout
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 VOLATILE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "_attn_implementation", "architectures")
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -44,7 +40,8 @@ class Model:
 
     `vocab_size` counts rows that are real tokens; `context` is in tokens, None for no limit; `fingerprint` is the
     sha256 of configuration, weights as loaded, and tokenizer; `block_path` says where the `blocks` stand in
-    `network`; `proof` is None when the check was left out.
+    `network`; `proof` is None when the check was left out; `weights` says what became of the file's tensors, None for
+    a network that was given live or drawn anew.
     """
 
     network: nn.Module
@@ -67,6 +64,7 @@ class Model:
     dtype: torch.dtype
     source: str
     revision: str | None
+    weights: str | None = None
 
     def __repr__(self) -> str:
         kind = str(self.dtype).removeprefix("torch.")
@@ -88,6 +86,7 @@ class Model:
             "vocab_size": self.vocab_size,
             "context": self.context,
             "eos_ids": list(self.eos_ids),
+            "weights": self.weights,
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "tokenizer": None if self.tokenizer is None else type(self.tokenizer).__name__,
             "device": str(self.device),
@@ -123,135 +122,22 @@ def load(
     where the model is of no causal family or fails its proof, TokenizerError for a broken tokenizer; a missing one is
     allowed.
     """
+    weights = None
     if isinstance(source, nn.Module):
-        network, name = source, source.config.name_or_path or source.config.model_type
+        network = unwrapped(source)
+        name = getattr(network.config, "name_or_path", "") or network.config.model_type
         origin = "memory"
     else:
         origin = str(source)
         name = Path(origin).resolve().name if Path(origin).is_dir() else origin
         name = Path(origin).resolve().parent.name if name == "hf" else name
-        network = _network(origin, _dtype(dtype), trust_remote_code, revision).to(_device(device))
+        place = device_of(device)
+        network, found = read_network(origin, dtype_of(dtype), trust_remote_code, revision)
+        network, weights = network.to(place), found.words
         tokenizer = tokenizer if tokenizer is not None else _tokenizer(origin, trust_remote_code, revision)
         revision = revision if Path(origin).is_dir() else resolved(origin, revision)
-    return _assemble(network.eval(), tokenizer, name, origin, revision, read_overrides(overrides), check)
-
-
-def _device(name: str | torch.device) -> torch.device:
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {str(name)!r} cannot be used here: {_first_line(error)} Try 'cpu'.") from error
-
-
-def _dtype(name: str | torch.dtype) -> torch.dtype:
-    if isinstance(name, torch.dtype):
-        name = str(name).removeprefix("torch.")
-    if name not in DTYPES:
-        raise unknown_name("dtype", name, DTYPES)
-    return DTYPES[name]
-
-
-def _network(source: str, dtype: torch.dtype, trust: bool, revision: str | None) -> nn.Module:
-    """The network of a folder or Hub id, with the library's many ways of failing worded once each."""
-    folder = Path(source).is_dir()
-    if folder and not (Path(source) / "config.json").is_file():
-        raise InputError(f"{source} has no config.json; wanted the folder of a saved transformers model.")
-    if not folder and (source.startswith((".", "/", "~")) or source.count("/") > 1 or Path(source).exists()):
-        raise InputError(
-            f"no model folder at {source!r}. Give a folder with config.json and *.safetensors, or a Hub id."
-        )
-    common = {"trust_remote_code": trust, "revision": revision, "local_files_only": folder or offline()}
-    try:
-        config = AutoConfig.from_pretrained(source, **common)
-    except (ValueError, KeyError) as error:
-        known = f"Wanted a family that transformers {transformers.__version__} knows."
-        raise ModelRefused(f"{source}: {_first_line(error)} {known}") from error
-    except Exception as error:  # the Hub client raises errors of several libraries
-        raise _not_found(source, error) from error
-    try:
-        with quiet():
-            return AutoModelForCausalLM.from_pretrained(
-                source, config=config, dtype=dtype, use_safetensors=True, **common
-            )
-    except ValueError as error:
-        raise ModelRefused(f"{source}: {_first_line(error)} Wanted a causal (decoder-only) language model.") from error
-    except Exception as error:
-        if folder:
-            raise InputError(
-                f"{source}: no weights could be read from safetensors ({_first_line(error)}) Pickled weights (*.bin, "
-                "*.pt) can run code and are not read: convert them with save_pretrained of transformers."
-            ) from error
-        raise _not_found(source, error) from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bar of the library inside the `with` block."""
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if bars:
-            transformers.utils.logging.enable_progress_bar()
-
-
-def offline() -> bool:
-    """Whether the Hub is out of reach, so that only the local cache is asked; a proxy is trusted to reach it."""
-    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
-        return True
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return False
-    place = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
-    try:
-        socket.create_connection((place.hostname, place.port or 443), timeout=3).close()
-    except OSError:
-        return True
-    return False
-
-
-def _gated(error: BaseException | None) -> bool:
-    """Whether an error, or one behind it, says that the model asks for consent on the Hub."""
-    while error is not None:
-        words = str(error).lower()
-        if type(error).__name__ == "GatedRepoError" or "gated repo" in words or "awaiting a review" in words:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _not_found(source: str, error: Exception) -> InputError:
-    if _gated(error):
-        return InputError(
-            f"{source} is gated: ask for access on its page (https://huggingface.co/{source}), then log in on this "
-            "machine with `hf auth login` (or set HF_TOKEN) and run the same command again."
-        )
-    return InputError(
-        f"no model {source!r}: no folder here, not in the local Hub cache, and the Hub gave: {_first_line(error)} "
-        f"Check the name; the cache is {cache_folder()}. Without a network, download it elsewhere (`hf download "
-        "NAME`) and copy the cache, or give the folder (`--models-from DIR` for a whole study)."
-    )
-
-
-def resolved(name: str, revision: str | None) -> str | None:
-    """The commit that a revision of a Hub model stands for in the local cache; as given where the cache has none."""
-    from huggingface_hub import try_to_load_from_cache
-
-    path = try_to_load_from_cache(name, "config.json", revision=revision, cache_dir=cache_folder())
-    commit = Path(path).parent.name if isinstance(path, str) else ""
-    return commit if re.fullmatch(r"[0-9a-f]{40}", commit) else revision
-
-
-def cache_folder() -> str:
-    """Where the Hub client keeps downloaded models on this machine."""
-    from huggingface_hub import constants
-
-    return os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE
-
-
-def _first_line(error: Exception) -> str:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return line if line.endswith(".") else line + "."
+    model = _assemble(network.eval(), tokenizer, name, origin, revision, read_overrides(overrides), weights)
+    return _proved(model) if check else model
 
 
 def _tokenizer(source: str, trust: bool, revision: str | None) -> Any | None:
@@ -267,7 +153,7 @@ def _tokenizer(source: str, trust: bool, revision: str | None) -> Any | None:
         if not path.is_dir():
             return None
         raise TokenizerError(
-            f"the tokenizer in {source} cannot be read: {_first_line(error)} Repair its files, or give tokenizer=..."
+            f"the tokenizer in {source} cannot be read: {first_line(error)} Repair its files, or give tokenizer=..."
         ) from error
     return tokenizer if len(tokenizer) > 1 else None
 
@@ -315,13 +201,14 @@ def _assemble(
     source: str,
     revision: str | None,
     overrides: Mapping[str, Any],
-    check: bool,
+    weights: str | None = None,
 ) -> Model:
     rows = real_rows(network, tokenizer)
+    refuse_nonfinite(network, rows)
     adapter = discover(network, rows=rows, overrides=overrides)
     eos = _eos(network, tokenizer)
     parameter = next(network.parameters())
-    model = Model(
+    return Model(
         network=network,
         tokenizer=tokenizer,
         name=name,
@@ -342,14 +229,31 @@ def _assemble(
         dtype=parameter.dtype,
         source=source,
         revision=revision or getattr(network.config, "_commit_hash", None),
+        weights=weights,
     )
-    return _proved(model) if check else model
+
+
+def refuse_nonfinite(network: nn.Module, rows: int) -> None:
+    """Raise ModelRefused where one of the first `rows` rows of the embedding or the head is not finite."""
+    tables = {"embedding": network.get_input_embeddings(), "head": network.get_output_embeddings()}
+    for what, table in tables.items():
+        weight = getattr(table, "weight", None)
+        if weight is None or weight.dim() != 2 or bool(torch.stack(weight[:rows].aminmax()).isfinite().all()):
+            continue
+        bad = (~weight[:rows].isfinite().all(-1)).nonzero().flatten().tolist()
+        raise ModelRefused(
+            f"{len(bad)} of {rows} rows of the {what} are not finite (tokens {', '.join(map(str, bad[:6]))}"
+            f"{' ...' if len(bad) > 6 else ''}): a run with such a token has no numbers. The file is damaged, or its "
+            "values do not fit the dtype: try dtype='float32', or get the file again."
+        )
 
 
 def _proved(model: Model) -> Model:
     proof = prove(model)
     if not proof.passed:
-        raise ModelRefused(f"{model.name} ({model.family}): {proof.reason} {FORM}")
+        lost = model.dtype == torch.float16 and any(row.name == "finite" and not row.passed for row in proof.rows)
+        hint = "Its states overflow float16: say dtype='bfloat16' or 'float32'." if lost else FORM
+        raise ModelRefused(f"{model.name} ({model.family}): {proof.reason} {hint}")
     return replace(model, proof=proof, facts=replace(model.facts, **proof.facts))
 
 
@@ -411,4 +315,4 @@ def untrained_twin(model: Model, seed: int) -> Model:
     network.generation_config = copy.deepcopy(getattr(model.network, "generation_config", None))
     network = network.to(device=model.device, dtype=model.dtype).eval()
     name = f"{model.name}:untrained"
-    return _assemble(network, model.tokenizer, name, f"{model.source}:untrained-{seed}", model.revision, {}, True)
+    return _proved(_assemble(network, model.tokenizer, name, f"{model.source}:untrained-{seed}", model.revision, {}))

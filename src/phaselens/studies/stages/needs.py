@@ -6,7 +6,7 @@ from pathlib import Path
 from huggingface_hub import try_to_load_from_cache
 
 from phaselens.errors import InputError
-from phaselens.models.load import cache_folder, offline
+from phaselens.models.weights import cache_folder, offline
 from phaselens.studies.declaration import Source, Study
 from phaselens.studies.stages.members import KEPT_BYTES
 
