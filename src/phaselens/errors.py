@@ -136,6 +136,15 @@ def missing_extra(what: str, packages: str, extra: str) -> MissingExtra:
     return MissingExtra(f"{what} needs {packages}: pip install 'phaselens[{extra}]'.")
 
 
+def require_text(text: str, what: str) -> None:
+    """Raise PromptError for half a surrogate pair, which is no text: no tokenizer reads it and no file can hold it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"U+{ord(text[error.start]):04X}"
+        raise PromptError(f"{what} holds half a surrogate pair ({half} at character {error.start}), which is no text.") from None
+
+
 def unknown_name(kind: str, got: str, known: Iterable[str]) -> UnknownNameError:
     """Word the error for `got`, which is none of the `known` names of this `kind`.
 

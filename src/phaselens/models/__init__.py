@@ -8,8 +8,10 @@ from phaselens.models.facts import Facts
 from phaselens.models.forward import Pass, positions_of, run
 from phaselens.models.hooks import Taps, edit, record
 from phaselens.models.load import Model, fingerprint, load, require_tokenizer, untrained_twin
+from phaselens.models.text import Encoder, encoder, template_hash
 
 __all__ = [
+    "Encoder",
     "Facts",
     "Model",
     "Pass",
@@ -17,6 +19,7 @@ __all__ = [
     "Row",
     "Taps",
     "edit",
+    "encoder",
     "fingerprint",
     "load",
     "positions_of",
@@ -24,5 +27,6 @@ __all__ = [
     "record",
     "require_tokenizer",
     "run",
+    "template_hash",
     "untrained_twin",
 ]
