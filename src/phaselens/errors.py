@@ -141,8 +141,8 @@ def require_text(text: str, what: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        half = f"U+{ord(text[error.start]):04X}"
-        raise PromptError(f"{what} holds half a surrogate pair ({half} at character {error.start}), which is no text.") from None
+        where = f"U+{ord(text[error.start]):04X} at character {error.start}"
+        raise PromptError(f"{what} holds half a surrogate pair ({where}), which is no text.") from None
 
 
 def unknown_name(kind: str, got: str, known: Iterable[str]) -> UnknownNameError:

@@ -12,11 +12,11 @@ from phaselens.capture import Plan, Sampling, replay
 from phaselens.capture import live as watch
 from phaselens.capture.generate import OnStep, Progress
 from phaselens.capture.intervene import At
-from phaselens.capture.prompts import Given, encoder
+from phaselens.capture.prompts import Given
 from phaselens.clouds import Clouds
 from phaselens.errors import InputError, unknown_name
 from phaselens.measure import LensSpec, Reducer
-from phaselens.models import Model
+from phaselens.models import Model, encoder
 from phaselens.models.first import first_masked
 from phaselens.normalised import Together, normalised
 from phaselens.observables import DEFAULT, LENS_STATISTICS, Observable, base_inputs, by_name
@@ -97,6 +97,8 @@ def live(
     layers: Iterable[int] | None = None,
     normalisations: Mapping[str, Calibration | None] | None = None,
     batch_size: int | None = None,
+    chat: bool = False,
+    system: str | None = None,
     interventions: Sequence[At] = (),
     on_step: OnStep | None = None,
     progress: Progress | None = None,
@@ -121,6 +123,8 @@ def live(
         samples=samples,
         seed=seed,
         batch_size=batch_size,
+        chat=chat,
+        system=system,
         interventions=interventions,
         on_step=on_step,
         sink=gathered,

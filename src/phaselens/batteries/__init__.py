@@ -1,6 +1,7 @@
 """Prompts as data: with ids, categories and answers; how answers are graded; loaders for a user's own files."""
 
 from phaselens.batteries.battery import CATEGORIES, Battery, Prompt, by_turns, take
+from phaselens.batteries.chat import Turns, answered, as_turns
 from phaselens.batteries.files import load_battery, load_choices, load_labelled, load_pairs, load_questions
 from phaselens.batteries.grading import RULES, Grade, exact, grade, normalise, normalised, settled, tally
 from phaselens.batteries.items import FORMS, ForcedChoice, Labelled, MinimalPair, Question
@@ -24,6 +25,9 @@ __all__ = [
     "MinimalPair",
     "Prompt",
     "Question",
+    "Turns",
+    "answered",
+    "as_turns",
     "by_turns",
     "exact",
     "grade",

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from phaselens.errors import InputError, PromptError
+from phaselens.batteries.chat import Turns
+from phaselens.errors import InputError, PromptError, require_text
 
 Item = TypeVar("Item")
 
@@ -15,7 +16,9 @@ CATEGORIES = ("factual", "arithmetic", "reasoning", "open", "format", "ambiguous
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model is asked to go on with: text, or token ids where the user gave those.
+    """What a model is asked to go on with: text, token ids, or the turns of a conversation (role, text).
+
+    With `messages` the text is the last of them, for readers; the model is given them all by its own chat template.
 
     `id` is the unit of resampling. `answer` is what the first line of the generation is graded against, or None;
     `aliases` are other answers that count as right. `tag` is a kind within the category.
@@ -28,8 +31,14 @@ class Prompt:
     token_ids: tuple[int, ...] | None = None
     aliases: tuple[str, ...] = ()
     tag: str = ""
+    messages: Turns = ()
 
     def __post_init__(self) -> None:
+        if self.messages and self.token_ids:
+            raise PromptError(f"prompt {self.id!r} has messages and token ids; one of them is enough.")
+        if self.messages and not self.text:
+            object.__setattr__(self, "text", self.messages[-1][1])
+        require_text(self.text, f"prompt {self.id!r}")
         if not self.text and not self.token_ids:
             raise PromptError(f"prompt {self.id!r} is empty: give it text or token ids.")
         if self.aliases and self.answer is None:
@@ -64,8 +73,8 @@ class Battery:
         twice = [i for i, n in Counter(p.id for p in self.prompts + self.calibration + self.pairs).items() if n > 1]
         if twice:
             raise InputError(f"battery {self.name!r}: the id {twice[0]!r} occurs more than once; ids name prompts.")
-        texts = {(p.text, p.token_ids) for p in self.prompts}
-        both = [p.id for p in self.calibration if (p.text, p.token_ids) in texts]
+        texts = {(p.text, p.token_ids, p.messages) for p in self.prompts}
+        both = [p.id for p in self.calibration if (p.text, p.token_ids, p.messages) in texts]
         if both:
             raise InputError(
                 f"battery {self.name!r}: calibration prompt {both[0]!r} is also measured; a prompt is one or the other."

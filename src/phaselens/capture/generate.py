@@ -11,7 +11,7 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 
 from phaselens.capture.cache import roomy_cache
 from phaselens.capture.intervene import At, Clock, intervening
-from phaselens.capture.prompts import Given, Job, batches, jobs
+from phaselens.capture.prompts import Chat, Given, Job, as_chat, batches, jobs, text_notes
 from phaselens.capture.sampling import Sampling, choose, uniforms
 from phaselens.models import Model, run
 from phaselens.trace.transcripts import Transcript, Transcripts
@@ -47,7 +47,8 @@ class Stepper:
         if sampling.temperature:
             drawn = np.stack([uniforms(seed, job.ids, job.sample, n) for job in batch])
             self.uniform = torch.from_numpy(drawn)
-        known = [i for i in model.eos_ids if i < model.vocab_size]
+        ends = {*model.eos_ids, *(i for job in batch for i in job.ends)}
+        known = sorted(i for i in ends if i < model.vocab_size)
         self.eos = torch.tensor(known, dtype=torch.long, device=model.device)
         self.alive = torch.ones(len(batch), dtype=torch.bool, device=model.device)
         self.stopped = ~self.alive
@@ -131,13 +132,18 @@ def generate(
     samples: int = 1,
     seed: int = 0,
     batch_size: int | None = None,
+    chat: bool = False,
+    system: str | None = None,
     interventions: Sequence[At] = (),
     on_step: OnStep | None = None,
     progress: Progress | None = None,
 ) -> Transcripts:
     """Generate `samples` completions of every prompt, up to `max_new_tokens` tokens each, in input order.
 
-    `prompts` are texts, lists of token ids, or battery prompts. Prompts of different lengths share a batch (padded on
+    `prompts` are texts, lists of token ids, conversations (`[{"role": "user", "content": ...}, ...]`), or battery
+    prompts. Conversations go through the tokenizer's own chat template up to where the model answers, and with `chat`
+    every text does, as the user's turn (after `system`, where given); such a run ends with the model's turn if the
+    sampling lets it (`suppress_eos=False`). Prompts of different lengths share a batch (padded on
     the left) where the model was proved to allow it. The numbers behind a sampled run depend on (seed, prompt, sample)
     alone, so a run is the same in any batch up to float rounding.
 
@@ -155,12 +161,14 @@ def generate(
         stepper.stop(on_step(step, {"steps": _step_rows(stepper, step, tokens)}))
 
     hook = None if on_step is None else each
-    work = jobs(model, prompts, samples, max_new_tokens)
+    how = as_chat(chat, system)
+    work = jobs(model, prompts, samples, max_new_tokens, how)
+    sampling = sampling.settled(any(job.in_turns for job in work))
     runs: list[Transcript] = []
     with intervening(model, interventions) as clock:
         for stepper in decode_all(model, work, max_new_tokens, sampling, seed, batch_size, hook, progress, clock):
             runs += stepper.transcripts(seed)
-    kept = settings(sampling, max_new_tokens, samples, seed, batch_size)
+    kept = settings(sampling, max_new_tokens, samples, seed, batch_size, how, text_notes(model, prompts, how))
     return Transcripts(tuple(sorted(runs, key=lambda t: t.run)), kept, model.fingerprint)
 
 
@@ -176,9 +184,15 @@ def _step_rows(stepper: Stepper, step: int, tokens: Tensor) -> dict[str, np.ndar
 
 
 def settings(
-    sampling: Sampling, max_new_tokens: int, samples: int, seed: int, batch_size: int | None
+    sampling: Sampling,
+    max_new_tokens: int,
+    samples: int,
+    seed: int,
+    batch_size: int | None,
+    chat: Chat | None,
+    notes: Sequence[str],
 ) -> dict[str, Any]:
-    """What transcripts remember of how they were made, as plain JSON values."""
+    """What transcripts remember of how they were made, as plain JSON values; chat and notes where there are any."""
     return {
         **sampling.to_dict(),
         "arm": sampling.arm,
@@ -186,6 +200,8 @@ def settings(
         "samples": samples,
         "seed": seed,
         "batch_size": batch_size or BATCH,
+        **({} if chat is None else {"chat": {"system": chat.system}}),
+        **({"notes": list(notes)} if notes else {}),
     }
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from phaselens.capture.generate import OnStep, Progress, Stepper, decode_all, settings
 from phaselens.capture.intervene import At, intervening
-from phaselens.capture.prompts import Given, jobs
+from phaselens.capture.prompts import Given, as_chat, jobs, text_notes
 from phaselens.capture.replay import Columns, Reduces
 from phaselens.capture.sampling import Sampling
 from phaselens.models import Model, Taps, record
@@ -29,6 +29,8 @@ def live(
     samples: int = 1,
     seed: int = 0,
     batch_size: int | None = None,
+    chat: bool = False,
+    system: str | None = None,
     interventions: Sequence[At] = (),
     on_step: OnStep | None = None,
     sink: Callable[[Columns, Columns], None] | None = None,
@@ -44,14 +46,16 @@ def live(
     Raises as `generate` does, and InputError for a layer that does not exist.
     """
     chosen = check_layers(layers, model.n_layers)
-    work = jobs(model, prompts, samples, max_new_tokens)
+    how = as_chat(chat, system)
+    work = jobs(model, prompts, samples, max_new_tokens, how)
+    sampling = sampling.settled(any(job.in_turns for job in work))
     runs: list[Transcript] = []
     with record(model, chosen, last_only=True) as taps, intervening(model, interventions) as clock:
         watcher = _Watcher(taps, reducer, on_step, sink)
         for stepper in decode_all(model, work, max_new_tokens, sampling, seed, batch_size, watcher, progress, clock):
             watcher.flush()
             runs += stepper.transcripts(seed)
-    kept = settings(sampling, max_new_tokens, samples, seed, batch_size)
+    kept = settings(sampling, max_new_tokens, samples, seed, batch_size, how, text_notes(model, prompts, how))
     return Transcripts(tuple(sorted(runs, key=lambda t: t.run)), kept, model.fingerprint)
 
 

@@ -1,39 +1,54 @@
 """Prompts as token ids: encoding, the checks that a prompt can be run, and batches that waste little padding."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from phaselens.batteries import Prompt
+from phaselens.batteries import Prompt, Turns, as_turns
 from phaselens.errors import InputError, PromptError
-from phaselens.models import Model, require_tokenizer
+from phaselens.models import Encoder, Model, encoder
 from phaselens.trace.transcripts import Transcripts
 
-Given = str | Prompt | Sequence[int]
+Given = str | Prompt | Sequence[int] | Sequence[Mapping[str, str]]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run that is to be generated: its number, its prompt, and which of several samples it is."""
+    """One run that is to be generated: its number, its prompt, which of several samples it is, whether it is put as a
+    conversation, and what ends the model's turn there besides its own end of text.
+    """
 
     run: int
     prompt: Prompt
     ids: tuple[int, ...]
     sample: int
+    in_turns: bool = False
+    ends: tuple[int, ...] = ()
 
 
-def encoder(model: Model) -> Callable[[str, bool], list[int]]:
-    """A function (text, first) -> token ids; the model's special tokens are added where the text begins the sequence.
+@dataclass(frozen=True)
+class Chat:
+    """Prompts are put to the model as conversations, by its own template; `system` is the turn before the user's."""
 
-    Raises TokenizerError where the model has no tokenizer.
-    """
-    tokenizer = require_tokenizer(model)
-    return lambda text, first: list(tokenizer.encode(text, add_special_tokens=first))
+    system: str | None = None
+
+    def turns(self, prompt: Prompt) -> Turns:
+        """The turns of a prompt: its own, or its text as the user's; without a system turn they get this one."""
+        turns = prompt.messages or (("user", prompt.text),)
+        own = turns[0][0] in ("system", "developer")
+        return turns if own or self.system is None else (("system", self.system), *turns)
+
+
+def as_chat(chat: bool, system: str | None) -> Chat | None:
+    """How prompts are put to the model. Raises InputError for a system turn without a conversation."""
+    if system is not None and not chat:
+        raise InputError("system is a turn of a conversation: say chat too, or leave system out.")
+    return Chat(system) if chat else None
 
 
 def as_prompt(given: Given, number: int) -> Prompt:
-    """A battery's prompt as it is; text or token ids as a prompt named by its place in the list.
+    """A battery's prompt as it is; text, turns or token ids as a prompt named by its place in the list.
 
     Raises PromptError for an empty prompt or one of no known kind.
     """
@@ -47,6 +62,8 @@ def as_prompt(given: Given, number: int) -> Prompt:
     if isinstance(given, (bytes, dict)) or not hasattr(given, "__iter__"):
         raise PromptError(f"prompt {number} is a {type(given).__name__}; wanted text, token ids, or a Prompt.")
     ids = given.tolist() if hasattr(given, "tolist") else list(given)
+    if ids and isinstance(ids[0], Mapping):
+        return Prompt(id=name, text="", messages=as_turns(ids))
     if not ids:
         raise PromptError(f"prompt {number} has no tokens. Give at least one to start from.")
     if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
@@ -54,8 +71,12 @@ def as_prompt(given: Given, number: int) -> Prompt:
     return Prompt(id=name, text="", token_ids=tuple(ids))
 
 
-def jobs(model: Model, given: Sequence[Given], samples: int, max_new_tokens: int) -> list[Job]:
+def jobs(
+    model: Model, given: Sequence[Given], samples: int, max_new_tokens: int, chat: Chat | None = None
+) -> list[Job]:
     """The runs to generate: `samples` of every prompt, numbered prompt by prompt in input order.
+
+    With `chat` texts are put as turns of a conversation; prompts that are conversations always are.
 
     Raises InputError for no prompts or counts below 1, PromptError for a prompt that cannot be run, TokenizerError
     where text is given and the model has no tokenizer.
@@ -67,16 +88,53 @@ def jobs(model: Model, given: Sequence[Given], samples: int, max_new_tokens: int
     for name, value in (("samples", samples), ("max_new_tokens", max_new_tokens)):
         if value < 1:
             raise InputError(f"{name} is {value}; wanted at least 1.")
-    out = []
-    for number, item in enumerate(given):
-        prompt = as_prompt(item, number)
-        ids = prompt.token_ids
-        if ids is None:
-            ids = tuple(encoder(model)(prompt.text, True))
+    out, prompts = [], [as_prompt(item, number) for number, item in enumerate(given)]
+    text = None if all(prompt.token_ids for prompt in prompts) else encoder(model)
+    ends = text.turn_ends if text is not None and any(_in_turns(prompt, chat) for prompt in prompts) else ()
+    for number, prompt in enumerate(prompts):
+        ids = prompt.token_ids or prompt_ids(text, prompt, chat)
         check_ids(model, ids, f"prompt {prompt.id!r}")
         check_room(model, len(ids), max_new_tokens, f"prompt {prompt.id!r}")
-        out += [Job(number * samples + sample, prompt, ids, sample) for sample in range(samples)]
+        turns = _in_turns(prompt, chat)
+        mine = ends if turns else ()
+        out += [Job(number * samples + sample, prompt, ids, sample, turns, mine) for sample in range(samples)]
     return out
+
+
+def _in_turns(prompt: Prompt, chat: Chat | None) -> bool:
+    """Whether a prompt is put as a conversation: ids never are, they stand for themselves."""
+    return prompt.token_ids is None and (chat is not None or bool(prompt.messages))
+
+
+def prompt_ids(text: Encoder, prompt: Prompt, chat: Chat | None) -> tuple[int, ...]:
+    """Token ids of a prompt's text or turns; raises as the encoder does, with the prompt's name."""
+    try:
+        if not _in_turns(prompt, chat):
+            return tuple(text(prompt.text))
+        return tuple(text.chat((chat or Chat()).turns(prompt)))
+    except PromptError as error:
+        raise PromptError(f"prompt {prompt.id!r}: {error}") from error
+
+
+def text_notes(model: Model, given: Sequence[Given], chat: Chat | None) -> tuple[str, ...]:
+    """What a reader should know of how these prompts became tokens, a sentence each; none without a tokenizer."""
+    prompts = [p for p in (as_prompt(item, i) for i, item in enumerate(given)) if p.token_ids is None]
+    if model.tokenizer is None or not prompts:
+        return ()
+    text, plain = encoder(model), [p for p in prompts if not _in_turns(p, chat)]
+    out, doubled = [], sum(text.doubled(p.text) for p in plain)
+    if doubled:
+        first = model.tokenizer.convert_ids_to_tokens(list(text.opening))
+        out.append(
+            f"{model.name}: {doubled} of {len(prompts)} prompts already begin with {' '.join(first)}, which the "
+            "tokenizer sets before every text; it stands there once."
+        )
+    if plain and text.template is not None:
+        out.append(
+            f"{model.name} has a chat template, and {len(plain)} of {len(prompts)} prompts were put to it as bare "
+            "text: it was tuned on conversations, so this is not how it is used (chat = true, or --chat, is)."
+        )
+    return tuple(out)
 
 
 def check_ids(model: Model, ids: Sequence[int], where: str) -> None:

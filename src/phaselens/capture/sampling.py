@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,8 @@ class Sampling:
 
     `temperature` 0 is greedy, and then `top_p` and `top_k` have no effect. `top_p` keeps the least set of tokens whose
     mass reaches it (1 keeps all), `top_k` the k likeliest (0 keeps all); both are taken after the temperature, `top_k`
-    first. `suppress_eos` gives end-of-text probability 0, so that every run has the length asked for.
+    first. `suppress_eos` gives end-of-text probability 0, so that every run has the length asked for; None: so it is
+    for bare text, and in a conversation a run ends with its turn.
 
     Raises InputError for a temperature below 0 or between 0 and 1e-6 (logits divided by less leave float32), `top_p`
     outside (0, 1], or `top_k` below 0.
@@ -34,7 +35,7 @@ class Sampling:
     temperature: float = 0.7
     top_p: float = 1.0
     top_k: int = 0
-    suppress_eos: bool = True
+    suppress_eos: bool | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -59,7 +60,11 @@ class Sampling:
             name += f"-p{self.top_p:g}"
         if self.temperature and self.top_k:
             name += f"-k{self.top_k}"
-        return name if self.suppress_eos else f"{name}-eos"
+        return f"{name}-eos" if self.suppress_eos is False else name
+
+    def settled(self, in_turns: bool) -> "Sampling":
+        """The same with `suppress_eos` said, for prompts that are conversations or bare text."""
+        return self if self.suppress_eos is not None else replace(self, suppress_eos=not in_turns)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""

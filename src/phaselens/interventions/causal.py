@@ -15,7 +15,7 @@ from phaselens.capture.intervene import At, intervening
 from phaselens.errors import InputError
 from phaselens.interventions.records import Causal
 from phaselens.interventions.signature import forward, identity_gap
-from phaselens.models import Model, record, require_tokenizer
+from phaselens.models import Model, encoder, record
 from phaselens.models.hooks import begun_at, forms_of
 from phaselens.organisms.questions import agreement_pairs
 from phaselens.probes.crossfit import make_task
@@ -58,7 +58,7 @@ def two_choices(model: Model, rows: Sequence[tuple[str, str, str, str, str, str]
     Words follow after a space; what both answers begin with is put into the text. Raises TokenizerError without a
     tokenizer, InputError where no answers are left or labels are one.
     """
-    encode, made = require_tokenizer(model).encode, []
+    encode, made = encoder(model), []
     for text, right, wrong, label, unit, key in rows:
         head, a, b = encode(text), encode(f"{text} {right}"), encode(f"{text} {wrong}")
         same = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)

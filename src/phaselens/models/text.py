@@ -7,6 +7,7 @@ so they are left out everywhere. Conversations go through the tokenizer's own te
 import datetime
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from phaselens.models.load import Model, require_tokenizer
 Messages = Sequence[tuple[str, str]]
 # Templates that write today's date would give other tokens tomorrow: they are given this one, a common default of them.
 TODAY = datetime.datetime(2024, 7, 26)
+NOW = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 SHOWN = 24
 
 
@@ -89,8 +91,8 @@ class Encoder:
             near = slice(max(0, same - SHOWN), same + SHOWN)
             raise PromptError(
                 f"prompt and completion do not join: encoded apart they spell {got[near]!r}, the text is "
-                f"{wanted[near]!r}. Move the blank at the end of the prompt to the beginning of the completion, or give "
-                "prompt_ids and completion_ids."
+                f"{wanted[near]!r}. Move the blank at the end of the prompt to the beginning of the completion, "
+                "or give prompt_ids and completion_ids."
             )
         return head, tail
 
@@ -114,13 +116,10 @@ class Encoder:
                 "Leave chat (and system, messages) out, or measure a model that was tuned to chat."
             )
         turns = [{"role": role, "content": content} for role, content in messages]
+        dated = NOW.sub(lambda m: repr(TODAY.strftime(m[2])), self.template)
         try:
             return self.tokenizer.apply_chat_template(
-                turns,
-                tokenize=False,
-                add_generation_prompt=answer,
-                strftime_now=TODAY.strftime,
-                date_string=f"{TODAY:%d %b %Y}",
+                turns, chat_template=dated, tokenize=False, add_generation_prompt=answer
             )
         except (TemplateError, ValueError, TypeError, KeyError) as error:  # templates refuse in words of their own
             roles = ", ".join(role for role, _ in messages)

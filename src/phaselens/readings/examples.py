@@ -11,7 +11,7 @@ from phaselens.batteries.labels import CONLLU, read_labels
 from phaselens.batteries.rows import Row, Table, word
 from phaselens.capture.prompts import check_ids, check_room
 from phaselens.errors import InputError, PromptError, StudyFileError, unknown_name
-from phaselens.models import Model, require_tokenizer
+from phaselens.models import Model, encoder
 
 TEXTS = ("text", "statement", "sentence", "prompt")
 
@@ -262,16 +262,11 @@ def place(model: Model, examples: Examples) -> tuple[Examples, Places]:
 
 
 def _tokens(model: Model, text: str, *, spans: bool) -> tuple[tuple[int, ...], Sequence[tuple[int, int]] | None]:
-    tokenizer = require_tokenizer(model)
-    if not spans or not getattr(tokenizer, "is_fast", False):
-        if spans:
-            raise InputError(
-                f"the tokenizer of {model.name} does not say where its tokens stand in a text, so spans cannot be "
-                "found. Give token_ids with spans in tokens, or leave spans out."
-            )
-        return tuple(tokenizer.encode(text, add_special_tokens=True)), None
-    found = tokenizer(text, add_special_tokens=True, return_offsets_mapping=True)
-    return tuple(found["input_ids"]), [tuple(pair) for pair in found["offset_mapping"]]
+    encode = encoder(model)
+    if not spans:
+        return tuple(encode(text)), None
+    ids, offsets = encode.spans(text)
+    return tuple(ids), offsets
 
 
 def _range(item: Example, ids: Sequence[int], offsets: Sequence[tuple[int, int]] | None) -> tuple[int, int]:

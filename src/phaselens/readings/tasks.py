@@ -14,7 +14,7 @@ import torch
 from phaselens.batteries import grade
 from phaselens.capture import Sampling, generate
 from phaselens.errors import InputError, unknown_name
-from phaselens.models import Model, require_tokenizer, run
+from phaselens.models import Model, encoder, require_tokenizer, run
 from phaselens.organisms import ForcedChoice, ProbeSentence, WorldBattery, world_battery
 from phaselens.organisms.battery import unit_of
 from phaselens.readings.examples import Example, Examples, place
@@ -84,7 +84,7 @@ def _sentences(label: Callable[[ProbeSentence], str | None]) -> Callable[..., Ex
 
 def _chosen(model: Model, choices: list[ForcedChoice]) -> np.ndarray:
     """Which alternative the model finds likelier (sum of its log-probabilities after the text): int [choice]."""
-    encode = require_tokenizer(model).encode
+    encode = encoder(model)
     rows, starts = [], []
     for choice in choices:
         for alternative in choice.alternatives:

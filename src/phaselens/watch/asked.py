@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from phaselens.capture import Sampling
-from phaselens.errors import InputError
-from phaselens.models import Model
+from phaselens.errors import InputError, PromptError
+from phaselens.models import Model, encoder
 from phaselens.signs import visible
 from phaselens.watch.limits import Limits, Refusal, too_long
 
@@ -147,9 +147,10 @@ def _encode(given: Any, model: Model, limits: Limits, tokens: int) -> tuple[int,
     if isinstance(given, str):
         if len(given) > limits.prompt_chars:
             raise too_long("characters of the prompt", len(given), limits.prompt_chars, "prompt")
-        if any("\ud800" <= sign <= "\udfff" for sign in given):
-            raise Refusal(400, "the prompt holds half a surrogate pair, which is no text.", param="prompt")
-        given = model.tokenizer(given)["input_ids"]
+        try:
+            given = encoder(model)(given)
+        except PromptError as error:
+            raise Refusal(400, f"{error}", param="prompt") from error
     if not given:
         raise Refusal(400, "prompt is empty; give a text or token ids.", param="prompt")
     if max(given) >= model.vocab_size:

@@ -12,7 +12,7 @@ from phaselens.capture import Sampling
 from phaselens.dynamics.alarms import Rule, Score, alarm_threshold, peaks, running
 from phaselens.dynamics.profile import fit_values
 from phaselens.dynamics.states import turbulence_threshold
-from phaselens.models import Model
+from phaselens.models import Model, encoder
 from phaselens.organisms import ORGANISM, world_battery
 from phaselens.recording import live
 from phaselens.trace import Trace
@@ -67,9 +67,8 @@ def thresholds_of(model: Model, name: str = "", lens_layers: Sequence[int] | Non
     layer = layer_of_record(model.n_layers)
     recorded = sorted({layer, min(layer + 1, model.n_layers), model.n_layers, *(lens_layers or ())})
     room = STEPS if model.context is None else max(4, min(STEPS, model.context // 4))
-    fitting = [
-        p for p in prompts if model.context is None or len(model.tokenizer(p)["input_ids"]) + room < model.context
-    ]
+    encode = encoder(model)
+    fitting = [p for p in prompts if model.context is None or len(encode(p)) + room < model.context]
     _, trace = live(
         model, fitting, max_new_tokens=room, sampling=Sampling(temperature=0.7),
         observables=("instability", "turbulence"), layers=recorded, batch_size=RUNS,
