@@ -206,7 +206,7 @@ def test_pairs_and_questions(tmp_path):
     path = write(tmp_path, "q.csv", "completion,question,answers\nHot is,What is hot?,fire;sun\n")
     (question,) = load_questions(path, separator=";")
     assert question == Question("p0002", "Hot is", "What is hot?", ("fire", "sun"))
-    assert question.prompt() == Prompt("p0002/completion", "Hot is", "factual", "fire", aliases=("sun",))
+    assert question.prompt() == Prompt("p0002/completion", "Hot is", "factual", "fire", aliases=("sun",), unit="p0002")
     assert question.prompt("question").text == "Q: What is hot?\nA:"
     with pytest.raises(UnknownNameError, match="Did you mean 'question'"):
         question.prompt("questions")

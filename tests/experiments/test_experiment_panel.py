@@ -81,7 +81,7 @@ def test_panels_need_distinct_models_and_known_twins():
 
 def test_only_measured_prompts_are_units():
     panel = Panel((data(),), n_boot=10)
-    assert panel.prompts == ("a",) and panel.prompt_index(panel.models[0]).tolist() == [0, -1]
+    assert panel.units == ("a",) and panel.unit_index(panel.models[0]).tolist() == [0, -1]
     assert panel.weights.shape == (10, 1)
 
 

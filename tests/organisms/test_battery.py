@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from phaselens.cli.organisms import app
 from phaselens.errors import InputError
 from phaselens.organisms import corpora, graded, prompts, world, world_battery
-from phaselens.organisms.battery import false_values, unit_of
+from phaselens.organisms.battery import false_values
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +33,10 @@ def test_graded_questions_are_stratified_and_apart_from_the_calibration(whole):
     assert len(factual) == 5 and max(factual) - min(factual) <= 1
     assert max(whole.counts()["questions"][c] for c in ("factual", "arithmetic", "science", "format")) < 260
     assert len({q.id for q in whole.questions}) == len(whole.questions)
-    assert not {unit_of(q) for q in whole.questions} & {unit_of(q) for q in whole.calibration}
+    assert not {q.unit for q in whole.questions} & {q.unit for q in whole.calibration}
     assert all(q.answer for q in whole.questions)
     anchors = {q.id for q in prompts("factual", 96, np.random.default_rng(0), calibration=True)}
-    assert not anchors & {unit_of(q) for q in whole.questions}, "one split for prompts and questions"
+    assert not anchors & {q.unit for q in whole.questions}, "one split for prompts and questions"
     with pytest.raises(InputError, match="all of the split"):
         graded(whole.world, 10**6, np.random.default_rng(0))
 
@@ -68,7 +68,7 @@ def test_paraphrases_ask_one_fact_twice(whole):
     text = "".join(document.text for document in corpora.documents(whole.world, 9, 1500))
     for pair in whole.paraphrases:
         assert pair.first.answer == pair.second.answer and pair.first.text != pair.second.text
-        assert unit_of(pair.first) == unit_of(pair.second) == pair.id
+        assert pair.first.unit == pair.second.unit == pair.id
         if pair.unheard:
             assert pair.second.text.split(chr(10))[1] not in text
 

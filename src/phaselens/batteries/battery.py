@@ -20,7 +20,8 @@ class Prompt:
 
     With `messages` the text is the last of them, for readers; the model is given them all by its own chat template.
 
-    `id` is the unit of resampling. `answer` is what the first line of the generation is graded against, or None;
+    `id` names it; `unit` names the fact or item behind the wording (default: `id`), which prompts in other words share,
+    and which resampling, splits and counts go by. `answer` is what the first line of the generation is graded against, or None;
     `aliases` are other answers that count as right. `tag` is a kind within the category.
     """
 
@@ -32,6 +33,7 @@ class Prompt:
     aliases: tuple[str, ...] = ()
     tag: str = ""
     messages: Turns = ()
+    unit: str = ""
 
     def __post_init__(self) -> None:
         if self.messages and self.token_ids:
@@ -39,6 +41,8 @@ class Prompt:
         if self.messages and not self.text:
             object.__setattr__(self, "text", self.messages[-1][1])
         require_text(self.text, f"prompt {self.id!r}")
+        if not self.unit:
+            object.__setattr__(self, "unit", self.id)
         if not self.text and not self.token_ids:
             raise PromptError(f"prompt {self.id!r} is empty: give it text or token ids.")
         if self.aliases and self.answer is None:
@@ -58,7 +62,7 @@ class Battery:
     the measured prompts, and a text may be in both.
 
     Raises:
-        InputError: no prompt, an id that occurs twice, or a prompt that is both measured and calibration.
+        InputError: no prompt, an id that occurs twice, or a prompt or unit that is both measured and calibration.
 
     """
 
@@ -78,6 +82,12 @@ class Battery:
         if both:
             raise InputError(
                 f"battery {self.name!r}: calibration prompt {both[0]!r} is also measured; a prompt is one or the other."
+            )
+        units = {p.unit for p in self.prompts}
+        if shared := [p for p in self.calibration if p.unit in units]:
+            raise InputError(
+                f"battery {self.name!r}: calibration prompt {shared[0].id!r} asks about {shared[0].unit!r}, which "
+                "measured prompts ask about too; put all prompts of a unit on one side."
             )
 
     @property

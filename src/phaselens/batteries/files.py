@@ -10,9 +10,9 @@ from phaselens.batteries.rows import Columns, Row, Table, build, mapped, read_ta
 from phaselens.errors import InputError, PromptError, StudyFileError, unknown_name
 
 TEXT_KEYS = ("text", "prompt")
-PROMPT_FIELDS = ("id", "text", "prompt", "category", "answer", "aliases", "tag", "prompt_ids", "calibration")
+PROMPT_FIELDS = ("id", "text", "prompt", "category", "answer", "aliases", "tag", "unit", "prompt_ids", "calibration")
 QUESTION_FIELDS = ("id", "completion", "question", "answers", "tag")
-PAIR_FIELDS = ("id", "ambiguous", "first", "second", "answers", "kind", "senses")
+PAIR_FIELDS = ("id", "ambiguous", "first", "second", "answers", "kind", "senses", "unit")
 CHOICE_FIELDS = ("id", "text", "alternatives", "right", "answer", "tag", "category")
 Item = TypeVar("Item", Question, MinimalPair, ForcedChoice)
 MISSING = ("error", "drop")
@@ -30,7 +30,8 @@ def load_battery(
     """A battery from JSON Lines, .json (a list), .csv or .tsv (with a header), or .txt (a prompt a line).
 
     Fields are `text` (or `prompt`), `id` (default: `p0001` and so on, by line), `category`, `answer`, `aliases`, `tag`,
-    `prompt_ids` (token ids instead of text) and `calibration`. An answer may be a list: the first is the usual one.
+    `unit` (what the prompt is about, where several ask about one thing; default: `id`), `prompt_ids` (token ids instead
+    of text) and `calibration`. An answer may be a list: the first is the usual one.
 
     Args:
         path: the file.
@@ -87,7 +88,7 @@ def load_questions(
 def load_pairs(
     path: str | Path, *, columns: Columns | None = None, separator: str | None = None, encoding: str = "utf-8"
 ) -> tuple[MinimalPair, ...]:
-    """Minimal pairs, with fields `id`, `ambiguous`, `first`, `second`, `answers`, `kind`, `senses` (two texts each).
+    """Minimal pairs: fields `id`, `ambiguous`, `first`, `second`, `answers`, `kind`, `senses` (two texts each), `unit`.
 
     Mapping, separator and errors are those of `load_battery`.
     """
@@ -96,7 +97,7 @@ def load_pairs(
     def make(row: Row) -> MinimalPair:
         texts = (_said(row, name) for name in ("ambiguous", "first", "second"))
         answers, senses = (words(row.values.get(name), name, separator) or ("", "") for name in ("answers", "senses"))
-        return MinimalPair(_id(row), *texts, answers=answers, kind=_said(row, "kind"), senses=senses)  # type: ignore[arg-type]
+        return MinimalPair(_id(row), *texts, answers=answers, kind=_said(row, "kind"), senses=senses, unit=_said(row, "unit"))  # type: ignore[arg-type]
 
     return _unique(rows, build(rows, make))
 
@@ -202,6 +203,7 @@ def _prompt(row: Row, separator: str | None, alias_separator: str | None, after:
         token_ids=None if ids is None else tuple(ids),
         aliases=tuple(others),
         tag=_said(row, "tag"),
+        unit=_said(row, "unit"),
     )
 
 

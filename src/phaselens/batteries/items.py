@@ -40,7 +40,7 @@ class Question:
             raise unknown_name("form", form, FORMS)
         text = self.completion if form == "completion" else f"Q: {self.question}\nA:"
         first, *others = self.answers
-        return Prompt(f"{self.id}/{form}", text, "factual", first, aliases=tuple(others), tag=self.tag)
+        return Prompt(f"{self.id}/{form}", text, "factual", first, aliases=tuple(others), tag=self.tag, unit=self.id)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class MinimalPair:
     """An ambiguous text and two that keep one of its senses each, all of about one length.
 
     `answers` are texts that may follow under the first and under the second sense; after `ambiguous` either may.
-    `senses` are words for the two senses, `kind` is the kind of ambiguity.
+    `senses` are words for the two senses, `kind` is the kind of ambiguity. `unit` names
+    what is ambiguous (default: `id`): pairs that share it, as those of one homonym, are resampled together.
 
     Raises:
         PromptError: an empty text, or two that are equal.
@@ -62,8 +63,11 @@ class MinimalPair:
     answers: tuple[str, str]
     kind: str = ""
     senses: tuple[str, str] = ("", "")
+    unit: str = ""
 
     def __post_init__(self) -> None:
+        if not self.unit:
+            object.__setattr__(self, "unit", self.id)
         texts = (self.ambiguous, self.first, self.second)
         _filled(f"minimal pair {self.id!r}", "texts", texts, at_least=3)
         if len(self.answers) != 2 or len(self.senses) != 2:
@@ -71,7 +75,9 @@ class MinimalPair:
 
     def prompts(self) -> tuple[Prompt, Prompt, Prompt]:
         """The three texts as prompts; their ids end in `/ambiguous`, `/first` and `/second`."""
-        return tuple(Prompt(f"{self.id}/{n}", getattr(self, n), "ambiguous", tag=self.kind) for n in _READINGS)  # type: ignore[return-value]
+        return tuple(  # type: ignore[return-value]
+            Prompt(f"{self.id}/{n}", getattr(self, n), "ambiguous", tag=self.kind, unit=self.unit) for n in _READINGS
+        )
 
 
 _READINGS = ("ambiguous", "first", "second")

@@ -120,6 +120,7 @@ def _transcript(model: Model, job: Job, completion: list[int], finish: str, seed
         answer=job.prompt.answer,
         aliases=tuple(job.prompt.aliases),
         tag=job.prompt.tag,
+        unit=job.prompt.unit,
     )
 
 

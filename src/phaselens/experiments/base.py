@@ -106,7 +106,7 @@ class ModelData:
     """The stored columns of one model, all its units together.
 
     `runs` has one entry per run and the columns `RUN_COLUMNS` (`run` int, unique within the model across units,
-    ascending; `prompt_id`, `category`, `arm`, `finish` str; `sample`, `n_generated` int; `calibration` bool). `steps`
+    ascending; `prompt_id`, perhaps `unit`, `category`, `arm`, `finish` str; `sample`, `n_generated` int; `calibration` bool). `steps`
     is sorted by (run, step), `layers` by (run, step, layer); both carry those keys as int columns and one float column
     per observable (under a further lens with suffix "__" + label). `completions[i]` holds the generated token ids of
     `runs` row i, and `digit_tokens` the ids of the tokens whose text contains a digit (None: not known, nothing can be
@@ -191,6 +191,11 @@ class ModelData:
         return ~np.asarray(self.runs["calibration"], dtype=bool)
 
     @property
+    def units(self) -> np.ndarray:
+        """What each run's prompt is about, str [run]: its `unit`, its id in a trace of before there were units."""
+        return np.asarray(self.runs["unit" if "unit" in self.runs else "prompt_id"]).astype(str)
+
+    @property
     def layer_of_record(self) -> int:
         """`l* = round(.75 L)`, halves to the even number as Python rounds (L = 6 gives 4)."""
         return round(0.75 * self.info.n_layers)
@@ -241,19 +246,23 @@ class Panel:
 
     @cached_property
     def prompts(self) -> tuple[str, ...]:
-        """Ids of all measured prompts of the panel, sorted: the units of resampling."""
+        """Ids of all measured prompts of the panel, sorted; several may be wordings of one unit."""
         return tuple(sorted({str(p) for m in self.models for p in np.asarray(m.runs["prompt_id"])[m.measured]}))
 
     @cached_property
-    def weights(self) -> np.ndarray:
-        """The prompt bootstrap of the panel, int [B, prompt]: one set of draws for all models and all tables."""
-        return bootstrap_weights(len(self.prompts), self.generator("prompt bootstrap"), n_boot=self.n_boot)
+    def units(self) -> tuple[str, ...]:
+        """The units of resampling, sorted: what the measured prompts of the panel are about."""
+        return tuple(sorted({str(u) for m in self.models for u in m.units[m.measured]}))
 
-    def prompt_index(self, model: ModelData) -> np.ndarray:
-        """Which prompt of `prompts` each run of `model` belongs to, int [run]; -1 for calibration runs."""
-        where = {p: i for i, p in enumerate(self.prompts)}
-        ids = np.asarray(model.runs["prompt_id"])
-        return np.array([where[str(p)] if m else -1 for p, m in zip(ids, model.measured, strict=True)], dtype=int)
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """The bootstrap of the panel, int [B, unit]: one set of draws for all models and all tables."""
+        return bootstrap_weights(len(self.units), self.generator("prompt bootstrap"), n_boot=self.n_boot)
+
+    def unit_index(self, model: ModelData) -> np.ndarray:
+        """Which unit of `units` each run of `model` belongs to, int [run]; -1 for calibration runs."""
+        where = {u: i for i, u in enumerate(self.units)}
+        return np.array([where[u] if m else -1 for u, m in zip(model.units, model.measured, strict=True)], dtype=int)
 
     def generator(self, label: str) -> np.random.Generator:
         """A generator for one purpose: the same (seed, label) gives the same draws, whatever else ran before."""

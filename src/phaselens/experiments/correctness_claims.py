@@ -75,9 +75,9 @@ def evidence_of(panel: Panel, graded: Mapping[str, Graded], turned: Oriented) ->
         ),
         "S5": of(earlier(panel, every), requirements=(enough,)),
         "S7": of(load_slope(panel, every), lacking=ungraded or hops),
-        "X3": of(later_regime(panel), len(panel.prompts), ""),
+        "X3": of(later_regime(panel), len(panel.units), ""),
         "A5": of(grammar_gain(panel, every, turned), requirements=(enough,)),
-        "R5": of(loops, len(panel.prompts), "", requirements=(few,)),
+        "R5": of(loops, len(panel.units), "", requirements=(few,)),
         "R8": of(near, n_models, ungraded or short),
     }
 
@@ -148,11 +148,11 @@ def trap_risk(panel: Panel, graded: Sequence[Graded]) -> Draws:
 
 def _coefficient(panel: Panel, x: np.ndarray, y: np.ndarray, prompt: np.ndarray) -> Draws:
     """The first coefficient of least squares, and in each resample of prompts."""
-    xx = np.zeros((len(panel.prompts), x.shape[1], x.shape[1]))
-    xy = np.zeros((len(panel.prompts), x.shape[1]))
+    xx = np.zeros((len(panel.units), x.shape[1], x.shape[1]))
+    xy = np.zeros((len(panel.units), x.shape[1]))
     np.add.at(xx, prompt, x[:, :, None] * x[:, None, :])
     np.add.at(xy, prompt, x * y[:, None])
-    weights = np.vstack([np.ones(len(panel.prompts), int), panel.weights])
+    weights = np.vstack([np.ones(len(panel.units), int), panel.weights])
     a = np.tensordot(weights, xx, 1) + 1e-9 * np.eye(x.shape[1])
     found = np.linalg.solve(a, (weights @ xy)[..., None])[:, 0, 0]
     return float(found[0]), found[1:]
@@ -160,7 +160,7 @@ def _coefficient(panel: Panel, x: np.ndarray, y: np.ndarray, prompt: np.ndarray)
 
 def resolved_difference(panel: Panel, graded: Sequence[Graded]) -> Draws:
     """Share right of resolved less that of unresolved turbulence, within prompt, model and arm (probability)."""
-    sums, ns = np.zeros(len(panel.prompts)), np.zeros(len(panel.prompts))
+    sums, ns = np.zeros(len(panel.units)), np.zeros(len(panel.units))
     for g in graded:
         score = g.scores.get("resolved turbulence")
         if score is None or not np.isfinite(score[g.measured]).any():
@@ -189,7 +189,7 @@ def decoupling(panel: Panel, graded: Sequence[Graded]) -> Draws:
         if stable is None or len(np.unique(g.wrong[use])) < 2:
             continue
         ranks = np.column_stack([rankdata(stable[use]), rankdata(1 - g.wrong[use])])
-        weights = np.vstack([np.ones(len(panel.prompts), int), panel.weights])[:, g.prompt[use]]
+        weights = np.vstack([np.ones(len(panel.units), int), panel.weights])[:, g.prompt[use]]
         r = _weighted_correlation(ranks, weights)
         if np.isfinite(r).mean() < ENOUGH_DRAWS:
             continue
@@ -241,7 +241,7 @@ def _earlier(panel: Panel, g: Graded) -> Draws:
         return NOTHING
     (_, ours), (_, theirs) = curves
     here = g.measured
-    weights = run_weights(np.vstack([np.ones(len(panel.prompts), int), panel.weights]), g.prompt[here])
+    weights = run_weights(np.vstack([np.ones(len(panel.units), int), panel.weights]), g.prompt[here])
     steps = [k for k in range(UPTO) if np.isfinite(ours[here, k]).any() and np.isfinite(theirs[here, k]).any()]
     difference = [
         resampled_auroc(ours[here, k], g.wrong[here], weights)
@@ -315,14 +315,14 @@ def _later_regime(panel: Panel, m: ModelData) -> Draws:
     ]
     plain = [run_mean_of(m.per_step(name)[:, early]) for name in ("entropy", "surprisal")]
     plain.append(np.asarray(m.runs.get("n_prompt", m.runs["n_generated"]), float))
-    prompt = panel.prompt_index(m)[use]
+    prompt = panel.unit_index(m)[use]
     both = []
     for features in ([*plain, *inner], plain):
         x = np.column_stack(features)[use]
         both.append(
             held_out_probability(x, label, prompt, panel.generator(f"later regime {m.info.name}"), constant=False)
         )
-    weights = run_weights(np.vstack([np.ones(len(panel.prompts), int), panel.weights]), prompt)
+    weights = run_weights(np.vstack([np.ones(len(panel.units), int), panel.weights]), prompt)
     gain = resampled_auroc(both[0], label, weights) - resampled_auroc(both[1], label, weights)
     return float(gain[0]), gain[1:]
 
@@ -340,7 +340,7 @@ def grammar_gain(panel: Panel, graded: Sequence[Graded], turned: Oriented) -> Dr
         if not known:
             continue
         best = found[max(known, key=lambda n: known[n])]
-        weights = run_weights(np.vstack([np.ones(len(panel.prompts), int), panel.weights]), g.prompt[here])
+        weights = run_weights(np.vstack([np.ones(len(panel.units), int), panel.weights]), g.prompt[here])
         gain = resampled_auroc(violation[here], g.wrong[here], weights) - resampled_auroc(
             best[here], g.wrong[here], weights
         )
@@ -355,7 +355,7 @@ def late_before_collapse(panel: Panel) -> tuple[Draws, int]:
         ct = m.at_layer("instability", m.layer_of_record)
         if ct is None or not m.completions or "entropy" not in m.steps:
             continue
-        entropy, prompt = m.per_step("entropy"), panel.prompt_index(m)
+        entropy, prompt = m.per_step("entropy"), panel.unit_index(m)
         starts = np.array([cycle_start(tokens) for tokens in m.completions])
         onsets = starts[(starts >= ONSET) & m.measured]
         if not len(onsets):
@@ -376,7 +376,7 @@ def late_before_collapse(panel: Panel) -> tuple[Draws, int]:
     if not loops.sum() or loops.all():
         return NOTHING, int(loops.sum())
     weights = run_weights(
-        np.vstack([np.ones(len(panel.prompts), int), panel.weights]), np.array(columns["prompt"], int)
+        np.vstack([np.ones(len(panel.units), int), panel.weights]), np.array(columns["prompt"], int)
     )
     of = {n: resampled_auroc(np.array(columns[n]), loops, weights) for n in ("ct", "repetition", "entropy")}
     gain = of["ct"] - of[max(("repetition", "entropy"), key=lambda n: of[n][0])]

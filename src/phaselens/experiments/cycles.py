@@ -117,7 +117,7 @@ def find_cycles(panel: Panel, model: ModelData) -> Found | None:
     threshold = collapse_threshold(entropy[~model.measured])
     if not math.isfinite(threshold) or not model.measured.any():
         return None
-    prompt = panel.prompt_index(model)[model.measured]
+    prompt = panel.unit_index(model)[model.measured]
     starts = word_starts(model, entropy.shape[1])
     starts = None if starts is None else starts[model.measured]
     entropy, p1, p2 = (x[model.measured] for x in (entropy, p1, p2))
@@ -126,7 +126,7 @@ def find_cycles(panel: Panel, model: ModelData) -> Found | None:
         low = entropy <= threshold
     found = cycles(low, rivalry_state(p1, p2), starts, seen)
     nulls = {} if model.info.twin else _nulls(panel, model, entropy, low, starts)
-    n = len(panel.prompts)
+    n = len(panel.units)
     tables = {}
     for which in WHICH if starts is not None else ("all",):
         own = np.stack(cycle_table(found, prompt, n, which=which))

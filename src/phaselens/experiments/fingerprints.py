@@ -132,8 +132,8 @@ def _run_means(values: np.ndarray, log: bool) -> np.ndarray:
 def sample_of(panel: Panel, models: Sequence[ModelData] | None = None) -> Sample:
     """The fingerprint values of some models (default: the trained ones)."""
     models = tuple(panel.trained if models is None else models)
-    n = len(panel.prompts)
-    every = [feature_values(m, panel.prompt_index(m), n) for m in models]
+    n = len(panel.units)
+    every = [feature_values(m, panel.unit_index(m), n) for m in models]
     values = np.stack(every) if every else np.empty((0, n, len(FEATURES)))
     here = np.isfinite(values).any(axis=2).all(axis=0)
     values = values[:, here]

@@ -106,9 +106,9 @@ def version_sums(panel: Panel, model: ModelData, version: Version) -> Sums | Non
         layers = (model.info.n_layers,)
         columns = {c: model.per_step(c + version.suffix)[:, :, None] for c in version.operator.needs}
     g, d = gd.jointly_defined(version.operator.g(columns), version.operator.d(columns))
-    index = panel.prompt_index(model)
-    sum_g, cells = sums_by_unit(g, index, len(panel.prompts))
-    sum_d, _ = sums_by_unit(d, index, len(panel.prompts))
+    index = panel.unit_index(model)
+    sum_g, cells = sums_by_unit(g, index, len(panel.units))
+    sum_d, _ = sums_by_unit(d, index, len(panel.units))
     return Sums(sum_g, sum_d, cells, np.isfinite(g).any(axis=(1, 2)) & (index >= 0), layers)
 
 

@@ -168,7 +168,7 @@ def _without_cap(panel: Panel, logs: Logs, caps: Sequence[Pair], whole: np.ndarr
     usable, left, left_draws = _defined(mixed, caps)
     if len(usable) < len(caps):
         return Outcome("read-out removal", "missing", "the study did not record the lens uncapped")
-    return _share("read-out removal", left, left_draws, whole, draws, len(panel.prompts))
+    return _share("read-out removal", left, left_draws, whole, draws, len(panel.units))
 
 
 def _share(
@@ -235,7 +235,7 @@ def _at_common_temperature(
     if len(usable) < len(pairs):
         return Outcome("temperature-matched", "missing", f"defined for {len(usable)} of {len(pairs)} pairs")
     left, left_draws = _family_means(usable, values, own_draws)
-    shared = _share("temperature-matched", left, left_draws, whole, draws, len(panel.prompts))
+    shared = _share("temperature-matched", left, left_draws, whole, draws, len(panel.units))
     mean, interval, p = mean_interval(left)
     same = (interval.lo > 0) == (whole.mean() > 0) and (interval.lo > 0 or interval.hi < 0)
     word = "survived" if same else "explains it away" if shared.outcome == "explains it away" else "undecided"
@@ -269,7 +269,7 @@ def _qk_norm(panel: Panel, base: Split, logs: Logs) -> Outcome:
     gap_draws = base.draws[:, groups == 1].mean(axis=1) - base.draws[:, groups == 0].mean(axis=1)
     share = float(values.mean() / gap)
     with np.errstate(divide="ignore", invalid="ignore"):
-        interval = percentile_interval(np.abs(draws.mean(axis=1) / gap_draws), len(panel.prompts))
+        interval = percentile_interval(np.abs(draws.mean(axis=1) / gap_draws), len(panel.units))
     why = f"QK-norm moves a model by {abs(share):.2f} [{interval.lo:.2f}, {interval.hi:.2f}] of the gap"
     facts = {"gap_kept": 1 - abs(share), "gap_interval": _flipped(interval)}
     if interval.hi < HALF:
@@ -313,7 +313,7 @@ def _pair_rows(panel: Panel, logs: Logs) -> list[dict]:
         for pair in pairs_by(panel, fact):
             for version, of_version in logs.items():
                 found = effect(of_version, pair)
-                interval = percentile_interval(found.draws, len(panel.prompts))
+                interval = percentile_interval(found.draws, len(panel.units))
                 rows.append(
                     {
                         "differs": fact,
@@ -324,7 +324,7 @@ def _pair_rows(panel: Panel, logs: Logs) -> list[dict]:
                         "effect": found.value,
                         "lo": interval.lo,
                         "hi": interval.hi,
-                        "n_prompts": len(panel.prompts),
+                        "n_prompts": len(panel.units),
                         "reason": found.reason or interval.reason,
                     }
                 )
@@ -334,11 +334,11 @@ def _pair_rows(panel: Panel, logs: Logs) -> list[dict]:
 def _kl_rows(panel: Panel, model: ModelData) -> list[dict]:
     """Mean KL from the final distribution by layer and lens over steps and measured runs (nats), with intervals."""
     rows = []
-    index = panel.prompt_index(model)
+    index = panel.unit_index(model)
     for lens, suffix in LENSES.items():
         if f"kl_to_final{suffix}" not in model.layers:
             continue
-        sums, cells = sums_by_unit(model.per_layer(f"kl_to_final{suffix}"), index, len(panel.prompts))
+        sums, cells = sums_by_unit(model.per_layer(f"kl_to_final{suffix}"), index, len(panel.units))
         draws = resampled_ratio(sums, cells, panel.weights)
         for i, layer in enumerate(model.recorded_layers):
             prompts, total = int((cells[i] > 0).sum()), cells[i].sum()

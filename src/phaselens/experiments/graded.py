@@ -64,11 +64,11 @@ def graded_runs(panel: Panel, model: ModelData, turbulent: float) -> Graded | No
         return None
     given = np.array([np.nan if c is None else float(c) for c in model.runs["correct"]])
     rows = np.flatnonzero(np.isfinite(given))
-    prompt = panel.prompt_index(model)[rows]
+    prompt = panel.unit_index(model)[rows]
     wrong = 1.0 - given[rows]
     if not len(rows) or not (prompt >= 0).any() or len(np.unique(wrong[prompt >= 0])) < 2:
         return None
-    units = np.asarray(model.runs["prompt_id"]).astype(str)[rows]
+    units = model.units[rows]
     cells = {c: model.per_step(c)[rows] for c in AT_OUTPUT if c in model.steps}
     for name in AT_RECORD:
         found = model.at_layer(name, model.layer_of_record)

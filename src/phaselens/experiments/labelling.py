@@ -77,7 +77,7 @@ def cells_of(panel: Panel, model: ModelData, *, suffix: str = "") -> Cells | Non
     if not {c + suffix for c in COLUMNS} <= set(model.layers):
         return None
     keep = [i for i, layer in enumerate(model.recorded_layers) if layer >= 1]
-    index = panel.prompt_index(model)
+    index = panel.unit_index(model)
     columns = {c: model.per_layer(c + suffix)[index >= 0][:, :, keep] for c in COLUMNS}
     return Cells(model, tuple(model.recorded_layers[i] for i in keep), columns, index[index >= 0])
 

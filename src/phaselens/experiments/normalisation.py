@@ -55,8 +55,8 @@ def column(method: str) -> str:
 
 def _by_prompt(panel: Panel, model: ModelData, per_run: np.ndarray) -> np.ndarray:
     """Mean over the runs of each prompt: [run, feature] -> [prompt, feature]."""
-    index = panel.prompt_index(model)
-    return by_prompt(per_run[index >= 0], index[index >= 0], len(panel.prompts))
+    index = panel.unit_index(model)
+    return by_prompt(per_run[index >= 0], index[index >= 0], len(panel.units))
 
 
 def _logs(values: np.ndarray) -> np.ndarray:

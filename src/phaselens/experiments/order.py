@@ -132,10 +132,10 @@ def condition(panel: Panel, name: str, arm: str, start: int = 0) -> Condition:
     """The order of the trained models under one arm, over the 64 values that begin `start` after the first."""
     models = panel.trained
     values, draws = np.full(len(models), np.nan), np.full((panel.n_boot, len(models)), np.nan)
-    by_prompt, n_prompts, n_runs = np.full((len(models), len(panel.prompts)), np.nan), [], 0
+    by_prompt, n_prompts, n_runs = np.full((len(models), len(panel.units)), np.nan), [], 0
     for i, m in enumerate(models):
         y = _window_ratio(m, start)
-        index = panel.prompt_index(m)
+        index = panel.unit_index(m)
         use = (index >= 0) & (np.asarray(m.runs["arm"]) == arm) & np.isfinite(y)
         n_prompts.append(n_prompts_of(panel, m, use))
         n_runs += int(use.sum())

@@ -47,7 +47,7 @@ def run_profile(model: ModelData, layer: int) -> dict[str, np.ndarray] | None:
 
 
 def _model_row(panel: Panel, model: ModelData, choice: str, found: dict[str, np.ndarray]) -> dict:
-    index, keep = panel.prompt_index(model), model.measured
+    index, keep = panel.unit_index(model), model.measured
     shape = profile(found["ct"][keep], index[keep], panel.generator(f"profile {model.info.name} {choice}"),
                     n_boot=panel.n_boot)  # fmt: skip
     segments = {f"segment_{k + 1}": value for k, value in enumerate(shape.segments)}
@@ -66,7 +66,7 @@ def _model_row(panel: Panel, model: ModelData, choice: str, found: dict[str, np.
         "reason": shape.interval.reason,
     }
     for name in FIGURES:
-        sums, n = sums_by_unit(found[name][:, None], index, len(panel.prompts))
+        sums, n = sums_by_unit(found[name][:, None], index, len(panel.units))
         seen, total = int((n > 0).sum()), n.sum()
         interval = percentile_interval(resampled_ratio(sums, n, panel.weights), seen)
         row |= {name: sums.sum() / total if total else math.nan, f"{name}_lo": interval.lo, f"{name}_hi": interval.hi}

@@ -95,7 +95,7 @@ def model_median(panel: Panel, model: ModelData, per_run: np.ndarray) -> Estimat
 
     NaN, with a reason: no measured run has a value.
     """
-    index = panel.prompt_index(model)
+    index = panel.unit_index(model)
     use = (index >= 0) & np.isfinite(per_run)
     if not use.any():
         return Estimate(float("nan"), np.full(panel.n_boot, np.nan), "no measured run has a value")

@@ -50,7 +50,7 @@ def panel_split(panel: Panel, claim: str, version: str, estimates: Mapping[str, 
         np.stack([e.draws for e in chosen], axis=1) if chosen else np.empty((panel.n_boot, 0)),
         panel.generator(f"{claim} {version}"),
         twins=tuple(m.info.twin_of is not None for m in panel.trained),
-        n_prompts=len(panel.prompts),
+        n_prompts=len(panel.units),
         null=panel.null,
     )
 
@@ -117,11 +117,12 @@ def evidence(
 
 
 def counts(panel: Panel) -> dict[str, int]:
-    """Models, untrained twins, prompts and runs that stand behind the panel's numbers (counts)."""
+    """Models, untrained twins, prompts, what they are about (units), and runs that stand behind the panel's numbers (counts)."""
     return {
         "models": len(panel.trained),
         "untrained twins": len(panel.models) - len(panel.trained),
         "prompts": len(panel.prompts),
+        "units": len(panel.units),
         "runs": sum(int(m.measured.sum()) for m in panel.trained),
     }
 
@@ -133,6 +134,6 @@ def of_twins(panel: Panel, estimates: Mapping[str, Estimate]) -> dict[str, Estim
 
 
 def n_prompts_of(panel: Panel, model: ModelData, usable: np.ndarray) -> int:
-    """Number of prompts with at least one usable run (count). Shapes: usable bool [run]."""
-    index = panel.prompt_index(model)
+    """Number of units with at least one usable run (count). Shapes: usable bool [run]."""
+    index = panel.unit_index(model)
     return len(np.unique(index[usable & (index >= 0)]))

@@ -150,7 +150,7 @@ def _agreement(panel: Panel, models: Sequence[Labelled], label: str) -> _Agreeme
     per_model = []
     for one in models:
         cells = state_counts(one.states["bifurcation"], len(BIFURCATION))
-        per_model.append(occupancies(by_prompt(cells, one.cells.prompt, len(panel.prompts)), panel.weights))
+        per_model.append(occupancies(by_prompt(cells, one.cells.prompt, len(panel.units)), panel.weights))
     return _Agreement(shuffled.w, kendall_w(np.stack(per_model, axis=1)), shuffled.null, shuffled.p)
 
 
@@ -213,12 +213,12 @@ def _absent_before_training(
     with np.errstate(divide="ignore", invalid="ignore"):
         draws = (before.draws - before.middle) / (found.draws - found.middle)
     kept = (before.w - before.middle) / above_null if above_null else math.nan
-    interval = percentile_interval(draws[np.isfinite(draws)], len(panel.prompts))
+    interval = percentile_interval(draws[np.isfinite(draws)], len(panel.units))
     said = f"W = {before.w:.3f} before training, {before.middle:.3f} shuffled (p = {before.p:.3g})"
     facts = {"p": before.p, "gap_kept": kept, "gap_interval": interval}
     if not above_null > 0:
         return Outcome(name, "undecided", f"no agreement beyond the shuffles to explain; {said}", **facts)
-    again = percentile_interval(before.draws, len(panel.prompts))
+    again = percentile_interval(before.draws, len(panel.units))
     if interval.lo > HALF or (before.p <= LEVEL and again.lo > before.point):
         return Outcome(name, "explains it away", f"{said}: it is there before training", **facts)
     return Outcome(name, "survived" if interval.hi < HALF else "undecided", said, **facts)

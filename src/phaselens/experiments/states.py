@@ -69,10 +69,10 @@ def occupancy_rows(panel: Panel, found: Labelled, threshold: str) -> list[dict]:
     for alphabet, names in ALPHABETS.items():
         for choice in CHOICES:
             where = found.layer_choice(choice)
-            cells = np.zeros((len(panel.prompts), len(names)))
+            cells = np.zeros((len(panel.units), len(names)))
             if where is not None:
                 per_run = state_counts(found.states[alphabet][:, :, where], len(names))
-                cells = by_prompt(per_run, found.cells.prompt, len(panel.prompts))
+                cells = by_prompt(per_run, found.cells.prompt, len(panel.units))
             value, draws = occupancies(cells), occupancies(cells, panel.weights)
             seen = cells.sum(axis=1) > 0
             for i, name in enumerate(names):
@@ -122,7 +122,7 @@ def transition_rows(panel: Panel, found: Labelled, alphabet: str, axis: Axis) ->
     `count` transitions out of the `left` that begin in the first state; `P` is their ratio.
     `P_order` is the exact mean over all orders within a chain, `excess = P - P_order`; both from sums over chains.
     """
-    names, n = ALPHABETS[alphabet], len(panel.prompts)
+    names, n = ALPHABETS[alphabet], len(panel.units)
     k = len(names)
     chains = axis.chains(found, alphabet)
     seen = expected = np.zeros((n, k, k))

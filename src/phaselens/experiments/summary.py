@@ -29,7 +29,7 @@ FACTS = ("family", "twin", "parameters", "n_layers", "d_model", "vocab_size", "n
 
 
 def _panel_row(panel: Panel, model: ModelData) -> dict:
-    index = panel.prompt_index(model)
+    index = panel.unit_index(model)
     figures = run_figures(model, model.layer_of_record)
     median = model_median(panel, model, figures.ratio)
     around_median, _ = interval_of(panel, model, median, model.measured & np.isfinite(figures.ratio))
@@ -73,8 +73,8 @@ def _output_mean(model: ModelData, column: str) -> float:
 def _depth_rows(panel: Panel, model: ModelData) -> list[dict]:
     """Mean of every observable per layer over steps and measured runs, and the median ratio_norm, with intervals."""
     names = [c for c in model.layers if c not in KEYS and "__" not in c]
-    index = panel.prompt_index(model)
-    n = len(panel.prompts)
+    index = panel.unit_index(model)
+    n = len(panel.units)
     rows = []
     for name in names:
         sums, counts = sums_by_unit(model.per_layer(name), index, n)

@@ -19,7 +19,6 @@ from phaselens.interventions.records import ARMS, Control
 from phaselens.interventions.signature import identity_gap
 from phaselens.models import Model, require_tokenizer
 from phaselens.organisms import world_battery
-from phaselens.organisms.battery import unit_of
 from phaselens.recording import live, observe
 from phaselens.trace.transcripts import Transcript, Transcripts
 
@@ -99,7 +98,7 @@ def world_questions(n: int, seed: int = 0) -> tuple[list[Question], list[str]]:
         head, _, item = q.text.partition("\n")
         solved.setdefault(head, f"{head}\n{item} {q.answer}{q.after}\n")
     asked = [
-        Question(q.id, q.text, tuple(a for a in (q.answer, *q.aliases) if a), unit_of(q), _guarded(q.text, solved))
+        Question(q.id, q.text, tuple(a for a in (q.answer, *q.aliases) if a), q.unit, _guarded(q.text, solved))
         for q in battery.questions[:n]
     ]
     return asked, [q.text for q in battery.calibration[: max(24, n // 4)]]

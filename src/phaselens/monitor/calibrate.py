@@ -48,7 +48,7 @@ def learn_card(panel: Panel, fingerprints: Mapping[str, str], model: str | None 
         for statistic in STATISTICS
     }
     wrong = 1 - np.asarray(data.runs["correct"], float)[graded]
-    units = np.asarray(data.runs["prompt_id"]).astype(str)[graded]
+    units = data.units[graded]
     learned = learn_rule(columns, plain, wrong, units, panel.generator("threshold"), rate=rate, n_boot=panel.n_boot)
     return Card(
         model=chosen,

@@ -1,6 +1,6 @@
 """The battery of the world: graded questions, minimal pairs, forced choices, paraphrases and labelled probe sentences.
 
-The unit of resampling is the fact, sum, case or sentence asked about, not the wording: `unit_of` gives it.
+The unit of resampling is the fact, sum, matter and process, or ambiguous word asked about, not the wording: `Prompt.unit` names it.
 """
 
 import zlib
@@ -29,19 +29,10 @@ from phaselens.organisms.questions import (
 from phaselens.organisms.world import MATTER, OBJECTS, PROCESSES, RELATIONS, Fact, World, build_world
 
 GRADED = ("quiz", "statement", "paraphrase", "choice", "sums", "laws", "formats", "readings")
-WORDING = ("-statement", "-paraphrase", "-choice")
 PER_CATEGORY, QUESTIONS, SUMS = 64, 1200, 150
 # how many drawn items of each kind stand among the probe sentences, beside the true and false ones
 DRAWN = {"Story": 500, "Words": 300, "Records": 100, "Count": 100, "Brackets": 100, "Code": 100}
 DRAW_SEED = 31
-
-
-def unit_of(prompt: Prompt) -> str:
-    """The id of what a prompt asks about: the wordings of one fact share it."""
-    for wording in WORDING:
-        if prompt.id.endswith(wording):
-            return prompt.id.removesuffix(wording)
-    return prompt.id
 
 
 def graded(world: World, n: int, rng: np.random.Generator, *, calibration: bool = False) -> list[Prompt]:
@@ -52,7 +43,7 @@ def graded(world: World, n: int, rng: np.random.Generator, *, calibration: bool 
     they have. Raises `InputError` where the split has fewer than `n` questions.
     """
     everything = (q for kind in GRADED for q in exact_questions(world, kind))
-    split = [q for q in everything if (zlib.crc32(unit_of(q).encode()) % 4 == 0) == calibration]
+    split = [q for q in everything if q.calibrates == calibration]
     if not 0 <= n <= len(split):
         raise InputError(f"got n={n} graded questions; wanted 0 to {len(split)}, which is all of the split.")
     shuffled = [split[i] for i in rng.permutation(len(split))]
@@ -81,7 +72,7 @@ def paraphrase_pairs(world: World) -> list[ParaphrasePair]:
         other = fact.statements[1] if fact.held_out is None else wordings[fact.held_out]
         tag = f"class {fact.frequency}"
         first, second = (
-            Prompt(f"{unit}-{name}", "factual", stated(fact, wording), fact.value, tag, ".")
+            Prompt(f"{unit}-{name}", "factual", stated(fact, wording), fact.value, tag, ".", unit=unit)
             for name, wording in (("statement", fact.statements[0]), ("paraphrase", other))
         )
         pairs.append(ParaphrasePair(unit, first, second, fact.unheard is not None))

@@ -1,7 +1,7 @@
 """Prompts about the world in six categories, with exact answers where there is one, and minimal pairs of homonyms.
 
-A prompt is the beginning of a document as the organisms know it, at most 40 tokens long. A quarter of all candidates,
-chosen by a checksum of their id, is the calibration split and never comes up otherwise.
+A prompt is the beginning of a document as the organisms know it, at most 40 tokens long. A quarter of all that prompts
+are about, chosen by a checksum of its name, is the calibration split and never comes up otherwise.
 """
 
 import zlib
@@ -50,7 +50,8 @@ class Prompt:
     `tag` says what kind it is within its category: the frequency class of a fact ("class 0" to "class 4"), "written" or
     "held out" for a sum, the number of steps for a law, the kind of format. `after` is the sign that must follow the
     answer, empty where more than one may. `aliases` are other continuations that are right (a case of a law may first
-    say what kind of matter it is).
+    say what kind of matter it is). `unit` is the fact, sum, matter and process, story, operator or ambiguous word behind the wording
+    (default: `id`).
     """
 
     id: str
@@ -60,11 +61,22 @@ class Prompt:
     tag: str
     after: str = ""
     aliases: tuple[str, ...] = ()
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.unit:
+            object.__setattr__(self, "unit", self.id)
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether it belongs to the calibration split."""
+        return zlib.crc32(self.unit.encode()) % 4 == 0
 
 
 def _fact_prompt(fact: Fact, kind: str, text: str) -> Prompt:
-    id_ = f"factual/{fact.entity}-{fact.relation}" + ("" if kind == "quiz" else f"-{kind}")
-    return Prompt(id_, "factual", text, fact.value, f"class {fact.frequency}", ".")
+    unit = f"factual/{fact.entity}-{fact.relation}"
+    id_ = unit + ("" if kind == "quiz" else f"-{kind}")
+    return Prompt(id_, "factual", text, fact.value, f"class {fact.frequency}", ".", unit=unit)
 
 
 def _quiz(world: World) -> Iterator[Prompt]:
@@ -113,13 +125,18 @@ def _science(world: World) -> Iterator[Prompt]:
                 f"science/{kind}-{process}", "science", f"Laws\n- If {kind} is {process}, it", effect, "1 step", "."
             )
             for material in materials:
+                unit = f"science/{material}-{process}"  # answers to one material go together, beyond those to one law
                 for thing in OBJECTS:
                     text = f"Laws\n- The {material} {thing} is {process}."
                     id_ = f"science/{material}-{thing}-{process}"
                     held = ", held out" if (material, thing, process) in world.held_out_cases else ""
                     first = (f"is {kind}, so it {effect}",)
-                    yield Prompt(f"{id_}-effect", "science", f"{text} It", effect, f"2 steps{held}", aliases=first)
-                    yield Prompt(f"{id_}-end", "science", f"{text} In the end it", result, f"3 steps{held}", ".")
+                    yield Prompt(
+                        f"{id_}-effect", "science", f"{text} It", effect, f"2 steps{held}", aliases=first, unit=unit
+                    )
+                    yield Prompt(
+                        f"{id_}-end", "science", f"{text} In the end it", result, f"3 steps{held}", ".", unit=unit
+                    )
 
 
 @dataclass(frozen=True)
@@ -162,7 +179,7 @@ def _open(world: World) -> Iterator[Prompt]:
                 starts = (f"{one} {article} {quality} {noun}. The {noun}", f"{many} two {quality} {noun}s. They")
                 for number, start in zip(("one", "two"), starts, strict=True):
                     id_ = f"open/{when}-{number}-{quality}-{noun}"
-                    yield Prompt(id_, "open", f"Story\n{when} there {start}", None, number)
+                    yield Prompt(id_, "open", f"Story\n{when} there {start}", None, number, unit=f"open/{quality}-{noun}")
 
 
 def _format(world: World) -> Iterator[Prompt]:
@@ -175,7 +192,7 @@ def _format(world: World) -> Iterator[Prompt]:
             for b in LETTERS:
                 if a != b:
                     text = f"Code\ndef {name}({a}, {b}): return {a}"
-                    yield Prompt(f"format/{name}-{a}{b}", "format", text, f"{sign} {b}", "code")
+                    yield Prompt(f"format/{name}-{a}{b}", "format", text, f"{sign} {b}", "code", unit=f"format/{name}")
     closing = {"(": ")", "[": "]", "{": "}"}
     for i, opened in enumerate(f"{x} {y} {z}" for x in closing for y in closing for z in closing):
         yield Prompt(f"format/brackets-{i}", "format", f"Brackets\n- {opened}", closing[opened[-1]], "brackets")
@@ -194,9 +211,15 @@ def _ambiguous(world: World) -> Iterator[Prompt]:
         for adjective in NEUTRAL:
             for i, frame in enumerate(FRAMES):
                 text = f"Words\n- {frame.format(a=adjective, n=noun)}"
-                yield Prompt(f"ambiguous/{noun}-{adjective}-{i}", "ambiguous", text, None, noun)
+                yield Prompt(f"ambiguous/{noun}-{adjective}-{i}", "ambiguous", text, None, noun, unit=_word(noun))
     for id_, words, _ in _attachments():
-        yield Prompt(f"ambiguous/{id_}", "ambiguous", f"Words\n- {attachment(*words)}", None, "attachment")
+        text = f"Words\n- {attachment(*words)}"
+        yield Prompt(f"ambiguous/{id_}", "ambiguous", text, None, "attachment", unit=_word(words[2]))
+
+
+def _word(noun: str) -> str:
+    """The unit of ambiguous sentences: the homonym, or whom a thing may belong to."""
+    return f"ambiguous/{noun}"
 
 
 def _readings(world: World) -> Iterator[Prompt]:
@@ -206,7 +229,7 @@ def _readings(world: World) -> Iterator[Prompt]:
         for name, text, answer in zip(("first", "second"), (pair.first, pair.second), pair.answers, strict=True):
             if text not in seen:
                 seen.add(text)
-                yield Prompt(f"ambiguous/{pair.id}-{name}", "ambiguous", text, answer, pair.kind)
+                yield Prompt(f"ambiguous/{pair.id}-{name}", "ambiguous", text, answer, pair.kind, unit=pair.unit)
 
 
 _EXACT: dict[str, Callable[[World], Iterator[Prompt]]] = {
@@ -251,7 +274,7 @@ def prompts(
     split = [
         prompt
         for prompt in _CANDIDATES[category](world or build_world())
-        if (zlib.crc32(prompt.id.encode()) % 4 == 0) == calibration
+        if prompt.calibrates == calibration
     ]
     if not 0 <= n <= len(split):
         raise InputError(
@@ -277,8 +300,9 @@ def minimal_pairs() -> list[MinimalPair]:
             for i, frame in enumerate(FRAMES):
                 texts = [f"Words\n- {frame.format(a=a, n=noun)}" for a in (adjective, *adjectives)]
                 id_ = f"{noun}-{adjective}-{i}"
-                pairs.append(MinimalPair(id_, *texts, (first, second), "homonym", tuple(adjectives)))
+                pairs.append(MinimalPair(id_, *texts, (first, second), "homonym", tuple(adjectives), _word(noun)))
     for id_, (agent, deed, patient, thing), k in _attachments():
         texts = [f"Words\n- {attachment(agent, deed, patient, t)}" for t in (thing, TOOLS[k], MARKS[k])]
-        pairs.append(MinimalPair(id_, *texts, whose(agent, patient), "attachment", ("instrument", "mark")))
+        senses = ("instrument", "mark")
+        pairs.append(MinimalPair(id_, *texts, whose(agent, patient), "attachment", senses, _word(patient)))
     return pairs

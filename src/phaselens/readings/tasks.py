@@ -16,7 +16,6 @@ from phaselens.capture import Sampling, generate
 from phaselens.errors import InputError, unknown_name
 from phaselens.models import Model, encoder, require_tokenizer, run
 from phaselens.organisms import ForcedChoice, ProbeSentence, WorldBattery, world_battery
-from phaselens.organisms.battery import unit_of
 from phaselens.readings.examples import Example, Examples, place
 from phaselens.readings.states import capture_states
 
@@ -153,7 +152,7 @@ def _correct(model: Model, battery: WorldBattery, generator: np.random.Generator
     for q, made in zip(questions, greedy, strict=True):
         answers = tuple(a for a in (q.answer, *q.aliases) if a)
         right = grade(decode(list(made.completion_ids)), answers, lenient=False).right
-        items.append(Example(q.text, "right" if right else "wrong", unit_of(q), kind=f"{q.category}/{q.tag}"))
+        items.append(Example(q.text, "right" if right else "wrong", q.unit, kind=f"{q.category}/{q.tag}"))
     return Examples("", tuple(items))
 
 

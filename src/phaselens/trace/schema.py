@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from phaselens.errors import InputError, StateError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 LENS_SEPARATOR = "__"
 KINDS = ("float", "bool", "int")
 
@@ -64,7 +64,8 @@ RUN, STEP, LAYER = ("run",), ("run", "step"), ("run", "step", "layer")
 
 RUNS = (
     Column("run", RUN, "int32", "", "never", "number of the run in this unit, from 0"),
-    Column("prompt_id", RUN, "string", "", "never", "name of the prompt, the unit of resampling"),
+    Column("prompt_id", RUN, "string", "", "never", "name of the prompt"),
+    Column("unit", RUN, "string", "", "never", "what the prompt is about: the unit of resampling", since=3),
     Column("category", RUN, "string", "", "never", "category of the prompt; empty where it has none"),
     Column("sample", RUN, "int32", "", "never", "which of several generations of one prompt, from 0"),
     Column("seed", RUN, "int64", "", "never", "seed of the generation; -1 where it came from elsewhere"),

@@ -44,8 +44,8 @@ class Trace:
     ) -> "Trace":
         """Build and check a trace from columns of arrays.
 
-        `runs` is a dict of columns or a list of dicts; `n_nonfinite` is counted from `steps["finite"]` where it is not
-        given. `columns` is metadata per observable, dicts with `name` and any of `table, unit, kind, bounds,
+        `runs` is a dict of columns or a list of dicts; `unit` is `prompt_id` and `n_nonfinite` is counted from
+        `steps["finite"]` where they are not given. `columns` is metadata per observable, dicts with `name` and any of `table, unit, kind, bounds,
         description, keeps, lens`.
 
         Raises:
@@ -54,6 +54,8 @@ class Trace:
         """
         columns = list(columns)
         run_rows = _run_columns(runs)
+        if "unit" not in run_rows and "prompt_id" in run_rows:
+            run_rows["unit"] = run_rows["prompt_id"]
         if "n_nonfinite" not in run_rows:
             run_rows["n_nonfinite"] = _count_nonfinite(run_rows["run"], steps)
         out = cls(

@@ -15,7 +15,7 @@ FINISHES = ("length", "eos", "stopped", "given")
 PROMPT_KEYS, COMPLETION_KEYS = ("prompt", "text"), ("completion", "response", "output", "generation")
 FORM = (
     'Each line is like {"prompt": "...", "completion": "..."} or {"prompt_ids": [5, 9], "completion_ids": [7]}; '
-    '"id", "category", "answer" may stand beside them.'
+    '"id", "category", "answer", "unit" may stand beside them.'
 )
 Encode = Callable[[str, bool], Sequence[int]]
 
@@ -26,7 +26,7 @@ class Transcript:
 
     `sample` counts the generations of one prompt; `seed` is -1 where the text came from elsewhere. `finish` says why
     it ended: `length`, `eos` (its last token is end-of-text), `stopped` (by a callback), or `given`. `arm` names the
-    sampling.
+    sampling. `unit` is what the prompt is about ("": the prompt itself).
     """
 
     run: int
@@ -43,6 +43,7 @@ class Transcript:
     answer: str | None = None
     aliases: tuple[str, ...] = ()
     tag: str = ""
+    unit: str = ""
     correct: bool | None = None
 
     @property
@@ -92,6 +93,7 @@ class Transcripts:
             {
                 "run": t.run,
                 "prompt_id": t.prompt_id,
+                "unit": t.unit or t.prompt_id,
                 "category": t.category,
                 "sample": t.sample,
                 "seed": t.seed,
@@ -207,7 +209,7 @@ def _header(row: dict[str, Any], path: Path, number: int) -> dict[str, Any]:
 def _own(row: dict[str, Any]) -> Transcript:
     """A line that `write_jsonl` wrote."""
     names = {f.name for f in fields(Transcript)}
-    row = {"aliases": (), "tag": "", **row}  # files of schema version 1 lack them
+    row = {"aliases": (), "tag": "", "unit": "", **row}  # files of earlier versions lack them
     if set(row) != names:
         raise PromptError(f"fields {sorted(set(row) ^ names)} are missing or unknown in a file written by phaselens.")
     if row["finish"] not in FINISHES:
@@ -241,6 +243,7 @@ def _foreign(row: dict[str, Any], number: int, encode: Encode | None) -> Transcr
         completion=completion,
         answer=None if answer is None else str(answer),
         tag=str(row.get("tag") or ""),
+        unit=str(row.get("unit") or ""),
     )
 
 

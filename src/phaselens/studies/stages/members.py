@@ -105,7 +105,7 @@ def world_battery(seed: int, per_category: int, calibration: int) -> Battery:
 
     def drawn(apart: bool, n: int) -> tuple[Prompt, ...]:
         return tuple(
-            Prompt(p.id, p.text, p.category, p.answer, aliases=p.aliases, tag=p.tag)
+            Prompt(p.id, p.text, p.category, p.answer, aliases=p.aliases, tag=p.tag, unit=p.unit)
             for i, category in enumerate(PROMPT_CATEGORIES)
             for p in prompts(category, n, np.random.default_rng([seed, i, apart]), calibration=apart)
         )
@@ -116,14 +116,16 @@ def world_battery(seed: int, per_category: int, calibration: int) -> Battery:
 
 
 def _set_apart(battery: Battery) -> Battery:
-    """Every fourth prompt becomes a calibration prompt."""
-    if len(battery.prompts) < 2:
+    """Every fourth unit, with all its prompts, becomes calibration."""
+    units = tuple(dict.fromkeys(p.unit for p in battery.prompts))
+    if len(units) < 2:
         raise InputError(
-            f"battery {battery.name!r} has one prompt; a study needs at least two, since one is set apart to "
+            f"battery {battery.name!r} has prompts about one thing; a study needs at least two, since one is set apart to "
             'calibrate. Add prompts, some of them with "calibration": true.'
         )
-    apart = battery.prompts[CALIBRATION_SHARE - 1 :: CALIBRATION_SHARE] or battery.prompts[-1:]
-    return Battery(battery.name, tuple(p for p in battery.prompts if p not in apart), apart)
+    apart = units[CALIBRATION_SHARE - 1 :: CALIBRATION_SHARE] or units[-1:]
+    held, kept = (tuple(p for p in battery.prompts if (p.unit in apart) == side) for side in (True, False))
+    return Battery(battery.name, kept, held)
 
 
 def load_member(study: Study, source: Source) -> Model:
