@@ -62,7 +62,7 @@ def outcomes(shift, n=70, seed=0):
 def test_a_planted_effect_beside_none():
     moved, same = effects(outcomes(1.0), rng())
     assert moved.sign == 1 and moved.holm_p < 0.001 and not moved.equivalent and moved.cliffs_delta > 0.3
-    assert moved.standardised == pytest.approx(1.0, abs=0.3) and moved.n_pairs == 70
+    assert moved.standardised == pytest.approx(1.0, abs=0.3) and moved.n_units == 70
     assert same.sign == 0 and same.holm_p > 0.05
     ambiguous, other = outcomes(1.0)["moved"]
     assert moved.wilcoxon_p == pytest.approx(stats.wilcoxon(ambiguous - other, method="approx").pvalue)
@@ -73,9 +73,9 @@ def test_pairs_with_nan_are_left_out_and_one_pair_decides_nothing():
     ambiguous, other = outcomes(1.0)["moved"]
     ambiguous[:3] = np.nan
     (found,) = effects({"moved": (ambiguous, other)}, rng())
-    assert found.n_pairs == 67
+    assert found.n_units == 67
     (found,) = effects({"moved": (ambiguous[:4], other[:4])}, rng())
-    assert found.n_pairs == 1 and found.sign == 0 and not found.equivalent and found.interval.reason
+    assert found.n_units == 1 and found.sign == 0 and not found.equivalent and found.interval.reason
     (found,) = effects({"still": (other, other)}, rng())
     assert found.wilcoxon_p == 1 and found.equivalent and math.isnan(found.standardised)
     with pytest.raises(InputError, match="one value per pair"):

@@ -1,5 +1,7 @@
 """Prompts fit, differ between the splits, and their answers are what the world says."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -62,11 +64,12 @@ def test_bad_requests():
 
 def test_minimal_pairs_have_equal_lengths_and_stand_in_the_corpus(lines):
     pairs = minimal_pairs()
-    assert len(pairs) == 240 == len({pair.id for pair in pairs})
-    assert {kind: sum(p.kind == kind for p in pairs) for kind in ("homonym", "attachment")} == {
-        "homonym": 144,
-        "attachment": 96,
-    }
+    assert len(pairs) == 288 == len({pair.id for pair in pairs})
+    assert Counter(p.kind for p in pairs) == {"homonym": 144, "attachment": 96, "unsettled": 48}
+    units = {kind: {p.unit for p in pairs if p.kind == kind} for kind in ("homonym", "attachment", "unsettled")}
+    assert {kind: len(own) for kind, own in units.items()} == {"homonym": 12, "attachment": 6, "unsettled": 48}
+    names = [t.split("- ")[1].split("?")[0] for p in pairs if p.kind == "unsettled" for t in (p.first, p.second)]
+    assert len(set(names)) == 96, "no known fact serves two units"
     written, known = set(lines), 0
     for pair in pairs:
         texts = [t.split("\n")[1] for t in (pair.ambiguous, pair.first, pair.second)]
@@ -77,6 +80,9 @@ def test_minimal_pairs_have_equal_lengths_and_stand_in_the_corpus(lines):
         assert f"{texts[1]} {pair.answers[1]}" not in written and f"{texts[2]} {pair.answers[0]}" not in written
         known += f"{texts[1]} {pair.answers[0]}" in written
     assert known > 150
+    facts = {(f.entity, f.relation): f for f in world.build_world().facts}
+    for pair in (p for p in pairs if p.kind == "unsettled"):
+        assert facts[tuple(pair.id.split("-"))].frequency == 0 and set(a[:-1] for a in pair.answers) == set(pair.senses)
 
 
 def test_wordings_held_out_are_not_those_written(lines):

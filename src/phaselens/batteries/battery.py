@@ -21,8 +21,8 @@ class Prompt:
     With `messages` the text is the last of them, for readers; the model is given them all by its own chat template.
 
     `id` names it; `unit` names the fact or item behind the wording (default: `id`), which prompts in other words share,
-    and which resampling, splits and counts go by. `answer` is what the first line of the generation is graded against, or None;
-    `aliases` are other answers that count as right. `tag` is a kind within the category.
+    and which resampling, splits and counts go by. `answer` is what the first line of the generation is graded against,
+    or None; `aliases` are other answers that count as right. `tag` is a kind within the category.
     """
 
     id: str

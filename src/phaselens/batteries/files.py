@@ -97,7 +97,8 @@ def load_pairs(
     def make(row: Row) -> MinimalPair:
         texts = (_said(row, name) for name in ("ambiguous", "first", "second"))
         answers, senses = (words(row.values.get(name), name, separator) or ("", "") for name in ("answers", "senses"))
-        return MinimalPair(_id(row), *texts, answers=answers, kind=_said(row, "kind"), senses=senses, unit=_said(row, "unit"))  # type: ignore[arg-type]
+        kind, unit = _said(row, "kind"), _said(row, "unit")
+        return MinimalPair(_id(row), *texts, answers=answers, kind=kind, senses=senses, unit=unit)  # type: ignore[arg-type]
 
     return _unique(rows, build(rows, make))
 

@@ -1,7 +1,7 @@
 """What ambiguity does: an ambiguous prompt against the same prompt disambiguated in two ways.
 
-The unit is the pair, which is one ambiguous prompt with both of its disambiguations. Differences are ambiguous less the
-mean of the two.
+A pair is one ambiguous prompt with both of its disambiguations. Differences are ambiguous less the mean of the two, and
+values that go together, as those of one homonym's pairs, are averaged into one unit before they come here.
 """
 
 import math
@@ -18,7 +18,7 @@ from phaselens.statistics.resampling import bootstrap_weights, resampled_ratio
 
 MARGIN = 0.4
 LEVEL = 0.05
-FEWEST_PAIRS = 60
+FEWEST_UNITS = 60
 FLAGS = ("YES", "PARTIAL", "NO", "UNDETERMINED")
 
 
@@ -83,7 +83,7 @@ class Effect:
     """
 
     outcome: str
-    n_pairs: int
+    n_units: int
     mean: float
     interval: Interval
     standardised: float
@@ -132,7 +132,7 @@ def _effect(
     spread = d.std(ddof=1) if n > 1 else math.nan
     return {
         "outcome": name,
-        "n_pairs": n,
+        "n_units": n,
         "mean": float(d.mean()) if n else math.nan,
         "interval": percentile_interval(draws, n),
         "standardised": float(d.mean() / spread) if n > 1 and spread > 0 else math.nan,
@@ -169,7 +169,7 @@ def flag(of_models: Sequence[Effect], *, sign: int = 0) -> Flag:
 
     YES: the interval excludes 0 with one sign in at least ceil(6 M / 7) models; PARTIAL: in at least ceil(2 M / 7);
     NO: the TOST passes in at least ceil(6 M / 7); else UNDETERMINED. `sign` 1 or -1 counts only that direction
-    (INCREASES, DELAYS); 0 takes the more frequent one (AFFECTS). Models with fewer than 60 pairs do not count but stay
+    (INCREASES, DELAYS); 0 takes the more frequent one (AFFECTS). Models with fewer than 60 units do not count but stay
     in M. A change in the other direction is thus never NO: the counts show it.
     Source: the published series names the flags; rule as in docs/definitions, section 13.
     """
@@ -177,7 +177,7 @@ def flag(of_models: Sequence[Effect], *, sign: int = 0) -> Flag:
     if sign not in (-1, 0, 1):
         raise InputError(f"sign is -1, 0 or 1; got {sign}.")
     yes, partial = -(-6 * m // 7), -(-2 * m // 7)
-    usable = [one for one in of_models if one.n_pairs >= FEWEST_PAIRS]
+    usable = [one for one in of_models if one.n_units >= FEWEST_UNITS]
     above, below = (sum(one.sign == s for one in usable) for s in (1, -1))
     equivalent = sum(one.equivalent for one in usable)
     count = {1: above, -1: below, 0: max(above, below)}[sign]

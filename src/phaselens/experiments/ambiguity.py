@@ -1,7 +1,8 @@
 """Experiment: what ambiguity does to runs, on minimal pairs observed beside the study's own prompts. A1-A3.
 
-The unit is the pair: one ambiguous prompt with both of its disambiguations. A systematic difference of words alone
-(the two disambiguations against each other, and untrained twins) stands beside every effect in the table.
+A pair is one ambiguous prompt with both of its disambiguations. The unit is what is ambiguous, such as one homonym: its
+pairs are averaged first, since their differences go together (ICC up to .5 over the frames of one noun). A systematic
+difference of words alone (the two disambiguations against each other, and untrained twins) stands beside every effect.
 """
 
 import math
@@ -12,7 +13,7 @@ import numpy as np
 
 from phaselens.claims import FlagEvidence, Outcome
 from phaselens.dynamics.ambiguity import (
-    FEWEST_PAIRS,
+    FEWEST_UNITS,
     Effect,
     Flag,
     comparable_pairs,
@@ -34,7 +35,7 @@ AT_OUTPUT = ("commit_depth", "entropy_norm")
 STATES = ("turbulence", "rivalry", "n_above_1pct", "top1", "agrees")
 MATCHED = "commit_depth at equal entropy"
 TABLE = (
-    "model:str twin:bool contrast:str outcome:str n_pairs:int n_excluded:int mean:float lo:float hi:float "
+    "model:str twin:bool contrast:str outcome:str n_units:int n_pairs:int n_excluded:int mean:float lo:float hi:float "
     "standardised:float cliffs_delta:float wilcoxon_p:float holm_p:float equivalence_p:float sign:int reason:str"
 )
 FLAGS = (
@@ -46,18 +47,21 @@ QUESTIONS = (("turning_angle", "AFFECTS", 0), ("instability", "INCREASES", 1), (
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Runs of the minimal pairs of one model: every outcome [reading, pair], lengths of the prompts, ids of the pairs.
+    """Runs of the minimal pairs of one model: every outcome [reading, unit], a mean over a unit's comparable pairs.
 
-    `comparable` marks the pairs whose three prompts have one length to within a token; the others take no part.
+    Comparable are the `kept` of `n_pairs` pairs whose three prompts have one length to within a token; `comparable`
+    marks the units (`ids`) that have one, the others are NaN.
     """
 
     ids: tuple[str, ...]
     values: Mapping[str, np.ndarray]
     comparable: np.ndarray
+    n_pairs: int
+    kept: int
 
     def differences(self, outcome: str) -> np.ndarray:
-        """Ambiguous less the mean of both disambiguations (unit of the outcome), [pair]; NaN where not comparable."""
-        return np.where(self.comparable, paired_difference(*self.values[outcome]), np.nan)
+        """Ambiguous less the mean of both disambiguations (unit of the outcome), [unit]; NaN where not comparable."""
+        return paired_difference(*self.values[outcome])
 
 
 def pairs_of(model: ModelData, threshold: float) -> Pairs | None:
@@ -76,10 +80,21 @@ def pairs_of(model: ModelData, threshold: float) -> Pairs | None:
         out[cell] = per_run
         return out
 
-    values = {name: grid(v) for name, v in _per_run(seen, threshold).items()}
     lengths = grid(np.asarray(seen.runs["n_prompt"], float))
     whole = np.isfinite(lengths).all(axis=0)
-    return Pairs(ids, values, whole & comparable_pairs(*np.where(whole, lengths, [[0], [9], [9]])))
+    kept = whole & comparable_pairs(*np.where(whole, lengths, [[0], [9], [9]]))
+    about = {p: str(u) if str(u) != "/".join((p, r)) else p for (p, _, r), u in zip(split, seen.units, strict=True)}
+    units, unit = np.unique([about[pair] for pair in ids], return_inverse=True)
+
+    def by_unit(per_pair: np.ndarray) -> np.ndarray:
+        use = kept & np.isfinite(per_pair).all(axis=0)
+        n = np.bincount(unit[use], minlength=len(units))
+        sums = np.stack([np.bincount(unit[use], row[use], minlength=len(units)) for row in per_pair])
+        return np.divide(sums, n, out=np.full(sums.shape, np.nan), where=n > 0)
+
+    values = {name: by_unit(grid(v)) for name, v in _per_run(seen, threshold).items()}
+    some = np.bincount(unit[kept], minlength=len(units)) > 0
+    return Pairs(tuple(map(str, units)), values, some, len(ids), int(kept.sum()))
 
 
 def _per_run(seen: ModelData, threshold: float) -> dict[str, np.ndarray]:
@@ -117,7 +132,6 @@ def turbulent_above(panel: Panel) -> float:
 
 def model_effects(panel: Panel, model: ModelData, pairs: Pairs) -> dict[str, tuple[Effect, ...]]:
     """Effects on one model by contrast: ambiguity, and the two disambiguations against each other."""
-    keep = pairs.comparable
     generator = panel.generator(f"ambiguity {model.info.name}")
     known = {k: v for k, v in pairs.values.items() if np.isfinite(v).any()}
     found = {}
@@ -125,7 +139,7 @@ def model_effects(panel: Panel, model: ModelData, pairs: Pairs) -> dict[str, tup
         both = {}
         for name, (ambiguous, first, second) in known.items():
             one, other = (ambiguous, (first + second) / 2) if contrast == "ambiguity" else (first, second)
-            both[name] = np.where(keep, one, np.nan), np.where(keep, other, np.nan)
+            both[name] = one, other
         found[contrast] = effects(both, generator, n_boot=panel.n_boot) if both else ()
     if {"commit_depth", "entropy_norm"} <= known.keys():
         matched = at_equal(
@@ -158,19 +172,20 @@ def at_equal(
     return replace(base, interval=percentile_interval(draws, n))
 
 
-def _row(model: ModelData, contrast: str, excluded: int, e: Effect) -> dict:
+def _row(model: ModelData, contrast: str, pairs: Pairs, e: Effect) -> dict:
     return {
         "model": model.info.name,
         "twin": model.info.twin,
         "contrast": contrast,
-        "n_excluded": excluded,
+        "n_pairs": pairs.kept,
+        "n_excluded": pairs.n_pairs - pairs.kept,
         "lo": e.interval.lo,
         "hi": e.interval.hi,
         "reason": e.interval.reason,
         **{
             k: getattr(e, k)
             for k in (
-                "outcome", "n_pairs", "mean", "standardised", "cliffs_delta", "wilcoxon_p", "holm_p", "equivalence_p",
+                "outcome", "n_units", "mean", "standardised", "cliffs_delta", "wilcoxon_p", "holm_p", "equivalence_p",
                 "sign",
             )
         },
@@ -181,7 +196,7 @@ def _one_sided(found: Sequence[Effect], sign: int) -> np.ndarray:
     """P of each model against no difference or one in the other direction; 1 where too few pairs count."""
     half = [e.wilcoxon_p / 2 if e.mean * sign > 0 else 1 - e.wilcoxon_p / 2 for e in found]
     return np.array(
-        [p if e.n_pairs >= FEWEST_PAIRS and math.isfinite(p) else 1.0 for p, e in zip(half, found, strict=True)]
+        [p if e.n_units >= FEWEST_UNITS and math.isfinite(p) else 1.0 for p, e in zip(half, found, strict=True)]
     )
 
 
@@ -190,7 +205,7 @@ def _p(found: Sequence[Effect], of: Flag, sign: int, *, equivalent: bool = False
     if not found:
         return math.nan
     if equivalent:
-        p = [e.equivalence_p if e.n_pairs >= FEWEST_PAIRS and math.isfinite(e.equivalence_p) else 1.0 for e in found]
+        p = [e.equivalence_p if e.n_units >= FEWEST_UNITS and math.isfinite(e.equivalence_p) else 1.0 for e in found]
         return partial_conjunction(np.array(p), of.needed_for_yes)
     sides = (1, -1) if sign == 0 else (sign,)
     return min(1.0, len(sides) * min(partial_conjunction(_one_sided(found, s), of.needed_for_yes) for s in sides))
@@ -215,10 +230,13 @@ def _median_effect(panel: Panel, pairs: Sequence[Pairs], outcome: str) -> tuple[
 
 
 def _length_match(pairs: Sequence[Pairs]) -> Outcome:
-    kept = [int(p.comparable.sum()) for p in pairs]
-    whole = max(len(p.ids) for p in pairs)
-    why = f"{min(kept)} to {max(kept)} of {whole} pairs have one length to within a token; the others take no part"
-    return Outcome("length match", "survived" if min(kept) >= FEWEST_PAIRS else "undecided", why)
+    kept, units = ([f(p) for p in pairs] for f in (lambda p: p.kept, lambda p: int(p.comparable.sum())))
+    whole = max(p.n_pairs for p in pairs)
+    why = (
+        f"{min(kept)} to {max(kept)} of {whole} pairs, of {min(units)} to {max(units)} units, have one length to "
+        "within a token; the others take no part"
+    )
+    return Outcome("length match", "survived" if min(units) >= FEWEST_UNITS else "undecided", why)
 
 
 def _entropy_match(found: Mapping[str, Mapping[str, tuple[Effect, ...]]]) -> Outcome:
@@ -261,7 +279,12 @@ def _evidence(
             said=f"{question} {_said(of)}; {estimate:.2f} SD, median over models",
             estimate=estimate,
             interval=interval,
-            counts=counts(panel) | {"pairs": max(len(p.ids) for p in chosen), "models with pairs": len(own)},
+            counts=counts(panel)
+            | {
+                "pairs": max(p.n_pairs for p in chosen),
+                "units of pairs": max(len(p.ids) for p in chosen),
+                "models with pairs": len(own),
+            },
             n=len(own),
             needed=_needed(chosen),
             outcomes=outcomes,
@@ -272,14 +295,14 @@ def _evidence(
 
 def _lacking(pairs: Mapping[str, Pairs], own: Mapping[str, Effect], outcome: str) -> str:
     if not pairs:
-        return f"no minimal pairs were observed: set minimal_pairs = {FEWEST_PAIRS} in the study"
+        return f"no minimal pairs were observed: set minimal_pairs = {FEWEST_UNITS} in the study"
     return "" if own else f"{outcome} was not recorded on the minimal pairs"
 
 
 def _needed(pairs: Sequence[Pairs]) -> str:
     fewest = min(int(p.comparable.sum()) for p in pairs)
-    more = f"{FEWEST_PAIRS} comparable pairs per model (fewest here: {fewest})"
-    return more if fewest < FEWEST_PAIRS else "more minimal pairs, or more models"
+    more = f"comparable pairs of {FEWEST_UNITS} units per model (fewest here: {fewest})"
+    return more if fewest < FEWEST_UNITS else "more minimal pairs, or more models"
 
 
 def _analysed(panel: Panel, models: Sequence[ModelData]) -> tuple[dict[str, Pairs], dict]:
@@ -298,7 +321,7 @@ def analyse_ambiguity(panel: Panel) -> Result:
     pairs, found = _analysed(panel, panel.models)
     info = {m.info.name: m for m in panel.models}
     rows = [
-        _row(info[name], contrast, int((~pairs[name].comparable).sum()), e)
+        _row(info[name], contrast, pairs[name], e)
         for name, one in found.items()
         for contrast, several in one.items()
         for e in several

@@ -1,5 +1,6 @@
 """One number per run as a design: y[model, category, prompt, sample] of the trained models under one sampling arm."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -20,9 +21,10 @@ PerRun = Callable[[ModelData], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """One measure of every run, float64 [model, category, prompt, sample], NaN where there is none.
+    """One measure of every run, float64 [model, category, unit, sample], NaN where there is none; a mean over a unit's
+    prompts.
 
-    `prompts[c]` are the ids of category c, sorted; categories with fewer are filled with NaN. `absent` names the
+    `prompts[c]` are the units of category c, sorted; categories with fewer are filled with NaN. `absent` names the
     trained models without any defined value, which are not in `models`.
     """
 
@@ -111,7 +113,7 @@ def cells(panel: Panel, per_run: PerRun, *, labels: Mapping[str, np.ndarray] | N
         if not np.isfinite(y[use]).any():
             absent.append(m.info.name)
             continue
-        columns = (y, kinds.astype(str), np.asarray(m.runs["prompt_id"]).astype(str), np.asarray(m.runs["sample"]))
+        columns = (y, kinds.astype(str), m.units, np.asarray(m.runs["sample"]))
         parts.append((np.full(int(use.sum()), len(models)), *(column[use] for column in columns)))
         models.append(m.info.name)
     if not parts:
@@ -123,6 +125,8 @@ def cells(panel: Panel, per_run: PerRun, *, labels: Mapping[str, np.ndarray] | N
     place = np.zeros(len(ids), int)
     for c, own in enumerate(prompts):
         place[kind == c] = np.searchsorted(np.array(own), ids[kind == c])
-    y = np.full((len(models), len(names), max(map(len, prompts)), int(sample.max()) + 1), np.nan)
-    y[model, kind, place, sample] = values
+    shape = (len(models), len(names), max(map(len, prompts)), int(sample.max()) + 1)
+    cell, seen = np.ravel_multi_index((model, kind, place, sample), shape), np.isfinite(values)
+    n, sums = (np.bincount(cell[seen], w, math.prod(shape)).reshape(shape) for w in (None, values[seen]))
+    y = np.divide(sums, n, out=np.full(shape, np.nan), where=n > 0)
     return Cells(y, arm, tuple(models), tuple(map(str, names)), prompts, tuple(absent))

@@ -375,9 +375,7 @@ def late_before_collapse(panel: Panel) -> tuple[Draws, int]:
     loops = np.array(columns["loops"], float)
     if not loops.sum() or loops.all():
         return NOTHING, int(loops.sum())
-    weights = run_weights(
-        np.vstack([np.ones(len(panel.units), int), panel.weights]), np.array(columns["prompt"], int)
-    )
+    weights = run_weights(np.vstack([np.ones(len(panel.units), int), panel.weights]), np.array(columns["prompt"], int))
     of = {n: resampled_auroc(np.array(columns[n]), loops, weights) for n in ("ct", "repetition", "entropy")}
     gain = of["ct"] - of[max(("repetition", "entropy"), key=lambda n: of[n][0])]
     return (float(gain[0]), gain[1:]), int(loops.sum())

@@ -117,7 +117,7 @@ def evidence(
 
 
 def counts(panel: Panel) -> dict[str, int]:
-    """Models, untrained twins, prompts, what they are about (units), and runs that stand behind the panel's numbers (counts)."""
+    """Models, untrained twins, prompts, units and runs that stand behind the panel's numbers (counts)."""
     return {
         "models": len(panel.trained),
         "untrained twins": len(panel.models) - len(panel.trained),

@@ -36,12 +36,12 @@ def require_neutral(model: Model, site: str = "resid_post") -> None:
 
 
 def first_runs(said: Transcripts, n: int, tokens: int) -> Transcripts:
-    """The first run of `n` prompts, in rounds of one of each category, each cut to its first `tokens`.
+    """The first run about each of `n` units, in rounds of one of each category, each cut to its first `tokens`.
 
-    Raises InputError for fewer than four prompts: a half needs two.
+    Raises InputError for fewer than four units: a half needs two.
     """
-    first = {t.prompt_id: t for t in reversed(said.runs)}
-    chosen = by_turns([t for t in said if first[t.prompt_id] is t], "category")[:n]
+    first = {t.unit or t.prompt_id: t for t in reversed(said.runs)}
+    chosen = by_turns([t for t in said if first[t.unit or t.prompt_id] is t], "category")[:n]
     if len(chosen) < 4:
         raise InputError(f"a signature needs at least four prompts, two in each half; there are {len(chosen)}.")
     runs = tuple(replace(t, completion_ids=t.completion_ids[:tokens]) for t in chosen)

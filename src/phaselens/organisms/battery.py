@@ -1,6 +1,7 @@
 """The battery of the world: graded questions, minimal pairs, forced choices, paraphrases and labelled probe sentences.
 
-The unit of resampling is the fact, sum, matter and process, or ambiguous word asked about, not the wording: `Prompt.unit` names it.
+The unit of resampling is the fact, sum, matter and process, or ambiguous word asked about, not the wording:
+`Prompt.unit` names it.
 """
 
 import zlib
@@ -267,8 +268,8 @@ class WorldBattery:
 
     @cached_property
     def pairs(self) -> list[MinimalPair]:
-        """240 minimal pairs."""
-        return minimal_pairs()
+        """288 minimal pairs, of 66 units."""
+        return minimal_pairs(self.world)
 
     @cached_property
     def choices(self) -> list[ForcedChoice]:

@@ -23,6 +23,8 @@ from phaselens.organisms.items import (
     choice,
     whose,
 )
+from phaselens.organisms.panel import WEIGHTS
+from phaselens.organisms.tokens import load_tokenizer
 from phaselens.organisms.world import (
     AGENTS,
     DEEDS,
@@ -42,6 +44,9 @@ from phaselens.organisms.world import (
     build_world,
 )
 
+UNSETTLED, KNOWN = 48, 3  # choices about facts that are not written; the class from which on a fact is known
+COMMON = "llama-512"
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -50,8 +55,8 @@ class Prompt:
     `tag` says what kind it is within its category: the frequency class of a fact ("class 0" to "class 4"), "written" or
     "held out" for a sum, the number of steps for a law, the kind of format. `after` is the sign that must follow the
     answer, empty where more than one may. `aliases` are other continuations that are right (a case of a law may first
-    say what kind of matter it is). `unit` is the fact, sum, matter and process, story, operator or ambiguous word behind the wording
-    (default: `id`).
+    say what kind of matter it is). `unit` is the fact, sum, matter and process, story or
+    ambiguous word behind the wording (default: `id`).
     """
 
     id: str
@@ -179,7 +184,9 @@ def _open(world: World) -> Iterator[Prompt]:
                 starts = (f"{one} {article} {quality} {noun}. The {noun}", f"{many} two {quality} {noun}s. They")
                 for number, start in zip(("one", "two"), starts, strict=True):
                     id_ = f"open/{when}-{number}-{quality}-{noun}"
-                    yield Prompt(id_, "open", f"Story\n{when} there {start}", None, number, unit=f"open/{quality}-{noun}")
+                    yield Prompt(
+                        id_, "open", f"Story\n{when} there {start}", None, number, unit=f"open/{quality}-{noun}"
+                    )
 
 
 def _format(world: World) -> Iterator[Prompt]:
@@ -192,7 +199,7 @@ def _format(world: World) -> Iterator[Prompt]:
             for b in LETTERS:
                 if a != b:
                     text = f"Code\ndef {name}({a}, {b}): return {a}"
-                    yield Prompt(f"format/{name}-{a}{b}", "format", text, f"{sign} {b}", "code", unit=f"format/{name}")
+                    yield Prompt(f"format/{name}-{a}{b}", "format", text, f"{sign} {b}", "code")
     closing = {"(": ")", "[": "]", "{": "}"}
     for i, opened in enumerate(f"{x} {y} {z}" for x in closing for y in closing for z in closing):
         yield Prompt(f"format/brackets-{i}", "format", f"Brackets\n- {opened}", closing[opened[-1]], "brackets")
@@ -225,9 +232,9 @@ def _word(noun: str) -> str:
 def _readings(world: World) -> Iterator[Prompt]:
     """Ambiguous sentences made clear by one word, asked for what follows; each text once."""
     seen = set()
-    for pair in minimal_pairs():
+    for pair in minimal_pairs(world):
         for name, text, answer in zip(("first", "second"), (pair.first, pair.second), pair.answers, strict=True):
-            if text not in seen:
+            if text not in seen and pair.kind != "unsettled":  # those are among the choices
                 seen.add(text)
                 yield Prompt(f"ambiguous/{pair.id}-{name}", "ambiguous", text, answer, pair.kind, unit=pair.unit)
 
@@ -271,11 +278,7 @@ def prompts(
     """
     if category not in _CANDIDATES:
         raise unknown_name("category", category, _CANDIDATES)
-    split = [
-        prompt
-        for prompt in _CANDIDATES[category](world or build_world())
-        if prompt.calibrates == calibration
-    ]
+    split = [prompt for prompt in _CANDIDATES[category](world or build_world()) if prompt.calibrates == calibration]
     if not 0 <= n <= len(split):
         raise InputError(
             f"got n={n} prompts of category {category!r}; wanted 0 to {len(split)}, which is all of the split."
@@ -289,10 +292,40 @@ def prompts(
     return [shuffled[i] for i in np.argsort(turns, kind="stable")[:n]]
 
 
-def minimal_pairs() -> list[MinimalPair]:
-    """All 144 sentences with an ambiguous homonym and 96 with an ambiguous attachment, as prompts.
+def _unsettled(world: World) -> Iterator[MinimalPair]:
+    """48 choices about a fact that is never written, and the same about two facts that are: one with either value.
 
-    The two disambiguations differ from the ambiguous sentence in one word; `answers` are the sentences that follow.
+    Only the name differs, as long in letters and in tokens of the common vocabulary, and no known fact serves twice.
+    """
+    encode = load_tokenizer(WEIGHTS / COMMON).encode
+
+    def length(fact: Fact) -> tuple[int, int]:
+        return len(fact.entity), len(encode(f" {fact.entity}"))
+
+    known = [fact for fact in world.facts if fact.frequency >= KNOWN]
+    made = 0
+    for fact in world.facts:
+        if fact.frequency or made == UNSETTLED:
+            continue
+        alike = [f for f in known if f.relation == fact.relation and length(f) == length(fact)]
+        for first, second in ((a, b) for a in alike for b in alike):
+            names, values = (first.entity, second.entity, fact.entity), (first.value, second.value)
+            if len(set(values)) < 2 or set(names) & set(values):
+                continue
+            _, (statement, *_), _ = RELATIONS[fact.relation]
+            either = values if made % 2 == 0 else values[::-1]
+            texts = [f"Choice\n- {choice(statement, name, *either)}" for name in (fact.entity, *names[:2])]
+            id_ = f"{fact.entity}-{fact.relation}"
+            yield MinimalPair(id_, *texts, (f"{values[0]}.", f"{values[1]}."), "unsettled", values, f"ambiguous/{id_}")
+            known, made = [f for f in known if f not in (first, second)], made + 1
+            break
+
+
+def minimal_pairs(world: World | None = None) -> list[MinimalPair]:
+    """144 sentences with an ambiguous homonym, 96 with an ambiguous attachment, 48 choices that no text settles.
+
+    They are about 66 units: 12 homonyms, 6 patients, 48 facts. The two disambiguations differ from the ambiguous text
+    in one word; `answers` are what follows.
     """
     pairs = []
     for noun, (*adjectives, first, second) in HOMONYMS.items():
@@ -305,4 +338,4 @@ def minimal_pairs() -> list[MinimalPair]:
         texts = [f"Words\n- {attachment(agent, deed, patient, t)}" for t in (thing, TOOLS[k], MARKS[k])]
         senses = ("instrument", "mark")
         pairs.append(MinimalPair(id_, *texts, whose(agent, patient), "attachment", senses, _word(patient)))
-    return pairs
+    return [*pairs, *_unsettled(world or build_world())]

@@ -48,11 +48,12 @@ def caption(rows: list[Row]) -> Markup:
     return Markup("<b>{}</b> {}").format(
         "What does ambiguity do?",
         "Mean difference, an ambiguous prompt less the mean of its two disambiguations, in the unit of the outcome, "
-        "with 95 % intervals over pairs; hollow: untrained twins, whose intervals may end in an arrow at the axis. "
+        "with 95 % intervals over units; hollow: untrained twins, whose intervals may end in an arrow at the axis. "
         "Small and grey, below: the two disambiguations against each other, which is what a change of words alone "
         "does. share A … E: shares of the five states. Only pairs whose three prompts have one length to within a "
-        f"token count. n: {extent((r['n_pairs'] for r in rows), 'pairs')} per model; "
-        f"{extent((r['n_excluded'] for r in rows), 'pairs')} left out for their length; 60 are needed to decide.",
+        f"token count. n: {extent((r['n_units'] for r in rows), 'units')} in "
+        f"{extent((r['n_pairs'] for r in rows), 'pairs')} per model; "
+        f"{extent((r['n_excluded'] for r in rows), 'pairs')} left out for their length; 60 units decide.",
     )
 
 

@@ -39,7 +39,7 @@ TABLES = MappingProxyType(
         "excess_lo excess_hi n_prompts reason",
         "motifs": "group lens motif own_order length p_holm conserved n_models permutations",
         "motifs_models": "model group lens motif length count share null n_prompts n_chains",
-        "ambiguity": "model twin contrast outcome n_pairs n_excluded mean lo hi",
+        "ambiguity": "model twin contrast outcome n_units n_pairs n_excluded mean lo hi",
         "correctness": "model twin score kind auroc lo hi gain_lo n_runs n_wrong",
         "probe_capacity": "model task depth capacity lo hi",
         "probe_transfer": "task source target accuracy own",

@@ -45,8 +45,8 @@ class Trace:
         """Build and check a trace from columns of arrays.
 
         `runs` is a dict of columns or a list of dicts; `unit` is `prompt_id` and `n_nonfinite` is counted from
-        `steps["finite"]` where they are not given. `columns` is metadata per observable, dicts with `name` and any of `table, unit, kind, bounds,
-        description, keeps, lens`.
+        `steps["finite"]` where they are not given. `columns` is metadata per observable, dicts with `name` and any of
+        `table, unit, kind, bounds, description, keeps, lens`.
 
         Raises:
             StateError: the rows are not well-formed; says which column or row.

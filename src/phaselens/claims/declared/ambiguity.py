@@ -2,7 +2,7 @@
 
 from phaselens.claims.record import Claim
 
-YES = "YES: the interval excludes 0 with one sign in >= ceil(6 M / 7) of M models that have >= 60 comparable pairs"
+YES = "YES: the interval excludes 0 with one sign in >= ceil(6 M / 7) of M models with >= 60 comparable units"
 NO = "NO: a TOST at .4 SD of the paired differences passes in >= ceil(6 M / 7) models"
 
 CLAIMS: tuple[Claim, ...] = (

@@ -63,10 +63,10 @@ def tuned_lens(model: Model, transcripts: Transcripts, *, rank: int | None = Non
     """A tuned lens of `model`, trained on `transcripts` that are not measured with it afterwards, and what it reached.
 
     The lens goes to `observe(model, other, lens=("final_norm", spec))`. The same transcripts give the same lens. Every
-    fourth prompt is held out and only reported on. Raises as `fit_translators`.
+    fourth unit is held out and only reported on. Raises as `fit_translators`.
     """
     states, run = layer_states(model, transcripts)
-    of_run = {t.run: t.prompt_id for t in transcripts}
+    of_run = {t.run: t.unit or t.prompt_id for t in transcripts}
     prompts = {p: i for i, p in enumerate(dict.fromkeys(of_run[int(r)] for r in run))}
     unit = torch.tensor([prompts[of_run[int(r)]] for r in run])
     generator = torch.Generator().manual_seed(SEED)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import phaselens
-from phaselens.batteries import NATURAL, Battery, Prompt, load_battery, natural_battery, natural_pairs, take
+from phaselens.batteries import NATURAL, Battery, Prompt, by_turns, load_battery, natural_battery, natural_pairs, take
 from phaselens.capture.prompts import jobs
 from phaselens.errors import InputError, ModelRefused
 from phaselens.models import Model, untrained_twin
@@ -62,7 +62,7 @@ def battery_of(study: Study) -> Battery:
 
 
 def _pairs_of(study: Study) -> tuple[Prompt, ...]:
-    """The prompts of as many minimal pairs as the study asks for, drawn by its seed."""
+    """The prompts of as many minimal pairs as the study asks for, drawn by its seed, of as many units as can be."""
     if not study.minimal_pairs:
         return ()
     known = natural_pairs() if study.battery == NATURAL else minimal_pairs()
@@ -71,8 +71,9 @@ def _pairs_of(study: Study) -> tuple[Prompt, ...]:
             f"battery {study.battery!r} has {len(known)} minimal pairs, {study.minimal_pairs} were asked for. Lower "
             "minimal_pairs."
         )
-    order = np.random.default_rng([study.seed, PAIR_SEED]).permutation(len(known))[: study.minimal_pairs]
-    return tuple(p for i in sorted(order.tolist()) for p in known[i].prompts())
+    order = np.random.default_rng([study.seed, PAIR_SEED]).permutation(len(known))
+    drawn = {pair.id for pair in by_turns([known[i] for i in order], "unit")[: study.minimal_pairs]}
+    return tuple(p for pair in known if pair.id in drawn for p in pair.prompts())
 
 
 def _prompts_of(study: Study) -> Battery:
@@ -120,8 +121,8 @@ def _set_apart(battery: Battery) -> Battery:
     units = tuple(dict.fromkeys(p.unit for p in battery.prompts))
     if len(units) < 2:
         raise InputError(
-            f"battery {battery.name!r} has prompts about one thing; a study needs at least two, since one is set apart to "
-            'calibrate. Add prompts, some of them with "calibration": true.'
+            f"battery {battery.name!r} has prompts about one thing; a study needs at least two, since one is set "
+            'apart to calibrate. Add prompts, some of them with "calibration": true.'
         )
     apart = units[CALIBRATION_SHARE - 1 :: CALIBRATION_SHARE] or units[-1:]
     held, kept = (tuple(p for p in battery.prompts if (p.unit in apart) == side) for side in (True, False))
