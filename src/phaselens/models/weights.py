@@ -257,5 +257,3 @@ def first_line(error: Exception) -> str:
     """The first line of what an error of another library says, as a sentence."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return line if line.endswith(".") else line + "."
-
-
