@@ -10,7 +10,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from phaselens.version import __version__ as __version__
 
 # Names are fetched when they are first used, so that `import phaselens` and reading a trace need no model library.
 _HOMES = {

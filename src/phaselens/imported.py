@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import phaselens
 from phaselens.clouds import Clouds
 from phaselens.errors import InputError, StudyFileError
 from phaselens.measure import LensSpec, Reducer
@@ -27,6 +26,7 @@ from phaselens.trace import Trace
 from phaselens.trace.tile import Tile
 from phaselens.trace.transcripts import Transcript, Transcripts
 from phaselens.types import Readout
+from phaselens.version import __version__
 
 States = Mapping[str, np.ndarray] | Sequence[np.ndarray] | np.ndarray | str | Path
 AXES = ("layer step d", "step layer d")
@@ -250,7 +250,7 @@ def _meta(
     for name, array in runs.items():
         digest.update(f"{name} {array.shape} {array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
     return {
-        "phaselens": phaselens.__version__,
+        "phaselens": __version__,
         "model": {"n_layers": blocks, "d_model": next(iter(runs.values())).shape[2], "fingerprint": ""},
         "states": {"sha256": digest.hexdigest(), "runs": list(runs), "lens": readout is not None},
         "plan": {"layers": list(layers), "observables": [one.name for one in chosen]},

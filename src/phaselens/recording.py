@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-import phaselens
 from phaselens.capture import Plan, Sampling, replay
 from phaselens.capture import live as watch
 from phaselens.capture.generate import OnStep, Progress
@@ -24,6 +23,7 @@ from phaselens.observables.normalisation import Calibration
 from phaselens.openings import Openings, with_cosines
 from phaselens.trace import Trace
 from phaselens.trace.transcripts import Transcripts, from_pairs, read_jsonl
+from phaselens.version import __version__
 
 Lens = str | LensSpec
 Said = Transcripts | str | Path | Iterable[tuple[Sequence[int], Sequence[int]]]
@@ -254,7 +254,7 @@ def provenance(
     """What a trace was made from, as plain JSON values; interventions are named where there were any."""
     changed = {"interventions": [str(one) for one in interventions]} if interventions else {}
     return {
-        "phaselens": phaselens.__version__,
+        "phaselens": __version__,
         "model": model.to_dict(),
         "sampling": dict(said.sampling),
         "transcripts_model": said.model,

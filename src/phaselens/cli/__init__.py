@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from phaselens import __version__
 from phaselens.cli import (
     bench,
     calibrate,
@@ -29,6 +28,7 @@ from phaselens.cli import (
 )
 from phaselens.cli.show import note, say
 from phaselens.errors import KINDS, PhaselensError, StateError, explanation, kind_of, unknown_name
+from phaselens.version import __version__
 
 # Newer versions of Typer carry their own copy of click: the base of its usage errors is found through one of them.
 UsageProblem = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")

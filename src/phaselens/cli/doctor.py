@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from phaselens import __version__
 from phaselens.cli.run import AsJson
 from phaselens.cli.show import print_json, print_table, say
+from phaselens.version import __version__
 
 CORE = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pyarrow", "safetensors", "pydantic")
 # What each extra brings: (extra, import name, what it is for).

@@ -12,10 +12,10 @@ from phaselens.engines.events import Event
 from phaselens.errors import InputError, OutputError, StudyFileError
 from phaselens.recording import as_lenses, as_observables, as_transcripts
 from phaselens.recording import observe as record
-from phaselens.studies.stages.members import versions
 from phaselens.studies.store.folder import held
 from phaselens.trace.store import digest, is_valid, read_facts, read_table, sweep, trace_paths, write_trace
 from phaselens.trace.transcripts import Transcripts
+from phaselens.version import versions
 
 if TYPE_CHECKING:
     from phaselens.models import Model

@@ -35,10 +35,10 @@ from phaselens.interventions.stored import FOLDER, kept, read_acted
 from phaselens.models import Model
 from phaselens.organisms import world_battery
 from phaselens.report.perturbation import write_page
-from phaselens.studies.stages.members import versions
 from phaselens.studies.store.folder import held, pretty_json
 from phaselens.trace.store import atomic_write, digest, sweep, write_table
 from phaselens.trace.transcripts import Transcripts
+from phaselens.version import versions
 
 OWNER = "perturb.json"
 CLAIMS = {

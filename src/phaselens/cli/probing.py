@@ -20,9 +20,9 @@ from phaselens.readings.examples import Places, place, thinned
 from phaselens.readings.frozen import save_probes
 from phaselens.readings.tasks import TASKS, task_named
 from phaselens.report.probes import write_page
-from phaselens.studies.stages.members import versions
 from phaselens.studies.store.folder import held, pretty_json
 from phaselens.trace.store import atomic_write, digest, sweep, write_table
+from phaselens.version import versions
 
 if TYPE_CHECKING:
     from phaselens.readings.states import States

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
-import phaselens
 from phaselens.errors import InputError, StateError
 from phaselens.models import Model, load, record
 from phaselens.models.hooks import answers
@@ -33,6 +32,7 @@ from phaselens.monitor.watcher import Followed, Temper, Watcher, follow, rewind
 from phaselens.observables import Observable
 from phaselens.trace import Trace
 from phaselens.trace.transcripts import Transcripts
+from phaselens.version import __version__
 
 OnStep = Callable[[Step], bool | None]
 MOST_ALARMS = 10_000
@@ -139,7 +139,7 @@ class Monitor:
         """What was said and its trace so far. Raises StateError without `record=True` or before any step."""
         if self._recorder is None or not self._n_runs:
             raise StateError("nothing was recorded: make the monitor with record=True and generate inside its block.")
-        meta = {"phaselens": phaselens.__version__, "model": self.model.to_dict(), "capture": {"how": "monitor"}}
+        meta = {"phaselens": __version__, "model": self.model.to_dict(), "capture": {"how": "monitor"}}
         return self._recorder.trace(meta)
 
     def _followed(self, call: Call) -> Any:

@@ -8,12 +8,12 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from phaselens import __version__
 from phaselens.report import prose, svg
 from phaselens.report.forest import whisker
 from phaselens.report.scale import Scale, span
 from phaselens.report.words import DASH, count, interval, is_number, number, sentence, value, visible
 from phaselens.trace.store import atomic_write
+from phaselens.version import __version__
 
 WIDTH, HEIGHT, EDGE = 250.0, 56.0, 20.0
 KINDS = ("hue0", "hue1")  # first study, second

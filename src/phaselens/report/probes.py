@@ -8,10 +8,10 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from phaselens import __version__
 from phaselens.report import probe_figures as figures
 from phaselens.report.words import DASH, marked, visible
 from phaselens.trace.store import atomic_write
+from phaselens.version import __version__
 
 Row = Mapping[str, object]
 ALGEBRA = ("rotation", "feature permutation, fixed")

@@ -11,7 +11,6 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from phaselens import __version__
 from phaselens.report import (
     acted,
     ambiguity,
@@ -42,6 +41,7 @@ from phaselens.report.cast import Member, cast
 from phaselens.report.folder import Folder, Row, read_folder
 from phaselens.report.words import DASH, defined, is_number, visible
 from phaselens.trace.store import atomic_write
+from phaselens.version import __version__
 
 CONTENTS = (
     ("summary", "Summary"),

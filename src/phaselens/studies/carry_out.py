@@ -31,7 +31,6 @@ from phaselens.studies.stages.members import (
     plain_source,
     require_some,
     threads,
-    versions,
 )
 from phaselens.studies.stages.probing import make_readings
 from phaselens.studies.stages.recipes import made_of
@@ -51,6 +50,7 @@ from phaselens.studies.store.folder import begin, log, opened
 from phaselens.studies.store.record import ModelRecord, Pictured, Record, UnitRecord, write_record
 from phaselens.studies.store.registration import registration
 from phaselens.trace.transcripts import read_jsonl
+from phaselens.version import versions
 
 
 def run_study(study: Study, out: str | Path, *, listener: Listener | None = None, workers: int = 1) -> Outcome:

@@ -1,8 +1,6 @@
 """All analyses of a traced study made again from its folder alone: no model, no tokenizer, no model library."""
 
-import importlib.metadata
 import json
-import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import phaselens
 from phaselens.claims import OwnClaim, claims_by_id, lock
 from phaselens.engines.events import Event, Listener
 from phaselens.engines.workers import checked
@@ -21,8 +18,7 @@ from phaselens.studies.store.folder import DECLARATION, LOCK, MANIFEST, held, lo
 from phaselens.studies.store.record import read_declaration, read_manifest, read_record, require_traced
 from phaselens.trace.store import atomic_write, sweep
 from phaselens.trace.toml import toml_text
-
-PACKAGES = ("numpy", "scipy", "pyarrow")
+from phaselens.version import READING, versions
 
 
 def analyse_study(
@@ -68,14 +64,8 @@ def analyse_study(
         found = analyse(source, place, manifest, record, wanted, workers)
         seconds = time.monotonic() - started
         if target == source:
-            log(place, "analysed again", seconds=round(seconds, 3), versions=versions())
+            log(place, "analysed again", seconds=round(seconds, 3), versions=versions(READING))
     return Outcome(folder=place, seconds=seconds, **found)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what analyses stand on."""
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"phaselens": phaselens.__version__, "python": platform.python_version(), **packages}
 
 
 def _wanted(declared: Mapping[str, Any], experiments: Sequence[str] | None, seed: int | None) -> Wanted:
@@ -133,7 +123,7 @@ def _write_origin(place: Path, manifest: Mapping[str, Any], declared: Mapping[st
         "experiments": [e.name for e in experiments_by_name(wanted.experiments)],
         "claims_lock": lock(chosen),
         "later_claims": [c.model_dump(mode="json", exclude_none=True) for c in wanted.later],
-        "versions": versions(),
+        "versions": versions(READING),
     }
     atomic_write(place / DECLARATION, toml_text(_without_places(declared)))
     atomic_write(place / MANIFEST, pretty_json({**manifest, "analysis": analysis}))

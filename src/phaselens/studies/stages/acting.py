@@ -20,11 +20,12 @@ from phaselens.interventions.records import KINDS, Found
 from phaselens.interventions.stored import FOLDER, kept
 from phaselens.organisms import world_battery
 from phaselens.studies.declaration import Study
-from phaselens.studies.stages.members import Member, model_of, versions
+from phaselens.studies.stages.members import Member, model_of
 from phaselens.studies.stages.traces import Work, read_transcripts
 from phaselens.studies.stages.units import Unit, sampling_of
 from phaselens.studies.store.folder import log
 from phaselens.trace.store import digest
+from phaselens.version import versions
 
 NAME_LENGTH = 16
 

@@ -1,7 +1,5 @@
 """The models and prompts of a study: from names to loaded, proved models and a battery."""
 
-import importlib.metadata
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import phaselens
 from phaselens.batteries import NATURAL, Battery, Prompt, by_turns, load_battery, natural_battery, natural_pairs, take
 from phaselens.capture.prompts import jobs
 from phaselens.errors import InputError, ModelRefused
@@ -27,7 +24,6 @@ TWIN_SEED = 7919
 PER_CATEGORY, CALIBRATION = 8, 24
 PAIR_SEED = 13
 PAIR_TOKENS = 16  # of a run of a minimal pair: enough for a mean turning angle
-PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "pyarrow")
 
 Shelf = dict[str, Model]
 
@@ -45,12 +41,6 @@ class Member:
     untrained: bool
     twin_of: str | None
     facts: Mapping[str, Any]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what makes the numbers."""
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"phaselens": phaselens.__version__, "python": platform.python_version(), **packages}
 
 
 def battery_of(study: Study) -> Battery:

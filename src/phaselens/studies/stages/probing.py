@@ -13,9 +13,10 @@ from phaselens.readings.analysis import Settings
 from phaselens.readings.stored import stored_reading
 from phaselens.readings.tasks import task_named
 from phaselens.studies.declaration import Study
-from phaselens.studies.stages.members import Member, Shelf, model_of, versions
+from phaselens.studies.stages.members import Member, Shelf, model_of
 from phaselens.studies.store.readings import READINGS
 from phaselens.trace.store import atomic_write, canonical_json, digest
+from phaselens.version import versions
 
 TWIN_SEED = 7
 NAME_LENGTH = 16

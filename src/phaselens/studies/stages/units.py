@@ -9,8 +9,9 @@ from phaselens.batteries import Prompt
 from phaselens.capture.plan import Plan
 from phaselens.capture.sampling import Sampling
 from phaselens.studies.declaration import Arm, Study
-from phaselens.studies.stages.members import PAIR_TOKENS, Member, versions
+from phaselens.studies.stages.members import PAIR_TOKENS, Member
 from phaselens.trace.store import digest
+from phaselens.version import versions
 
 SLICE = 24
 NAME_LENGTH = 20
