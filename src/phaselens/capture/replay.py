@@ -11,7 +11,7 @@ from phaselens.capture.cache import roomy_cache
 from phaselens.capture.intervene import At, Clock, intervening
 from phaselens.capture.prompts import batches, check_transcripts
 from phaselens.errors import InputError
-from phaselens.models import Model, Taps, record
+from phaselens.models import Model, Taps, guarded, record
 from phaselens.models.hooks import check_layers
 from phaselens.trace.tile import Tile
 from phaselens.trace.transcripts import Transcript, Transcripts
@@ -55,7 +55,7 @@ def replay(
     counts generated tokens.
 
     Raises PromptError for ids outside the vocabulary or runs longer than the context, InputError for no runs or a
-    layer that does not exist.
+    layer that does not exist, ModelRefused where the network's own logits at the end of a pass are not the lens at L.
     """
     check_transcripts(model, transcripts)
     if chunk < 1:
@@ -67,8 +67,10 @@ def replay(
     done, total = 0, sum(t.n_generated for t in transcripts)
     for batch in batches(transcripts.runs, lambda t: len(t.fed), size):
         labels = Labels(batch, model.device)
-        with record(model, chosen) as taps, intervening(model, interventions) as clock, torch.no_grad():
+        observing = record(model, chosen), guarded(model), intervening(model, interventions)
+        with observing[0] as taps, observing[1] as guard, observing[2] as clock, torch.no_grad():
             for start, stop in _passes(model, labels, chunk, taps, clock):
+                guard.check(labels.runs, stop - 1)
                 for tile in _tiles(labels, taps, start, stop):
                     reducer.update(tile)
                     if keep_hidden is not None:
