@@ -63,6 +63,31 @@ def test_a_study_beside_itself_changes_nothing(cli, tmp_path):
     assert code == 0 and "the two declarations say the same" in out
 
 
+def test_check_fails_where_a_verdict_or_an_interval_or_a_claim_is_gone_and_not_else(cli, tmp_path):
+    base = study(tmp_path / "base", [claim("R1", "open"), claim("G1", "supported", 1.0, (0.9, 1.1))])
+    near = [claim("R1", "open", 1.05, (0.95, 1.15)), claim("G1", "supported", decided_by="other"), claim("X1", "open")]
+    code, out, _ = cli("check", study(tmp_path / "near", near), "--against", base)
+    assert code == 0 and "0 of 2 claims" in out
+    worse = {
+        "verdict": [claim("R1", "rejected"), claim("G1", "supported")],
+        "intervals do not overlap": [claim("R1", "open", 2.0, (1.9, 2.1)), claim("G1", "supported")],
+        "only in one": [claim("R1", "open")],
+    }
+    for what, claims in worse.items():
+        folder = study(tmp_path / what.split()[0], claims)
+        code, out, _ = cli("check", folder, "--against", base)
+        assert code == 1 and what in out and "1 of 2 claims" in out
+        found = json.loads(cli("check", folder, "--against", base, "--json")[1])
+        assert found["fine"] is False and len(found["failed"]) == 1
+    assert cli("check", base, "--against", tmp_path / "nowhere")[0] == 2
+
+
+def test_two_runs_of_one_study_are_called_by_their_folders(cli, tmp_path):
+    one, other = study(tmp_path / "a", [claim("R1", "open")]), study(tmp_path / "b", [claim("R1", "open")])
+    (other / "study.toml").write_text((one / "study.toml").read_text())
+    assert json.loads(cli("compare", one, other, "--json")[1])["names"] == [str(one), str(other)]
+
+
 def test_what_is_no_study_is_said(cli, tmp_path):
     one = study(tmp_path / "one", [claim("R1", "open")])
     (tmp_path / "two").mkdir()

@@ -12,7 +12,7 @@ from phaselens.errors import InputError, ModelRefused, OutputError, StudyFileErr
 from phaselens.experiments import EXPERIMENTS
 from phaselens.observables.normalisation import METHODS
 from phaselens.studies import run_study
-from phaselens.studies.declaration import Arm, Source, Study, presets, read_study, toml_text
+from phaselens.studies.declaration import Arm, Source, Study, presets, read_study
 from phaselens.studies.stages.members import battery_of
 from phaselens.trace.store import read_table
 from tiny_panel import save_battery, save_model, save_study
@@ -151,13 +151,6 @@ def test_models_are_called_by_their_folder_and_hf_by_the_one_above(tmp_path):
     sources = ["organism:x", str(tmp_path / "mine"), str(tmp_path / "mine" / "hf"), "org/name"]
     assert [Source(source=s).label for s in sources] == ["x", "mine", "mine", "org/name"]
     assert Source(source="org/name", name="short").label == "short"
-
-
-def test_toml_text_keeps_awkward_values():
-    import tomllib
-
-    values = {"a": 'q"\\\n\u2028é', "b": [1, 2.5, True], "c": [{"x": {"y z": "1"}}], "d": {"e": [], "f": 1e-9}}
-    assert tomllib.loads(toml_text(values)) == values
 
 
 def test_the_quick_form_lies_over_the_study(tiny):

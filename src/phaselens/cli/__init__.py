@@ -61,6 +61,7 @@ app.command("report")(run.report)
 app.command("watch")(watch.watch)
 app.command("calibrate")(calibrate.calibrate)
 app.command("compare")(compare.compare)
+app.command("check")(compare.check)
 app.command("doctor")(doctor.doctor)
 app.command("validate")(validate.validate)
 

@@ -244,9 +244,10 @@ def import_claim(
     out: Annotated[Path | None, typer.Option(help="Write the claim as TOML here; default: print it.")] = None,
 ) -> None:
     """Check a manifest against its hash and give its claim as TOML. Exit code 3 where it was changed."""
+    import tomli_w
+
     from phaselens.claims.prml import TamperedManifest, own_claim, read_manifest
     from phaselens.trace.store import atomic_write
-    from phaselens.trace.toml import toml_text
 
     side = manifest.with_name(manifest.name.removesuffix(".yaml") + ".sha256")
     if sha is None and side.is_file():
@@ -258,7 +259,7 @@ def import_claim(
         raise typer.Exit(TAMPERED) from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{manifest} cannot be read: {error}.") from error
-    text = toml_text({"claims": [own_claim(found).model_dump(mode="json", exclude_none=True)]})
+    text = tomli_w.dumps({"claims": [own_claim(found).model_dump(mode="json", exclude_none=True)]})
     note(f"hash {found.hash} {'as published' if sha else '(none was published beside it)'}")
     if out is None:
         say(*text.removesuffix("\n").split("\n"))

@@ -1,9 +1,9 @@
-"""`phaselens compare`: two studies side by side: verdicts, estimates with intervals, and what else was declared."""
+"""`phaselens compare` and `check`: two studies side by side: verdicts, estimates, and what else was declared."""
 
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,13 +46,44 @@ def compare(
         say(f"page: {out}")
 
 
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study, e.g. of a changed model.")],
+    against: Annotated[Path, typer.Option("--against", help="The folder of the study to hold it against.")],
+    as_json: AsJson = False,
+) -> None:
+    """Exit 1 where a verdict differs from the base's, an interval lies apart from its own, or a claim is missing.
+
+    For the CI of a model: the base's folder is kept, the study is run again, and what `phaselens compare` calls changed
+    (in words but for what decided) fails the build. Claims that the base does not have are none of its business.
+    """
+    found = compared(against, folder)
+    failed = [row for row in found["claims"] if row["first"] is not None and _fails(row)]
+    if as_json:
+        print_json({"fine": not failed, "failed": failed, "judged": len(found["claims"])})
+    else:
+        for row in failed:
+            (was, before), (now, after) = _cells(row["first"]), _cells(row["second"])
+            say(f"{row['id']}: {row['changed']}: {was} {before} -> {now} {after}")
+        say(f"{len(failed)} of {sum(row['first'] is not None for row in found['claims'])} claims of {against} changed")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _fails(row: Mapping[str, Any]) -> bool:
+    """Whether a verdict, an interval, or the claim itself is not what it was."""
+    one, other = row["first"], row["second"]
+    if other is None or one["verdict"] != other["verdict"]:
+        return True
+    return not row["unlike"] and _apart(one.get("interval"), other.get("interval"))
+
+
 def compared(first: Path, second: Path) -> dict[str, Any]:
     """Verdicts of both ledgers by claim, and the fields of declaration and manifest that differ."""
     ledgers = [{row["id"]: row for row in read_ledger(folder)} for folder in (first, second)]
     declared = [_declared(folder) for folder in (first, second)]
     ids = list(dict.fromkeys([*ledgers[0], *ledgers[1]]))
     return {
-        "names": [str(d.get("name", folder)) for d, folder in zip(declared, (first, second), strict=True)],
+        "names": _names(declared, (first, second)),
         "claims": [_beside(i, ledgers[0].get(i), ledgers[1].get(i)) for i in ids],
         "declaration": [
             {"field": key, "first": declared[0].get(key), "second": declared[1].get(key)}
@@ -60,6 +91,12 @@ def compared(first: Path, second: Path) -> dict[str, Any]:
             if declared[0].get(key) != declared[1].get(key)
         ],
     }
+
+
+def _names(declared: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> list[str]:
+    """The studies' names, or their folders where the names are one."""
+    names = [str(d.get("name", folder)) for d, folder in zip(declared, folders, strict=True)]
+    return names if names[0] != names[1] else [str(folder) for folder in folders]
 
 
 def _beside(name: str, first: dict[str, Any] | None, second: dict[str, Any] | None) -> dict[str, Any]:

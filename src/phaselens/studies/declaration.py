@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from phaselens.batteries import NATURAL
@@ -22,7 +23,6 @@ from phaselens.observables.normalisation import METHODS
 from phaselens.organisms import ORGANISM, default_names, names, twin_of
 from phaselens.readings.tasks import task_named
 from phaselens.trace.store import digest
-from phaselens.trace.toml import toml_text
 
 LENSES = ("final_norm", "raw", "tmatch", "shared")
 # Further lenses, all of them controls on the distribution; none is on by default.
@@ -320,7 +320,7 @@ class Study(_Part):
 
     def to_toml(self) -> str:
         """The resolved declaration as TOML that `read_study` reads back to an equal study (without the quick form)."""
-        return toml_text(self.declaration())
+        return tomli_w.dumps(self.declaration())
 
 
 def _without_repeats(kind: str, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from phaselens.claims import OwnClaim, claims_by_id, lock
 from phaselens.engines.events import Event, Listener
 from phaselens.engines.workers import checked
@@ -17,7 +19,6 @@ from phaselens.studies.conclude import CLAIMS, Outcome, Wanted, analyse
 from phaselens.studies.store.folder import DECLARATION, LOCK, MANIFEST, held, log, pretty_json
 from phaselens.studies.store.record import read_declaration, read_manifest, read_record, require_traced
 from phaselens.trace.store import atomic_write, sweep
-from phaselens.trace.toml import toml_text
 from phaselens.version import READING, versions
 
 
@@ -125,7 +126,7 @@ def _write_origin(place: Path, manifest: Mapping[str, Any], declared: Mapping[st
         "later_claims": [c.model_dump(mode="json", exclude_none=True) for c in wanted.later],
         "versions": versions(READING),
     }
-    atomic_write(place / DECLARATION, toml_text(_without_places(declared)))
+    atomic_write(place / DECLARATION, tomli_w.dumps(_without_places(declared)))
     atomic_write(place / MANIFEST, pretty_json({**manifest, "analysis": analysis}))
 
 
