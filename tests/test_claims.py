@@ -46,11 +46,12 @@ def made(values, *, version="v", noise=0.02, twins=None, n_prompts=8):
     return split(version, names, values, draws, g, twins=twins or (False,) * len(values), n_prompts=n_prompts)
 
 
-def evidence(tested, outcomes=(), *, base=None, power=0.9, lacking=""):
+def evidence(tested, outcomes=(), *, base=None, power=0.9, largest_p=0.2, lacking=""):
     return SplitEvidence(
         split=tested,
         outcomes=tuple(outcomes),
         power={6: 0.5, 8: power, 10: 0.99},
+        largest_p=largest_p,
         counts={"models": 9, "prompts": 8},
         base=base,
         models_for_power=8,
@@ -82,18 +83,19 @@ def test_a_control_decides_and_is_named(word, expected):
 
 
 def test_a_control_cannot_explain_away_what_is_not_there():
-    v = verdict(G1, evidence(made(EVEN), [Outcome("untrained twin", "explains it away", "because")]))
+    v = verdict(G1, evidence(made(EVEN), [Outcome("untrained twin", "explains it away", "because")], largest_p=1.0))
     assert v.verdict == "open" and v.decided_by == "S test"
 
 
 def test_no_separation_is_rejected_only_with_power():
-    assert verdict(G1, evidence(made(CLUMPED), [FINE], power=0.9)).verdict == "rejected"
-    weak = verdict(G1, evidence(made(CLUMPED), [FINE], power=0.4))
+    found = verdict(G1, evidence(made(CLUMPED), [FINE], largest_p=0.2))
+    assert found.verdict == "rejected" and found.decided_by == "6 SD excluded"
+    weak = verdict(G1, evidence(made(CLUMPED), [FINE], power=0.4, largest_p=1.0))
     assert weak.verdict == "open" and "8 models for power .8" in weak.needed
 
 
 def test_in_between_is_open_and_says_how_many_models():
-    v = verdict(G1, evidence(made([0, 0.1, 0.2, 0.3, 0.7, 0.8, 0.9, 1.1, 1.2]), [FINE]))
+    v = verdict(G1, evidence(made([0, 0.1, 0.2, 0.3, 0.7, 0.8, 0.9, 1.1, 1.2]), [FINE], largest_p=1.0))
     assert v.verdict == "open" and "20 models if this S holds (this panel: 9)" in v.needed
 
 

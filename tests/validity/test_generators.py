@@ -5,7 +5,7 @@ import pytest
 
 from phaselens.dynamics.regimes import ratio_norm, ratio_without_first
 from phaselens.errors import UnknownNameError
-from phaselens.statistics.separation import best_split, uniform_null
+from phaselens.statistics.separation import best_partition, uniform_null
 from phaselens.validity import gd, panels, regimes
 
 M = 8
@@ -83,7 +83,7 @@ def test_regimes_are_planted_in_the_medians():
 
 def test_an_outlier_state_splits_ratio_norm_and_not_what_comes_after():
     panel = regimes.outlier_states(rng(), m=M)
-    assert best_split(medians(panel))[0] > CRITICAL[8]
+    assert best_partition(medians(panel))[0] > CRITICAL[8]
     later = medians(panel, lambda ct: ratio_without_first(ct).value)
     upper = panels.upper_group(M)
     gap = medians(panel)[upper].mean() - medians(panel)[~upper].mean()
@@ -98,15 +98,15 @@ def test_frozen_tails_raise_ratio_norm_by_the_closed_form():
     frozen = np.array([np.nanmean(m.at_layer("frozen", 1)[:, 2:66]) for m in panel.trained])
     assert (frozen[~upper] == 0).all() and (frozen[upper] > 0.25).all()
     assert found[upper] + np.log1p(-frozen[upper]) == pytest.approx(found[~upper].mean(), abs=0.06)
-    assert best_split(found)[0] > CRITICAL[8]
+    assert best_partition(found)[0] > CRITICAL[8]
 
 
 def test_unequal_lengths_split_the_ratio_over_all_values_and_not_that_over_64():
     hits = [0, 0]
     for seed in range(12):
         panel = regimes.unequal_lengths(rng(seed), m=M)
-        hits[0] += best_split(medians(panel, over_all_values))[0] > CRITICAL[8]
-        hits[1] += best_split(medians(panel))[0] > CRITICAL[8]
+        hits[0] += best_partition(medians(panel, over_all_values))[0] > CRITICAL[8]
+        hits[1] += best_partition(medians(panel))[0] > CRITICAL[8]
         short = [int((m.runs["n_generated"] < 66).sum()) for m in panel.trained]
         assert short == [0, 0, 0] + [12] * 5
     assert hits[0] >= 6 and hits[1] <= 1
@@ -175,7 +175,7 @@ def test_temperature_alone_splits_gd_and_the_matched_version_undoes_it():
     plain, matched = (np.array([log_gd(m, s) for m in panel.trained]) for s in ("", "__tmatch"))
     upper = panels.upper_group(12)
     gap = plain[upper].mean() - plain[~upper].mean()
-    assert gap > 0.8 and best_split(plain)[0] > CRITICAL[12]
+    assert gap > 0.8 and best_partition(plain)[0] > CRITICAL[12]
     assert abs(matched[upper].mean() - matched[~upper].mean()) < 0.2 * gap
 
 

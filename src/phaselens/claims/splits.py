@@ -1,4 +1,4 @@
-"""The S test's kind of evidence: is there a split of the panel into two groups, and does it survive its controls?"""
+"""The S test's kind of evidence: does the panel fall into groups, and do they survive their controls?"""
 
 import math
 from collections.abc import Mapping
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from phaselens.claims.overruling import controlled
 from phaselens.claims.record import LEVEL, Decision, Numbers, Outcome
+from phaselens.statistics.separation import Separation
 from phaselens.statistics.splits import Split, gap_kept, same_grouping
 
 NO_SEPARATION = 0.75
+SMALLEST_GAP = 6
 ENOUGH_POWER = 0.8
 HALF = 0.5
 
@@ -18,14 +20,16 @@ class SplitEvidence:
     """All that decides one claim about a split.
 
     `split` is the tested one (of several versions the one with the largest p), `base` the split that should survive
-    (None for a claim that there is one), `power` the power at 6, 8, 10 SD, `models_for_power` and `models_for_split`
-    the numbers of models that would give power .8 at 8 SD and make this S significant (None: more than were tried),
-    `lacking` what the panel lacks for the claim to be about anything ("" if nothing).
+    (None for a claim that there is one), `power` the power at 6, 8, 10 SD, `largest_p` the p that 95 % of panels with
+    groups 6 SD apart stay below (what excludes them, where the claim is that there are groups), `models_for_power` and
+    `models_for_split` the numbers of models that would give power .8 at 8 SD and make this S significant (None: more
+    than were tried), `lacking` what the panel lacks for the claim to be about anything ("" if nothing).
     """
 
     split: Split
     outcomes: tuple[Outcome, ...]
     power: Mapping[int, float]
+    largest_p: float
     counts: Mapping[str, int]
     base: Split | None = None
     models_for_power: int | None = None
@@ -48,16 +52,16 @@ class SplitEvidence:
     def decide(self, p_holm: float) -> Decision:
         """The verdict by the rule of the S test."""
         test = self.split.test
-        said = f"S = {test.s:.3f}, 5 % point {test.critical:.3f}, p = {self.split.p:.3g}, M = {test.m}"
+        said = f"{_of(test)}, 5 % point {test.critical:.3f}, p = {self.split.p:.3g}, M = {test.m}"
         if self.lacking:
             return Decision("not applicable", "panel", self.lacking, self.lacking)
         if test.reason:
             return Decision(
                 "not applicable", "panel", f"the S test is undefined: {test.reason}", "add models: the test needs four"
             )
-        power = self.power[8]
-        if test.s < NO_SEPARATION and power >= ENOUGH_POWER:
-            return Decision("rejected", "S < .75", f"{said}; power .8 at 8 SD is there ({power:.2f})", "")
+        if self.base is None and test.p > max(self.largest_p, LEVEL):
+            why = f"{said}; 95 % of panels with groups {SMALLEST_GAP} SD apart have a p below {self.largest_p:.3g}"
+            return Decision("rejected", f"{SMALLEST_GAP} SD excluded", why, "")
         tested = self.split if self.base is None else self.base
         if not tested.p <= LEVEL:
             what = "no split is established" if self.base is None else "there is no established split to survive"
@@ -66,7 +70,7 @@ class SplitEvidence:
 
 
 def survives(name: str, base: Split, other: Split) -> Outcome:
-    """Whether the split `base` is still there in the version `other`: same two groups, same order, p <= .05.
+    """Whether the split `base` is still there in the version `other`: same groups, same order, p <= .05.
 
     It "explains it away" if less than half of the gap is left, whatever the prompts (upper bound of the share below
     one half). Anything else is undecided, and all of it where `base` is no established split (p <= .05).
@@ -117,7 +121,12 @@ def absent_in_twins(name: str, base: Split, twins: Split) -> Outcome:
 def _said(tested: Split) -> str:
     t, w = tested.test, tested.without_twins
     apart = f"; twins dropped S = {w.s:.3f}, p = {w.p:.3g}" if tested.dropped else ""
-    return f"S = {t.s:.3f}, 5 % point {t.critical:.3f}, p = {t.p:.3g}, M = {t.m}{apart}"
+    return f"{_of(t)}, 5 % point {t.critical:.3f}, p = {t.p:.3g}, M = {t.m}{apart}"
+
+
+def _of(test: Separation) -> str:
+    """S, and of how many groups where not two."""
+    return f"S = {test.s:.3f}" if test.k == 2 else f"S = {test.s:.3f} of {test.k} groups"
 
 
 def _needed(evidence: SplitEvidence, tested: Split) -> str:

@@ -1,4 +1,4 @@
-"""Experiment: are there regimes by ratio_norm? Runs, models, nulls, labels, and the evidence for R1."""
+"""Experiment: are there two, three or four regimes by ratio_norm? Runs, models, nulls, labels, and the evidence for R1."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from phaselens.statistics.intervals import Interval, percentile_interval
 from phaselens.statistics.resampling import resampled_median
 from phaselens.statistics.splits import Split
 
+GROUPS = (2, 3, 4)
 SHARES = tuple(name.lower() for name in regimes.REGIMES)
 RUNS = (
     "model:str twin:bool arm:str run:int prompt_id:str category:str ratio_norm:float ratio_norm_32:float "
@@ -231,22 +232,31 @@ def null_rows(panel: Panel, figures: Mapping[str, RunFigures]) -> list[dict]:
 NULL_COLUMNS = ("null", "model", "ratio_norm", "lo", "hi", "description")
 
 
-def _split(panel: Panel, version: str, figures: Mapping[str, RunFigures], field: str, *, twins: bool = False) -> Split:
+def _split(
+    panel: Panel,
+    version: str,
+    figures: Mapping[str, RunFigures],
+    field: str,
+    *,
+    twins: bool = False,
+    among: tuple[int, ...] = GROUPS,
+) -> Split:
     """The S test of the models' medians of one figure of their runs."""
     models = [m for m in panel.models if m.info.twin == twins]
     estimates = {
         m.info.name: log_estimate(model_median(panel, m, getattr(figures[m.info.name], field))) for m in models
     }
-    return panel_split(panel, "R1", version, of_twins(panel, estimates) if twins else estimates)
+    return panel_split(panel, "R1", version, of_twins(panel, estimates) if twins else estimates, among=among)
 
 
 def _r1(panel: Panel, at_record: Mapping[str, RunFigures]) -> tuple[tuple[Split, ...], dict]:
     """The splits that decide R1, and the evidence for it."""
     base = _split(panel, "l*, 64 values", at_record, "ratio")
-    later = _split(panel, "from the fourth value", at_record, "later")
-    robust = _split(panel, "q95/median", at_record, "q95")
-    moving = _split(panel, "frozen steps left out", at_record, "moving")
-    twins = _split(panel, "untrained twin", at_record, "ratio", twins=True)
+    same = (base.test.k,)  # a control asks for the groups that were found, not for others
+    later = _split(panel, "from the fourth value", at_record, "later", among=same)
+    robust = _split(panel, "q95/median", at_record, "q95", among=same)
+    moving = _split(panel, "frozen steps left out", at_record, "moving", among=same)
+    twins = _split(panel, "untrained twin", at_record, "ratio", twins=True, among=same)
     runs = sum(int((m.measured & np.isfinite(at_record[m.info.name].ratio)).sum()) for m in panel.trained)
     all_runs = sum(int(m.measured.sum()) for m in panel.trained)
     fixed = f"{runs} of {all_runs} runs, all over exactly {regimes.WINDOW} values; the others take no part"
@@ -257,7 +267,7 @@ def _r1(panel: Panel, at_record: Mapping[str, RunFigures]) -> tuple[tuple[Split,
         absent_in_twins("untrained twin", base, twins),
     )
     lacking = "" if runs else f"no run has {regimes.WINDOW} values: generate at least {regimes.WINDOW + 2} tokens"
-    return (base, later, robust, moving, twins), {"R1": evidence(panel, base, outcomes, lacking=lacking)}
+    return (base, later, robust, moving, twins), {"R1": evidence(panel, base, outcomes, lacking=lacking, among=GROUPS)}
 
 
 def _figures(panel: Panel) -> dict[str, RunFigures]:
@@ -297,7 +307,7 @@ def analyse_regimes(panel: Panel) -> Result:
             "regimes_models": arrow_table(MODELS, models),
             "regimes_nulls": arrow_table(NULLS, null_rows(panel, at_record)),
         },
-        documents={"separation": [separation_row("R1", s) for s in (*splits, *others)]},
+        documents={"separation": [separation_row("R1", s, among=GROUPS) for s in (*splits, *others)]},
         evidence=found,
         notes=tuple(notes),
     )

@@ -1,15 +1,15 @@
 """The S test over a panel: one number per model with its prompt-bootstrap draws, tested, and written as one row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from phaselens.claims import Outcome, SplitEvidence
+from phaselens.claims import SMALLEST_GAP, Outcome, SplitEvidence
 from phaselens.experiments.base import ModelData, Panel
 from phaselens.experiments.tables import json_value
-from phaselens.statistics.separation import models_for_power, models_for_significance, power
+from phaselens.statistics.separation import TWO, largest_p, models_for_power, models_for_significance, power
 from phaselens.statistics.splits import Split, split
 
 GAPS = (6, 8, 10)
@@ -35,7 +35,9 @@ def log_estimate(estimate: Estimate) -> Estimate:
     )
 
 
-def panel_split(panel: Panel, claim: str, version: str, estimates: Mapping[str, Estimate]) -> Split:
+def panel_split(
+    panel: Panel, claim: str, version: str, estimates: Mapping[str, Estimate], *, among: Sequence[int] = TWO
+) -> Split:
     """The S test over the trained models; `estimates` by model name (of the trained original, for untrained twins).
 
     A trained model without an estimate takes no part.
@@ -52,13 +54,14 @@ def panel_split(panel: Panel, claim: str, version: str, estimates: Mapping[str, 
         twins=tuple(m.info.twin_of is not None for m in panel.trained),
         n_prompts=len(panel.units),
         null=panel.null,
+        among=among,
     )
 
 
-def separation_row(claim: str, tested: Split) -> dict:
+def separation_row(claim: str, tested: Split, *, among: tuple[int, ...] = TWO) -> dict:
     """One row of results/separation.json; None where undefined, with `reason`."""
     test, without = tested.test, tested.without_twins
-    powers = panel_power(test.m)
+    powers = panel_power(test.m, among)
     row = {
         "claim": claim,
         "version": tested.version,
@@ -69,6 +72,7 @@ def separation_row(claim: str, tested: Split) -> dict:
         "p_lo": test.p_interval.lo,
         "p_hi": test.p_interval.hi,
         "critical": test.critical,
+        "n_groups": test.k,
         "groups": {m: g for m, g in zip(tested.models, test.groups, strict=True) if g >= 0},
         "values": dict(zip(tested.models, tested.values, strict=True)),
         "dropped": list(tested.dropped),
@@ -82,22 +86,34 @@ def separation_row(claim: str, tested: Split) -> dict:
 
 
 @lru_cache(maxsize=64)
-def panel_power(m: int) -> dict[int, float]:
-    """Power of the S test for M models at 6, 8 and 10 within-group SDs.
+def panel_power(m: int, among: tuple[int, ...] = TWO) -> dict[int, float]:
+    """Power of the S test for two groups of M models at 6, 8 and 10 within-group SDs.
 
     A constant of M, so its draws have their own seed.
     """
-    return {gap: power(m, gap, np.random.default_rng([m, gap])) for gap in GAPS}
+    return {gap: power(m, gap, np.random.default_rng([m, gap]), among=among) for gap in GAPS}
 
 
-@lru_cache(maxsize=1)
-def enough_models() -> int | None:
+@lru_cache(maxsize=64)
+def panel_largest_p(m: int, among: tuple[int, ...] = TWO) -> float:
+    """The p that 95 % of panels of M models with groups 6 SDs apart stay below (a constant of M)."""
+    return largest_p(m, SMALLEST_GAP, np.random.default_rng([m, SMALLEST_GAP, 95]), among=among)
+
+
+@lru_cache(maxsize=4)
+def enough_models(among: tuple[int, ...] = TWO) -> int | None:
     """Least number of models with power .8 at 8 SD (a constant)."""
-    return models_for_power(8, np.random.default_rng(8))
+    return models_for_power(8, np.random.default_rng(8), among=among)
 
 
 def evidence(
-    panel: Panel, tested: Split, outcomes: tuple[Outcome, ...], *, base: Split | None = None, lacking: str = ""
+    panel: Panel,
+    tested: Split,
+    outcomes: tuple[Outcome, ...],
+    *,
+    base: Split | None = None,
+    lacking: str = "",
+    among: tuple[int, ...] = TWO,
 ) -> SplitEvidence:
     """All that a judge needs beside the split itself: power, counts, and the numbers of models that would settle it."""
     judged = tested if base is None else base
@@ -105,12 +121,13 @@ def evidence(
     return SplitEvidence(
         split=tested,
         outcomes=outcomes,
-        power=panel_power(tested.test.m),
+        power=panel_power(tested.test.m, among),
+        largest_p=panel_largest_p(tested.test.m, among),
         counts=counts(panel),
         base=base,
-        models_for_power=enough_models(),
+        models_for_power=enough_models(among),
         models_for_split=None
-        if np.isnan(weakest)
+        if np.isnan(weakest) or among != TWO
         else models_for_significance(weakest, panel.generator("models needed"), null=panel.null),
         lacking=lacking,
     )

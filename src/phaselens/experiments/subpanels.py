@@ -76,7 +76,7 @@ def true_effect(m: int, n_panels: int, generator: np.random.Generator) -> tuple[
     null = {size: uniform_null(size, generator, n_draws=NULL_DRAWS) for size in {SIZE, m}}
 
     def supported(values: np.ndarray) -> bool:
-        return separation(values, generator, n_draws=NULL_DRAWS, null=lambda n, g, n_draws: null[n]).p <= LEVEL
+        return separation(values, generator, n_draws=NULL_DRAWS, null=lambda n, g, n_draws, among: null[n]).p <= LEVEL
 
     small, full = np.zeros((TRUE_STUDIES, n_panels)), np.zeros(TRUE_STUDIES)
     for i in range(TRUE_STUDIES):

@@ -1,11 +1,11 @@
-"""The S test: do the values of M models fall into two groups more sharply than uniform points would?
+"""The S test: do the values of M models fall into groups more sharply than uniform points would?
 
 A gap between groups whose interval lies above 0 is no test (it accepts every single-peaked panel), and a two-component
-mixture mistakes skew for groups; `S` is compared with the sharpest split of M points drawn uniformly instead.
+mixture mistakes skew for groups; `S` is compared with the sharpest partition of M points drawn uniformly instead.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from phaselens.statistics.intervals import Interval, proportion_interval, undefi
 
 SMALLEST_GROUP = 2
 SMALLEST_PANEL = 2 * SMALLEST_GROUP
+TWO = (2,)
 
 Null = Callable[..., np.ndarray]
 """How values of S without groups are drawn: called as `uniform_null`."""
@@ -22,9 +23,10 @@ Null = Callable[..., np.ndarray]
 
 @dataclass(frozen=True)
 class Separation:
-    """Outcome of one S test. `groups` is 0 (lower) or 1 (upper) per value, -1 where the value is NaN.
+    """Outcome of one S test. `groups` is 0 (lowest) to k - 1 (highest) per value, -1 where the value is NaN.
 
-    `p_interval` is the Monte-Carlo interval of `p`, `critical` the 5 % point of S for this M. NaN throughout with a
+    `s` is S of the number of groups `k` that p is smallest for, `p` is corrected for having chosen it, `p_interval` its
+    Monte-Carlo interval, `critical` the 5 % point of S for this M and k, corrected alike. NaN throughout with a
     `reason` where fewer than four values are defined or all are equal.
     """
 
@@ -35,69 +37,121 @@ class Separation:
     groups: tuple[int, ...]
     m: int
     reason: str = ""
+    k: int = 2
 
 
-def best_split(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of the spread that the best two-group split explains, and where it cuts (1; count).
+def best_partition(values: np.ndarray, k: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Share of the spread that the best partition into k groups of two or more explains, and where it cuts (1; count).
 
-    `S = max_k between(k) / total`, where the k smallest form one group and k = 2..M-2; in one dimension the best split
-    is contiguous. between(k) = k (M-k) / M (mean_low - mean_high)^2, total = sum (x - mean)^2.
-    Shapes: values [..., M], returns S float64 [...] in [0, 1] and k int [...].
-    NaN: M < 4, no spread, or a value of the row NaN; k is then 0.
+    `S_k = max between / total`, total = sum (x - mean)^2, between = sum over groups of n_g (mean_g - mean)^2; in one
+    dimension the best groups are contiguous, and dynamic programming finds them exactly.
+    Shapes: values [..., M], returns S float64 [...] in [0, 1] and the number of values up to each cut, int
+    [..., k - 1]. NaN: M < 2 k, no spread, or a value of the row NaN; the cuts are then 0.
     Keeps: shift, positive or negative scale, order. Moves with: any non-linear map (so say whether logs were taken).
+    Source: Wang and Song 2011 (optimal k-means in one dimension).
     """
     x = np.sort(np.asarray(values, float), axis=-1)
     m = x.shape[-1]
-    if m < SMALLEST_PANEL:
-        return np.full(x.shape[:-1], np.nan), np.zeros(x.shape[:-1], int)
+    if m < SMALLEST_GROUP * k:
+        return np.full(x.shape[:-1], np.nan), np.zeros((*x.shape[:-1], k - 1), int)
     x = x - x.mean(axis=-1, keepdims=True)
     total = (x**2).sum(axis=-1)
-    low = np.arange(SMALLEST_GROUP, m - SMALLEST_GROUP + 1)
-    # of centred values the two sums are opposite, so between = sum_low^2 * M / (k (M - k))
-    between = np.cumsum(x, axis=-1)[..., low - 1] ** 2 * m / (low * (m - low))
+    sums = np.concatenate([np.zeros((*x.shape[:-1], 1)), np.cumsum(x, axis=-1)], axis=-1)
+    best = sums**2 / np.maximum(np.arange(m + 1), 1)
+    cuts = []
+    for groups in range(2, k + 1):
+        then, cut = np.zeros_like(best), np.zeros(best.shape, int)
+        for end in range(m if groups == k else SMALLEST_GROUP * groups, m + 1):
+            start = np.arange(SMALLEST_GROUP * (groups - 1), end - SMALLEST_GROUP + 1)
+            found = best[..., start] + (sums[..., [end]] - sums[..., start]) ** 2 / (end - start)
+            then[..., end], cut[..., end] = found.max(axis=-1), start[found.argmax(axis=-1)]
+        best = then
+        cuts.append(cut)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = between.max(axis=-1) / total
+        share = best[..., m] / total
     defined = np.isfinite(share) & (total > 1e-24)
-    return np.where(defined, share, np.nan), np.where(defined, low[between.argmax(axis=-1)], 0)
+    at = np.full((*x.shape[:-1], 1), m)
+    ends = []
+    for cut in reversed(cuts):
+        at = np.take_along_axis(cut, at, axis=-1)
+        ends.append(at)
+    return np.where(defined, share, np.nan), np.where(defined[..., None], np.concatenate(ends[::-1], axis=-1), 0)
 
 
-def uniform_null(m: int, generator: np.random.Generator, *, n_draws: int = 20_000) -> np.ndarray:
-    """Values of S for M uniform points, sorted ascending, float64 [n_draws] (1). NaN throughout for M < 4."""
+def shares(values: np.ndarray, among: Sequence[int]) -> np.ndarray:
+    """S_k for each number of groups k of `among` (1). Shapes: values [..., M], returns [..., k]."""
+    return np.stack([best_partition(values, k)[0] for k in among], axis=-1)
+
+
+def uniform_null(
+    m: int, generator: np.random.Generator, *, n_draws: int = 20_000, among: Sequence[int] = TWO
+) -> np.ndarray:
+    """S_k of M uniform points for each k of `among`, float64 [n_draws, k] (1). NaN where M < 2 k."""
     if m < 0 or n_draws < 1:
         raise InputError(f"the null of S needs m >= 0 and n_draws >= 1; got {m} and {n_draws}.")
-    return np.sort(best_split(generator.random((n_draws, m)))[0])
+    return shares(generator.random((n_draws, m)), among)
+
+
+def p_values(found: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """p of panels against the uniform null: least over k, corrected for having looked at each k (probability).
+
+    `p_k = (1 + #{S_k of the null >= S_k}) / (1 + draws)`; the least of them is compared with the least that the draws
+    of the null have themselves. Shapes: found [..., k], drawn [draw, k]; returns p [...] and p_k [..., k].
+    NaN: no k is defined.
+    """
+    ordered, n = np.sort(drawn, axis=0), len(drawn)
+
+    def each(s: np.ndarray) -> np.ndarray:
+        below = [np.searchsorted(ordered[:, i], s[..., i] - 1e-12) for i in range(s.shape[-1])]
+        return np.where(np.isfinite(s), (1 + n - np.stack(below, axis=-1)) / (1 + n), np.nan)
+
+    by_k = each(found)
+    seen = np.isfinite(ordered[0])
+    if seen.sum() < 2:
+        return (by_k[..., seen][..., 0] if seen.any() else np.full(found.shape[:-1], np.nan)), by_k
+    least = np.sort(each(drawn[:, seen]).min(axis=-1))
+    return (1 + np.searchsorted(least, by_k[..., seen].min(axis=-1), side="right")) / (1 + n), by_k
 
 
 def separation(
-    values: np.ndarray, generator: np.random.Generator, *, n_draws: int = 20_000, null: Null = uniform_null
+    values: np.ndarray,
+    generator: np.random.Generator,
+    *,
+    n_draws: int = 20_000,
+    null: Null = uniform_null,
+    among: Sequence[int] = TWO,
 ) -> Separation:
-    """S test of M values against uniform points (1, probability).
+    """S test of M values against uniform points (1, probability), for two groups or for the best of several numbers.
 
-    `p = (1 + #{S_null >= S}) / (1 + n_draws)`. Values that are NaN are left out and get group -1. Whoever tests many
-    panels gives a `null` that keeps what it drew for each M.
+    p as `p_values`. Values that are NaN are left out and get group -1. Whoever tests many panels gives a `null` that
+    keeps what it drew for each M.
     Shapes: values [M]. NaN with a reason: fewer than four defined values; all values equal.
     Keeps: shift and scale of the values. Moves with: M (small panels have little power: see `power`).
     """
     values = np.asarray(values, float)
     seen = np.isfinite(values)
-    m = int(seen.sum())
-    if m < SMALLEST_PANEL:
-        return _undefined(values, m, f"{m} values where two groups of two need {SMALLEST_PANEL}")
-    s, k = best_split(values[seen])
-    if math.isnan(s):
+    m, least = int(seen.sum()), SMALLEST_GROUP * min(among)
+    if m < least:
+        return _undefined(values, m, f"{m} values where {min(among)} groups of two need {least}")
+    found = shares(values[seen], among)
+    if np.isnan(found).all():
         return _undefined(values, m, "all values are equal")
-    drawn = null(m, generator, n_draws=n_draws)
-    hits = int((drawn >= s - 1e-12).sum())
+    drawn = null(m, generator, n_draws=n_draws, among=tuple(among))
+    p, by_k = p_values(found, drawn)
+    best = int(np.nanargmin(by_k))
+    _, ends = best_partition(values[seen], among[best])
     groups = np.full(len(values), -1)
     rank = np.argsort(np.argsort(values[seen], kind="stable"), kind="stable")
-    groups[seen] = (rank >= int(k)).astype(int)
+    groups[seen] = np.searchsorted(ends, rank, side="right")
+    level = np.quantile(np.nanmin(p_values(drawn, drawn)[1], axis=-1), 0.05) if len(among) > 1 else 0.05
     return Separation(
-        float(s),
-        (1 + hits) / (1 + n_draws),
-        proportion_interval(hits, n_draws),
-        float(np.quantile(drawn, 0.95)),
+        float(found[best]),
+        float(p),
+        proportion_interval(round(float(p) * (1 + n_draws)) - 1, n_draws),
+        float(np.quantile(drawn[:, best], 1 - level)),
         tuple(int(g) for g in groups),
         m,
+        k=among[best],
     )
 
 
@@ -106,27 +160,78 @@ def _undefined(values: np.ndarray, m: int, reason: str) -> Separation:
     return Separation(nan, nan, undefined_interval(reason), nan, (-1,) * len(values), m, reason)
 
 
-def power(m: int, gap: float, generator: np.random.Generator, *, level: float = 0.05, n_draws: int = 20_000) -> float:
-    """Probability that the S test finds two Gaussian groups `gap` within-group SDs apart (probability).
+def grouped(
+    m: int, gap: float, generator: np.random.Generator, *, sizes: Sequence[int] = (), n_draws: int = 20_000
+) -> np.ndarray:
+    """Panels of M values in Gaussian groups whose neighbouring means lie `gap` apart (within-group SDs): [n_draws, M].
 
-    The smaller group holds three eighths of the models (at least two), as three of the published eight; equal groups
-    are found more often (.54 / .87 / .98 against .50 / .84 / .97 at 6 / 8 / 10 SD for M = 8), the most unequal ones
-    less often. NaN for M < 4: no test exists.
+    `sizes` are those of the groups from the highest down (default: two groups, three eighths of the models in the
+    upper one, as three of the published eight).
     """
-    if m < SMALLEST_PANEL:
+    sizes = sizes or (upper := max(SMALLEST_GROUP, round(m * 3 / 8)), m - upper)
+    level = np.repeat(np.arange(len(sizes))[::-1], sizes)
+    return generator.standard_normal((n_draws, m)) + gap * level
+
+
+def even(m: int, k: int) -> tuple[int, ...]:
+    """Sizes of k groups of M models, as equal as they can be (count)."""
+    return tuple(m // k + (i < m % k) for i in range(k))
+
+
+def power(
+    m: int,
+    gap: float,
+    generator: np.random.Generator,
+    *,
+    level: float = 0.05,
+    n_draws: int = 20_000,
+    among: Sequence[int] = TWO,
+    groups: int = 2,
+) -> float:
+    """Probability that the S test finds Gaussian groups whose neighbours lie `gap` within-group SDs apart (probability).
+
+    Two groups: three eighths of the models (at least two) in the smaller one, as three of the published eight; equal
+    groups are found more often (.54 / .87 / .98 against .50 / .84 / .97 at 6 / 8 / 10 SD for M = 8), the most unequal
+    ones less often. More groups: of equal size. NaN for M < 2 groups: no test exists.
+    """
+    if m < SMALLEST_GROUP * groups:
         return math.nan
-    critical = np.quantile(uniform_null(m, generator, n_draws=n_draws), 1 - level)
-    x = generator.standard_normal((n_draws, m))
-    x[:, : max(SMALLEST_GROUP, round(m * 3 / 8))] += gap
-    return float((best_split(x)[0] > critical).mean())
+    x = grouped(m, gap, generator, sizes=() if groups == 2 else even(m, groups), n_draws=n_draws)
+    found = p_values(shares(x, among), uniform_null(m, generator, n_draws=n_draws, among=among))[0]
+    return float((found <= level).mean())
+
+
+def largest_p(
+    m: int, gap: float, generator: np.random.Generator, *, among: Sequence[int] = TWO, n_draws: int = 4_000
+) -> float:
+    """The p that 95 % of panels with groups `gap` SDs apart stay below, whatever the sizes of the groups (probability).
+
+    A larger p excludes such groups, with an error of 5 % at most: the largest over each number of groups of `among`,
+    and over groups of equal size and those in which one (first, second, ...) holds all that the others can spare.
+    NaN for M < 4.
+    """
+    drawn, found = uniform_null(m, generator, n_draws=n_draws, among=among), [math.nan]
+    for k in (k for k in among if m >= SMALLEST_GROUP * k):
+        spare = m - SMALLEST_GROUP * k
+        uneven = [tuple(SMALLEST_GROUP + spare * (i == j) for i in range(k)) for j in range(k)]
+        for sizes in {even(m, k), *uneven}:
+            x = grouped(m, gap, generator, sizes=sizes, n_draws=n_draws)
+            found.append(float(np.quantile(p_values(shares(x, among), drawn)[0], 0.95)))
+    return float(np.nanmax(found)) if len(found) > 1 else math.nan
 
 
 def models_for_power(
-    gap: float, generator: np.random.Generator, *, wanted: float = 0.8, most: int = 40, n_draws: int = 8_000
+    gap: float,
+    generator: np.random.Generator,
+    *,
+    wanted: float = 0.8,
+    most: int = 40,
+    n_draws: int = 8_000,
+    among: Sequence[int] = TWO,
 ) -> int | None:
     """Least number of models at which the S test has the wanted power for groups `gap` SD apart; None beyond `most`."""
     for m in range(SMALLEST_PANEL, most + 1):
-        if power(m, gap, generator, n_draws=n_draws) >= wanted:
+        if power(m, gap, generator, n_draws=n_draws, among=among) >= wanted:
             return m
     return None
 

@@ -1,6 +1,7 @@
-"""A split of a panel under one version of a quantity, and what is left of it under another version."""
+"""Groups of a panel under one version of a quantity, and what is left of them under another version."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from phaselens.errors import InputError
 from phaselens.statistics.agreement import adjusted_rand
 from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
-from phaselens.statistics.separation import Null, Separation, best_split, separation, uniform_null
+from phaselens.statistics.separation import TWO, Null, Separation, best_partition, separation, uniform_null
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +56,11 @@ def split(
     twins: tuple[bool, ...],
     n_prompts: int,
     null: Null = uniform_null,
+    among: Sequence[int] = TWO,
 ) -> Split:
-    """Test one version over a panel. Shapes: values [M], draws [B, M], twins bool [M] (True: dropped once).
+    """Test one version over a panel, for groups of the numbers `among`.
+
+    Shapes: values [M], draws [B, M], twins bool [M] (True: dropped once).
 
     NaN: as `separation`; a model without a value takes no part. Raises InputError where the lengths differ.
     """
@@ -66,11 +70,11 @@ def split(
             f"one value, draw column and twin mark per model; got {len(models)}, {values.shape}, {draws.shape}."
         )
     kept = ~np.asarray(twins, bool)
-    test = separation(values, generator, null=null)
-    without = separation(values[kept], generator, null=null) if not kept.all() else test
+    test = separation(values, generator, null=null, among=among)
+    without = separation(values[kept], generator, null=null, among=among) if not kept.all() else test
     seen = np.isfinite(values)
     of_s = (
-        percentile_interval(best_split(draws[:, seen])[0], n_prompts)
+        percentile_interval(best_partition(draws[:, seen], test.k)[0], n_prompts)
         if not test.reason
         else undefined_interval(test.reason)
     )
@@ -79,7 +83,7 @@ def split(
 
 
 def same_grouping(base: Split, other: Split) -> float:
-    """Adjusted Rand index of the two groupings over the models that both place (1).
+    """Adjusted Rand index of the two groupings (1) over the models that both place.
 
     NaN: fewer than four such models.
     """
@@ -92,25 +96,31 @@ def same_grouping(base: Split, other: Split) -> float:
 def gap_kept(base: Split, other: Split) -> tuple[float, Interval]:
     """Share of the gap between the groups of `base` that is left in the values of `other` (1), with its interval.
 
-    `(mean_upper(other) - mean_lower(other)) / (mean_upper(base) - mean_lower(base))`, groups those of `base`, models
-    that both have. 1: all of it is left; 0: nothing; negative: turned round. The interval is of the prompt bootstrap.
+    Slope of the group means of `other` on those of `base`, groups those of `base`, weighted by their models that both
+    have; with two groups `(mean_upper(other) - mean_lower(other)) / (mean_upper(base) - mean_lower(base))`. 1: all of
+    it is left; 0: nothing; negative: turned round. The interval is of the prompt bootstrap.
     NaN: `base` has no grouping, or no common model in one group. Keeps: a shift of either. Moves with: the scale of
     either, so both must be on one scale.
     """
     _same_models(base, other)
     groups = np.asarray(base.test.groups)
     usable = np.isfinite(base.values) & np.isfinite(other.values)
-    upper, lower = usable & (groups == 1), usable & (groups == 0)
-    if not upper.any() or not lower.any():
+    member = np.stack([usable & (groups == g) for g in range(max(base.test.k, 1))])
+    if base.test.reason or not member.any(axis=1).all():
         return math.nan, undefined_interval(base.test.reason or "no model of one group has both values")
+    size = member.sum(axis=1)
 
-    def gap(values: np.ndarray) -> np.ndarray | np.float64:
-        return values[..., upper].mean(axis=-1) - values[..., lower].mean(axis=-1)
+    def means(values: np.ndarray) -> np.ndarray:
+        found = np.where(usable, values, 0.0) @ member.T / size
+        return found - found @ size[:, None] / size.sum()
 
-    kept = float(gap(other.values) / gap(base.values))
+    def slope(of: np.ndarray, on: np.ndarray) -> np.ndarray | np.float64:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (size * means(of) * means(on)).sum(-1) / (size * means(on) ** 2).sum(-1)
+
     n_prompts = min(base.n_prompts, other.n_prompts)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return kept, percentile_interval(gap(other.draws) / gap(base.draws), n_prompts)
+    kept = float(slope(other.values, base.values))
+    return kept, percentile_interval(slope(other.draws, base.draws), n_prompts)
 
 
 def _same_models(base: Split, other: Split) -> None:

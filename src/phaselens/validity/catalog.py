@@ -49,11 +49,24 @@ def _effects() -> list[Scenario]:
             size=f"{gap} SD, M = {m}",
             make=partial(make, gap=gap, m=m),
             judge=judge,
-            headline=(gap, m) == (8, 8),
+            headline=(gap, m) == (8, 12),
         )
         for name, claims, make, judge in sets
         for gap in GAPS
         for m in PANELS
+    ] + [
+        Scenario(
+            id=f"R1 {k} regimes, {gap} SD, M = {m}",
+            kind="effect",
+            claims=("R1",),
+            planted=f"{k} groups of models of one size; twins without a split",
+            size=f"{gap} SD between neighbours, M = {m}",
+            make=partial(regimes.with_regimes, gap=gap, m=m, k=k),
+            judge=_REGIMES,
+        )
+        for k in (2, 3, 4)
+        for gap, m in ((6, 12), (10, 8), (10, 12))
+        if (k, gap) != (2, 10)
     ]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from phaselens.errors import unknown_name
 from phaselens.experiments import ModelData, ModelInfo, Panel
-from phaselens.statistics.separation import SMALLEST_GROUP, uniform_null
+from phaselens.statistics.separation import SMALLEST_GROUP, TWO, even, uniform_null
 
 PROMPTS = 8
 SAMPLES = 2
@@ -42,20 +42,27 @@ def two_groups(gap: float, m: int, generator: np.random.Generator) -> np.ndarray
     return generator.standard_normal(m) + gap * upper_group(m)
 
 
+def more_groups(gap: float, m: int, k: int, generator: np.random.Generator) -> np.ndarray:
+    """Values of M models in k normal groups of equal size whose neighbours lie `gap` apart (within-group SDs): [M]."""
+    return generator.permutation(generator.standard_normal(m) + gap * np.repeat(np.arange(k), even(m, k)))
+
+
 @lru_cache(maxsize=256)
-def _null_of(m: int, n_draws: int) -> np.ndarray:
-    values = uniform_null(m, np.random.default_rng([m, n_draws]), n_draws=n_draws)
+def _null_of(m: int, n_draws: int, among: tuple[int, ...]) -> np.ndarray:
+    values = uniform_null(m, np.random.default_rng([m, n_draws]), n_draws=n_draws, among=among)
     values.setflags(write=False)
     return values
 
 
-def kept_null(m: int, generator: np.random.Generator, *, n_draws: int = TEST_DRAWS) -> np.ndarray:
+def kept_null(
+    m: int, generator: np.random.Generator, *, n_draws: int = TEST_DRAWS, among: tuple[int, ...] = TWO
+) -> np.ndarray:
     """`uniform_null`, drawn once for each M (1): a constant of M, so its draws have their own seed.
 
     A test gets all its draws; whoever wants fewer only words how many models would settle a claim, and gets 1,000.
-    `generator` is left alone. Shapes: returns [draw], ascending.
+    `generator` is left alone. Shapes: returns [draw, k].
     """
-    return _null_of(m, n_draws if n_draws >= TEST_DRAWS else ROUGH_DRAWS)
+    return _null_of(m, n_draws if n_draws >= TEST_DRAWS else ROUGH_DRAWS, among)
 
 
 def model_of(

@@ -8,7 +8,7 @@ import numpy as np
 
 from phaselens.dynamics import nulls, regimes
 from phaselens.experiments import ModelData, Panel
-from phaselens.validity.panels import PROMPTS, RUNS, infos, model_of, one_peak, study_of, two_groups, upper_group
+from phaselens.validity.panels import PROMPTS, RUNS, infos, model_of, more_groups, one_peak, study_of, two_groups, upper_group
 
 N_STATES = 72
 CENTRE = 0.8
@@ -87,9 +87,10 @@ def without_regimes(generator: np.random.Generator, *, shape: str, m: int) -> Pa
     return _of_medians(one_peak(shape, m, generator), generator)
 
 
-def with_regimes(generator: np.random.Generator, *, gap: float, m: int) -> Panel:
-    """M models whose medians lie in two groups, `gap` within-group SDs apart."""
-    return _of_medians(two_groups(gap, m, generator), generator)
+def with_regimes(generator: np.random.Generator, *, gap: float, m: int, k: int = 2) -> Panel:
+    """M models whose medians lie in k groups, neighbours `gap` within-group SDs apart."""
+    values = two_groups(gap, m, generator) if k == 2 else more_groups(gap, m, k, generator)
+    return _of_medians(values, generator)
 
 
 def of_architecture(generator: np.random.Generator, *, gap: float, m: int) -> Panel:

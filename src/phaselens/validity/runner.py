@@ -46,6 +46,11 @@ class Tally:
         return self.hits / self.n if self.n else math.nan
 
     @property
+    def rejections(self) -> int:
+        """Studies in which the claim was rejected (count)."""
+        return self.verdicts.get("rejected", 0)
+
+    @property
     def interval(self) -> Interval:
         """Wilson interval of the rate."""
         return wilson(self.hits, self.n)
@@ -211,6 +216,7 @@ def _claim(claim: str, scenarios: Sequence[Scenario], tallies: Sequence[Tally]) 
     return {
         "false_positive_rate": hits / n if n else None,
         "false_positive_interval": _bounds(wilson(hits, n)),
+        "false_rejection_rate": max((r["rejection_rate"] for r in rows if r["kind"] == "effect"), default=None),
         "power": None if head is None else head.rate,
         "power_interval": None if head is None else _bounds(head.interval),
         "power_at": None if head is None else known[head.scenario].size,
@@ -234,19 +240,24 @@ def _row(scenario: Scenario, t: Tally) -> dict:
         "interval": _bounds(t.interval),
         "verdicts": dict(t.verdicts),
         "decided_by": {word: dict(by) for word, by in t.decided_by.items()},
+        "rejection_rate": t.rejections / t.n if t.n else None,
+        "rejection_interval": _bounds(wilson(t.rejections, t.n)),
         "named": named if t.bound else None,
         "holds": _holds(scenario, t),
     }
 
 
 def _holds(scenario: Scenario, t: Tally) -> bool | None:
-    """Whether the rate may lie at or below 5 % (lower bound); an effect fails where a power above 5 % is excluded.
+    """Whether the rate may lie at or below 5 % (lower bound).
 
-    None: the scenario does not bind this claim.
+    An effect fails where a power above 5 % is excluded, and where its opposite is said in more than 5 % of the studies
+    (lower bound). None: the scenario does not bind this claim.
     """
     if not t.bound:
         return None
-    return t.interval.hi > GOAL if scenario.kind == "effect" else t.interval.lo <= GOAL
+    if scenario.kind == "effect":
+        return t.interval.hi > GOAL and (scenario.word == "rejected" or wilson(t.rejections, t.n).lo <= GOAL)
+    return t.interval.lo <= GOAL
 
 
 def _bounds(interval: Interval) -> list[float] | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-CLAIM_COLUMNS = ("claim", "false positives", "worst null", "power", "at", "fails")
+CLAIM_COLUMNS = ("claim", "false positives", "worst null", "power", "at", "rejected at a true effect", "fails")
 SCENARIO_COLUMNS = ("claim", "scenario", "kind", "n", "rate", "supported", "rejected", "open", "decided by", "holds")
 DASH = "\u2013"
 MOST = 3
@@ -24,10 +24,20 @@ def claim_rows(document: Mapping) -> list[tuple[str, ...]]:
             _worst(c["scenarios"]),
             f"{share(c['power'], c['power_interval'])}, n = {c['n_power']}",
             c["power_at"] or DASH,
+            _rejected(c["scenarios"]),
             "; ".join(c["fails"]) or "none",
         )
         for name, c in document["claims"].items()
     ]
+
+
+def _rejected(scenarios: Iterable[Mapping]) -> str:
+    """The effect at which the rule says most often that it is not there."""
+    effects = [s for s in scenarios if s["kind"] == "effect" and s.get("rejection_rate") is not None]
+    if not effects:
+        return DASH
+    worst = max(effects, key=lambda s: s["rejection_rate"])
+    return f"{share(worst['rejection_rate'], worst['rejection_interval'])} ({worst['id']})"
 
 
 def _worst(scenarios: Iterable[Mapping]) -> str:
