@@ -76,9 +76,14 @@ def test_frozen_steps_explain_their_regimes_away():
     assert v.verdict == "rejected" and v.decided_by == "frozen share"
 
 
-def test_a_continuum_is_not_supported_and_says_how_many_models():
+def test_a_continuum_excludes_regimes_that_lie_far_apart():
     v = verdict(build(lambda g, i: bursty(g, 0.5 * 1.3**i)))
-    assert v.verdict == "open" and "models" in v.needed
+    assert (v.verdict, v.decided_by) == ("rejected", "6 SD excluded") and v.p > 0.5
+
+
+def test_three_regimes_are_supported_and_not_rejected():
+    v = verdict(build(lambda g, i: bursty(g, (0.4, 1.2, 2.4)[i % 3] * (1 + 0.01 * g.random()))))
+    assert v.verdict == "supported" and "of 3 groups" in v.why
 
 
 def test_short_runs_are_undefined_with_the_reason_in_every_table():

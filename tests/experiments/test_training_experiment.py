@@ -14,7 +14,8 @@ FAMILIES = ("llama", "gpt2", "opt", "phi")
 
 
 def info(name, family="llama", parameters=1000, seed=0, **facts):
-    return ModelInfo(name, family, 6, 96, 512, parameters, training_seed=seed, **facts)
+    known = {"corpus": "c", "loss_tokens": 1e4, "other_tokens": 1e4} | facts
+    return ModelInfo(name, family, 6, 96, 512, parameters, training_seed=seed, **known)
 
 
 def verdict(claim, models):

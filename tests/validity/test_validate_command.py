@@ -28,7 +28,9 @@ def test_json_holds_every_claim_with_its_rates_and_scenarios(run):
     document, file = run
     assert set(document["claims"]) == {"R1"} and document["seed"] == 3 and document["goal"] == 0.05
     r1 = document["claims"]["R1"]
-    assert set(r1) >= KEYS and r1["n"] == 6 and r1["power_at"] == "8 SD, M = 12" and r1["false_rejection_rate"] is not None
+    assert (
+        set(r1) >= KEYS and r1["n"] == 6 and r1["power_at"] == "8 SD, M = 12" and r1["false_rejection_rate"] is not None
+    )
     for scenario in r1["scenarios"]:
         assert sum(scenario["verdicts"].values()) == scenario["n"] == 1
     assert json.loads(file.read_text()) == document

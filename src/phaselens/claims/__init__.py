@@ -27,7 +27,7 @@ from phaselens.claims.splits import (
 __all__ = [
     "ENOUGH_POWER", "HALF", "LEVEL", "NO_SEPARATION", "OWN", "REGISTER", "Claim", "Decision", "Evidence",
     "FlagEvidence", "IntervalEvidence", "Numbers", "Outcome", "OwnClaim", "PermutationEvidence", "Region",
-    "RegisteredOwn", "Requirement", "SMALLEST_GAP", "SplitEvidence", "Verdict", "above", "absent_in_twins", "below", "claims_by_id",
-    "corrected_together",
+    "RegisteredOwn", "Requirement", "SMALLEST_GAP", "SplitEvidence", "Verdict", "above", "absent_in_twins", "below",
+    "claims_by_id", "corrected_together",
     "inside", "judge", "judge_all", "ledger_json", "ledger_rows", "lock", "outside", "registered_own", "survives",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ prompts for every model. Features are scaled by their pooled within-model spread
 one spread of prompts.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from phaselens.statistics.permutation import permutation_p
 from phaselens.statistics.resampling import bootstrap_weights, resampled_medians, resampled_ratio
 
 DEPTHS = (0.25, 0.5, 0.75, 1.0)
+SMALLEST = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +116,7 @@ class Identification:
 
     `accuracy` is the mean over splits, `chance` 1 / M; `within_group` counts a hit on a model of the same group (twins)
     as right; `interval` is the 2.5 to 97.5 % range over splits: it describes, prompts are shared between splits.
+    `smallest` is the accuracy that 95 % of panels exceed whose models differ by `SMALLEST` spreads of prompts.
     """
 
     accuracy: float
@@ -121,6 +124,7 @@ class Identification:
     p: float
     within_group: float
     interval: Interval
+    smallest: float = math.nan
 
 
 def split_half_identification(
@@ -135,7 +139,9 @@ def split_half_identification(
     """Identify models across random halves of the prompts (proportion, probability).
 
     p compares the accuracy over the first `splits_per_permutation` splits with the same splits after models were
-    permuted within each prompt, which is exactly what "fingerprints do not depend on the model" allows.
+    permuted within each prompt, which is exactly what "fingerprints do not depend on the model" allows. `smallest`
+    is the 5 % point of that accuracy when each model is then moved by `SMALLEST` times the deviation of one prompt of
+    one model, drawn at random: differences as the features have them together, a tenth as large.
     Shapes: values [model, prompt, feature], groups [model] (None: no twins). Raises InputError for fewer than four
     prompts or two models.
     """
@@ -148,16 +154,20 @@ def split_half_identification(
     first = (order < n_prompts // 2).astype(np.int16)
     found = _nearest(values, first)
     own = found == np.arange(n_models)
-    alike = groups[found] == groups
+    same = groups[found] == groups
     some = first[:splits_per_permutation]
-    null = np.empty(n_permutations)
+    null, planted = np.empty((2, n_permutations))
+    deviation = np.nan_to_num(values - np.nanmean(values, axis=1, keepdims=True)).reshape(-1, values.shape[2])
     for i in range(n_permutations):
         moved = np.argsort(generator.random((n_models, n_prompts)), axis=0)
-        null[i] = (_nearest(np.take_along_axis(values, moved[..., None], axis=0), some) == np.arange(n_models)).mean()
+        alike = np.take_along_axis(values, moved[..., None], axis=0)
+        null[i] = (_nearest(alike, some) == np.arange(n_models)).mean()
+        apart = SMALLEST * deviation[generator.integers(len(deviation), size=n_models), None]
+        planted[i] = (_nearest(alike + apart, some) == np.arange(n_models)).mean()
     per_split = own.mean(axis=1)
     p = permutation_p(float(per_split[:splits_per_permutation].mean()), null)
     spread = percentile_interval(per_split, n_prompts)
-    return Identification(float(per_split.mean()), 1 / n_models, p, float(alike.mean()), spread)
+    return Identification(float(per_split.mean()), 1 / n_models, p, float(same.mean()), spread, float(np.quantile(planted, 0.05)))
 
 
 def _nearest(values: np.ndarray, first: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ Experiments read stored columns only: no model, no file, no clock. The study bui
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -35,7 +35,8 @@ class ModelInfo:
     How it was made, as far as it is known: `corpus` ("" unknown), `capped` (logits soft-capped in training), `qk_norm`,
     `training_seed`, and `recipe`, a name for all the rest: two models of one recipe ("" belongs to none) differ in
     nothing but these four. `training_loss` and `other_loss` (nats per token, on fresh text of its own and of another
-    corpus) and `training_tokens` (tokens seen) are NaN where they are not known.
+    corpus), `loss_tokens` and `other_tokens` (tokens that they were measured on) and `training_tokens` (tokens seen)
+    are NaN where they are not known.
     """
 
     name: str
@@ -57,6 +58,40 @@ class ModelInfo:
     training_loss: float = math.nan
     training_tokens: float = math.nan
     other_loss: float = math.nan
+    loss_tokens: float = math.nan
+    other_tokens: float = math.nan
+
+
+def shape_of(info: ModelInfo) -> str:
+    """Recipe, shape and tokenizer of a model, as one name: what checkpoints and seeds of it share."""
+    return " ".join(
+        str(part)
+        for part in (info.recipe, info.family, info.n_layers, info.d_model, info.parameters, info.vocab_size,
+                     info.corpus, info.capped, info.qk_norm)
+    )  # fmt: skip
+
+
+def training_of(info: ModelInfo) -> str:
+    """A name that the checkpoints of one training share; the model's own where nothing is known of its training.
+
+    Without a seed, models of one shape that saw different numbers of tokens are taken for checkpoints.
+    """
+    if info.training_seed is None and not math.isfinite(info.training_tokens):
+        return info.name
+    return f"{shape_of(info)} {info.training_seed}"
+
+
+def checkpoints_of(models: "Sequence[ModelInfo]") -> dict[str, str]:
+    """Names of trained models that are earlier checkpoints of another one's training, with the name of the last one."""
+    last: dict[str, ModelInfo] = {}
+    trained = [m for m in models if not m.twin]
+    for m in trained:
+        seen = last.setdefault(training_of(m), m)
+        if m.training_tokens > seen.training_tokens or (seen.training_tokens != seen.training_tokens):
+            last[training_of(m)] = m
+    return {
+        m.name: last[training_of(m)].name for m in trained if m.training_tokens < last[training_of(m)].training_tokens
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,9 +251,10 @@ def _scatter(cells: tuple[np.ndarray, ...], shape: tuple[int, ...], values: np.n
 class Panel:
     """The models of one study with their columns; the only thing an experiment sees.
 
-    `seed` is the study's seed: every draw of an experiment comes from `generator(label)`. `null` draws the S values of
-    panels without groups; simulated studies share one that keeps its draws. `subpanels` is how many small panels the
-    experiment of that name draws.
+    Earlier checkpoints of one training are marked as twins of its last one, so that nothing counts them as models of
+    their own. `seed` is the study's seed: every draw of an experiment comes from `generator(label)`. `null` draws the
+    S values of panels without groups; simulated studies share one that keeps its draws. `subpanels` is how many small
+    panels the experiment of that name draws.
     """
 
     models: tuple[ModelData, ...]
@@ -234,6 +270,14 @@ class Panel:
         for m in self.models:
             if m.info.twin_of is not None and m.info.twin_of not in names:
                 raise unknown_name(f"model of the panel (twin_of of {m.info.name!r})", m.info.twin_of, names)
+        earlier = checkpoints_of([m.info for m in self.models])
+        marked = (
+            replace(m, info=replace(m.info, twin_of=earlier[m.info.name]))
+            if m.info.twin_of is None and m.info.name in earlier
+            else m
+            for m in self.models
+        )
+        object.__setattr__(self, "models", tuple(marked))
 
     @property
     def trained(self) -> tuple[ModelData, ...]:

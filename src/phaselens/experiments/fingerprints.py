@@ -20,7 +20,7 @@ from phaselens.dynamics.fingerprints import (
     recipe_identification,
     split_half_identification,
 )
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.base import Experiment, ModelData, Panel, Result, checkpoints_of
 from phaselens.experiments.separations import counts
 from phaselens.experiments.tables import arrow_table
 from phaselens.statistics.intervals import percentile_interval, undefined_interval
@@ -189,6 +189,8 @@ def without_twins(sample: Sample) -> Sample:
 
 def _across_seeds(panel: Panel, sample: Sample) -> tuple[float, float, int]:
     """Share of models whose nearest other one has the same recipe, its p, and how many models that is asked of."""
+    earlier = checkpoints_of([m.info for m in sample.models])
+    sample = sample.of([m.info.name not in earlier for m in sample.models])
     recipe = recipes(sample.models)
     repeated = int((np.bincount(recipe)[recipe] > 1).sum()) if len(recipe) else 0
     if sample.reason or not repeated or len(recipe) < 3:
@@ -223,7 +225,7 @@ def _evidence(panel: Panel, sample: Sample, whole: Identification | None, alone:
         estimate=math.nan if nothing else whole.accuracy,
         interval=undefined_interval(sample.reason or "no two models") if nothing else whole.interval,
         supported=above(chance),
-        rejected=below((1 + chance) / 2) if p > LEVEL else (),
+        rejected=below(whole.smallest) if p > LEVEL else (),
         counts=counts(panel) | {"features": len(sample.features)},
         n=len(sample.models),
         needed="more prompts, or two or three seeds of several recipes (twin_of)",

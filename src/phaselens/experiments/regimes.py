@@ -1,4 +1,4 @@
-"""Experiment: are there two, three or four regimes by ratio_norm? Runs, models, nulls, labels, and the evidence for R1."""
+"""Experiment: are there two, three or four regimes by ratio_norm? Runs, models, nulls, labels, evidence for R1."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

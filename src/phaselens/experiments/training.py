@@ -6,26 +6,27 @@ How a model was trained is on record for organisms and declared for others (`tra
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, PermutationEvidence, Requirement, above, below
-from phaselens.experiments.base import Experiment, ModelInfo, Panel, Result
+from phaselens.experiments.base import Experiment, ModelInfo, Panel, Result, shape_of, training_of
 from phaselens.experiments.regimes import model_median, run_figures
 from phaselens.experiments.separations import counts
 from phaselens.experiments.tables import arrow_table
-from phaselens.statistics.clustered import correlation_gap, permuted_shares, share_between
-from phaselens.statistics.effects import squared_correlation, units_for_correlation
+from phaselens.statistics.clustered import correlation_gap, pooled_correlation, share_given
+from phaselens.statistics.effects import units_for_correlation
 from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
 from phaselens.statistics.permutation import permutation_p
-from phaselens.statistics.unit_effects import mean_effect
 
 TRAINING = (
     "model:str family:str training:str parameters:int training_loss:float other_loss:float training_tokens:float "
     "ratio_norm:float reason:str"
 )
 ENOUGH_MODELS, FAMILIES, EACH, STEPS = 20, 3, 3, 3
+EQUAL_TOKENS = 1.1
 BOUND = 0.25
 
 
@@ -44,14 +45,6 @@ class Trained:
         return math.isfinite(self.ratio)
 
 
-def training_of(info: ModelInfo) -> str:
-    """A name that the checkpoints of one training share; the model's own where nothing is known of its training."""
-    if info.training_seed is None:
-        return info.name
-    parts = (info.family, info.parameters, info.vocab_size, info.corpus, info.capped, info.qk_norm, info.training_seed)
-    return " ".join(str(part) for part in parts)
-
-
 def trained_models(panel: Panel) -> tuple[Trained, ...]:
     """Every trained model with its log ratio_norm (NaN: no run has one)."""
     out = []
@@ -68,11 +61,7 @@ def _r4(panel: Panel, models: tuple[Trained, ...]) -> IntervalEvidence:
     ]
     common = {"supported": above(0.0), "rejected": below(0.0), "counts": counts(panel), "n": len(known)}
     trainings = len({m.training for m in known})
-    if len(known) < 4 or trainings < 2:
-        lacking = (
-            f"training loss and the loss on another corpus are known for {len(known)} models with a ratio_norm: "
-            "declare training_loss and other_loss (nats per token) of the models"
-        )
+    if lacking := _not_known(known, trainings):
         nothing = undefined_interval("not computed")
         return IntervalEvidence(math.nan, nothing, needed=lacking, lacking=lacking, **common)
     y = np.array([m.ratio for m in known])
@@ -93,10 +82,37 @@ def _r4(panel: Panel, models: tuple[Trained, ...]) -> IntervalEvidence:
                 f"{len(known)} models, open below {ENOUGH_MODELS}",
                 f"{ENOUGH_MODELS} models (here {len(known)})",
             ),
+            _measured_alike(known),
         ),
         p=_two_sided(draws),
         null=0.0,
         **common,
+    )
+
+
+def _not_known(known: Sequence[Trained], trainings: int) -> str:
+    """What the panel lacks for R4 ("": nothing): losses, seeds that tell checkpoints from trainings, or trainings."""
+    if len(known) < 4:
+        return (
+            f"training loss and the loss on another corpus are known for {len(known)} models with a ratio_norm: "
+            "declare training_loss and other_loss (nats per token) of the models"
+        )
+    shapes = Counter(shape_of(m.info) for m in known if m.info.training_seed is None)
+    if alike := sum(n for n in shapes.values() if n > 1):
+        return (
+            f"{alike} models of equal recipe, shape and tokenizer have no training_seed: they may be checkpoints of "
+            "one training; declare training_seed of each"
+        )
+    return "" if trainings >= 2 else f"all {len(known)} models are checkpoints of one training: add another training"
+
+
+def _measured_alike(known: Sequence[Trained]) -> Requirement:
+    """Both losses on as many tokens: the noisier one goes less with anything, whatever it measures."""
+    tokens = np.array([(m.info.loss_tokens, m.info.other_tokens) for m in known])
+    met = bool(np.isfinite(tokens).all() and tokens.max() <= EQUAL_TOKENS * tokens.min())
+    why = "the losses were not measured on equal numbers of tokens, or the numbers are not known"
+    return Requirement(
+        "equal evaluation tokens", met, why, "loss_tokens and other_tokens of every model, equal to 10 %"
     )
 
 
@@ -127,34 +143,60 @@ def last_checkpoints(models: tuple[Trained, ...]) -> tuple[Trained, ...]:
     return tuple(best.values())
 
 
+def of_recipes(models: Sequence[Trained]) -> tuple[Trained, ...]:
+    """One model a recipe and corpus, with the mean of log ratio_norm: its seeds are no families of their own."""
+    together: dict[str, list[Trained]] = {}
+    for m in models:
+        named = m.info.recipe and f"{m.info.recipe} {m.info.corpus} {m.info.capped} {m.info.qk_norm}"
+        together.setdefault(named or m.info.name, []).append(m)
+    return tuple(replace(own[0], ratio=float(np.mean([m.ratio for m in own]))) for own in together.values())
+
+
+def crossed(models: Sequence[Trained]) -> list[Trained]:
+    """Models of a known corpus and tokenizer that another family shares: where the two can be told from the family.
+
+    Then only families with enough models among them.
+    """
+    families: dict[tuple[str, int], set[str]] = {}
+    for m in models:
+        families.setdefault((m.info.corpus, m.info.vocab_size), set()).add(m.info.family)
+    apart = [m for m in models if m.info.corpus and len(families[m.info.corpus, m.info.vocab_size]) > 1]
+    many = {family for family, n in Counter(m.info.family for m in apart).items() if n >= EACH}
+    return [m for m in apart if m.info.family in many]
+
+
 def _r6(panel: Panel, models: tuple[Trained, ...]) -> PermutationEvidence:
-    last = [m for m in last_checkpoints(models) if m.defined]
-    many = {family for family, n in Counter(m.info.family for m in last).items() if n >= EACH}
-    used = [m for m in last if m.info.family in many]
-    needed = f"{FAMILIES} families with {EACH} models each (here {len(many)}), sizes crossed with families"
-    if len(many) < FAMILIES:
+    last = of_recipes([m for m in last_checkpoints(models) if m.defined])
+    used = crossed(last)
+    n_families = len({m.info.family for m in used})
+    unknown = sum(not m.info.corpus for m in last)
+    needed = (
+        f"{FAMILIES} families with {EACH} models each (here {n_families}), of which another family shares corpus and "
+        f"tokenizer, sizes crossed with families; the corpus of {unknown} models is not known (declare corpus)"
+    )
+    if n_families < FAMILIES:
         return PermutationEvidence(
             math.nan, math.nan, math.nan, counts(panel), len(used), needed, lacking=f"it needs {needed}"
         )
     y, family = np.array([m.ratio for m in used]), np.array([m.info.family for m in used])
-    share, null = float(share_between(y, family)), permuted_shares(y, family, panel.generator("R6"))
-    size = np.log([m.info.parameters for m in used])
+    stratum = np.array([f"{m.info.corpus} {m.info.vocab_size}" for m in used])
+    found = share_given(y, family, np.log([m.info.parameters for m in used]), stratum, panel.generator("R6"))
     return PermutationEvidence(
-        estimate=share,
-        null=float(np.nanquantile(null, 0.95)),
-        p_with_twins=permutation_p(share, null),
+        estimate=found.share,
+        null=float(np.nanquantile(found.null, 0.95)),
+        p_with_twins=permutation_p(found.share, found.null),
         counts=counts(panel),
         n=len(used),
         needed=f"{units_for_correlation(BOUND)} models of different sizes bound R^2 below {BOUND} where it is 0",
-        outcomes=(_size(*squared_correlation(size, y)),),
+        outcomes=(_size(found.covariate, found.interval),),
     )
 
 
 def _size(r2: float, interval: Interval) -> Outcome:
     """What size does to a claim on families."""
     if interval.reason:
-        return Outcome("size", "undecided", f"R^2 with log parameters is undefined: {interval.reason}")
-    said = f"R^2 with log parameters {r2:.2f} [{interval.lo:.2f}, {interval.hi:.2f}]"
+        return Outcome("size", "undecided", f"R^2 of log parameters is undefined: {interval.reason}")
+    said = f"semi-partial R^2 of log parameters {r2:.2f} [{interval.lo:.2f}, {interval.hi:.2f}]"
     word = "survived" if interval.hi < BOUND else "explains it away" if interval.lo > BOUND else "undecided"
     return Outcome("size", word, said, gap_interval=interval)
 
@@ -166,34 +208,27 @@ def _r7(panel: Panel, models: tuple[Trained, ...]) -> IntervalEvidence:
             by_training.setdefault(m.training, []).append(m)
     steps = Counter(t for own in by_training.values() for t in {m.info.training_tokens for m in own})
     matched = {t for t, n in steps.items() if n >= FAMILIES}
-    z = [v for own in by_training.values() if math.isfinite(v := _within(own, matched))]
-    common = {"supported": below(BOUND), "rejected": above(BOUND), "counts": counts(panel), "n": len(z)}
-    needed = f"{FAMILIES} trainings or more with {STEPS} checkpoints at the same numbers of tokens (here {len(z)})"
-    if len(z) < FAMILIES:
+    used = [m for own in by_training.values() for m in _matched(own, matched)]
+    units = len({m.training for m in used})
+    common = {"supported": below(BOUND), "rejected": above(BOUND), "counts": counts(panel), "n": units}
+    needed = f"{FAMILIES} trainings or more with {STEPS} checkpoints at the same numbers of tokens (here {units})"
+    if units < FAMILIES:
         nothing = undefined_interval("not computed")
         return IntervalEvidence(math.nan, nothing, needed=needed, lacking=f"it needs {needed}", **common)
-    effect = mean_effect(np.array(z))
-    limit = math.atanh(math.sqrt(BOUND))
-    sides = (effect.tails(-limit)[0], effect.tails(limit)[1])
+    x, y = np.log([m.info.training_tokens for m in used]), np.array([m.ratio for m in used])
+    z, interval, tails = pooled_correlation(x, y, np.array([m.training for m in used]), math.atanh(math.sqrt(BOUND)))
     return IntervalEvidence(
-        math.tanh(effect.value) ** 2,
-        _squared(effect.interval),
-        needed=needed,
-        p=float(min(1.0, 2 * max(sides))),
-        null=BOUND,
-        **common,
+        math.tanh(z) ** 2, _squared(interval), needed=needed, p=float(min(1.0, 2 * max(tails))), null=BOUND, **common
     )
 
 
-def _within(own: list[Trained], matched: set[float]) -> float:
-    """Fisher's z of the correlation within one training (1); NaN with fewer than three matched checkpoints."""
+def _matched(own: list[Trained], matched: set[float]) -> list[Trained]:
+    """The checkpoints of one training at matched numbers of tokens; none where they are fewer than three or alike."""
     own = [m for m in own if m.info.training_tokens in matched]
-    if len(own) < STEPS:
-        return math.nan
-    x, y = np.log([m.info.training_tokens for m in own]), np.array([m.ratio for m in own])
-    if not np.ptp(x) > 0 or not np.ptp(y) > 0:
-        return math.nan
-    return math.atanh(float(np.clip(np.corrcoef(x, y)[0, 1], -1 + 1e-9, 1 - 1e-9)))
+    varied = (
+        len(own) >= STEPS and np.ptp([m.info.training_tokens for m in own]) > 0 and np.ptp([m.ratio for m in own]) > 0
+    )
+    return own if varied else []
 
 
 def _squared(interval: Interval) -> Interval:

@@ -1,9 +1,12 @@
-"""Correlations over models that come in clusters (checkpoints of one training), which move together when resampled."""
+"""Correlations and shares over models that come in clusters (checkpoints of one training), resampled as a whole."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
+from phaselens.statistics.intervals import Interval, undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights
 
 
@@ -55,22 +58,94 @@ def _correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarra
     return np.divide((weights * a * b).sum(1), np.sqrt(spread), out=out, where=spread > 1e-24)
 
 
-def share_between(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Share of the variance of values that lies between groups (1): eta^2 = between / total sum of squares.
+def pooled_correlation(
+    x: np.ndarray, y: np.ndarray, cluster: np.ndarray, limit: float
+) -> tuple[float, Interval, tuple[float, float]]:
+    """Fisher's z of the correlation within clusters, all pooled (1), its interval, and p of |z| at or beyond `limit`.
 
-    Shapes: values [..., n], finite; group [n]; returns [...]. NaN: no variation. Source: Fisher 1925.
+    x and y are centred within clusters; the error is the jackknife over clusters, with Student's t. The two p are
+    one-sided, against z <= -limit and z >= limit. Shapes: x, y, cluster [row], finite. NaN: fewer than two clusters,
+    or nothing varies within. Source: Tukey 1958 (jackknife), Fisher 1921.
     """
-    values = np.asarray(values, float)
-    names, place = np.unique(np.asarray(group).astype(str), return_inverse=True)
-    member = np.eye(len(names))[place]
-    centred = values - values.mean(-1, keepdims=True)
-    between = ((centred @ member) ** 2 / member.sum(0)).sum(-1)
-    total = (centred**2).sum(-1)
-    return np.divide(between, total, out=np.full(total.shape, math.nan), where=total > 0)
+    _, place = np.unique(np.asarray(cluster).astype(str), return_inverse=True)
+    member = np.eye(place.max() + 1)[place]
+    dx, dy = (v - member @ ((v @ member) / member.sum(0)) for v in (np.asarray(x, float), np.asarray(y, float)))
+    xx, yy, xy = (a @ member for a in (dx * dx, dy * dy, dx * dy))
+    n = member.shape[1]
+
+    def z(kept: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.arctanh(np.clip(kept @ xy / np.sqrt((kept @ xx) * (kept @ yy)), -1 + 1e-9, 1 - 1e-9))
+
+    whole, without = float(z(np.ones(n))), z(np.ones((n, n)) - np.eye(n))
+    pseudo = n * whole - (n - 1) * without
+    error = float(np.std(pseudo, ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+    if not error > 0:
+        return whole, undefined_interval("fewer than two clusters, or they do not vary"), (math.nan, math.nan)
+    half = float(stats.t.ppf(0.975, n - 1)) * error
+    tails = (stats.t.sf((whole + limit) / error, n - 1), stats.t.cdf((whole - limit) / error, n - 1))
+    return whole, Interval(whole - half, whole + half), (float(tails[0]), float(tails[1]))
 
 
-def permuted_shares(
-    values: np.ndarray, group: np.ndarray, generator: np.random.Generator, *, n_permutations: int = 9999
-) -> np.ndarray:
-    """Shares between groups when the values are dealt to the rows anew (1): [n_permutations]. As `share_between`."""
-    return share_between(generator.permuted(np.tile(np.asarray(values, float), (n_permutations, 1)), axis=1), group)
+@dataclass(frozen=True, eq=False)
+class ShareGiven:
+    """Partial R^2 of the groups given a covariate, its values under the null [n_permutations], and the semi-partial R^2
+    of the covariate given the groups with its interval (1).
+    """
+
+    share: float
+    null: np.ndarray
+    covariate: float
+    interval: Interval
+
+
+def share_given(
+    values: np.ndarray,
+    group: np.ndarray,
+    covariate: np.ndarray,
+    stratum: np.ndarray,
+    generator: np.random.Generator,
+    *,
+    n_permutations: int = 9999,
+) -> ShareGiven:
+    """What groups explain of values beyond a covariate and strata (1), with its permutation null.
+
+    Null of Freedman and Lane: residuals of the regression on strata and covariate alone are exchanged within strata and
+    put back. The covariate's own part is its semi-partial R^2 given groups and strata; its interval is Fisher's z of
+    the partial correlation, turned into that share. Shapes: all [row]. NaN: nothing varies.
+    Source: Freedman and Lane 1983; Winkler et al. 2014.
+    """
+    y = np.asarray(values, float)
+    strata, groups = (np.eye(len(np.unique(v)))[np.unique(v, return_inverse=True)[1]] for v in (stratum, group))
+    size = (np.asarray(covariate, float) - np.mean(covariate))[:, None]
+
+    def projector(*parts: np.ndarray) -> tuple[np.ndarray, int]:
+        basis, spread, _ = np.linalg.svd(np.concatenate(parts, axis=1), full_matrices=False)
+        basis = basis[:, spread > 1e-9 * spread.max()]
+        return basis @ basis.T, basis.shape[1]
+
+    (null, _), (grouped, rank), (whole, _) = (
+        projector(strata, size),
+        projector(strata, groups),
+        projector(strata, groups, size),
+    )
+
+    def error(v: np.ndarray, onto: np.ndarray) -> np.ndarray:
+        return ((v - v @ onto) ** 2).sum(-1)
+
+    def share(v: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return 1 - error(v, whole) / error(v, null)
+
+    fitted, order = y @ null, np.argsort(np.unique(stratum, return_inverse=True)[1], kind="stable")
+    moved = np.tile(y - fitted, (n_permutations, 1))
+    for rows in np.split(order, np.cumsum(strata.sum(0).astype(int))[:-1]):
+        moved[:, rows] = generator.permuted(moved[:, rows], axis=1)
+    of_groups, total = float(error(y, grouped)), float(((y - y.mean()) ** 2).sum())
+    own, interval = math.nan, undefined_interval("nothing varies, or too few models")
+    if of_groups > 0 and len(y) - rank > 2:
+        part = 1 - float(error(y, whole)) / of_groups
+        z, half = math.atanh(math.sqrt(min(part, 1 - 1e-12))), 1.959964 / math.sqrt(len(y) - rank - 2)
+        lo, hi = math.tanh(max(z - half, 0.0)) ** 2, math.tanh(z + half) ** 2
+        own, interval = part * of_groups / total, Interval(lo * of_groups / total, hi * of_groups / total)
+    return ShareGiven(float(share(y)), share(fitted + moved), own, interval)

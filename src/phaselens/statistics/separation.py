@@ -93,7 +93,7 @@ def uniform_null(
 
 
 def p_values(found: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """p of panels against the uniform null: least over k, corrected for having looked at each k (probability).
+    """P of panels against the uniform null: least over k, corrected for having looked at each k (probability).
 
     `p_k = (1 + #{S_k of the null >= S_k}) / (1 + draws)`; the least of them is compared with the least that the draws
     of the null have themselves. Shapes: found [..., k], drawn [draw, k]; returns p [...] and p_k [..., k].
@@ -188,7 +188,7 @@ def power(
     among: Sequence[int] = TWO,
     groups: int = 2,
 ) -> float:
-    """Probability that the S test finds Gaussian groups whose neighbours lie `gap` within-group SDs apart (probability).
+    """Probability that the S test finds Gaussian groups whose neighbours lie `gap` within-group SDs apart (1).
 
     Two groups: three eighths of the models (at least two) in the smaller one, as three of the published eight; equal
     groups are found more often (.54 / .87 / .98 against .50 / .84 / .97 at 6 / 8 / 10 SD for M = 8), the most unequal

@@ -91,6 +91,8 @@ class Source(_Part):
     training_loss: float | None = None
     training_tokens: float | None = None
     other_loss: float | None = None
+    loss_tokens: float | None = None
+    other_tokens: float | None = None
     parameters: Annotated[float, Field(gt=0)] | None = None
 
     @property

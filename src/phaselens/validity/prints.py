@@ -27,6 +27,8 @@ PRINTS: tuple[Scenario, ...] = (
          partial(fingerprints.alike, m=12, load=0.7)),
     _one(_F0, ("F0",), "effect, .7", "effect", "recipes that differ, a third of them with a second seed",
          "0.7 spreads, M = 9", partial(fingerprints.different, m=9, size=0.7), headline=True),
+    _one(_F0, ("F0",), "effect, .1", "effect", "recipes that differ little, a third of them with a second seed",
+         "0.1 spreads, M = 9", partial(fingerprints.different, m=9, size=0.1)),
     _one(_T1, ("T1",), "null, families .5", "null", "families carry half of the variance between models", F12,
          partial(fingerprints.of_families, families=4, each=3, share=0.5)),
     _one(_T1, ("T1",), "null, families .8", "null", "families carry .8 of the variance between models", F12,

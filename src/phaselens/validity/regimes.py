@@ -8,7 +8,17 @@ import numpy as np
 
 from phaselens.dynamics import nulls, regimes
 from phaselens.experiments import ModelData, Panel
-from phaselens.validity.panels import PROMPTS, RUNS, infos, model_of, more_groups, one_peak, study_of, two_groups, upper_group
+from phaselens.validity.panels import (
+    PROMPTS,
+    RUNS,
+    infos,
+    model_of,
+    more_groups,
+    one_peak,
+    study_of,
+    two_groups,
+    upper_group,
+)
 
 N_STATES = 72
 CENTRE = 0.8

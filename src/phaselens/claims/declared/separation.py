@@ -4,8 +4,8 @@ from phaselens.claims.record import Claim
 
 S_RULE = "S test: p <= .05 with twins in and with twins dropped, p also after Holm within the family"
 S_REJECTED = (
-    "groups whose neighbours lie 6 within-group SDs apart (the smallest effect that counts) are excluded: p larger than "
-    "in 95 % of panels with such groups, whatever their sizes"
+    "groups whose neighbours lie 6 within-group SDs apart (the smallest effect that counts) are excluded: p larger "
+    "than in 95 % of panels with such groups, whatever their sizes"
 )
 SURVIVES = (
     "G1 is supported; then S test: p <= .05 with twins in and with twins dropped, and the same two groups (adjusted "

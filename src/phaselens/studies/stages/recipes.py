@@ -14,7 +14,8 @@ from phaselens.studies.declaration import Source
 from phaselens.trace.store import digest
 
 QK_NORM = re.compile(r"(^|\.)(q|k|query|key)_?(layer_?)?norm$")
-DECLARED = ("corpus", "recipe", "capped", "qk_norm", "training_seed", "training_loss", "training_tokens", "other_loss")
+LOSSES = ("training_loss", "training_tokens", "other_loss", "loss_tokens", "other_tokens")
+DECLARED = ("corpus", "recipe", "capped", "qk_norm", "training_seed", *LOSSES)
 # What two models of one recipe may differ in; the rest of a training record is the recipe.
 APART = ("name", "corpus", "capped", "seed", "kept")
 # Configurations that differ in their QK-norm alone: the second family is the first one with it.
@@ -28,7 +29,7 @@ def has_qk_norm(model: Model) -> bool:
 
 def made_of(source: Source, facts: Mapping[str, Any], *, untrained: bool) -> dict[str, Any]:
     """Fields of `ModelInfo` on how the model of `source` was made: corpus, recipe, capped, qk_norm, training_seed,
-    training_loss, training_tokens, other_loss.
+    and `LOSSES`.
 
     What the study declares for the model counts; else the `training.json` beside the weights of an organism; "" and
     None where nothing is known. An untrained twin has seen no corpus and has no seed of training.
@@ -39,7 +40,7 @@ def made_of(source: Source, facts: Mapping[str, Any], *, untrained: bool) -> dic
     found |= {k: v for k, v in declared.items() if v is not None}
     if untrained:
         found |= {"corpus": "", "recipe": "", "training_seed": None}
-        found |= dict.fromkeys(("training_loss", "training_tokens", "other_loss"), math.nan)
+        found |= dict.fromkeys(LOSSES, math.nan)
     return found
 
 
