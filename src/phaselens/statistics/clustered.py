@@ -73,7 +73,7 @@ def pooled_correlation(
     xx, yy, xy = (a @ member for a in (dx * dx, dy * dy, dx * dy))
     n = member.shape[1]
 
-    def z(kept: np.ndarray) -> np.ndarray:
+    def z(kept: np.ndarray) -> np.ndarray | np.float64:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.arctanh(np.clip(kept @ xy / np.sqrt((kept @ xx) * (kept @ yy)), -1 + 1e-9, 1 - 1e-9))
 
@@ -130,10 +130,10 @@ def share_given(
         projector(strata, groups, size),
     )
 
-    def error(v: np.ndarray, onto: np.ndarray) -> np.ndarray:
+    def error(v: np.ndarray, onto: np.ndarray) -> np.ndarray | np.float64:
         return ((v - v @ onto) ** 2).sum(-1)
 
-    def share(v: np.ndarray) -> np.ndarray:
+    def share(v: np.ndarray) -> np.ndarray | np.float64:
         with np.errstate(divide="ignore", invalid="ignore"):
             return 1 - error(v, whole) / error(v, null)
 

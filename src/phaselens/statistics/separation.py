@@ -92,7 +92,7 @@ def uniform_null(
     return shares(generator.random((n_draws, m)), among)
 
 
-def p_values(found: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def p_values(found: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray | np.floating, np.ndarray]:
     """P of panels against the uniform null: least over k, corrected for having looked at each k (probability).
 
     `p_k = (1 + #{S_k of the null >= S_k}) / (1 + draws)`; the least of them is compared with the least that the draws
