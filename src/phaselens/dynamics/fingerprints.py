@@ -167,7 +167,8 @@ def split_half_identification(
     per_split = own.mean(axis=1)
     p = permutation_p(float(per_split[:splits_per_permutation].mean()), null)
     spread = percentile_interval(per_split, n_prompts)
-    return Identification(float(per_split.mean()), 1 / n_models, p, float(same.mean()), spread, float(np.quantile(planted, 0.05)))
+    smallest = float(np.quantile(planted, 0.05))
+    return Identification(float(per_split.mean()), 1 / n_models, p, float(same.mean()), spread, smallest)
 
 
 def _nearest(values: np.ndarray, first: np.ndarray) -> np.ndarray:

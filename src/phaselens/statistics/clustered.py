@@ -143,7 +143,7 @@ def share_given(
         moved[:, rows] = generator.permuted(moved[:, rows], axis=1)
     of_groups, total = float(error(y, grouped)), float(((y - y.mean()) ** 2).sum())
     own, interval = math.nan, undefined_interval("nothing varies, or too few models")
-    if of_groups > 0 and len(y) - rank > 2:
+    if of_groups > 1e-12 * total > 0 and len(y) - rank > 2:
         part = 1 - float(error(y, whole)) / of_groups
         z, half = math.atanh(math.sqrt(min(part, 1 - 1e-12))), 1.959964 / math.sqrt(len(y) - rank - 2)
         lo, hi = math.tanh(max(z - half, 0.0)) ** 2, math.tanh(z + half) ** 2
