@@ -14,6 +14,7 @@ from phaselens.observables.normalisation import METHODS
 from phaselens.studies import run_study
 from phaselens.studies.declaration import Arm, Source, Study, presets, read_study
 from phaselens.studies.stages.members import battery_of
+from phaselens.trace.seal import json_bytes, read_json
 from phaselens.trace.store import read_table
 from tiny_panel import save_battery, save_model, save_study
 
@@ -312,7 +313,7 @@ def test_a_folder_in_use_is_refused(tiny, tmp_path):
 
     def second(event):
         if not caught:
-            with pytest.raises(OutputError, match=f"another process .pid {os.getpid()}. is working in") as error:
+            with pytest.raises(OutputError, match=f"another process .pid {os.getpid()} on .* is working in") as error:
                 run_study(read_study(tiny), tmp_path / "out")
             caught.append(error)
             raise KeyboardInterrupt
@@ -335,9 +336,9 @@ def interrupt(event):
 
 
 def test_changed_claims_need_a_new_folder(done, tiny, tmp_path):
-    manifest = document(done.folder, "manifest.json") | {"claims_lock": "0" * 64}
+    manifest = read_json(done.folder / "manifest.json") | {"claims_lock": "0" * 64}
     (tmp_path / "study.toml").write_text(read_study(tiny).to_toml())
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "manifest.json").write_bytes(json_bytes(manifest))
     with pytest.raises(OutputError, match="begun under other claims"):
         run_study(read_study(tiny), tmp_path)
 

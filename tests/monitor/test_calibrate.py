@@ -14,6 +14,7 @@ from phaselens.monitor import Card, Policy, read_card, write_card
 from phaselens.studies import run_study
 from phaselens.studies.declaration import Arm, Source, Study
 from phaselens.studies.store.beginnings import read_beginnings
+from phaselens.trace.seal import read_arrays
 from phaselens.trace.store import read_table
 
 
@@ -91,8 +92,8 @@ def test_the_probe_of_the_first_states_stands_among_the_baselines(labelled):
     probe = next(r for r in rows if r["score"] == "linear probe")
     assert probe["kind"] == "baseline" and probe["n_runs"] == 144 and 0 <= probe["auroc"] <= 1
     assert all(r["prr_lo"] <= r["prr_hi"] for r in rows if np.isfinite(r["prr_lo"]))
-    states = [np.load(path) for path in sorted((folder / "out" / "answers").glob("*.npy"))]
+    states = [read_arrays(path)[0]["states"] for path in sorted((folder / "out" / "answers").iterdir())]
     assert {s.shape[1] for s in states} == {32} and sum(len(s) for s in states) == 150
-    broken = next((folder / "out" / "answers").glob("*.npy"))
+    broken = next((folder / "out" / "answers").iterdir())
     with pytest.raises(StudyFileError, match="run the command again"):
         read_beginnings(folder / "out", [broken.stem], [1])

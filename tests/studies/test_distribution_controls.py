@@ -106,9 +106,9 @@ def test_a_tuned_lens_is_kept_and_used_again_and_a_changed_file_is_refused(tiny,
     path.write_bytes(data)
     with pytest.raises(StudyFileError, match="Delete it"):
         read_translators(path)
-    (tmp_path / "k.controls.json").write_text("{")
-    with pytest.raises(StudyFileError, match="Delete it"):
-        kept_controls(tmp_path, "k", ("nofirst",), never, never)
+    (tmp_path / "k.controls.json").write_text("{")  # damaged: both are made again
+    mended = kept_controls(tmp_path, "k", ("tuned", "nofirst"), lambda: model, lambda: said)
+    assert mended["controls"] == first["controls"] and data != path.read_bytes()
 
 
 def test_a_trained_organism_is_read_better_by_its_tuned_lens_on_text_that_took_no_part():

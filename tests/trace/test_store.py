@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from phaselens.errors import OutputError, StateError, StudyFileError
+from phaselens.errors import OutputError, StudyFileError
 from phaselens.trace import store
 from phaselens.trace.schema import SCHEMA_VERSION, TABLES
+from phaselens.trace.seal import DamagedFile
 from phaselens.trace.trace import Trace
 
 SPECIAL = (np.nan, np.inf, -np.inf, -0.0, np.float32(1e-45), np.finfo(np.float32).max)
@@ -123,12 +124,11 @@ def test_valid_means_whole_and_of_this_key(tmp_path):
 
 def test_content_that_was_changed_is_noticed(tmp_path):
     paths = store.write_trace(distinct_trace(), tmp_path, "u")
-    other = distinct_trace(("beta", "alpha", "alpha__raw"))
-    facts = store.read_facts(paths["layers"])
-    paths["layers"].write_bytes(store.table_bytes(other.layers, facts))
-    store.read_trace(tmp_path, "u")
-    with pytest.raises(StateError, match="not what was written"):
-        store.read_trace(tmp_path, "u", verify=True)
+    data = bytearray(paths["layers"].read_bytes())
+    data[len(data) // 2] ^= 1
+    paths["layers"].write_bytes(data)
+    with pytest.raises(DamagedFile, match="u.layers.parquet is not what was written"):
+        store.read_trace(tmp_path, "u")
 
 
 def test_unreadable_foreign_and_future_files_are_said(tmp_path):
@@ -199,12 +199,24 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
         store.atomic_write(tmp_path / "file" / "x.json", "x")
 
 
-def test_sweep_removes_what_a_killed_process_left_and_nothing_else(tmp_path):
+def test_sweep_removes_what_killed_processes_of_this_machine_left_and_nothing_else(tmp_path):
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / f".x.json.1{store.TEMPORARY}").write_text("half")
-    (tmp_path / "kept.part").write_text("a user's own")
-    assert store.sweep(tmp_path) == 1
-    assert files(tmp_path) == {"kept.part": b"a user's own"}
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    name = ".x.json.{}.{}.ab12" + store.TEMPORARY
+    gone = tmp_path / "sub" / name.format(store.HOST, dead.stdout.strip())
+    old = tmp_path / name.format(store.HOST, os.getpid())
+    for path in (gone, old):
+        path.write_text("half")
+    os.utime(old, (0, 0))  # this process lives, but the file is of a day long gone
+    kept = [
+        tmp_path / name.format("elsewhere", 1),
+        tmp_path / name.format(store.HOST, os.getppid()),
+        tmp_path / "a.part",
+    ]
+    for path in kept:
+        path.write_text("being written, or a user's own")
+    assert store.sweep(tmp_path) == 2
+    assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
 
 
 def test_digest_depends_on_content_not_on_order():

@@ -55,7 +55,8 @@ def test_tag_and_aliases_reach_the_runs_and_are_null_where_there_are_none():
 
 def test_a_file_of_version_1_is_read_without_tag_and_aliases(tmp_path):
     path = Transcripts((ONE,)).write_jsonl(tmp_path / "t.jsonl")
-    header, row, _ = path.read_text().split("\n")
+    _, row, _ = path.read_text().split("\n")
+    header = json.dumps({"phaselens_transcripts": 1, "model": "", "sampling": {}})
     old = {key: value for key, value in json.loads(row).items() if key not in ("tag", "aliases")}
     path.write_text(f"{header}\n{json.dumps(old)}\n")
     (read,) = read_jsonl(path)
@@ -167,4 +168,4 @@ def test_files_that_cannot_be_read(tmp_path):
     cut = json.loads(lines[1])
     del cut["seed"]
     with pytest.raises(StudyFileError, match=r"line 2: fields \['seed'\] are missing"):
-        read_jsonl(write(tmp_path, lines[0], cut))
+        read_jsonl(write(tmp_path, {"phaselens_transcripts": 1}, cut))

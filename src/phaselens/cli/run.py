@@ -49,6 +49,9 @@ def run(
         Path | None,
         typer.Option(help="With --from and --out: your claims (TOML) that came after the data; shown as post hoc."),
     ] = None,
+    fewer: Annotated[
+        bool, typer.Option("--fewer", help="Write over results of more models where a model fails this time.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Carry a study out: generate, observe, analyse, judge, report. Run it again to go on after an interruption.
@@ -68,7 +71,7 @@ def run(
             raise InputError(f"{option} goes with --from; a study that is carried out declares its own.")
         else:
             outcome = _carried_out(
-                study or "organisms", out, quick, seed, device, dtype, models_from, workers, listener
+                study or "organisms", out, quick, seed, device, dtype, models_from, workers, fewer, listener
             )
         page = render(outcome.folder)
     if as_json:
@@ -86,6 +89,7 @@ def _carried_out(
     dtype: str | None,
     models_from: Path | None,
     workers: int | None,
+    fewer: bool,
     listener: "Listener",
 ) -> "Outcome":
     """The study, carried out or gone on with."""
@@ -106,7 +110,7 @@ def _carried_out(
     require_reachable(needs)
     if workers is None:
         workers = spare_cores() if declared.bundled and declared.device == "cpu" else 1
-    return run_study(declared, out or Path(declared.name), listener=listener, workers=workers)
+    return run_study(declared, out or Path(declared.name), listener=listener, workers=workers, fewer=fewer)
 
 
 def _refuse(given: list[str]) -> None:

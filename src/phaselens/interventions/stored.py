@@ -1,6 +1,5 @@
 """Records of interventions as safetensors files, one for each model and kind, and read back without a model library."""
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -10,9 +9,9 @@ import numpy as np
 
 from phaselens.errors import InputError, StudyFileError
 from phaselens.interventions.records import KINDS, Acted, Counts, Found
-from phaselens.trace.store import atomic_write, canonical_json
+from phaselens.trace.seal import arrays_bytes, is_sound, read_arrays
+from phaselens.trace.store import atomic_write
 
-META = "phaselens"
 FOLDER = "interventions"
 FORM = 2  # of the records: one of another form is made again
 
@@ -24,16 +23,14 @@ def kept(path: Path, kind: str, name: str, make: Callable[[], Found]) -> bool:
 
     A model that cannot be asked (InputError) is written as refused with its reason, so that it is not tried again.
     """
-    from safetensors.numpy import save
-
-    if path.is_file() and _facts(path, arrays=False)[0].get("form") == FORM:
+    if is_sound(path) and read_arrays(path)[1].get("form") == FORM:
         return True
 
     try:
         arrays, facts = _plain(make())
     except InputError as error:
         arrays, facts = {"none": np.zeros(0)}, {"model": name, "refused": str(error)}
-    atomic_write(path, save(arrays, metadata={META: canonical_json({"kind": kind, "form": FORM, **facts})}))
+    atomic_write(path, arrays_bytes(arrays, {"kind": kind, "form": FORM, **facts}))
     return False
 
 
@@ -62,7 +59,7 @@ def _list(value: Any) -> Any:
 
 def read_record(path: Path) -> tuple[str, Found | str, str]:
     """Kind, record (of a refused model the reason) and model of one file. Raises StudyFileError for another file."""
-    facts, arrays = _facts(path)
+    arrays, facts = read_arrays(path)
     try:
         kind, form = facts.pop("kind"), facts.pop("form", 1)
         if form != FORM:
@@ -71,23 +68,7 @@ def read_record(path: Path) -> tuple[str, Found | str, str]:
             return kind, str(facts["refused"]), str(facts["model"])
         return kind, KINDS[kind](**_fields(arrays, facts)), str(facts["model"])
     except (KeyError, TypeError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _facts(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The plain values and, where they are wanted, the arrays of one file. Raises StudyFileError."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), "np") as file:
-            facts = json.loads(file.metadata()[META])
-            return facts, {name: file.get_tensor(name) for name in file.keys()} if arrays else {}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> StudyFileError:
-    return StudyFileError(f"{path} cannot be read: {error}. Delete it and run the same command again.")
+        raise StudyFileError(f"{path} cannot be read: {error}. Delete it and run the same command again.") from error
 
 
 def _fields(arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +46,26 @@ from phaselens.studies.stages.traces import (
     to_trace,
 )
 from phaselens.studies.stages.vocabulary import digit_tokens, token_bytes, word_start_tokens
-from phaselens.studies.store.folder import begin, log, opened
+from phaselens.studies.store.folder import begin, log, opened, require_no_fewer
 from phaselens.studies.store.record import ModelRecord, Pictured, Record, UnitRecord, write_record
 from phaselens.studies.store.registration import registration
+from phaselens.trace.seal import DamagedFile
+from phaselens.trace.store import digest
 from phaselens.trace.transcripts import read_jsonl
 from phaselens.version import versions
 
 
-def run_study(study: Study, out: str | Path, *, listener: Listener | None = None, workers: int = 1) -> Outcome:
+def run_study(
+    study: Study, out: str | Path, *, listener: Listener | None = None, workers: int = 1, fewer: bool = False
+) -> Outcome:
     """Do everything the study asks for in the folder `out`, or what is left of it, and return what it gave.
 
     Units of work that are on disk are passed over, so a killed run goes on where it was; the claims are locked in the
     manifest before the first token. A model that is refused, or fails later, is reported and the others go on. With
     more than one of `workers` as many processes, of one thread each, work on a model or an experiment at a time (on a
     CPU under Linux); the files are those of one process with one thread.
+
+    A finished folder is not written over with results of fewer models unless `fewer` says so.
 
     Raises OutputError where the folder cannot be used or is full; ModelRefused where no model is left; InputError for
     prompts that cannot be used, and for workers beside another device than the CPU.
@@ -89,6 +95,8 @@ def run_study(study: Study, out: str | Path, *, listener: Listener | None = None
         each("generate", per, lambda m, tick: make_transcripts(work, m, tick) or True)
         curves = each("calibrate", 1, lambda m, tick: make_calibration(work, m, tick))
         known = _known(work, members, curves)
+        if not fewer:
+            require_no_fewer(folder, [m.label for m in members], failed)
         _keep(work, members, known, failed)  # now, so that once its traces are whole the folder can be analysed
         each("observe", per, lambda m, tick: make_traces(work, m, known.lenses[m.label], tick) or True)
         if "correctness" in study.experiments:
@@ -97,6 +105,8 @@ def run_study(study: Study, out: str | Path, *, listener: Listener | None = None
             each("probe", len(study.probe_tasks), lambda m, tick: make_readings(study, folder, m, work.shelf, tick))
         if wanted(study):
             each("intervene", len(wanted(study)), lambda m, tick: make_acted(work, m, tick))
+        if not fewer:
+            require_no_fewer(folder, [m.label for m in members], failed)
         record = _keep(work, members, known, failed)
         tell(Event("stage", "analyse", "experiments and claims"))
         found = analyse(folder, folder, manifest, record, Wanted.of(study.declaration()), workers)
@@ -156,7 +166,7 @@ def _each(
     def attempt(i: int, say: Say) -> tuple[bool, Any]:
         try:
             found = do(members[i], lambda *unit: say("unit", *unit))
-        except OutputError:
+        except (OutputError, DamagedFile):  # no failure of the model: a damaged file is made anew by going on
             raise
         except (PhaselensError, torch.OutOfMemoryError) as error:
             say("failed", str(error))
@@ -207,6 +217,10 @@ def _manifest(
             "hash": study.hash,
             "prompts": [{"id": p.id, "category": p.category} for p in work.battery.prompts],
             "calibration": [p.id for p in work.battery.calibration],
+            "sha256": {
+                name: {p.id: digest(asdict(p))[:32] for p in getattr(work.battery, name)}
+                for name in ("prompts", "calibration", "pairs")
+            },
         },
         "seed": study.seed,
         "claims_lock": lock(claims),

@@ -17,13 +17,13 @@ from phaselens.experiments import Result, experiments_by_name, run_experiments
 from phaselens.experiments.own import own_evidence
 from phaselens.experiments.separations import counts
 from phaselens.studies.panel import NO_MATCH, panel_of, picture_of, temperature_rows
-from phaselens.studies.store.folder import pretty_json
+from phaselens.studies.store.check import HASHES, write_hashes
+from phaselens.studies.store.folder import CLAIMS, pretty_json
 from phaselens.studies.store.record import Record
 from phaselens.studies.store.references import references
 from phaselens.studies.store.registration import judged, own_claims, post_hoc, unjudged, with_later, with_own
 from phaselens.trace.store import atomic_write, write_table
 
-CLAIMS = "claims.json"
 UNDEFINED = {
     "tmatch": NO_MATCH,
     "shared": "no tokens are known to be shared",
@@ -104,6 +104,7 @@ def analyse(
         *(f"{f['model']}: {f['reason']}" for f in record.failed),
         *_unjudged(manifest, [c.id for c in claims]),
     )
+    (out / HASHES).unlink(missing_ok=True)  # what it says is no longer true, until all is written
     _write_results(out, result, notes)
     atomic_write(out / "results" / "temperature.json", pretty_json(temperature_rows(panel, record)))
     columns = {name for model in panel.models for name in (*model.steps, *model.layers)}
@@ -115,6 +116,7 @@ def analyse(
         atomic_write(out / "results" / "trajectory.json", pretty_json(picture))
     ledger = pretty_json(rows)
     atomic_write(out / CLAIMS, ledger)
+    write_hashes(out)
     return {
         "name": manifest["name"],
         "panel": tuple(result.tables["panel"].to_pylist()),

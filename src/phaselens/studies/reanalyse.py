@@ -15,9 +15,10 @@ from phaselens.engines.events import Event, Listener
 from phaselens.engines.workers import checked
 from phaselens.errors import InputError, OutputError
 from phaselens.experiments import experiments_by_name
-from phaselens.studies.conclude import CLAIMS, Outcome, Wanted, analyse
-from phaselens.studies.store.folder import DECLARATION, LOCK, MANIFEST, held, log, pretty_json
+from phaselens.studies.conclude import Outcome, Wanted, analyse
+from phaselens.studies.store.folder import CLAIMS, DECLARATION, LOCK, MANIFEST, held, log
 from phaselens.studies.store.record import read_declaration, read_manifest, read_record, require_traced
+from phaselens.trace.seal import json_bytes
 from phaselens.trace.store import atomic_write, sweep
 from phaselens.version import READING, versions
 
@@ -127,7 +128,7 @@ def _write_origin(place: Path, manifest: Mapping[str, Any], declared: Mapping[st
         "versions": versions(READING),
     }
     atomic_write(place / DECLARATION, tomli_w.dumps(_without_places(declared)))
-    atomic_write(place / MANIFEST, pretty_json({**manifest, "analysis": analysis}))
+    atomic_write(place / MANIFEST, json_bytes({**manifest, "analysis": analysis}))
 
 
 def _without_places(declared: Mapping[str, Any]) -> dict[str, Any]:

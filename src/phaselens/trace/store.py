@@ -2,7 +2,8 @@
 
 A file is written under a temporary name, flushed to the disk and renamed, so a killed process leaves whole files or
 none. Parquet bytes depend on the content alone: no clock, no machine. Units and definitions ride in the metadata of the
-fields; schema version, unit of work and a hash of the content ride in the metadata of the file.
+fields; schema version and unit of work ride in the metadata of the file, which is sealed (`trace.seal`): whatever is
+read is seen to be what was written.
 """
 
 import contextlib
@@ -10,6 +11,10 @@ import hashlib
 import io
 import json
 import os
+import re
+import secrets
+import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +24,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phaselens.errors import OutputError, StateError, StudyFileError
+from phaselens.errors import OutputError, StudyFileError
 from phaselens.trace.schema import SCHEMA_VERSION, TABLES, validate
+from phaselens.trace.seal import AGAIN, SEAL, DamagedFile, arrays_bytes, file_fits, is_sound, read_arrays, sealed
 from phaselens.trace.trace import Trace
 
 TEMPORARY = ".part"
-META_KEY = b"phaselens"
+META_KEY, SEAL_KEY = b"phaselens", "phaselens.seal"
+HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40] or "host"
+OLD = 24 * 3600.0  # seconds after which a temporary file is nobody's, though a process has its pid again
 # `runs` comes last: it is there only when everything before it is.
 WRITE_ORDER = ("layers", "steps", "runs")
+ROWS = 1 << 18  # of a row group
 
 
 def atomic_write(path: str | Path, data: bytes | str | Callable[[BinaryIO], object]) -> Path:
@@ -40,7 +49,7 @@ def atomic_write(path: str | Path, data: bytes | str | Callable[[BinaryIO], obje
 
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -84,11 +93,30 @@ def _sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: str | Path) -> int:
-    """Remove temporary files that a killed process left under `folder`; return how many."""
-    left = [path for path in Path(folder).rglob(f".*{TEMPORARY}") if path.is_file()]
+    """Remove temporary files under `folder` that killed processes of this machine left; return how many.
+
+    Those of other machines, and of processes that live, stay: they may be writing. After a day none is.
+    """
+    left = [path for path in Path(folder).rglob(f".*{TEMPORARY}") if _abandoned(path)]
     for path in left:
         path.unlink(missing_ok=True)
     return len(left)
+
+
+def _abandoned(path: Path) -> bool:
+    """Whether nobody writes this temporary file any more."""
+    *_, host, pid, _, _ = ("", "", "", *path.name.split("."))
+    if host != HOST or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's process
+        pass
+    with contextlib.suppress(OSError):  # it was renamed meanwhile
+        return time.time() - path.stat().st_mtime > OLD
+    return False
 
 
 def canonical_json(value: Any) -> str:
@@ -101,35 +129,24 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def content_hash(table: pa.Table) -> str:
-    """Sha256 of names, types and values of `table` (NaN counts as one value, null as another), in hex."""
-    hasher = hashlib.sha256()
-    for name in table.column_names:
-        column = table.column(name)
-        hasher.update(f"{name}:{column.type}:{len(column)};".encode())
-        if pa.types.is_string(column.type) or pa.types.is_boolean(column.type):
-            hasher.update(canonical_json(column.to_pylist()).encode())
-        else:
-            hasher.update(np.ascontiguousarray(column.to_numpy()).tobytes())
-    return hasher.hexdigest()
-
-
 def table_bytes(table: pa.Table, facts: Mapping[str, Any]) -> bytes:
-    """Parquet bytes of `table` with `facts` as JSON in the metadata of the file; equal input gives equal bytes."""
+    """Sealed Parquet bytes of `table`, with `facts` as JSON in the metadata of the file; equal input, equal bytes."""
     sink = io.BytesIO()
     plain = [f.name for f in table.schema if pa.types.is_floating(f.type)]
-    pq.write_table(
-        table.replace_schema_metadata({META_KEY: canonical_json(facts).encode()}),
+    table = table.replace_schema_metadata({META_KEY: canonical_json(facts).encode()})
+    with pq.ParquetWriter(
         sink,
+        table.schema,
         compression="zstd",
         compression_level=1,
         use_dictionary=[name for name in table.column_names if name not in plain],
         # Bounds of a page leave NaN out, and readers that trust them give wrong answers (DuckDB issue 25521).
         write_statistics=[name for name in table.column_names if name not in plain],
         version="2.6",
-        row_group_size=1 << 18,
-    )
-    return sink.getvalue()
+    ) as writer:
+        writer.write_table(table, row_group_size=ROWS)
+        writer.add_key_value_metadata({SEAL_KEY: SEAL})  # after the schema, so that it is the last mark in the file
+    return sealed(sink.getvalue())
 
 
 def write_table(path: str | Path, table: pa.Table, facts: Mapping[str, Any] | None = None) -> Path:
@@ -162,22 +179,14 @@ def write_trace(trace: Trace, folder: str | Path, unit: str, key: str | None = N
     facts = {"schema_version": SCHEMA_VERSION, "unit": unit, "key": key or unit, "has_hidden": trace.hidden is not None}
     paths = trace_paths(folder, unit)
     if trace.hidden is not None:
-        _write_hidden(hidden_path(folder, unit), trace.hidden, facts)
+        atomic_write(hidden_path(folder, unit), arrays_bytes(trace.hidden, facts))
     for name in WRITE_ORDER:
         table = trace.table(name)
-        own = {"table": name, "content": content_hash(table)}
+        own = {"table": name}
         if name == "runs":
             own["meta"] = trace.meta
         atomic_write(paths[name], table_bytes(table, {**facts, **own}))
     return paths
-
-
-def _write_hidden(path: Path, hidden: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
-    """Hidden states as safetensors; one metadata entry, since the order of several is not fixed."""
-    from safetensors.numpy import save
-
-    arrays = {name: np.ascontiguousarray(hidden[name]) for name in sorted(hidden)}
-    atomic_write(path, save(arrays, metadata={"phaselens": canonical_json(facts)}))
 
 
 def read_facts(path: str | Path) -> dict[str, Any]:
@@ -203,14 +212,45 @@ def read_facts(path: str | Path) -> dict[str, Any]:
     return facts
 
 
-def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
+def require_sound(path: Path) -> None:
+    """See that a Parquet file is what was written; files from before the seal have a hash of their content instead.
+
+    Raises DamagedFile, naming the file, where it is not; StudyFileError where it is not there.
+    """
+    try:
+        fit = file_fits(path)
+    except OSError as error:
+        raise StudyFileError(f"cannot read {path} as Parquet: {error}.") from error
+    if fit is None:
+        content = read_facts(path).get("content")
+        fit = content is not None and content_hash(pq.read_table(path, partitioning=None)) == content
+    if not fit:
+        raise DamagedFile(f"{path} is not what was written: its SHA-256 does not fit its bytes. {AGAIN}")
+
+
+def content_hash(table: pa.Table) -> str:
+    """Sha256 of names, types and values of `table` (NaN counts as one value, null as another), in hex."""
+    hasher = hashlib.sha256()
+    for name in table.column_names:
+        column = table.column(name)
+        hasher.update(f"{name}:{column.type}:{len(column)};".encode())
+        if pa.types.is_string(column.type) or pa.types.is_boolean(column.type):
+            hasher.update(canonical_json(column.to_pylist()).encode())
+        else:
+            hasher.update(np.ascontiguousarray(column.to_numpy()).tobytes())
+    return hasher.hexdigest()
+
+
+def read_table(path: str | Path, columns: Sequence[str] | None = None, *, verify: bool = True) -> pa.Table:
     """Any Parquet table of a study; only `columns` where given.
 
     Raises:
-        StudyFileError: it is not there, not readable, or lacks a column.
+        StudyFileError: it is not there, not readable, not what was written, or lacks a column.
 
     """
     path = Path(path)
+    if verify:
+        require_sound(path)
     try:
         schema = pq.read_schema(path)
         missing = sorted(set(columns or ()) - set(schema.names))
@@ -239,8 +279,12 @@ class StoredColumns:
 
 
 def stored_columns(path: str | Path) -> StoredColumns:
-    """A Parquet table of a study, none of its columns read yet. Raises StudyFileError where it is not readable."""
+    """A Parquet table of a study, none of its columns read yet, its bytes seen to be those that were written.
+
+    Raises StudyFileError where it is not readable.
+    """
     path = Path(path)
+    require_sound(path)
     try:
         footer = pq.read_metadata(path)
     except (OSError, pa.ArrowInvalid) as error:
@@ -248,38 +292,44 @@ def stored_columns(path: str | Path) -> StoredColumns:
     return StoredColumns(path, footer, tuple(footer.schema.to_arrow_schema().names))
 
 
-def read_trace(folder: str | Path, unit: str, *, hidden: bool = False, verify: bool = False) -> Trace:
-    """The trace `unit` from `folder`; hidden states only where `hidden` asks for them.
+def read_trace(folder: str | Path, unit: str | None = None, *, hidden: bool = False, verify: bool = True) -> Trace:
+    """The trace `unit` from `folder` (default: the only one there); hidden states only where `hidden` asks for them.
 
-    `verify=True` also compares the content with the hash that was stored beside it.
+    `verify=False` leaves out the check that every file is what was written.
 
     Raises:
-        StudyFileError: a file is missing or unreadable.
-        StateError: the content is not what was written.
+        StudyFileError: a file is missing, unreadable or not what was written; or `unit` is needed: there are several.
 
     """
+    folder, unit = (Path(folder), unit) if unit is not None else _only_trace(Path(folder))
     paths = trace_paths(folder, unit)
-    facts = {name: read_facts(path) for name, path in paths.items()}
-    tables = {name: read_table(path) for name, path in paths.items()}
+    if verify:
+        for path in paths.values():
+            require_sound(path)
+    meta = read_facts(paths["runs"])
+    tables = {name: read_table(path, verify=False) for name, path in paths.items()}
     for name, table in tables.items():
         validate(name, table)
-        if verify and content_hash(table) != facts[name]["content"]:
-            raise StateError(f"{paths[name]}: the content is not what was written. Delete it and run again.")
-    kept = None
-    if hidden and facts["runs"]["has_hidden"]:
-        from safetensors.numpy import load_file
+    kept = read_arrays(hidden_path(folder, unit))[0] if hidden and meta["has_hidden"] else None
+    return Trace(meta=meta["meta"], hidden=kept, **tables)
 
-        kept = load_file(hidden_path(folder, unit))
-    return Trace(meta=facts["runs"]["meta"], hidden=kept, **tables)
+
+def _only_trace(folder: Path) -> tuple[Path, str]:
+    """Where the only trace of a folder stands (in it, or in its `traces`), and its name."""
+    found = [p for place in (folder, folder / "traces") for p in sorted(place.glob("*.runs.parquet"))]
+    names = [p.name.removesuffix(".runs.parquet") for p in found]
+    if len(names) != 1:
+        some = (
+            f"{len(names)} traces ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})" if names else "no trace"
+        )
+        raise StudyFileError(f"{folder} holds {some}: give the unit, read_trace(folder, unit).")
+    return found[0].parent, names[0]
 
 
 def is_valid(folder: str | Path, unit: str, key: str | None = None) -> bool:
-    """Whether the trace `unit` is on disk, whole, and of this `key` (default: `unit`). Reads footers only.
-
-    Files are renamed into place when they are whole, so a readable footer with the right key is enough.
-    """
+    """Whether the trace `unit` is on disk, of this `key` (default: `unit`), and what was written, byte for byte."""
     for path in trace_paths(folder, unit).values():
-        if not path.is_file():
+        if not is_sound(path):
             return False
         try:
             facts = read_facts(path)
@@ -287,6 +337,4 @@ def is_valid(folder: str | Path, unit: str, key: str | None = None) -> bool:
             return False
         if facts.get("key") != (key or unit) or facts.get("schema_version") != SCHEMA_VERSION:
             return False
-        if facts.get("has_hidden") and not hidden_path(folder, unit).is_file():
-            return False
-    return True
+    return not facts.get("has_hidden") or is_sound(hidden_path(folder, unit))

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from phaselens.errors import InputError, PromptError, StudyFileError, TokenizerError
+from phaselens.trace.seal import SEAL, DamagedFile, file_fits, sealed
 from phaselens.trace.store import atomic_write, canonical_json
 
 HEADER = "phaselens_transcripts"
-VERSION = 1
+VERSION = 2  # 1 had no seal
 FINISHES = ("length", "eos", "stopped", "given")
 PROMPT_KEYS, COMPLETION_KEYS = ("prompt", "text"), ("completion", "response", "output", "generation")
 FORM = (
@@ -114,11 +115,11 @@ class Transcripts:
 
         Raises OutputError where the place cannot be written.
         """
-        return atomic_write(path, "".join(line + "\n" for line in self.lines()))
+        return atomic_write(path, sealed("".join(line + "\n" for line in self.lines()).encode()))
 
     def lines(self) -> Iterator[str]:
         """The lines of the file, without line ends."""
-        yield canonical_json({HEADER: VERSION, "model": self.model, "sampling": self.sampling})
+        yield canonical_json({HEADER: VERSION, "hash": SEAL, "model": self.model, "sampling": self.sampling})
         for transcript in self.runs:
             yield canonical_json(asdict(transcript))
 
@@ -199,9 +200,14 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _header(row: dict[str, Any], path: Path, number: int) -> dict[str, Any]:
-    if row[HEADER] != VERSION:
+    if row[HEADER] not in (1, VERSION):
         raise StudyFileError(
-            f"{path}, line {number}: transcripts of version {row[HEADER]}; this phaselens reads {VERSION}."
+            f"{path}, line {number}: transcripts of version {row[HEADER]}; this phaselens reads 1 to {VERSION}."
+        )
+    if row[HEADER] > 1 and not file_fits(path):
+        raise DamagedFile(
+            f"{path} is not what was written: its SHA-256 does not fit its bytes. In a study, delete it and run the "
+            "same command again; to read a copy that you edited, take its first line out."
         )
     return row
 

@@ -1,6 +1,5 @@
 """The state that an answer begins with, kept for every graded run: what the linear probe of correctness reads."""
 
-import io
 import time
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from phaselens.studies.stages.traces import Tick, Work
 from phaselens.studies.stages.units import transcript_path
 from phaselens.studies.store.beginnings import beginnings_path
 from phaselens.studies.store.grades import grades_of
+from phaselens.trace.seal import arrays_bytes, is_sound
 from phaselens.trace.store import atomic_write
 from phaselens.trace.tile import Tile
 from phaselens.trace.transcripts import Transcripts, read_jsonl
@@ -54,13 +54,11 @@ def make_answers(work: Work, member: Member, tick: Tick) -> bool:
     layer = round(0.75 * member.facts["n_layers"])
     for unit in work.units(member):
         started, path = time.monotonic(), beginnings_path(work.folder, unit.name)
-        there = path.is_file()
+        there = is_sound(path)
         if not there and not unit.paired:
             said = read_jsonl(transcript_path(work.folder, unit))
             if np.isfinite(grades_of(said.runs)).any():
                 states = beginnings(model_of(work.study, member, work.shelf), said, layer)
-                packed = io.BytesIO()
-                np.save(packed, states)
-                atomic_write(path, packed.getvalue())
+                atomic_write(path, arrays_bytes({"states": states}, {"unit": unit.name}))
         tick(0, time.monotonic() - started, there)
     return True

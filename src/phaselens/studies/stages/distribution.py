@@ -2,7 +2,6 @@
 calibration: the tuned lens, a temperature for each layer, the size of its logits, and whether position 0 can be masked.
 """
 
-import json
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from phaselens.capture.replay import replay
@@ -24,7 +21,7 @@ from phaselens.models.first import why_not_masked
 from phaselens.observables.translators import Translators, TunedReport, fit_translators
 from phaselens.studies.stages.calibration import entropy_of, grid, matching_temperature
 from phaselens.studies.stages.members import Member
-from phaselens.studies.store.folder import pretty_json
+from phaselens.trace.seal import arrays_bytes, is_sound, json_bytes, read_arrays, read_json
 from phaselens.trace.store import atomic_write, digest
 from phaselens.trace.tile import Tile
 from phaselens.trace.transcripts import Transcripts
@@ -119,48 +116,37 @@ def kept_controls(
     out: dict[str, Any] = {}
     if set(lenses) & set(MEASURED):
         path = folder / f"{key}.controls.json"
-        if not path.is_file():
-            atomic_write(path, pretty_json(measure_controls(model(), transcripts())))
-        out["controls"] = _json(path)
+        if not is_sound(path):
+            atomic_write(path, json_bytes(measure_controls(model(), transcripts())))
+        out["controls"] = read_json(path)
     if "tuned" in lenses:
         path = folder / f"{key}.tuned.safetensors"
-        if not path.is_file():
+        if not is_sound(path):
             spec, report = tuned_lens(model(), transcripts())
             write_translators(path, spec.translators, report)
         out["tuned"] = LensSpec("tuned", label="tuned", translators=read_translators(path)[0])
     return out
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StudyFileError(f"cannot read {path}: {error}. Delete it and run the same command again.") from error
-
-
 def write_translators(path: Path, translators: Translators | None, report: TunedReport) -> None:
-    """Write translators as safetensors, with what their fit reached in the metadata (`report`, JSON)."""
+    """Write translators as sealed safetensors, with what their fit reached in the metadata (`report`)."""
     if translators is None:
         raise StudyFileError(f"{path}: there are no translators to write.")
     said = {
         k: [None if math.isnan(x) else x for x in v] if isinstance(v, tuple) else v for k, v in vars(report).items()
     }
-    tensors = {k: t.contiguous() for k, t in translators.tensors().items()}
-    atomic_write(path, save(tensors, {"report": json.dumps(said), "fingerprint": translators.fingerprint}))
+    arrays = {k: t.cpu().numpy() for k, t in translators.tensors().items()}
+    atomic_write(path, arrays_bytes(arrays, {"report": said}))
 
 
 def read_translators(path: Path) -> tuple[Translators, TunedReport]:
     """Translators and their report from a file. Raises StudyFileError where it cannot be read or was changed."""
+    arrays, facts = read_arrays(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-        found = Translators(tensors["up"], tensors.get("down"), tensors["bias"])
-        said = json.loads(facts["report"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise StudyFileError(f"cannot read {path}: {error}. Delete it and run the same command again.") from error
-    if found.fingerprint != facts.get("fingerprint"):
-        raise StudyFileError(f"{path} is not what was written. Delete it and run the same command again.")
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        found, said = Translators(tensors["up"], tensors.get("down"), tensors["bias"]), facts["report"]
+    except KeyError as error:
+        raise StudyFileError(f"{path} lacks {error}. Delete it and run the same command again.") from error
     numbers = {k: tuple(math.nan if x is None else x for x in v) if isinstance(v, list) else v for k, v in said.items()}
     return found, TunedReport(**numbers)
 

@@ -4,16 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from phaselens.capture.replay import replay
 from phaselens.errors import StudyFileError
 from phaselens.models import Model
 from phaselens.observables.normalisation import CALIBRATED, Calibration, fit_normalisation
+from phaselens.trace.seal import arrays_bytes, read_arrays
 from phaselens.trace.tile import Tile
 from phaselens.trace.transcripts import Transcripts
 
@@ -58,24 +56,23 @@ def fit_states(model: Model, transcripts: Transcripts, methods: Sequence[str]) -
 
 
 def packed(fitted: Mapping[str, Calibration]) -> bytes:
-    """The calibrations as safetensors; the same numbers give the same bytes."""
-    arrays = {f"{m}.{f}": getattr(c, f).numpy() for m, c in sorted(fitted.items()) for f in FIELDS}
-    return save({k: np.ascontiguousarray(v) for k, v in arrays.items()})
+    """The calibrations as sealed safetensors; the same numbers give the same bytes."""
+    return arrays_bytes({f"{m}.{f}": getattr(c, f).numpy() for m, c in fitted.items() for f in FIELDS}, {})
 
 
 def unpacked(path: Path, methods: Sequence[str]) -> dict[str, Calibration | None]:
     """The methods of a study with their calibrations; `raw` and `unit` have none.
 
-    Raises StudyFileError where the file cannot be read or lacks one.
+    Raises StudyFileError where the file cannot be read, is not what was written, or lacks one.
     """
+    arrays, _ = read_arrays(path)
     try:
-        arrays = load_file(path)
         return {
             m: Calibration(m, *(torch.from_numpy(arrays[f"{m}.{f}"]) for f in FIELDS)) if m in CALIBRATED else None
             for m in methods
         }
-    except (OSError, SafetensorError, KeyError) as error:
-        raise StudyFileError(f"cannot read {path}: {error}. Delete it and run the same command again.") from error
+    except KeyError as error:
+        raise StudyFileError(f"{path} lacks {error}. Delete it and run the same command again.") from error
 
 
 def largest_share_dropped(fitted: Mapping[str, Calibration | None]) -> float:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save
 
 from phaselens.errors import InputError
 from phaselens.models import untrained_twin
@@ -15,7 +14,8 @@ from phaselens.readings.tasks import task_named
 from phaselens.studies.declaration import Study
 from phaselens.studies.stages.members import Member, Shelf, model_of
 from phaselens.studies.store.readings import READINGS
-from phaselens.trace.store import atomic_write, canonical_json, digest
+from phaselens.trace.seal import arrays_bytes, is_sound
+from phaselens.trace.store import atomic_write, digest
 from phaselens.version import versions
 
 TWIN_SEED = 7
@@ -28,7 +28,7 @@ def make_readings(
     """Probe one trained model about every task of the study, or pass over what is on disk; twins are read with it."""
     for name in study.probe_tasks:
         started, path = time.monotonic(), folder / READINGS / f"{_key(study, member, name)}.safetensors"
-        there = path.is_file()
+        there = is_sound(path)
         if not there and not member.untrained:
             model = model_of(study, member, shelf)
             settings = Settings(
@@ -42,9 +42,7 @@ def make_readings(
                 )  # fmt: skip
             except InputError as error:
                 arrays, facts = {"none": np.zeros(0)}, {"task": name, "refused": str(error)}
-            about = {"model": member.label, **facts}
-            plain = {k: np.ascontiguousarray(v) for k, v in sorted(arrays.items())}
-            atomic_write(path, save(plain, metadata={"phaselens": canonical_json(about)}))
+            atomic_write(path, arrays_bytes(arrays, {"model": member.label, **facts}))
         tick(0, time.monotonic() - started, there)
     return True
 

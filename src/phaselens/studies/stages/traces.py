@@ -1,6 +1,5 @@
 """From admitted models to traces on disk, one model at a time; a unit that is there already is passed over."""
 
-import json
 import math
 import statistics
 import time
@@ -11,7 +10,6 @@ from typing import Any
 
 from phaselens.batteries import Battery
 from phaselens.capture import Plan, generate
-from phaselens.errors import StudyFileError
 from phaselens.measure import LensSpec
 from phaselens.observables.normalisation import Calibration
 from phaselens.recording import observe
@@ -30,7 +28,7 @@ from phaselens.studies.stages.units import (
     units_of,
 )
 from phaselens.studies.stages.vocabulary import shared_tokens
-from phaselens.studies.store.folder import pretty_json
+from phaselens.trace.seal import is_sound, json_bytes, read_json
 from phaselens.trace.store import atomic_write, is_valid, write_trace
 from phaselens.trace.transcripts import Transcripts, read_jsonl
 
@@ -70,7 +68,7 @@ def make_transcripts(work: Work, member: Member, tick: Tick) -> None:
     study = work.study
     for unit in work.units(member):
         started, path = time.monotonic(), transcript_path(work.folder, unit)
-        there, tokens = path.is_file(), 0
+        there, tokens = is_sound(path), 0
         if not there:
             made = generate(
                 model_of(study, member, work.shelf),
@@ -97,14 +95,11 @@ def make_calibration(work: Work, member: Member, tick: Tick) -> dict[str, Any]:
     started = time.monotonic()
     units = [unit for unit in work.units(member) if unit.calibration]
     path = work.folder / "calibration" / f"{calibration_key(units)[:NAME_LENGTH]}.json"
-    there = path.is_file()
+    there = is_sound(path)
     if not there:
         found = calibrate(model_of(work.study, member, work.shelf), read_transcripts(work.folder, units))
-        atomic_write(path, pretty_json({"model": member.label, **found}))
-    try:
-        curve = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StudyFileError(f"cannot read {path}: {error}. Delete it and run the same command again.") from error
+        atomic_write(path, json_bytes({"model": member.label, **found}))
+    curve = read_json(path)
     fitted = normalisations_of(work, member)
     controls = kept_controls(
         work.folder / "calibration",
@@ -123,7 +118,7 @@ def normalisations_of(work: Work, member: Member) -> dict[str, Calibration | Non
     if not study.normalisations:
         return {}
     path = work.folder / "calibration" / f"{normalisation_key(study, units)[:NAME_LENGTH]}.safetensors"
-    if not path.is_file():
+    if not is_sound(path):
         said = read_transcripts(work.folder, units)
         fitted = fit_states(model_of(study, member, work.shelf), said, study.normalisations)
         atomic_write(path, packed(fitted))

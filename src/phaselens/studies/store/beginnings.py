@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from phaselens.errors import StudyFileError
+from phaselens.trace.seal import read_arrays
 
 ANSWERS = "answers"
 
 
 def beginnings_path(folder: Path, unit: str) -> Path:
     """Where the states of one unit are kept: float32 [run, d_model], in the order of its transcripts."""
-    return folder / ANSWERS / f"{unit}.npy"
+    return folder / ANSWERS / f"{unit}.safetensors"
 
 
 def read_beginnings(folder: Path, units: Sequence[str], counts: Sequence[int]) -> np.ndarray | None:
@@ -31,10 +32,7 @@ def read_beginnings(folder: Path, units: Sequence[str], counts: Sequence[int]) -
 def _read(path: Path, count: int) -> np.ndarray | None:
     if not path.is_file():
         return None
-    try:
-        states = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise StudyFileError(f"{path} cannot be read: {error}. Delete it and run the same command again.") from error
+    states = read_arrays(path)[0]["states"]
     if states.ndim != 2 or len(states) != count:
         raise StudyFileError(f"{path} holds {len(states)} states of {count} runs. Delete it and run the command again.")
     return states

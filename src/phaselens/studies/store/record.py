@@ -14,8 +14,9 @@ from typing import Any
 
 from phaselens.errors import StudyFileError
 from phaselens.experiments import ModelInfo
-from phaselens.studies.store.folder import DECLARATION, MANIFEST, pretty_json
+from phaselens.studies.store.folder import BACK, DECLARATION, MANIFEST, pretty_json
 from phaselens.trace.schema import SCHEMA_VERSION
+from phaselens.trace.seal import DamagedFile, file_fits, json_bytes
 from phaselens.trace.store import atomic_write, digest, read_facts, trace_paths
 
 PANEL, UNITS = "panel.json", "units.json"
@@ -94,6 +95,7 @@ def write_record(folder: Path, record: Record) -> None:
     atomic_write(folder / UNITS, pretty_json(units))
     panel = {
         "schema_version": SCHEMA_VERSION,
+        "units": digest(units),
         "target": _null(record.target),
         "models": [_model_row(m) for m in record.models],
         "failed": [dict(f) for f in record.failed],
@@ -101,7 +103,7 @@ def write_record(folder: Path, record: Record) -> None:
         if record.picture is None
         else {**asdict(record.picture), "tokens": list(record.picture.tokens)},
     }
-    atomic_write(folder / PANEL, pretty_json(panel))
+    atomic_write(folder / PANEL, json_bytes(panel))
 
 
 def _model_row(model: ModelRecord) -> dict[str, Any]:
@@ -145,6 +147,11 @@ def read_record(folder: Path) -> Record:
                 f"{folder / PANEL} has schema version {panel['schema_version']}, this phaselens analyses "
                 f"1 to {SCHEMA_VERSION}: `phaselens run {folder / DECLARATION} --out NEW` traces the study anew."
             )
+        if "units" in panel and (digest(units) != panel["units"] or not file_fits(folder / PANEL)):
+            raise DamagedFile(
+                f"{folder / PANEL} or {folder / UNITS} is not what was written: a SHA-256 does not fit. "
+                f"{_resume(folder)} writes them again."
+            )
         picture = panel["picture"]
         return Record(
             models=tuple(_model_of(row) for row in panel["models"]),
@@ -153,6 +160,8 @@ def read_record(folder: Path) -> Record:
             failed=tuple(panel["failed"]),
             picture=None if picture is None else Pictured(**{**picture, "tokens": tuple(picture["tokens"])}),
         )
+    except DamagedFile:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StudyFileError(
             f"{folder / PANEL} or {folder / UNITS} is not what a study writes ({type(error).__name__}: {error}). "
@@ -199,7 +208,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StudyFileError(f"{path} cannot be read ({error}). {_resume(folder)} writes it again.") from error
+        raise StudyFileError(f"{path} cannot be read ({error}). {BACK}") from error
+    if file_fits(path) is False:
+        raise DamagedFile(f"{path} is not what was written: it was edited or damaged. {BACK}")
     if not isinstance(found, dict) or not isinstance(found.get("study"), dict):
         raise StudyFileError(f"{path} is not the manifest of a study. Give a folder that `phaselens run --out` made.")
     if "analysis" in found:
