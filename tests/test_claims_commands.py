@@ -75,8 +75,11 @@ def test_a_control_of_ones_own_is_explained_by_what_it_does_not_by_words_in_its_
 
 
 def test_show_with_a_folder_gives_verdict_and_figures(cli, folder):
-    code, out, _ = cli("claims", "show", "R1", folder)
-    assert code == 0 and "In this study\n  rejected" in out
+    before = sorted(folder.rglob("*"))
+    code, out, _ = cli("claims", "show", "r1", folder)
+    assert code == 0 and "In this study\n  rejected" in out and "figure:" not in out
+    assert sorted(folder.rglob("*")) == before
+    code, out, _ = cli("claims", "show", "R1", folder, "--figures")
     files = re.findall(r"figure: (\S+\.svg)", out)
     assert [f.rpartition("/")[2] for f in files] == ["claim-R1.svg", "phase_map.svg"]
     for file in files:

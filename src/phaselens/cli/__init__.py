@@ -17,6 +17,7 @@ from phaselens.cli import (
     claims,
     compare,
     doctor,
+    folders,
     measure,
     models,
     organisms,
@@ -64,6 +65,7 @@ app.command("compare")(compare.compare)
 app.command("check")(compare.check)
 app.command("doctor")(doctor.doctor)
 app.command("validate")(validate.validate)
+app.command("verify")(folders.verify)
 
 
 @app.command("explain")

@@ -77,42 +77,54 @@ def _declaration(study: str) -> str:
 
 
 def _own_in(folder: Path) -> tuple["Claim", ...]:
-    """The own claims that the declaration in a folder holds; whatever else stands in it is not looked at."""
+    """The own claims of a folder: those of its declaration, and those that came after the data, from its manifest."""
     from phaselens.claims import OwnClaim, registered_own
+    from phaselens.studies.store.registration import with_later
+
+    def own(rows: Any) -> "list[OwnClaim]":
+        return [OwnClaim.model_validate(row) for row in rows]
 
     try:
         declared = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
-        return tuple(registered_own(OwnClaim.model_validate(row)) for row in declared.get("claims", ()))
+        manifest = folder / "manifest.json"
+        found = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+        later = found.get("analysis", {}).get("later_claims", ())
+        return with_later([registered_own(c) for c in own(declared.get("claims", ()))], own(later))
     except (OSError, ValueError):
         return ()
 
 
 def _named(name: str, claims: "Sequence[Claim]") -> "Claim":
+    """The claim of this id; upper and lower case count where two ids differ in nothing else."""
     from phaselens.errors import unknown_name
 
-    known = {c.id: c for c in claims}
-    if name not in known:
-        raise unknown_name("claim", name, known)
-    return known[name]
+    near = [c for c in claims if c.id.casefold() == name.casefold()]
+    exact = [c for c in near if c.id == name]
+    if not (exact or len(near) == 1):
+        raise unknown_name("claim", name, [c.id for c in claims])
+    return (exact or near)[0]
 
 
 @app.command("show")
 def show_claim(
     name: ClaimId,
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="The folder of a study: its verdict, and figures as SVG.")
+        Path | None, typer.Argument(metavar="[DIR]", help="The folder of a study: its verdict too.")
     ] = None,
+    figures: Annotated[bool, typer.Option("--figures", help="Also write its figures as SVG into DIR/figures.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Explain one claim in plain words; with the folder of a study also its verdict, and its figure."""
+    """Explain one claim in plain words; with the folder of a study also its verdict there."""
     from phaselens.claims.explain import explain
 
     claims = (*_claims(None), *(() if folder is None else _own_in(folder)))
     claim = _named(name, claims)
-    row = None if folder is None else _verdict(folder, name)
-    files = [] if folder is None or row is None else _draw(folder, row, claim)
+    row = None if folder is None else _verdict(folder, claim.id)
+    files = _draw(folder, row, claim) if figures and folder is not None and row is not None else []
+    changed = [] if folder is None else list(_edited(folder))
     if as_json:
-        print_json({**claim.model_dump(), **({"verdict": row, "figures": files} if row else {})})
+        found = {"verdict": row, "figures": files, "edited": changed} if row else {}
+        print_json({**claim.model_dump(), **found})
         return
     say(f"{claim.id}  ({_document(claim)})", "")
     for part in explain(claim, claims):
@@ -122,6 +134,15 @@ def show_claim(
         say()
     if row is not None:
         _print_verdict(row, files)
+    for line in changed:
+        say(f"  CHANGED BY HAND: {line}")
+
+
+def _edited(folder: Path) -> list[str]:
+    """What was changed since the verdicts were written, in sentences."""
+    from phaselens.studies.store.check import edited
+
+    return list(edited(folder).values())
 
 
 def _verdict(folder: Path, name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pyarrow
 import pyarrow.parquet
 
 from phaselens.errors import StudyFileError
+from phaselens.studies.store.check import edited
 
 TABLES = MappingProxyType(
     {
@@ -199,7 +200,7 @@ def read_folder(where: Path) -> Folder:
             f"{where} holds none of {', '.join(sorted(WHAT))}. Give the folder of a study, as made by `phaselens "
             f"run --out`."
         )
-    missing: dict[str, str] = {}
+    missing: dict[str, str] = edited(where)
     manifest = _document(where, "manifest.json", missing, dict)
     return Folder(
         name=where.resolve().name,

@@ -1,4 +1,4 @@
-"""Is a folder what was written? Seals of all its files, the hashes of its results, and the files that should be there."""
+"""Is a folder what was written? The seals of all its files, the hashes of its results, and what should be there."""
 
 import hashlib
 import json
@@ -44,6 +44,8 @@ def edited(folder: Path) -> dict[str, str]:
     out = {}
     if (folder / MANIFEST).is_file() and file_fits(folder / MANIFEST) is False:
         out[MANIFEST] = f"{MANIFEST} was edited or damaged since it was written: what it says was not registered."
+    elif (problem := _declaration_changed(folder)) is not None:
+        out[problem.file] = problem.what
     if not (folder / HASHES).is_file():
         return out
     try:
@@ -72,7 +74,9 @@ def problems(folder: Path) -> tuple[int, list[Problem]]:
     plain = [p for p in sorted(folder.glob("calibration/*.json")) if not is_sound(p)]
     found += [Problem(p.relative_to(folder).as_posix(), "its SHA-256 does not fit its bytes") for p in plain]
     if (folder / CLAIMS).is_file() and (folder / MANIFEST).is_file() and not (folder / HASHES).is_file():
-        found.append(Problem(HASHES, f"is not there, so nothing says whether {CLAIMS} and {RESULTS} are what was written"))
+        found.append(
+            Problem(HASHES, f"is not there, so nothing says whether {CLAIMS} and {RESULTS} are what was written")
+        )
     return len(files) + len(said), found + list(_of_study(folder))
 
 
@@ -95,20 +99,22 @@ def _first_line(path: Path) -> str:
         return file.readline()
 
 
-def _of_study(folder: Path) -> Iterator[Problem]:
-    """What a study says of its own files: its declaration by the hash in the manifest, its units by their record."""
+def _declaration_changed(folder: Path) -> Problem | None:
+    """The declaration of a study against the hash in its manifest; None where there is nothing to say."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         declared = tomllib.loads((folder / DECLARATION).read_text(encoding="utf-8"))
+        if "analysis" in manifest or digest(declared) == manifest["study"].get("hash"):
+            return None
     except FileNotFoundError:
-        return
-    except (OSError, ValueError) as error:
-        yield Problem(MANIFEST, f"it or {DECLARATION} cannot be read ({error})")
-        return
-    if "analysis" in manifest:
-        return
-    if digest(declared) != manifest["study"].get("hash"):
-        yield Problem(DECLARATION, "it was changed since the study was begun")
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return Problem(MANIFEST, f"it or {DECLARATION} cannot be read ({error}).")
+    return Problem(DECLARATION, f"{DECLARATION} was changed since the study was begun: its claims were not registered.")
+
+
+def _of_study(folder: Path) -> Iterator[Problem]:
+    """Files of units that the study's record names and that are not there."""
     if not (folder / PANEL).is_file():
         return
     try:
