@@ -14,8 +14,9 @@ from phaselens.errors import OutputError, StudyFileError
 from phaselens.report import render
 from phaselens.studies import analyse_study, run_study
 from phaselens.studies.declaration import read_study
-from phaselens.studies.store.check import edited, problems
+from phaselens.studies.store.check import problems
 from phaselens.studies.store.folder import held
+from phaselens.trace.hashes import edited
 from phaselens.trace.store import read_table
 from tiny_panel import save_study
 

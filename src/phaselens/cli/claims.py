@@ -140,7 +140,7 @@ def show_claim(
 
 def _edited(folder: Path) -> list[str]:
     """What was changed since the verdicts were written, in sentences."""
-    from phaselens.studies.store.check import edited
+    from phaselens.trace.hashes import edited
 
     return list(edited(folder).values())
 

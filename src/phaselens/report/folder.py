@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 
 from phaselens.errors import StudyFileError
-from phaselens.studies.store.check import edited
+from phaselens.trace.hashes import edited
 
 TABLES = MappingProxyType(
     {

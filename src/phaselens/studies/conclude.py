@@ -17,11 +17,11 @@ from phaselens.experiments import Result, experiments_by_name, run_experiments
 from phaselens.experiments.own import own_evidence
 from phaselens.experiments.separations import counts
 from phaselens.studies.panel import NO_MATCH, panel_of, picture_of, temperature_rows
-from phaselens.studies.store.check import HASHES, write_hashes
-from phaselens.studies.store.folder import CLAIMS, pretty_json
+from phaselens.studies.store.folder import pretty_json
 from phaselens.studies.store.record import Record
 from phaselens.studies.store.references import references
 from phaselens.studies.store.registration import judged, own_claims, post_hoc, unjudged, with_later, with_own
+from phaselens.trace.hashes import CLAIMS, HASHES, write_hashes
 from phaselens.trace.store import atomic_write, write_table
 
 UNDEFINED = {

@@ -16,8 +16,9 @@ from phaselens.engines.workers import checked
 from phaselens.errors import InputError, OutputError
 from phaselens.experiments import experiments_by_name
 from phaselens.studies.conclude import Outcome, Wanted, analyse
-from phaselens.studies.store.folder import CLAIMS, DECLARATION, LOCK, MANIFEST, held, log
+from phaselens.studies.store.folder import LOCK, held, log
 from phaselens.studies.store.record import read_declaration, read_manifest, read_record, require_traced
+from phaselens.trace.hashes import CLAIMS, DECLARATION, MANIFEST
 from phaselens.trace.seal import json_bytes
 from phaselens.trace.store import atomic_write, sweep
 from phaselens.version import READING, versions

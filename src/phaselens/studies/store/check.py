@@ -1,19 +1,16 @@
 """Is a folder what was written? The seals of all its files, the hashes of its results, and what should be there."""
 
-import hashlib
-import json
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from phaselens.errors import StudyFileError
-from phaselens.studies.store.folder import CLAIMS, DECLARATION, LOG, MANIFEST, RESULTS
+from phaselens.studies.store.folder import LOG
 from phaselens.studies.store.record import PANEL, read_record
-from phaselens.trace.seal import file_fits, is_sound, json_bytes, read_json
-from phaselens.trace.store import atomic_write, digest, require_sound, trace_paths
+from phaselens.trace.hashes import CLAIMS, HASHES, MANIFEST, RESULTS, edited
+from phaselens.trace.seal import file_fits, is_sound
+from phaselens.trace.store import require_sound, trace_paths
 
-HASHES = f"{RESULTS}/sha256.json"
 SEALED = (".parquet", ".safetensors", ".jsonl")
 
 
@@ -23,41 +20,6 @@ class Problem:
 
     file: str
     what: str
-
-
-def write_hashes(folder: Path) -> None:
-    """Write `results/sha256.json`: the hash of the ledger and of every file of `results`, once all stand there."""
-    files = [folder / CLAIMS, *sorted(p for p in (folder / RESULTS).iterdir() if p.name != Path(HASHES).name)]
-    atomic_write(folder / HASHES, json_bytes({p.relative_to(folder).as_posix(): _sha256(p) for p in files}))
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def edited(folder: Path) -> dict[str, str]:
-    """Results, ledger and manifest that are not what the analysis wrote, each with a sentence; cheap enough to ask.
-
-    Nothing is said of folders without `results/sha256.json`: earlier versions, and analyses that were not finished.
-    """
-    out = {}
-    if (folder / MANIFEST).is_file() and file_fits(folder / MANIFEST) is False:
-        out[MANIFEST] = f"{MANIFEST} was edited or damaged since it was written: what it says was not registered."
-    elif (problem := _declaration_changed(folder)) is not None:
-        out[problem.file] = problem.what
-    if not (folder / HASHES).is_file():
-        return out
-    try:
-        hashes = read_json(folder / HASHES)
-    except (StudyFileError, ValueError):
-        return out | {HASHES: f"{HASHES} is not what was written, so nothing says whether the verdicts are."}
-    for name, wanted in hashes.items():
-        if not (folder / name).is_file():
-            out[name] = f"{name} is gone since it was written."
-        elif _sha256(folder / name) != wanted:
-            out[name] = f"{name} was edited or damaged since it was written. `phaselens run --from DIR` makes it again."
-    return out
 
 
 def problems(folder: Path) -> tuple[int, list[Problem]]:
@@ -97,20 +59,6 @@ def _why(path: Path) -> str:
 def _first_line(path: Path) -> str:
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.readline()
-
-
-def _declaration_changed(folder: Path) -> Problem | None:
-    """The declaration of a study against the hash in its manifest; None where there is nothing to say."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        declared = tomllib.loads((folder / DECLARATION).read_text(encoding="utf-8"))
-        if "analysis" in manifest or digest(declared) == manifest["study"].get("hash"):
-            return None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return Problem(MANIFEST, f"it or {DECLARATION} cannot be read ({error}).")
-    return Problem(DECLARATION, f"{DECLARATION} was changed since the study was begun: its claims were not registered.")
 
 
 def _of_study(folder: Path) -> Iterator[Problem]:

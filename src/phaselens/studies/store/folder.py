@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from phaselens.errors import OutputError
 from phaselens.studies.store.registration import with_own
+from phaselens.trace.hashes import DECLARATION, MANIFEST, RESULTS
 from phaselens.trace.seal import fits, is_sound, json_bytes
 from phaselens.trace.store import HOST, atomic_write, digest, read_table, sweep
 
 if TYPE_CHECKING:
     from phaselens.studies.declaration import Study
 
-DECLARATION, MANIFEST, LOG, LOCK = "study.toml", "manifest.json", "log.jsonl", ".lock"
-RESULTS, CLAIMS = "results", "claims.json"
+LOG, LOCK = "log.jsonl", ".lock"
 
 
 def pretty_json(value: Any) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 
 from phaselens.errors import StudyFileError
 from phaselens.experiments import ModelInfo
-from phaselens.studies.store.folder import BACK, DECLARATION, MANIFEST, pretty_json
+from phaselens.studies.store.folder import BACK, pretty_json
+from phaselens.trace.hashes import DECLARATION, MANIFEST
 from phaselens.trace.schema import SCHEMA_VERSION
 from phaselens.trace.seal import DamagedFile, file_fits, json_bytes
 from phaselens.trace.store import atomic_write, digest, read_facts, trace_paths
