@@ -15,7 +15,6 @@ from torch import Tensor
 
 Hidden = Float[Tensor, "*batch d_model"]
 Logits = Float[Tensor, "*batch vocab"]
-PerStep = Float[Tensor, "*batch step"]
 PerLayer = Float[Tensor, "*batch step layer"]
 
 

@@ -14,8 +14,6 @@ from phaselens.dynamics.chains import (
     first_order_surrogate,
     generation_chains,
     motif_counts,
-    permuted_counts,
-    permuted_orders,
     self_transition_excess,
     transition_counts,
     transition_matrix,
@@ -68,18 +66,20 @@ def test_a_known_chain_is_found():
     assert transition_matrix(transition_counts(x, 3).sum(axis=0)) == pytest.approx(np.array(p), abs=0.015)
 
 
-def test_a_permutation_keeps_the_states_and_the_gaps(chains):
-    moved = permuted_orders(chains, np.random.default_rng(2))
-    assert ((moved < 0) == (chains < 0)).all() and (np.sort(moved, axis=-1) == np.sort(chains, axis=-1)).all()
-    first = permuted_orders(np.tile(np.arange(4), (8000, 1)), np.random.default_rng(3))[:, 0]
-    assert np.bincount(first) == pytest.approx([2000] * 4, abs=150)
+def shuffled(chains, g):
+    """Every chain in a random order of its own; gaps (below 0) stay where they are."""
+    out = chains.copy()
+    for row in out.reshape(-1, out.shape[-1]):
+        row[row >= 0] = g.permutation(row[row >= 0])
+    return out
 
 
 def test_the_exact_mean_over_orders_is_that_of_permutations(chains):
-    drawn = permuted_counts(chains, 3, np.random.default_rng(4), n_permutations=4000)
-    error = drawn.std(axis=0) / np.sqrt(4000)
+    g = np.random.default_rng(4)
+    drawn = np.array([transition_counts(shuffled(chains, g), 3).sum(axis=1) for _ in range(2000)])
+    error = drawn.std(axis=0) / np.sqrt(2000)
     assert (np.abs(drawn.mean(axis=0) - expected_counts(chains, 3).sum(axis=1)) < 4.5 * error + 1e-9).all()
-    assert drawn.shape == (4000, 4, 3, 3)
+    assert drawn.shape == (2000, 4, 3, 3)
 
 
 def test_a_state_is_transient_lasting_or_neither():

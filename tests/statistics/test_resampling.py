@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+from coverage import coverage
 
 from phaselens.errors import InputError
-from phaselens.statistics.coverage import coverage
 from phaselens.statistics.intervals import (
     Interval,
     basic_interval,

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from coverage import coverage
 
 from phaselens.errors import InputError, UnknownNameError
-from phaselens.statistics.coverage import coverage
 from phaselens.statistics.resampling import bootstrap_weights
 from phaselens.statistics.variance import (
     TERMS,

@@ -10,8 +10,6 @@ import numpy as np
 
 from phaselens.errors import InputError
 
-CHUNK = 4_000_000
-
 
 def depth_chains(states: np.ndarray) -> np.ndarray:
     """Chains along depth: [..., step, layer 0..L] -> [..., step, layer 1..L]; the embedding is no block's output."""
@@ -77,48 +75,6 @@ def self_transition_excess(
         sums.append(np.divide(own, all_, out=np.full(len(w), np.nan), where=all_ > 0))
     excess = sums[0] - sums[1]
     return excess if weights is not None else excess[0]
-
-
-def permuted_orders(chains: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """The defined states of each chain in a random order, undefined places kept; each chain by itself.
-
-    One sort of random words that carry the state in their low bits: a tie (chance below 2^-24 per pair) would leave a
-    pair ordered by state. Shapes: int [..., n] with states below 7 -> int8 [..., n].
-    """
-    chains = np.asarray(chains)
-    key = generator.integers(0, 2**29, size=chains.shape, dtype=np.uint32) << np.uint32(3)
-    key |= (chains & 7).astype(np.uint32)
-    gap = chains < 0
-    if not gap.any():
-        key.sort(axis=-1)
-        return (key & np.uint32(7)).astype(np.int8)
-    key[gap] = 2**32 - 1
-    key.sort(axis=-1)
-    rank = np.cumsum(~gap, axis=-1) - 1
-    moved = np.take_along_axis((key & np.uint32(7)).astype(np.int8), np.maximum(rank, 0), axis=-1)
-    return np.where(gap, np.int8(-1), moved)
-
-
-def permuted_counts(
-    chains: np.ndarray, n_states: int, generator: np.random.Generator, *, n_permutations: int = 1000
-) -> np.ndarray:
-    """Transition counts under permuted order, pooled over the chains of a group: int64 [n_permutations, group, k, k].
-
-    Shapes: chains [group, ..., n]; each chain is permuted by itself. Memory stays below a chunk of some million cells.
-    """
-    chains = _checked(chains, n_states).astype(np.int8)
-    chains = chains.reshape(len(chains), -1, chains.shape[-1])
-    wide = n_states + 1
-    out = np.empty((n_permutations, len(chains), wide * wide), np.int64)
-    several = max(1, CHUNK // max(chains[0].size, 1))
-    for g, group in enumerate(chains):
-        for start in range(0, n_permutations, several):
-            n = min(several, n_permutations - start)
-            moved = permuted_orders(np.broadcast_to(group, (n, *group.shape)), generator) + np.int8(1)
-            code = (moved[..., :-1] * np.int8(wide) + moved[..., 1:]).reshape(n, -1)
-            for i in range(n):
-                out[start + i, g] = np.bincount(code[i], minlength=wide * wide)
-    return out.reshape(n_permutations, len(chains), wide, wide)[..., 1:, 1:]
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,6 @@ DECAY = 0.9
 SEGMENTS = 4
 FEWEST_STEPS = 32
 LATE_RATIO = 1.5
-PROFILES = ("flat", "rising", "falling", "peak", "dip")
 
 
 @dataclass(frozen=True, eq=False)

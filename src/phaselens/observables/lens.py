@@ -53,7 +53,6 @@ LENS_STATISTICS = (
     "nucleus",
 )
 
-PerRow = Float[Tensor, "row layer"]
 
 
 def lens_statistics(

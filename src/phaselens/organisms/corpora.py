@@ -51,7 +51,6 @@ KINDS: dict[str, tuple[float, str, Callable[[World, Draw], str] | None]] = {
 CATEGORIES = ("factual", "arithmetic", "science", "story", "format", "ambiguous")
 NEW_STORY, STOP = 0.1, 0.3
 LEAST, MOST = 130, 150
-CORPORA = ("curated", "web")
 
 UNIT = re.compile(r"[A-Za-z]+|\d|[^\w\s]|\n")
 

@@ -19,7 +19,6 @@ from phaselens.probes.solver import Minimum, Problems, minimise, probabilities
 
 ROWS_AT_ONCE = 256
 NEWTON_STEPS = 25
-L2_PATH = tuple(10.0**e for e in range(5, -2, -1))
 
 
 def fit_logistic(

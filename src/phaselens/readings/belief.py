@@ -22,7 +22,6 @@ from phaselens.statistics.resampling import bootstrap_weights
 
 OPENING = 4
 PATH = (1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2)
-CONCATENATED = "all layers"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """The record of an observation: three Arrow tables and what they were made from."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,10 +97,6 @@ class Trace:
         """Columns of table `name` as NumPy arrays; all of them unless `columns` says which."""
         table = self.table(name)
         return {c: table.column(c).to_numpy() for c in (table.column_names if columns is None else columns)}
-
-    def with_hidden(self, hidden: Mapping[str, np.ndarray] | None) -> "Trace":
-        """The same trace with other stored hidden states, or none."""
-        return replace(self, hidden=hidden)
 
     def to_pandas(self, name: str = "steps") -> "pandas.DataFrame":
         """Table `name` as a pandas frame; NaN stays NaN.

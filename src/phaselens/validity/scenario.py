@@ -12,12 +12,6 @@ from phaselens.errors import InputError
 from phaselens.experiments import Panel, experiments_by_name
 
 Kind = Literal["null", "effect", "artefact", "unmoved"]
-MUST = {
-    "null": "must not support",
-    "effect": "supports: its power",
-    "artefact": "must not support",
-    "unmoved": "must say the same as without it",
-}
 
 
 @dataclass(frozen=True)
