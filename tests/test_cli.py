@@ -360,7 +360,7 @@ def test_a_full_disk_in_mid_write_is_one_line(cli, model, prompts, tmp_path, mon
 
 def test_report_of_no_study(cli, tmp_path):
     refused(cli("report", tmp_path / "none"), "is not a folder")
-    refused(cli("report", tmp_path), "holds none of")
+    refused(cli("report", tmp_path), "holds nothing that a study writes")
 
 
 def test_bench_outside_a_checkout_says_where_to_go(cli, monkeypatch, tmp_path):

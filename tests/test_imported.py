@@ -40,7 +40,7 @@ def test_the_numbers_are_those_of_observe(observed):
     for name in ("steps", "layers"):
         ours, theirs = again.numpy(name), trace.numpy(name)
         assert set(ours) == set(theirs)
-        for column in set(ours) - {"position"}:
+        for column in set(ours) - {"position", "text", "sink"}:
             np.testing.assert_allclose(ours[column], theirs[column], rtol=2e-4, atol=2e-4, err_msg=f"{name}.{column}")
 
 

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from tests.capture.zoo import network
+from tests.tiny_panel import save_model
 
 import phaselens
 from phaselens.errors import InputError, PromptError, TokenizerError, UnknownNameError
 from phaselens.measure import LensSpec
 from phaselens.models import load, run
+from phaselens.observables import observable
 from phaselens.recording import live, noise_floor, observe
 from phaselens.trace.store import content_hash
 
@@ -173,8 +175,8 @@ def test_states_that_are_not_finite_are_flagged_and_the_run_is_kept():
     assert not steps["finite"][3:5].any() and steps["finite"][5:].all()
     assert np.isnan(steps["entropy"][~steps["finite"]]).all() and not np.isnan(steps["entropy"][5:]).any()
     assert trace.runs.column("n_nonfinite").to_pylist() == [int((~steps["finite"]).sum()), 0]
-    generated = phaselens.generate(m, [[50, 5]], max_new_tokens=4)
-    assert generated[0].n_generated == 4
+    with pytest.raises(InputError, match="NaN or infinity"):
+        phaselens.generate(m, [[50, 5]], max_new_tokens=4)
 
 
 @pytest.mark.parametrize(
@@ -219,3 +221,42 @@ def test_trained_models_live_equals_replay(shared, name):
     for table in ("steps", "layers"):
         assert furthest(lived, replayed, table) < 1e-3
     assert furthest(observe(m, said, batch_size=1), replayed, "layers") < 1e-4
+
+
+@observable(axis="step", lookback=1, unit="1", keeps={"rotation", "common_scale"})
+def own_step(hidden):
+    """Length of a step over the length of the state before it, dimensionless."""
+    out = hidden.new_full(hidden.shape[:-1], torch.nan)
+    out[..., 1:] = (hidden[..., 1:, :] - hidden[..., :-1, :]).norm(dim=-1) / hidden[..., :-1, :].norm(dim=-1)
+    return out
+
+
+def test_a_function_of_the_user_is_measured_as_ours_is(m, said):
+    trace = observe(m, said, observables=[own_step, "relative_step"], lens=("final_norm", LensSpec(mask_first=True)))
+    found = trace.numpy("layers", ["own_step", "relative_step"])
+    np.testing.assert_allclose(found["own_step"], found["relative_step"], rtol=1e-5)
+    assert np.isfinite(found["own_step"]).any()
+    assert [c.unit for c in trace.columns("layers") if c.name == "own_step"] == ["1"]
+
+
+def test_what_is_no_observable_is_said(m, said):
+    with pytest.raises(InputError, match="is no observable: decorate it"):
+        observe(m, said, observables=[len])
+
+    @observable(axis="step", unit="1")
+    def odd(attention):
+        """Something of the attention, dimensionless."""
+        return attention
+
+    with pytest.raises(InputError, match="odd asks for attention, which nothing gives"):
+        observe(m, said, observables=[odd])
+
+
+def test_the_text_of_every_token_stands_in_the_steps(tmp_path):
+    model = load(save_model(tmp_path / "m"))
+    said = phaselens.generate(model, ["a b c", "d"], max_new_tokens=5, seed=1)
+    steps = observe(model, said).to_pandas("steps")
+    for t in said:
+        ours = steps[steps["run"] == t.run]
+        whole = model.tokenizer.decode(t.completion_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        assert "".join(ours["text"]) == whole and ours["token"].tolist() == list(t.completion_ids)

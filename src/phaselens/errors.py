@@ -97,7 +97,7 @@ class UnitsError(PhaselensError, TypeError):
 class MissingExtra(PhaselensError, RuntimeError):
     """An optional package is needed now.
 
-    The message has the line that installs it. Extras: `tables` (pandas, Polars, xarray), `report` (figures as PNG),
+    The message has the line that installs it. Extras: `tables` (Polars, xarray), `report` (figures as PNG),
     `watch` (browser page and API), `query` (DuckDB), `stats` (statsmodels), `probes` (scikit-learn as oracle), `docs`,
     `dev`. `phaselens doctor` says which are here.
     """

@@ -21,7 +21,7 @@ from phaselens.errors import InputError, StudyFileError
 from phaselens.measure import LensSpec, Reducer
 from phaselens.normalised import Together
 from phaselens.observables import Observable
-from phaselens.recording import Gathered, as_observables
+from phaselens.recording import Gathered, as_observables, column_info
 from phaselens.trace import Trace
 from phaselens.trace.tile import Tile
 from phaselens.trace.transcripts import Transcript, Transcripts
@@ -120,7 +120,11 @@ def measure_states(
         reducer.update(_tile(number, array, emitted[name], recorded))
         gathered(*reducer.rows())
     said = _said(runs, emitted, prompt_ids or {}, categories or {})
-    return gathered.trace(said, _meta(runs, recorded, blocks, chosen, readout), reducer, None)
+    steps, rows = gathered.table("steps"), gathered.table("layers")
+    # Positions count from the first state that was saved, which is seldom that of the sequence: no sink is known.
+    steps["sink"] = np.zeros(len(steps["run"]), bool)
+    meta = _meta(runs, recorded, blocks, chosen, readout)
+    return Trace.from_rows(steps, rows, said.run_rows(), meta, column_info(reducer))
 
 
 def _readout(unembedding: Unembedding | np.ndarray, width: int) -> Readout:

@@ -1,6 +1,6 @@
 """Observe: the join of capture (states), measure (numbers) and trace (the record)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from phaselens.capture import live as watch
 from phaselens.capture.generate import OnStep, Progress
 from phaselens.capture.intervene import At
 from phaselens.capture.prompts import Given
+from phaselens.capture.text import pieces
 from phaselens.clouds import Clouds
 from phaselens.errors import InputError, unknown_name
-from phaselens.measure import LensSpec, Reducer
+from phaselens.measure import HIDDEN_INPUTS, LENS_INPUTS, LensSpec, Reducer
 from phaselens.models import Model, encoder
 from phaselens.models.first import first_masked
 from phaselens.normalised import Together, normalised
@@ -26,6 +27,7 @@ from phaselens.trace.transcripts import Transcripts, from_pairs, read_jsonl
 from phaselens.version import __version__
 
 Lens = str | LensSpec
+Wanted = str | Observable | Callable
 Said = Transcripts | str | Path | Iterable[tuple[Sequence[int], Sequence[int]]]
 LENSES = ("final_norm", "raw")
 
@@ -35,7 +37,7 @@ def observe(
     transcripts: Said,
     *,
     lens: Lens | Sequence[Lens] | None = "final_norm",
-    observables: Iterable[str | Observable] | None = None,
+    observables: Iterable[Wanted] | None = None,
     layers: Iterable[int] | None = None,
     normalisations: Mapping[str, Calibration | None] | None = None,
     keep_hidden: bool = False,
@@ -67,8 +69,9 @@ def observe(
     gathered = Gathered()
     replay(model, said, reducer, **settings, sink=gathered, keep_hidden=hidden, progress=progress)
     steps, layer_rows, columns = gathered.table("steps"), gathered.table("layers"), column_info(reducer)
+    steps |= texts_of(model, said, steps)
     for one in (lens for lens in plan.lenses if lens.mask_first):
-        masked = lens_reducer(model, one, plan)
+        masked = lens_reducer(model, one, plan, as_observables(observables, with_lens=True))
         again = Gathered()
         with first_masked(model):
             replay(model, said, masked, **settings, sink=again)
@@ -93,7 +96,7 @@ def live(
     samples: int = 1,
     seed: int = 0,
     lens: Lens | Sequence[Lens] | None = "final_norm",
-    observables: Iterable[str | Observable] | None = None,
+    observables: Iterable[Wanted] | None = None,
     layers: Iterable[int] | None = None,
     normalisations: Mapping[str, Calibration | None] | None = None,
     batch_size: int | None = None,
@@ -130,7 +133,18 @@ def live(
         sink=gathered,
         progress=progress,
     )
-    return said, gathered.trace(said, provenance(model, said, plan, "live", batch_size, interventions), reducer, None)
+    steps, rows = gathered.table("steps"), gathered.table("layers")
+    steps |= texts_of(model, said, steps)
+    meta = provenance(model, said, plan, "live", batch_size, interventions)
+    return said, Trace.from_rows(steps, rows, said.run_rows(), meta, column_info(reducer))
+
+
+def texts_of(model: Model, said: Transcripts, steps: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+    """The column `text` of the table `steps`: what each token adds; none where there is no tokenizer."""
+    if model.tokenizer is None:
+        return {}
+    by_run = dict(zip([t.run for t in said], pieces(model.tokenizer, [t.completion_ids for t in said]), strict=True))
+    return {"text": [by_run[run][s] for run, s in zip(steps["run"].tolist(), steps["step"].tolist(), strict=True)]}
 
 
 def noise_floor(
@@ -175,7 +189,7 @@ def as_transcripts(model: Model, given: Said) -> Transcripts:
 def prepare(
     model: Model,
     lens: Lens | Sequence[Lens] | None,
-    observables: Iterable[str | Observable] | None,
+    observables: Iterable[Wanted] | None,
     layers: Iterable[int] | None,
     keep_hidden: bool,
     chunk: int,
@@ -196,10 +210,10 @@ def prepare(
     return plan, Together(reducer, (*beside, *((Clouds(whole, recorded, model.n_layers),) if whole else ())))
 
 
-def lens_reducer(model: Model, lens: LensSpec, plan: Plan) -> Reducer:
-    """A reducer of one lens alone: what the plan measures on distributions, at its layers."""
-    chosen = tuple(one for one in by_name(plan.observables) if reads_lens(one))
-    return Reducer(chosen, plan.layers, model.readout, (replace(lens, label=""),), model.n_layers, output=False)
+def lens_reducer(model: Model, lens: LensSpec, plan: Plan, chosen: Iterable[Observable]) -> Reducer:
+    """A reducer of one lens alone: what of the `chosen` is measured on distributions, at the layers of the plan."""
+    read = tuple(one for one in chosen if reads_lens(one))
+    return Reducer(read, plan.layers, model.readout, (replace(lens, label=""),), model.n_layers, output=False)
 
 
 def as_lenses(lens: Lens | Sequence[Lens] | None) -> tuple[LensSpec, ...]:
@@ -220,8 +234,8 @@ def as_lenses(lens: Lens | Sequence[Lens] | None) -> tuple[LensSpec, ...]:
     return tuple(out)
 
 
-def as_observables(given: Iterable[str | Observable] | None, *, with_lens: bool) -> tuple[Observable, ...]:
-    """Observable records from names or records, each once; by default all that can be measured on tiles.
+def as_observables(given: Iterable[Wanted] | None, *, with_lens: bool) -> tuple[Observable, ...]:
+    """Observable records from names, records or decorated functions, each once; by default all measured on tiles.
 
     Raises UnknownNameError with the nearest name, InputError for one that needs a lens where none was asked for.
     """
@@ -229,13 +243,32 @@ def as_observables(given: Iterable[str | Observable] | None, *, with_lens: bool)
         return tuple(one for one in DEFAULT if with_lens or not reads_lens(one))
     if isinstance(given, str):
         given = [given]
-    chosen = tuple(dict.fromkeys(by_name([one])[0] if isinstance(one, str) else one for one in given))
+    chosen = tuple(dict.fromkeys(by_name([one])[0] if isinstance(one, str) else _declared(one) for one in given))
     if not chosen:
         raise InputError("observables is empty; name at least one, or leave it out for all.")
     needing = [one.name for one in chosen if reads_lens(one)]
     if needing and not with_lens:
         raise InputError(f"{needing[0]} is measured on a lens and lens=None was given; use lens='final_norm'.")
     return chosen
+
+
+def _declared(one: Observable | Callable) -> Observable:
+    """The record of an observable, from the record or from the decorated function itself."""
+    found = getattr(one, "observable", one)
+    if not isinstance(found, Observable):
+        name = getattr(one, "__name__", repr(one)[:80])
+        raise InputError(
+            f"{name} is no observable: decorate it with @phaselens.observables.observable(axis=..., unit=...), or give "
+            "the name of a known one."
+        )
+    unknown = sorted(base_inputs((found,)) - HIDDEN_INPUTS - LENS_INPUTS) if found.lookback is not None else []
+    if unknown:
+        raise InputError(
+            f"the observable {found.name} asks for {', '.join(unknown)}, which nothing gives. Its parameters name "
+            f"hidden, layers, n_blocks, lens statistics ({', '.join(LENS_STATISTICS)}), or quantities that its module "
+            "imports."
+        )
+    return found
 
 
 def reads_lens(one: Observable) -> bool:
@@ -283,14 +316,6 @@ class Gathered:
         if np.array_equal(order, np.arange(len(order))):
             return rows
         return {column: rows.pop(column)[order] for column in list(rows)}
-
-    def trace(
-        self, said: Transcripts, meta: dict[str, Any], reducer: Together, hidden: dict[str, np.ndarray] | None
-    ) -> Trace:
-        """The trace of the gathered rows."""
-        return Trace.from_rows(
-            self.table("steps"), self.table("layers"), said.run_rows(), meta, column_info(reducer), hidden
-        )
 
 
 def column_info(reducer: Reducer | Together) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from phaselens.errors import StateError, UnknownNameError
+from phaselens.errors import InputError, UnknownNameError
 from phaselens.observables import (
     DEFAULT,
     EXTENDED,
@@ -222,7 +222,7 @@ def test_by_name_keeps_the_order_and_suggests():
 
 
 def test_a_wrong_declaration_is_refused():
-    with pytest.raises(StateError, match="keeps names"):
+    with pytest.raises(InputError, match="keeps names"):
         observable(axis="step", unit="1", keeps={"everything"})
-    with pytest.raises(StateError, match="no docstring"):
+    with pytest.raises(InputError, match="no docstring"):
         observable(axis="step", unit="1")(lambda hidden: hidden)

@@ -269,7 +269,7 @@ def test_a_long_run_is_wrapped_and_says_where_it_was_cut(tmp_path):
 
 
 def test_a_folder_that_is_no_study_is_refused(tmp_path):
-    with pytest.raises(StudyFileError, match="holds none of"):
+    with pytest.raises(StudyFileError, match="holds nothing that a study writes"):
         render(tmp_path)
     with pytest.raises(StudyFileError, match="is not a folder"):
         render(tmp_path / "absent")

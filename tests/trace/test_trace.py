@@ -86,14 +86,24 @@ def test_xarray_has_the_cells_of_the_rows_and_the_units():
     assert list(data["prompt_id"].values) == ["p0", "p1"]
 
 
-@pytest.mark.parametrize(
-    ("package", "method"), [("pandas", "to_pandas"), ("polars", "to_polars"), ("xarray", "to_xarray")]
-)
+@pytest.mark.parametrize(("package", "method"), [("polars", "to_polars"), ("xarray", "to_xarray")])
 def test_a_missing_package_is_said_when_it_is_used(monkeypatch, package, method):
     monkeypatch.setitem(sys.modules, package, None)
     args = () if method == "to_xarray" else ("steps",)
     with pytest.raises(MissingExtra, match=f"Trace.to_{package} needs {package}: pip install"):
         getattr(make(), method)(*args)
+
+
+def test_position_0_is_flagged_and_tables_have_the_name_of_the_model():
+    steps, layers = rows()
+    trace = make(steps={**steps, "position": steps["step"], "text": list("abcdef")}, meta={"model": {"name": "tiny"}})
+    assert trace.numpy("steps")["sink"].tolist() == [s == 0 for s in steps["step"].tolist()]
+    assert not make().numpy("steps")["sink"].any()
+    for name in ("runs", "steps", "layers"):
+        frame = trace.to_pandas(name)
+        assert frame.columns[0] == "model" and set(frame["model"]) == {"tiny"}
+    assert trace.to_pandas("steps")["text"].tolist() == list("abcdef")
+    assert "model" not in make().to_pandas("layers")
 
 
 def test_runs_may_be_columns_and_answers_may_be_missing():

@@ -16,10 +16,20 @@ from phaselens.cli.run import AsJson
 from phaselens.cli.show import print_json, print_table, say
 from phaselens.version import __version__
 
-CORE = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pyarrow", "safetensors", "pydantic")
+CORE = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "pyarrow",
+    "safetensors",
+    "pydantic",
+)
 # What each extra brings: (extra, import name, what it is for).
 EXTRAS = (
-    ("tables", "pandas", "Trace.to_pandas"),
     ("tables", "polars", "Trace.to_polars"),
     ("tables", "xarray", "Trace.to_xarray"),
     ("report", "resvg_py", "figures as PNG"),

@@ -219,6 +219,7 @@ def _empty(
     many = np.array([int(inside.massive(there[k]).any(dim=0).sum()) if k in there else 0 for k in layers])
     beside = [name for name in plan.beside if name != "no massive" or many.any()]
     notes = () if many.any() or "no massive" not in plan.beside else ("no state has a massive dimension",)
+    notes += _massive_anywhere([c.states for c in clean])
     shape = (n, len(at))
     return Signature(
         model=model.name,
@@ -241,6 +242,24 @@ def _empty(
         beside={name: np.full((2, *shape, 2), np.nan) for name in beside},
         substitution=np.full((2, n, 2), np.nan) if plan.substitution else None,
         notes=notes,
+    )
+
+
+def _massive_anywhere(runs: Sequence[Tensor]) -> tuple[str, ...]:
+    """One line on massive dimensions by either rule in states [layer, position, d], the prompt's too; none: no line."""
+    positions = [p for states in runs for p in range(states.shape[1])]
+    found = [
+        (layer, one)
+        for layer in range(len(runs[0]))
+        for one in inside.massive_dimensions(torch.cat([states[layer] for states in runs]))
+    ]
+    if not found:
+        return ()
+    layer, most = max(found, key=lambda pair: pair[1].size)
+    own, over = (len({k for k, m in found if v(m) > 1000}) for v in (lambda m: m.over_state, lambda m: m.over_tokens))
+    return (
+        f"with the prompt, layers with a massive dimension: {own} against the median of its own state, {over} against "
+        f"that over all tokens; the largest: layer {layer}, position {positions[most.state]}, {most}",
     )
 
 

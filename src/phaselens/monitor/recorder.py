@@ -7,7 +7,7 @@ import numpy as np
 
 from phaselens.models import Model
 from phaselens.monitor.meters import Columns, Meters
-from phaselens.recording import Gathered, column_info
+from phaselens.recording import Gathered, column_info, texts_of
 from phaselens.trace import Trace
 from phaselens.trace.transcripts import Transcript, Transcripts
 
@@ -55,4 +55,5 @@ class Recorder:
             for number in np.unique(steps["run"]).tolist()
         )
         said = Transcripts(runs, {}, self._model.fingerprint)
+        steps |= texts_of(self._model, said, steps)
         return said, Trace.from_rows(steps, layers, said.run_rows(), meta, column_info(self._meters), None)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, StoppingCriteria
 
+from phaselens.capture.text import Text
 from phaselens.dynamics.alarms import Rule, Running
 from phaselens.models import Model, Taps
 from phaselens.models.hooks import Answers
@@ -17,7 +18,6 @@ from phaselens.monitor.calls import Call
 from phaselens.monitor.meters import Columns, Meters
 from phaselens.monitor.policy import Policy, check_action
 from phaselens.monitor.steps import Alarm, Step
-from phaselens.monitor.text import Text
 from phaselens.trace.tile import Tile
 
 

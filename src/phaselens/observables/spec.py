@@ -81,18 +81,18 @@ def observable(
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Attach a frozen `Observable` to a function as `.observable` and return the function; registers nothing.
 
-    Raises StateError for a word that is not in the lists above, or a function without a docstring.
+    Raises InputError for a word that is not in the lists above, or a function without a docstring.
     """
     for word, known in ((axis, AXES), (per, ROWS), (dtype, ("float", "bool", "int"))):
         if word not in known:
-            raise StateError(f"got {word!r}, wanted one of {', '.join(known)} in the declaration of an observable.")
+            raise InputError(f"got {word!r}, wanted one of {', '.join(known)} in the declaration of an observable.")
     unknown = sorted(set(keeps) - set(INVARIANCES))
     if unknown:
-        raise StateError(f"keeps names {unknown}, wanted some of {', '.join(INVARIANCES)}.")
+        raise InputError(f"keeps names {unknown}, wanted some of {', '.join(INVARIANCES)}.")
 
     def attach(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if not fn.__doc__:
-            raise StateError(
+            raise InputError(
                 f"the observable {fn.__name__} has no docstring; say its unit, formula and what NaN means."
             )
         summary = fn.__doc__.strip().splitlines()[0]

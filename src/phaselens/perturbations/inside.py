@@ -5,6 +5,8 @@ that is the identity) the result equals the states bit by bit, as long as they a
 exact zero. Arithmetic is in float32 or the states' own wider type, and goes back to the states' type.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -63,6 +65,48 @@ def massive(states: Tensor, *, least: float = 100.0, ratio: float = 1000.0) -> T
     """Which dimensions are massive in each state: `|x| > 100` and `> 1000 x` the median `|x|` (bool [..., d])."""
     size = states.abs()
     return (size > least) & (size > ratio * size.median(dim=-1, keepdim=True).values)
+
+
+@dataclass(frozen=True)
+class Massive:
+    """A dimension that is large in some state: where, its |x| there, and that over two medians of |x|.
+
+    `over_state` compares with the median over the dimensions of its own state (the rule of the definitions),
+    `over_tokens` with that over all states of the layer (Sun et al. 2024). Large is more than 100 and more than 1,000
+    medians; a state that is large throughout, as a sink's often is, hides its massive dimensions from the first.
+    """
+
+    state: int
+    dimension: int
+    size: float
+    over_state: float
+    over_tokens: float
+
+    def __str__(self) -> str:
+        return (
+            f"dimension {self.dimension} at state {self.state}: |x| = {self.size:,.0f}, {self.over_state:,.0f} x the "
+            f"median of its own state, {self.over_tokens:,.0f} x that over all states"
+        )
+
+
+def massive_dimensions(states: Tensor, *, least: float = 100.0, ratio: float = 1000.0) -> tuple[Massive, ...]:
+    """Dimensions that are massive by either rule in some state [state, d] of one layer, largest first.
+
+    Each at the state where it is largest; none for no states. Raises InputError for another shape.
+    """
+    if states.ndim != 2:
+        raise InputError(f"the states of one layer [state, d] are wanted; got shape {list(states.shape)}.")
+    if not states.numel():
+        return ()
+    size, at = states.abs().double().max(dim=0)
+    medians = states.abs().double().median(dim=1).values[at]
+    whole = states.abs().double().median()
+    found = (size > least) & ((size > ratio * medians) | (size > ratio * whole))
+    rows = [
+        Massive(int(at[k]), k, float(size[k]), float(size[k] / medians[k]), float(size[k] / whole))
+        for k in found.nonzero()[:, 0].tolist()
+    ]
+    return tuple(sorted(rows, key=lambda m: -m.size))
 
 
 def rms(states: Tensor, *, without_massive: bool = False) -> float:

@@ -196,9 +196,15 @@ def read_folder(where: Path) -> Folder:
     if not where.is_dir():
         raise StudyFileError(f"{where} is not a folder. Give the folder of a study, as made by `phaselens run --out`.")
     if not any((where / name).exists() for name in WHAT):
+        if list(where.glob("*.steps.parquet")):
+            raise StudyFileError(
+                f"{where} holds the trace of one model, as `phaselens observe` and `measure` write it; a report is "
+                f"that of a study: `phaselens run --model MODEL --prompts FILE --out DIR`. The trace is read in Python "
+                f"by phaselens.read_trace({str(where)!r})."
+            )
         raise StudyFileError(
-            f"{where} holds none of {', '.join(sorted(WHAT))}. Give the folder of a study, as made by `phaselens "
-            f"run --out`."
+            f"{where} holds nothing that a study writes (study.toml, manifest.json, claims.json, results/). Give the "
+            "folder of a study, as made by `phaselens run --out`."
         )
     missing: dict[str, str] = edited(where)
     manifest = _document(where, "manifest.json", missing, dict)

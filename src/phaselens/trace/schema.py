@@ -76,7 +76,8 @@ RUNS = (
     Column("answer", RUN, "string", "", "null", "the expected answer, where the battery has one"),
     Column("aliases", RUN, "string", "", "null", "other answers that count as right, one a line", since=2),
     Column("tag", RUN, "string", "", "null", "kind of the prompt within its category, e.g. 2 steps", since=2),
-    Column("correct", RUN, "bool", "", "null", "whether the first line of the generation is the answer"),
+    Column("correct", RUN, "bool", "", "null", "whether the generation is right, by the grader of the study"),
+    Column("model", RUN, "string", "", "null", "name of the model that was measured", since=3),
     Column("n_nonfinite", RUN, "int32", "steps", "never", "recorded steps with a hidden state that is not finite"),
 )
 STEPS = (
@@ -85,6 +86,8 @@ STEPS = (
     Column("position", STEP, "int32", "tokens", "never", "place in prompt + generation, from 0, padding not counted"),
     Column("token", STEP, "int32", "", "never", "id of the token emitted at this step"),
     Column("finite", STEP, "bool", "", "never", "all hidden states of the step are finite; else its measures are NaN"),
+    Column("text", STEP, "string", "", "null", "what the token adds to the text; whole at a character's end", since=3),
+    Column("sink", STEP, "bool", "", "never", "the state is that of position 0, the attention sink (P = 1)", since=3),
 )
 LAYERS = (
     Column("run", LAYER, "int32", "", "never", "number of the run in this unit"),

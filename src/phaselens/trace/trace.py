@@ -58,6 +58,9 @@ class Trace:
             run_rows["unit"] = run_rows["prompt_id"]
         if "n_nonfinite" not in run_rows:
             run_rows["n_nonfinite"] = _count_nonfinite(run_rows["run"], steps)
+        if name := _model_of(meta):
+            run_rows.setdefault("model", [name] * len(run_rows["run"]))
+        steps = {"sink": np.asarray(steps["position"]) == 0, **steps}
         out = cls(
             runs=_table("runs", run_rows, columns),
             steps=_table("steps", steps, columns),
@@ -99,14 +102,13 @@ class Trace:
         return {c: table.column(c).to_numpy() for c in (table.column_names if columns is None else columns)}
 
     def to_pandas(self, name: str = "steps") -> "pandas.DataFrame":
-        """Table `name` as a pandas frame; NaN stays NaN.
-
-        Raises:
-            MissingExtra: pandas is not installed.
-
-        """
-        _need("pandas")
-        return self.table(name).to_pandas()
+        """Table `name` as a pandas frame, first column the name of the model where it is known; NaN stays NaN."""
+        frame = self.table(name).to_pandas()
+        if model := _model_of(self.meta):
+            frame = frame.drop(columns="model", errors="ignore")
+            frame.insert(0, "model", model)
+            frame["model"] = frame["model"].astype("category")
+        return frame
 
     def to_polars(self, name: str = "steps") -> "polars.DataFrame":
         """Table `name` as a Polars frame; NaN stays NaN (not null).
@@ -139,7 +141,7 @@ class Trace:
             table = self.table(name)
             where = tuple(np.searchsorted(axes[key], table.column(key).to_numpy()) for key in keys)
             for column in self.columns(name):
-                if column.name in KEYS["layers"]:
+                if column.name in KEYS["layers"] or column.dtype == "string":
                     continue
                 grid = np.full([len(axes[key]) for key in keys], np.nan, dtype=np.float32)
                 grid[where] = table.column(column.name).to_numpy().astype(np.float32)
@@ -147,6 +149,12 @@ class Trace:
                 data[label] = (keys, grid, {"units": column.unit, "description": column.description})
         runs = {c: ("run", self.runs.column(c).to_numpy()) for c in self.runs.column_names if c != "run"}
         return xr.Dataset(data, coords={**axes, **runs})
+
+
+def _model_of(meta: Mapping[str, Any]) -> str | None:
+    """The name of the model that a trace was made with; None where it is not known."""
+    model = meta.get("model")
+    return model.get("name") if isinstance(model, Mapping) else None
 
 
 def _need(package: str) -> Any:

@@ -1,0 +1,184 @@
+"""Every code block of README and docs does what the page says: Python runs, TOML is read, commands are carried out.
+
+What a block needs and does not make itself (a model of the reader's, their files) is laid out below, small. Commands
+that take more than a moment are `slow`.
+"""
+
+import json
+import re
+import shlex
+import textwrap
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+from tests.tiny_panel import save_model
+
+import phaselens
+from phaselens.cli import call
+from phaselens.models.discover import OVERRIDES
+from phaselens.studies.declaration import _parse
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^ *```", re.S | re.M)
+SHELL = ("", "sh", "console", "bash")
+# Commands that train, simulate, serve or measure speed: their options are checked, and they are run elsewhere.
+ELSEWHERE = ("bench", "organisms train", "watch", "claims import")
+LONG = ("validate", "run", "probe", "perturb", "claims", "report", "calibrate")
+
+
+def blocks():
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        for n, (_, kind, text) in enumerate(BLOCK.findall(page.read_text())):
+            yield f"{page.relative_to(ROOT)} {n}", kind, textwrap.dedent(text)
+
+
+def of(*kinds):
+    return [pytest.param(text, id=name) for name, kind, text in blocks() if kind in kinds and "--8<--" not in text]
+
+
+def commands():
+    for name, kind, text in blocks():
+        if kind not in SHELL:
+            continue
+        for i, line in enumerate(text.replace("\\\n", " ").splitlines()):
+            for part in line.split("&&"):
+                if part.strip().startswith("phaselens "):
+                    yield f"{name} line {i}", shlex.split(part, comments=True)[1:]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with what a reader of the pages has: a model, prompts, transcripts, states, batteries, cards."""
+    folder = tmp_path_factory.mktemp("reader")
+    model = phaselens.load(save_model(folder / "MODEL"))
+    write = {
+        "my-prompts.jsonl": [{"prompt": "a b c"}, {"prompt": "d e"}],
+        "said.jsonl": [{"prompt": "a b", "completion": "c d e"}],
+        "gsm8k.jsonl": [{"question": "1 + 1?", "answer": "one and one\n#### 2"}],
+        "blimp.jsonl": [{"UID": "u", "pairID": "0", "sentence_good": "a b", "sentence_bad": "b a"}],
+    }
+    for name, rows in write.items():
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "SVAMP.json").write_text('[{"ID": "s1", "Body": "Two and two.", "Question": "How many?", "Answer": 4}]')
+    head = "Question,Best Answer,Correct Answers,Category"
+    (folder / "TruthfulQA.csv").write_text(f"{head}\nWho?,Ada,Ada L; Ada B,people\n")
+    (folder / "facts.csv").write_text("statement,label\na,1\nb,0\n")
+    (folder / "places.csv").write_text("name,latitude,state\na,1.5,x\nb,2.5,y\n")
+    states = np.random.default_rng(0).normal(size=(3, 4, 8)).astype(np.float32)
+    save_file({"run0": states}, folder / "states.safetensors")
+    save_file({"weight": np.ones((20, 8), np.float32)}, folder / "head.safetensors")
+    said = phaselens.generate(model, ["a b c"], max_new_tokens=6)
+    phaselens.write_trace(phaselens.observe(model, said), folder / "DIR" / "traces", "UNIT")
+    phaselens.write_trace(phaselens.observe(model, said), folder, "UNIT")
+    return folder, model, said, states
+
+
+def namespace(place):
+    """Names that a page takes for granted, such as `model` or `array`."""
+    _, model, said, states = place
+    ids = torch.tensor([[1, 4, 5]])
+    return {
+        "phaselens": phaselens, "model": model, "said": said, "prompts": ["a b c"], "ids": [3, 4, 5, 6],
+        "array": states, "array1": states, "array2": states, "W": np.ones((20, 8), np.float32),
+        "g": np.ones(8, np.float32),
+        "my_transformers_model": model.network, "my_tokenizer": model.tokenizer,
+        "inputs": {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, "mean": torch.zeros(model.d_model),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", of("python"))
+def test_python(text, place, monkeypatch, request):
+    monkeypatch.chdir(place[0])
+    names = namespace(place)
+    if "openai" in text:
+        compile(text, "page", "exec")
+        pytest.skip("needs a server; the same calls are made in tests/watch/test_watch.py")
+    if "card.json" in text:
+        make_card(place[0] / "card.json")
+        names["inputs"] = {"input_ids": torch.tensor([[1, 4, 5]])}
+    if "to_xarray" in text:
+        pytest.importorskip("xarray")
+        pytest.importorskip("polars")
+    exec(compile(text, "page", "exec"), names)  # noqa: S102  our own pages
+
+
+def make_card(path):
+    from phaselens.dynamics.alarms import Rule, Score
+    from phaselens.monitor import Card
+    from phaselens.monitor.card import write_card
+
+    model = phaselens.load("organism:llama-512")
+    rule = Rule(Score("instability", 4, "recent"), 9.0)
+    write_card(Card("llama-512", model.fingerprint, rule, 0.1, {}, "entropy", False), path)
+
+
+@pytest.mark.parametrize("text", of("toml"))
+def test_toml(text):
+    found = tomllib.loads(text)
+    if "models" in found:
+        _parse(text.replace('"./my-model", ', ""), "the page", None)
+    elif "interventions" in found:
+        _parse('name = "x"\nmodels = ["organism:llama-512"]\n' + text, "the page", None)
+    else:
+        assert set(found) <= set(OVERRIDES)
+
+
+def test_other_shell_lines_name_what_there_is():
+    makes = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    seen = 0
+    for name, kind, text in blocks():
+        for line in text.splitlines() if kind in SHELL else ():
+            words = line.split("#")[0].split()
+            seen += bool(words) and words[0] in ("make", "pip", "python")
+            if words[:1] == ["make"]:
+                assert words[1] in makes, name
+            if words[:1] == ["pip"] and "[" in line:
+                assert re.search(r"\[([\w,]+)\]", line)[1] in extras, name
+            if words[:1] == ["python"]:
+                assert (ROOT / words[1]).exists(), name
+    assert seen > 8
+
+
+def parsed(words):
+    """See that a command line is one: command, options and values, without carrying it out."""
+    import typer
+
+    from phaselens.cli import app
+
+    context = typer.main.get_command(app).make_context("phaselens", list(words))
+    command, rest = context.command, [*context._protected_args, *context.args]
+    while rest and hasattr(command, "commands"):
+        name, command, rest = command.resolve_command(context, rest)
+        with command.make_context(name, list(rest), parent=context) as context:
+            rest = [*getattr(context, "_protected_args", []), *context.args] if hasattr(command, "commands") else []
+
+
+@pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in commands()])
+def test_command_lines_are_command_lines(words):
+    parsed(words)
+
+
+FILLED = {"DIR": "study", "demo": "study", "DIR2": "again", "my-study.toml": "mine.toml", "q.jsonl": "my-prompts.jsonl"}
+
+
+@pytest.mark.slow
+def test_commands_of_the_pages_are_carried_out(place, monkeypatch, capsys):
+    monkeypatch.chdir(place[0])
+    Path("mine.toml").write_text(
+        (ROOT / "examples" / "mine.toml").read_text().replace("organism:default", "organism:llama-512")
+    )
+    assert call(["run", "organisms", "--quick", "--out", "study"]) == 0
+    done = 0
+    for name, words in commands():
+        line = " ".join(words)
+        if line.startswith(ELSEWHERE + LONG) or "PRESET" in line or not words:
+            continue
+        words = [f"out{done}" if word == "out" else FILLED.get(word, word) for word in words]
+        assert call(words) in (0, 1 if line == "doctor" else 0), name
+        done += 1
+    assert done >= 6
