@@ -12,12 +12,12 @@ from phaselens.capture import live as watch
 from phaselens.capture.generate import OnStep, Progress
 from phaselens.capture.intervene import At
 from phaselens.capture.prompts import Given
-from phaselens.capture.text import pieces
 from phaselens.clouds import Clouds
 from phaselens.errors import InputError, unknown_name
 from phaselens.measure import HIDDEN_INPUTS, LENS_INPUTS, LensSpec, Reducer
 from phaselens.models import Model, encoder
 from phaselens.models.first import first_masked
+from phaselens.models.pieces import pieces
 from phaselens.normalised import Together, normalised
 from phaselens.observables import DEFAULT, LENS_STATISTICS, Observable, base_inputs, by_name
 from phaselens.observables.normalisation import Calibration
