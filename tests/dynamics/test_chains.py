@@ -1,7 +1,7 @@
 """Chains: counts against loops, exact permutation means, motifs and their nulls beside planted ones."""
 
 from collections import Counter
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, permutations
 
 import numpy as np
 import pytest
@@ -221,3 +221,25 @@ def test_wrong_chains_are_refused():
         motif_null(np.zeros((1, 1, 3), int), 3, np.random.default_rng(0), null="orders")
     with pytest.raises(InputError):
         conserved_motifs([], 3, np.random.default_rng(0), null="order")
+
+
+def test_expected_counts_at_equal_place_are_the_mean_over_all_orders_within_places():
+    chain, place = np.array([0, 1, 1, 0, 2, -1, 1, 0]), np.array([0, 1, 0, 1, 1, 0, 0, 1])
+    total, n = np.zeros((3, 3)), 0
+    at = [np.flatnonzero((place == p) & (chain >= 0)) for p in (0, 1)]
+    for first in permutations(chain[at[0]]):
+        for second in permutations(chain[at[1]]):
+            moved = chain.copy()
+            moved[at[0]], moved[at[1]] = first, second
+            total += transition_counts(moved, 3)
+            n += 1
+    assert expected_counts(chain, 3, place) == pytest.approx(total / n)
+    assert expected_counts(chain, 3, np.zeros(8, int)) == pytest.approx(expected_counts(chain, 3))
+
+
+def test_a_state_of_word_starts_alone_is_transient_by_its_place_only():
+    g = np.random.default_rng(0)
+    place = np.tile([0, 1], 200)
+    chains = np.where((place == 0) & (g.random((20, 400)) < 0.5), 1, 0)
+    assert self_transition_excess(chains, 1, 2) < -0.2
+    assert self_transition_excess(chains, 1, 2, place=place) == pytest.approx(0, abs=1e-9)

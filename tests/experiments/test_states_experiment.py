@@ -200,7 +200,7 @@ def test_chains_of_a_prompt_are_its_runs_and_steps():
 def test_series_that_always_come_back_reopen_more_than_chance_and_loops_less():
     result = analyse_cycles(drawn(cycles.of_waves, low=7, high=4, m=2))
     found = ruled(result.evidence, "C1")
-    assert found.verdict == "supported" and found.estimate == 1.0 and found.null < 1
+    assert found.verdict == "supported" and found.estimate == pytest.approx(0.28, abs=0.03) and found.null < 0.2
     loops = ruled(cycles_evidence(drawn(cycles.of_loops, m=12)), "C1")
     assert loops.verdict != "supported" and loops.interval[1] < loops.null
     rows = {(r["model"], r["entries_in"]): r for r in result.tables["cycles"].to_pylist()}

@@ -6,6 +6,7 @@ import pytest
 from phaselens.errors import InputError
 from phaselens.statistics.resampling import bootstrap_weights
 from phaselens.statistics.survival import (
+    event_rate,
     event_share,
     greenwood,
     life_table,
@@ -88,3 +89,13 @@ def test_wrong_durations_are_refused():
         life_table(np.array([1, 2]), np.array([True]), last=3)
     with pytest.raises(InputError, match="0..3"):
         event_share(np.zeros((1, 4)), np.zeros((1, 4)), 4)
+
+
+def test_the_rate_is_events_over_steps_at_risk_and_tells_saturated_curves_apart():
+    events, censored = np.zeros((2, 17)), np.zeros((2, 17))
+    events[0, 2], events[1, 4] = 10, 10  # all reopened after 2 steps, and after 4
+    assert event_rate(events, censored, 16) == pytest.approx([1 / 2, 1 / 4])
+    assert event_share(events, censored, 8) == pytest.approx([1, 1])
+    censored[0, 16], events[0, 2] = 5, 5  # five of ten followed to the end: 5 / (5 * 2 + 5 * 16)
+    assert event_rate(events, censored, 16)[0] == pytest.approx(5 / 90)
+    assert np.isnan(event_rate(np.zeros(17), np.zeros(17), 16))

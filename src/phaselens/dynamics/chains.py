@@ -41,35 +41,53 @@ def transition_matrix(counts: np.ndarray) -> np.ndarray:
     return np.divide(counts, row, out=np.full(counts.shape, np.nan), where=row > 0)
 
 
-def expected_counts(chains: np.ndarray, n_states: int) -> np.ndarray:
+def expected_counts(chains: np.ndarray, n_states: int, place: np.ndarray | None = None) -> np.ndarray:
     """Mean of `transition_counts` over all orders of the defined states of each chain (counts), float64 [..., k, k].
 
     `E n_ij = a n_i (n_j - [i = j]) / (m (m-1))` for m defined states, n_i of them in state i, and a neighbouring
     pairs of defined places: the exact value that 1,000 permutations estimate. 0 where m < 2.
+    With `place` (int, broadcast to chains) states change places only with those at the same one (the place in a word,
+    say): pairs of unlike places p, q then give `a_pq n_pi n_qj / (m_p m_q)`, and the sum is over all pairs of places.
     """
     chains = _checked(chains, n_states)
-    seen = chains >= 0
-    m = seen.sum(axis=-1)[..., None, None].astype(float)
-    pairs = (seen[..., 1:] & seen[..., :-1]).sum(axis=-1)[..., None, None]
-    n = (chains[..., None] == np.arange(n_states)).sum(axis=-2).astype(float)
-    product = n[..., :, None] * n[..., None, :] - n[..., None] * np.eye(n_states)
-    return np.divide(pairs * product, m * (m - 1), out=np.zeros(product.shape), where=m > 1)
+    if place is not None:
+        place = np.broadcast_to(place, chains.shape)
+        return sum(_expected(chains, n_states, place, p, q) for p in np.unique(place) for q in np.unique(place))
+    return _expected(chains, n_states, np.zeros(chains.shape, np.int8), 0, 0)
+
+
+def _expected(chains: np.ndarray, n_states: int, place: np.ndarray, p: int, q: int) -> np.ndarray:
+    """The part of `expected_counts` in neighbours of which the first is at place p and the second at q."""
+    at = [(chains >= 0) & (place == here) for here in (p, q)]
+    pairs = (at[0][..., :-1] & at[1][..., 1:]).sum(axis=-1)[..., None, None]
+    of = np.arange(n_states)
+    n, then = (((chains[..., None] == of) & seen[..., None]).sum(axis=-2).astype(float) for seen in at)
+    m, others = (seen.sum(axis=-1)[..., None, None].astype(float) for seen in at)
+    product = n[..., :, None] * then[..., None, :] - (p == q) * n[..., None] * np.eye(n_states)
+    ways = m * (others - (p == q))
+    return np.divide(pairs * product, ways, out=np.zeros(product.shape), where=ways > 0)
 
 
 def self_transition_excess(
-    chains: np.ndarray, state: int, n_states: int, weights: np.ndarray | None = None
+    chains: np.ndarray,
+    state: int,
+    n_states: int,
+    weights: np.ndarray | None = None,
+    *,
+    place: np.ndarray | None = None,
 ) -> np.ndarray:
     """Self-transition of a state minus its mean over orders (difference of probabilities), [...].
 
     `sum n_ii / sum n_i. - sum E n_ii / sum E n_i.`, sums over chains (of a unit, weighted in a resample). Below 0: the
     state is left sooner than chance leaves it (transient); above 0: it lasts.
     Shapes: chains [unit, ..., n] (all chains of a unit count together) -> scalar, or [n_boot] with weights
-    [n_boot, unit]. NaN: the state is never left. Keeps: how often each state occurs in a chain.
+    [n_boot, unit]; `place` as in `expected_counts`. NaN: the state is never left. Keeps: how often each state occurs
+    in a chain.
     """
     chains = _checked(chains, n_states)
     w = np.ones((1, len(chains))) if weights is None else np.asarray(weights, float)
     sums = []
-    for counts in (transition_counts(chains, n_states), expected_counts(chains, n_states)):
+    for counts in (transition_counts(chains, n_states), expected_counts(chains, n_states, place)):
         per_unit = counts.reshape(len(chains), -1, n_states, n_states).sum(axis=1)[:, state]
         own, all_ = w @ per_unit[:, state], w @ per_unit.sum(axis=-1)
         sums.append(np.divide(own, all_, out=np.full(len(w), np.nan), where=all_ > 0))

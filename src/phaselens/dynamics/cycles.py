@@ -201,21 +201,28 @@ def ar1_surrogate(
     return (z <= edge) & (n_low > 0)[:, None]
 
 
+def word_places(word_start: np.ndarray) -> np.ndarray:
+    """Place of each step in its word, int [run, step]: 0 at its start, then 1, 2, and 3 for all others.
+
+    Steps before the first start have 3 too. Shapes: word_start bool [run, step].
+    """
+    at = np.arange(word_start.shape[1])
+    begun = np.maximum.accumulate(np.where(word_start, at, -WORD_PLACES), axis=1)
+    return np.minimum(at - begun, WORD_PLACES - 1)
+
+
 def word_shuffle(
     low: np.ndarray, word_start: np.ndarray, generator: np.random.Generator, *, n_draws: int = 200
 ) -> np.ndarray:
     """Low steps of each run shuffled among steps at the same place in their word: bool [n_draws, run, n].
 
-    Inside a word little is left to choose, so entropy is low there whatever the model does. The place in a word is 0
-    at its start, then 1, 2, and 3 for all further ones and for steps before the first start.
+    Inside a word little is left to choose, so entropy is low there whatever the model does. Places as `word_places`.
     Shapes: low, word_start bool [run, n].
     """
     low, start = np.asarray(low, bool), np.asarray(word_start, bool)
     if low.shape != start.shape or low.ndim != 2:
         raise InputError(f"low and word_start must both be [run, step]; got {low.shape} and {start.shape}.")
-    at = np.arange(low.shape[1])
-    begun = np.maximum.accumulate(np.where(start, at, -WORD_PLACES), axis=1)
-    place = np.minimum(at - begun, WORD_PLACES - 1)
+    place = word_places(start)
     # sorted words: place in the high bits, chance below, the mark itself in the lowest
     key = generator.integers(0, 2**28, size=(n_draws, *low.shape), dtype=np.uint32) << np.uint32(1)
     key |= (place.astype(np.uint32) << np.uint32(29)) | low

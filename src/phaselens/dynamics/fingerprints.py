@@ -158,11 +158,12 @@ def split_half_identification(
     some = first[:splits_per_permutation]
     null, planted = np.empty((2, n_permutations))
     deviation = np.nan_to_num(values - np.nanmean(values, axis=1, keepdims=True)).reshape(-1, values.shape[2])
+    effects = generator.spawn(1)[0].integers(len(deviation), size=(n_permutations, n_models))
     for i in range(n_permutations):
         moved = np.argsort(generator.random((n_models, n_prompts)), axis=0)
         alike = np.take_along_axis(values, moved[..., None], axis=0)
         null[i] = (_nearest(alike, some) == np.arange(n_models)).mean()
-        apart = SMALLEST * deviation[generator.integers(len(deviation), size=n_models), None]
+        apart = SMALLEST * deviation[effects[i], None]
         planted[i] = (_nearest(alike + apart, some) == np.arange(n_models)).mean()
     per_split = own.mean(axis=1)
     p = permutation_p(float(per_split[:splits_per_permutation].mean()), null)

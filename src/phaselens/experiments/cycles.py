@@ -26,17 +26,19 @@ from phaselens.experiments.separations import counts
 from phaselens.experiments.tables import arrow_table
 from phaselens.statistics.intervals import percentile_interval, undefined_interval
 from phaselens.statistics.permutation import permutation_p
-from phaselens.statistics.survival import event_share, survival
+from phaselens.statistics.survival import event_rate, event_share, survival
 
 STEPS = ("entropy_norm", "top1", "top2")
 SURROGATES = 200
 FEWEST_ENTRIES = 50
+SLOWER = 0.9
 WHICH = ("outside", "all", "inside")
 ALL_MODELS = "all trained models"
 CYCLES = (
     "model:str twin:bool entries_in:str entries:int reopened:int to_rivalry:int to_neutral:int permanent:int "
     "censored:int share:float lo:float hi:float AR1:float AR1_lo:float AR1_hi:float words:float words_lo:float "
-    "words_hi:float n_surrogates:int threshold:float lag_one:float n_prompts:int n_runs:int reason:str"
+    "words_hi:float n_surrogates:int threshold:float lag_one:float n_prompts:int n_runs:int reason:str "
+    "rate:float rate_lo:float rate_hi:float rate_AR1:float rate_words:float"
 )
 CURVE = (
     "model:str twin:bool entries_in:str step:int still:float lo:float hi:float AR1:float AR1_lo:float AR1_hi:float "
@@ -68,6 +70,19 @@ class Tables:
     def share(self) -> float:
         """Kaplan-Meier share reopened within the horizon (proportion); NaN: nobody was followed that far."""
         return float(event_share(*self.own.sum(axis=1), HORIZON))
+
+    @property
+    def rate(self) -> float:
+        """Reopenings per step in collapse, up to the horizon (1 / step); NaN: no step was followed."""
+        return float(event_rate(*self.own.sum(axis=1), HORIZON))
+
+    def rate_draws(self, weights: np.ndarray) -> np.ndarray:
+        """That rate in each resample of the prompts, [B]."""
+        return event_rate(*(weights @ part for part in self.own), HORIZON)
+
+    def null_rates(self, name: str) -> np.ndarray:
+        """That rate in each draw of a null, [draw]; empty where the null was not made."""
+        return event_rate(*self.nulls[name], HORIZON) if name in self.nulls else np.zeros(0)
 
     def draws(self, weights: np.ndarray) -> np.ndarray:
         """The share in each resample of the prompts, [B]."""
@@ -237,7 +252,15 @@ def _row(panel: Panel, one: Found, which: str) -> dict:
         "n_prompts": prompts,
         "n_runs": int(one.model.measured.sum()),
         "reason": _reason(table, interval.reason),
+        **_rates(panel, table),
     }
+
+
+def _rates(panel: Panel, table: Tables) -> dict[str, float]:
+    """Columns on the rate of reopening."""
+    interval = percentile_interval(table.rate_draws(panel.weights), _prompts(table))
+    nulls = {f"rate_{name}": _band(table.null_rates(name))[0] for name in BANDS}
+    return {"rate": table.rate, "rate_lo": interval.lo, "rate_hi": interval.hi, **nulls}
 
 
 def _reason(table: Tables, why: str) -> str:
@@ -276,6 +299,7 @@ def _pooled_row(panel: Panel, found: Sequence[Found], which: str, table: Tables)
         "lag_one": float(np.mean([row["lag_one"] for row in own])),
         "n_prompts": _prompts(table),
         "reason": _reason(table, interval.reason),
+        **_rates(panel, table),
     }
 
 
@@ -313,26 +337,27 @@ def _evidence(panel: Panel, found: Sequence[Found]) -> IntervalEvidence:
     which = "outside" if known else "all"
     table = pooled(found, which)
     assert table is not None  # every model has "all", and "outside" where its words are known
-    shares = {name: table.null_shares(name) for name in table.nulls}
-    bands = [_band(values) for values in shares.values()]
+    rates = {name: table.null_rates(name) for name in table.nulls}
+    bands = [_band(values) for values in rates.values()]
     middle, top = [b[0] for b in bands], [b[2] for b in bands]
-    interval = percentile_interval(table.draws(panel.weights), _prompts(table))
-    p = max(permutation_p(table.share, values) for values in shares.values())
-    below_both = interval.hi < min(middle)
+    interval = percentile_interval(table.rate_draws(panel.weights), _prompts(table))
+    p = max(permutation_p(table.rate, values) for values in rates.values())
+    below_both = interval.hi < SLOWER * min(middle)
     inside = sum(int(one.cycles.inside_word.sum()) for one in trained)
     return IntervalEvidence(
-        estimate=table.share,
+        estimate=table.rate,
         interval=interval,
         supported=above(max(middle)),
-        rejected=below(min(middle)),
+        rejected=below(SLOWER * min(middle)),
         counts=counts(panel)
         | {"models with cycles": len(trained), "entries": table.entries, "inside one word": inside}
         | {"surrogates": SURROGATES},
         n=table.entries,
         needed="more runs, or longer ones: more entries into collapse",
-        requirements=(_known(known), _entered_enough(table.entries), _beyond(table.share, top, below_both)),
+        requirements=(_known(known), _entered_enough(table.entries), _beyond(table.rate, top, below_both)),
         p=p,
         null=max(top),
+        of="reopenings per step",
     )
 
 
@@ -347,9 +372,9 @@ def _entered_enough(entries: int) -> Requirement:
     return Requirement("entries", enough, why, f"at least {FEWEST_ENTRIES} entries: more runs, or longer ones")
 
 
-def _beyond(share: float, top: Sequence[float], below_both: bool) -> Requirement:
+def _beyond(rate: float, top: Sequence[float], below_both: bool) -> Requirement:
     """The estimate lies above the 97.5 % point of both nulls; of no matter where the interval rejects."""
-    met = below_both or all(share > point for point in top)
+    met = below_both or all(rate > point for point in top)
     why = "" if met else f"the 97.5 % points of the nulls are {', '.join(f'{point:.3f}' for point in top)}"
     return Requirement("nulls", met, why, "more runs, or longer ones: the bands of the nulls narrow with the entries")
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from phaselens.claims import HALF, LEVEL, IntervalEvidence, Outcome, Requirement, above, below
 from phaselens.dynamics.chains import generation_chains, self_transition_excess
+from phaselens.dynamics.cycles import word_places
 from phaselens.dynamics.states import (
     BIFURCATION,
     QUANTILES,
@@ -26,12 +27,14 @@ from phaselens.dynamics.states import (
     turbulence_threshold,
 )
 from phaselens.experiments.base import Panel
+from phaselens.experiments.cycles import word_starts
 from phaselens.experiments.labelling import Labelled, by_prompt, calibration_turbulence
 from phaselens.experiments.separations import counts
 from phaselens.statistics.agreement import kendall_w
 from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
 
 EVENTS = 50
+SMALLEST = 0.02
 SHUFFLES, SWEEP_SHUFFLES = 1000, 200
 
 
@@ -227,12 +230,47 @@ def _absent_before_training(
 # G8
 
 
-def d_excess(panel: Panel, chains: np.ndarray, prompt: np.ndarray) -> tuple[float, int, np.ndarray]:
+def d_excess(
+    panel: Panel, chains: np.ndarray, prompt: np.ndarray, place: np.ndarray | None = None
+) -> tuple[float, int, np.ndarray]:
     """Self-transition of D less its mean over orders (1), the cells in D (count), and the prompt-bootstrap draws [B].
 
-    Shapes: chains bool-like int8 [run, ..., step], 1 in D, 0 in another state, -1 undefined; prompt int [run].
+    Shapes: chains bool-like int8 [run, ..., step], 1 in D, 0 in another state, -1 undefined; prompt int [run]; `place`
+    [run, step] of the steps in their words (None: any order counts).
     """
-    return (*_excess(chains), self_transition_excess(chains, 1, 2, panel.weights[:, prompt]))
+    at = None if place is None else place.reshape(len(place), *(1,) * (chains.ndim - 2), -1)
+    value = float(self_transition_excess(chains, 1, 2, place=at))
+    return value, int((chains == 1).sum()), self_transition_excess(chains, 1, 2, panel.weights[:, prompt], place=at)
+
+
+def _at_equal_place(
+    panel: Panel, usable: Sequence[tuple[Labelled, np.ndarray]], estimate: float, draws: np.ndarray
+) -> Outcome:
+    """Whether D is left sooner than chance leaves it also where states change only with those at one place in a word.
+
+    Where D stands at the starts of words alone, words of two tokens make it transient whatever the model does.
+    """
+    places = [_places(one, chains.shape[-1]) for one, chains in usable]
+    if any(place is None for place in places):
+        return Outcome("word place", "missing", "which tokens begin a word is not known")
+    pairs = zip(usable, places, strict=True)
+    found = [d_excess(panel, _in_d(c), one.cells.prompt, place) for (one, c), place in pairs]
+    value, own = float(np.mean([v for v, _, _ in found])), np.mean([d for _, _, d in found], axis=0)
+    n = min(len(np.unique(one.cells.prompt)) for one, _ in usable)
+    interval = percentile_interval(own, n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio, kept = own / draws, value / estimate
+    left = percentile_interval(ratio[np.isfinite(ratio)], n)
+    said = f"at equal place in the word the excess is {value:.3f} [{interval.lo:.3f}, {interval.hi:.3f}]"
+    gone = left.hi < HALF and not interval.hi < 0
+    word = "survived" if interval.hi < 0 else "explains it away" if gone else "undecided"
+    return Outcome("word place", word, said, gap_kept=kept, gap_interval=left)
+
+
+def _places(one: Labelled, n_steps: int) -> np.ndarray | None:
+    """Place of every step of the measured runs in its word, [run, step]; None: not known."""
+    starts = word_starts(one.cells.model, n_steps)
+    return None if starts is None else word_places(starts[one.cells.model.measured])
 
 
 def _in_d(states: np.ndarray) -> np.ndarray:
@@ -264,10 +302,11 @@ def _g8(
         estimate=estimate,
         interval=interval,
         supported=below(0.0),
-        rejected=above(0.0),
+        rejected=above(SMALLEST),
         counts=counted,
         n=len(usable),
         needed="more prompts or runs, so that the interval of the excess leaves 0",
+        outcomes=(_at_equal_place(panel, usable, estimate, draws),),
         requirements=(
             _enough(events, [_name(one) for one, _ in usable]),
             _one_voice(interval, own),

@@ -95,6 +95,20 @@ def event_share(events: np.ndarray, censored: np.ndarray, at: int) -> np.ndarray
     return 1 - survival(events, censored)[..., at]
 
 
+def event_rate(events: np.ndarray, censored: np.ndarray, at: int) -> np.ndarray | np.float64:
+    """Events per step at risk up to and including time `at` (1 / step), [...]: `sum d_t / sum n_t`, t = 1..at.
+
+    It tells curves apart that all have come to 0 by then, and needs nobody to be followed so far.
+    NaN: nobody was at risk at time 1. Raises InputError for a time beyond the table.
+    Source: the occurrence / exposure rate, e.g. Aalen, Borgan and Gjessing 2008, section 5.1.
+    """
+    if not 0 < at < np.shape(events)[-1]:
+        raise InputError(f"the table holds times 0..{np.shape(events)[-1] - 1}; got {at}.")
+    exposure = risk(events, censored)[..., 1 : at + 1].sum(axis=-1)
+    seen = np.asarray(events, float)[..., 1 : at + 1].sum(axis=-1)
+    return np.divide(seen, exposure, out=np.full(np.shape(exposure), math.nan), where=exposure > 0)
+
+
 def median_time(events: np.ndarray, censored: np.ndarray) -> np.ndarray:
     """First time at which the curve is at most one half (steps), float64 [...]; NaN: it stays above."""
     below = survival(events, censored) <= 0.5

@@ -64,8 +64,8 @@ def of_words(generator: np.random.Generator, *, m: int = MODELS) -> Panel:
     return study_with(series, starts, generator)
 
 
-def of_waves(generator: np.random.Generator, *, low: int, high: int, m: int = MODELS) -> Panel:
-    """M models a fifth of whose runs swing: `low` steps down, `high` steps up, and down again, to the end.
+def of_waves(generator: np.random.Generator, *, low: int, high: int, m: int = MODELS, share: float = 0.2) -> Panel:
+    """M models a share of whose runs swing: `low` steps down, `high` steps up, and down again, to the end.
 
     A series that remembers one step, or none, and is low as often, would at times not come up for more than 16 steps.
     """
@@ -73,8 +73,8 @@ def of_waves(generator: np.random.Generator, *, low: int, high: int, m: int = MO
 
     def one() -> np.ndarray:
         swings = np.zeros(ALL_RUNS, bool)
-        swings[generator.permutation(RUNS)[: RUNS // 5]] = True
-        swings[RUNS : RUNS + SET_APART // 5] = True
+        swings[generator.permutation(RUNS)[: round(RUNS * share)]] = True
+        swings[RUNS : RUNS + round(SET_APART * share)] = True
         at = (np.arange(STEPS) + generator.integers(0, period, (ALL_RUNS, 1))) % period
         down = np.minimum(at + 1, low - at)  # deepest in the middle
         wave = np.where(at < low, -4 - 0.3 * down, 0.0) + 0.1 * generator.standard_normal(at.shape)

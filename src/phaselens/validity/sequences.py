@@ -72,6 +72,15 @@ SEQUENCES: tuple[Scenario, ...] = (
         partial(states.with_stay, stay=0.03), headline=True,
     ),
     _one(
+        "G8", "word starts", "artefact",
+        "D stands at a quarter of the starts of words of one, two or three tokens, and nowhere else", M6,
+        states.at_word_starts, control="word place",
+    ),
+    _one(
+        "G8", "effect, small", "effect", "D is followed by D with probability .08, its share is .11", f"-.03, {M6}",
+        partial(states.with_stay, stay=0.08),
+    ),
+    _one(
         "G8", "D lasts", "artefact", "D is followed by D with probability .4", f"+.3, {M6}",
         partial(states.with_stay, stay=0.4),
     ),
@@ -109,7 +118,15 @@ SEQUENCES: tuple[Scenario, ...] = (
     ),
     _one(
         "C1", "effect", "effect", "a fifth of the runs swing: 7 steps low, 4 high, and again",
-        f"reopened always, not in .8 of cases, {SERIES}", partial(cycles.of_waves, low=7, high=4), headline=True,
+        f"reopened after 5 steps, {SERIES}", partial(cycles.of_waves, low=7, high=4), headline=True,
+    ),
+    _one(
+        "C1", "null, saturated", "null", "AR(1) series of correlation .5, one level for all: all is open again at 16",
+        SERIES, partial(cycles.of_surrogates, phi=0.5, run_sd=0.0),
+    ),
+    _one(
+        "C1", "effect, saturated", "effect", "two runs of five swing: 4 steps low, 12 high; all is open again at "
+        "16, also by chance", f"reopened after 2 steps, {SERIES}", partial(cycles.of_waves, low=4, high=12, share=0.4),
     ),
     _one(
         "C1", "low inside words", "artefact", "entropy depends on the place in the word and on nothing else", SERIES,

@@ -3,12 +3,12 @@
 Two blocks of layers 1..3 have states and the last layer has none, as in a trace; four runs of each model calibrate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from phaselens.dynamics.states import A, B, C, D, E
-from phaselens.experiments import ModelData, ModelInfo, Panel
+from phaselens.experiments import Panel
 from phaselens.validity.panels import RUNS, infos, model_of, study_of
 
 STEPS = 48
@@ -60,18 +60,26 @@ def markov(p: np.ndarray, shape: tuple[int, int], generator: np.random.Generator
     return out
 
 
-def _pair(
-    columns: Mapping[str, np.ndarray], info: ModelInfo, steps: Mapping[str, np.ndarray] | None = None
-) -> ModelData:
-    return model_of(info, columns, steps, calibration=SET_APART)
-
-
 def study_with(
-    trained: list[Mapping[str, np.ndarray]], untrained: list[Mapping[str, np.ndarray]], generator: np.random.Generator
+    trained: list[Mapping[str, np.ndarray]],
+    untrained: list[Mapping[str, np.ndarray]],
+    generator: np.random.Generator,
+    starts: Sequence[np.ndarray] = (),
 ) -> Panel:
-    """A study from the columns of M trained models and of their untrained twins."""
+    """A study from the columns of M trained models and of their untrained twins.
+
+    `starts` say where the words of the trained ones begin, bool [run, step]; else two steps of three do, at random.
+    """
     first, second = infos(len(trained), n_layers=INNER + 1)
-    models = [_pair(c, i) for c, i in zip([*trained, *untrained], [*first, *second], strict=True)]
+    models = []
+    for i, (columns, info) in enumerate(zip([*trained, *untrained], [*first, *second], strict=True)):
+        begins = starts[i] if i < len(starts) else generator.random((ALL_RUNS, STEPS)) < 2 / 3
+        tokens = tuple(map(tuple, np.where(begins, 1, 0).tolist()))  # token 1 begins a word, token 0 does not
+        models.append(
+            model_of(
+                info, columns, calibration=SET_APART, completions=tokens, word_start_tokens=frozenset((1,))
+            )
+        )  # fmt: skip
     return study_of(models, generator)
 
 
@@ -152,6 +160,24 @@ def with_stay(generator: np.random.Generator, *, stay: float | None, m: int = MO
         return state_columns(chains.reshape(ALL_RUNS, INNER, STEPS).swapaxes(1, 2), generator)
 
     return study_with([one() for _ in range(m)], [one() for _ in range(m)], generator)
+
+
+def at_word_starts(generator: np.random.Generator, *, m: int = MODELS) -> Panel:
+    """M models whose D stands at word starts alone, at a quarter of them, whatever stood before."""
+    others = np.where(np.arange(5) == D, 0.0, LAW) / (1 - LAW[D])
+
+    def one() -> tuple[dict[str, np.ndarray], np.ndarray]:
+        lengths = generator.choice([1, 2, 3], p=[0.2, 0.5, 0.3], size=(ALL_RUNS, STEPS))
+        starts = np.zeros((ALL_RUNS, STEPS + 3 * STEPS), bool)
+        np.put_along_axis(starts, np.cumsum(lengths, axis=1) - lengths, True, axis=1)
+        starts = starts[:, :STEPS]
+        there = starts[..., None] & (generator.random((ALL_RUNS, STEPS, INNER)) < 0.25)
+        plain = generator.choice(5, p=others, size=there.shape)
+        return state_columns(np.where(there, D, plain), generator), starts
+
+    made = [one() for _ in range(m)]
+    untrained = [one()[0] for _ in range(m)]
+    return study_with([c for c, _ in made], untrained, generator, starts=[s for _, s in made])
 
 
 # A4
