@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phaselens.errors import InputError
-from phaselens.observables import LENS_STATISTICS, lens, lens_statistics, statistics_from_logits
+from phaselens.observables import LENS_STATISTICS, lens_statistics, statistics_from_logits, tiles
+from phaselens.observables.lens import lens_variants, output_statistics
+from phaselens.observables.tiles import Variant
 from phaselens.types import Readout
 
 WIDTH = 24
@@ -161,10 +163,11 @@ def test_ties_at_the_top_and_across_blocks():
 @given(width=st.integers(1, 9000), distinct=st.integers(1, 40), seed=st.integers(0, 10**6))
 def test_the_ten_largest_are_found_with_any_ties(width, distinct, seed):
     z = torch.randint(0, distinct, (2, width), generator=torch.Generator().manual_seed(seed)).float()
-    z[1] = -(torch.arange(width) * 7919 % width).float()
-    wanted = z.sort(-1, descending=True).values[:, :10]
-    assert torch.equal(lens.largest(z)[:, : wanted.shape[1]], wanted)
-    assert torch.isneginf(lens.largest(z)[:, wanted.shape[1] :]).all()
+    z[1] = -(torch.arange(width) * 7919 % width).float() / 64
+    wanted = z.double().log_softmax(-1).sort(-1, descending=True).values[:, :10]
+    found = output_statistics(z, torch.zeros(2, dtype=torch.int64))["top_log_probs"][:, 0]
+    assert torch.allclose(found[:, : wanted.shape[1]].double(), wanted, atol=1e-5, rtol=1e-6)
+    assert torch.isneginf(found[:, wanted.shape[1] :]).all()
 
 
 def test_rows_that_are_not_finite_are_nan_and_touch_nothing_else():
@@ -215,9 +218,10 @@ def test_half_precision_weights_are_widened(dtype):
 def test_blocks_buffers_and_rows_change_nothing(monkeypatch):
     made = problem(1500, rows=23)
     whole = lens_statistics(*made)
-    monkeypatch.setattr(lens, "BUFFER_BYTES", 5 * 4 * 4 * 1500)
-    monkeypatch.setattr(lens, "CACHE_BYTES", 2 * 4 * 4 * 1500)
-    monkeypatch.setattr(lens, "MIN_PRODUCT_ROWS", 1)
+    monkeypatch.setattr(tiles, "BUFFER_BYTES", 5 * 4 * 4 * 1500)
+    monkeypatch.setattr(tiles, "MIN_ROWS", 1)
+    monkeypatch.setattr(tiles, "TILE", 448)
+    monkeypatch.setattr(tiles, "TILE_NUMBERS", 448 * 8)
     buffers = {}
     for _ in range(2):
         parts = lens_statistics(*made, buffers=buffers)
@@ -226,6 +230,37 @@ def test_blocks_buffers_and_rows_change_nothing(monkeypatch):
             for other in (parts[name], torch.cat([a[name] for a in alone])):
                 # Few rows go through another product: equal to rounding of logits of about 10.
                 assert torch.allclose(other, whole[name], atol=1e-5, rtol=1e-5, equal_nan=True), name
+
+
+@pytest.mark.parametrize("tile", [64, 448, 5000])
+def test_variants_of_one_product_are_each_their_own_lens(monkeypatch, tile):
+    """Against float64: temperatures (one, and one a layer), a cap, tokens scattered, in one piece, and in one tile."""
+    monkeypatch.setattr(tiles, "TILE", tile)
+    monkeypatch.setattr(tiles, "TILE_NUMBERS", 1)
+    hidden, readout, emitted = problem(1500, bias=True)
+    scattered = torch.arange(1500)[torch.arange(1500) % 3 != 1]
+    chosen = {"all": None, "scattered": scattered, "piece": torch.arange(100, 1500), "few": torch.arange(3, 9)}
+    number = {k: emitted if t is None else _numbers(t)[emitted] for k, t in chosen.items()}
+    heats = (1.0, 0.6, torch.tensor([0.5, 1.0, 2.0, 3.0]))
+    asked = [(k, heat, cap) for k in chosen for heat in heats for cap in (None, 4.0)]
+    variants = [Variant(number[k], heat, chosen[k], cap) for k, heat, cap in asked]
+    found = lens_variants(hidden, readout, variants)
+    for (name, heat, cap), one in zip(asked, found, strict=True):
+        kept = readout if chosen[name] is None else readout.restrict(chosen[name])
+        logits = hidden_logits(hidden, kept, cap)
+        spread = heat if isinstance(heat, float) else heat[:, None]
+        assert_close(one, statistics_from_logits(logits / spread, number[name]), 2)
+
+
+def _numbers(tokens):
+    out = torch.full((1500,), -1)
+    out[tokens] = torch.arange(len(tokens))
+    return out
+
+
+def hidden_logits(hidden, readout, cap):
+    logits = readout.before_head(hidden).double() @ readout.weight.double().T + readout.bias.double()
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def test_only_what_is_wanted_and_nothing_of_nothing():

@@ -1,17 +1,13 @@
 """The lens: residual states of all layers to statistics of their next-token distributions, without keeping logits.
 
-A distribution over V tokens costs one row of a matrix product; everything measured on it here costs about a sixth of
-that. What makes it cheap: logits go into one reused buffer; the passes over them run on a few steps at a time (all
-their layers together, which is what KL and Jensen-Shannon need), small enough to stay in cache; the ten largest are
-found through the maxima of blocks of 64; logits are centred in place, which keeps every sum accurate in float32
-whatever the shift of the logits was. `statistics_from_logits` is the plain form of the same numbers and the reference
-in tests.
+A distribution over V tokens costs one row of a matrix product; what is measured on it costs about a third of that (the
+kernel is in tiles.py). `statistics_from_logits` is the plain form of the same numbers and the reference in tests.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,22 +15,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from phaselens.errors import InputError
-from phaselens.observables.nucleus import nucleus_by_bisection, nucleus_by_sorting
+from phaselens.observables.nucleus import nucleus_by_sorting
 from phaselens.observables.packed import packed_product
+from phaselens.observables.tiles import LOG2E, ONE_PERCENT, TOP, Variant, buffer, measure, read_states
 from phaselens.types import Readout
 
-TOP = 10
-ONE_PERCENT = 0.01
 TINY = torch.finfo(torch.float32).tiny
-BUFFER_BYTES = 96 * 2**20
-MIN_PRODUCT_ROWS = 128
 FEW_ROWS = 8
 CACHE_BYTES = 24 * 2**20
-DEVICE_CACHE_BYTES = 256 * 2**20
-# Widths in which the ten largest are searched by blocks: narrow rows from 128 up to 640 (where the library's own search
-# turns fast), wide rows from 4096.
-NARROW, NARROW_BLOCK = (128, 640), 8
-WIDE, BLOCK = 4096, 64
 
 # Names are what observables in distribution.py ask for. All are [row, layer], `top_log_probs` with a trailing 10 and
 # `nucleus` with a trailing 3 (mass, size, entropy).
@@ -74,7 +62,7 @@ def lens_statistics(
     Returns float32 [row, layer] for each name in `wanted`. A row whose logits are not finite is NaN; tokens whose bias
     is -inf are left out of the vocabulary.
 
-    Extra memory is about 150 MB (more for vocabularies beyond 200,000) and does not depend on the number of rows. A
+    Extra memory is about 130 MB (250 MB for a vocabulary of 262,144) and does not depend on the number of rows. A
     caller of many small pieces hands in the same dictionary `buffers` each time, and working memory is kept there.
 
     Keeps: a constant added to all logits. Moves with: temperature, the vocabulary, the lens.
@@ -83,16 +71,29 @@ def lens_statistics(
     """
     _check(kind, temperature, wanted)
     readout, emitted = _without_impossible(readout, emitted)
+    variant = Variant(emitted, temperature, None, readout.cap, readout.centred)
+    return lens_variants(hidden, readout, (variant,), kind=kind, wanted=wanted, buffers=buffers)[0]
+
+
+def lens_variants(
+    hidden: Float[Tensor, "row layer d_model"],
+    readout: Readout,
+    variants: Sequence[Variant],
+    *,
+    kind: str = "final_norm",
+    wanted: frozenset[str] = frozenset(LENS_STATISTICS),
+    buffers: dict[str, Tensor] | None = None,
+) -> list[dict[str, Tensor]]:
+    """`lens_statistics` of several variants that read the same product with the head, which is made once.
+
+    The cap of the readout does not count, that of each variant does; no bias may be -inf.
+    """
     n_rows, n_layers = hidden.shape[:2]
-    out = {name: _empty(name, n_rows, n_layers, hidden.device) for name in sorted(wanted)}
     if n_rows == 0 or n_layers == 0:
-        return out
+        empty = {name: _empty(name, n_rows, n_layers, hidden.device) for name in sorted(wanted)}
+        return [empty for _ in variants]
     with torch.no_grad():
-        for rows, logits, scratch in _logit_blocks(hidden, readout, kind, temperature, buffers):
-            _finish_logits(logits, readout, temperature)
-            for name, values in _measure(logits, scratch, emitted[rows], wanted).items():
-                out[name][rows] = values
-    return out
+        return read_states(hidden, readout, variants, kind == "final_norm", wanted, {} if buffers is None else buffers)
 
 
 def output_statistics(
@@ -107,13 +108,10 @@ def output_statistics(
     As `lens_statistics` without the product with the head; `logits` are not changed.
     """
     _check("final_norm", 1.0, wanted)
-    n_rows, vocab = logits.shape
-    buffers = {} if buffers is None else buffers
-    shape = (n_rows, 1, vocab)
-    z, first, second = (_buffer(buffers, name, shape, logits.device) for name in ("logits", "first", "second"))
     with torch.no_grad():
-        torch.sub(logits.float().unsqueeze(1), logits.float().mean(-1)[:, None, None], out=z)
-        return _measure(z, (first, second), emitted, wanted)
+        given = logits.float() * LOG2E
+        shape, buffers = (len(logits), 1), {} if buffers is None else buffers
+        return measure(lambda a, b: given[:, a:b], shape, logits.shape[1], (Variant(emitted),), wanted, buffers)[0]
 
 
 def _check(kind: str, temperature: float | Tensor, wanted: frozenset[str]) -> None:
@@ -149,49 +147,6 @@ def _without_impossible(readout: Readout, emitted: Tensor) -> tuple[Readout, Ten
     return readout.restrict(possible.nonzero().squeeze(1)), torch.where(emitted >= 0, known, -1)
 
 
-def _logit_blocks(
-    hidden: Tensor, readout: Readout, kind: str, temperature: float | Tensor, buffers: dict[str, Tensor] | None
-) -> Iterator[tuple[slice, Tensor, tuple[Tensor, Tensor]]]:
-    """Rows, their unfinished logits [row, layer, V], and two scratch buffers of that shape, a cache-sized group at a
-    time.
-
-    The matrix product runs on many rows at once (it reads the whole unembedding each time), the rest on few.
-    """
-    n_rows, n_layers, _ = hidden.shape
-    vocab = readout.weight.shape[0]
-    step_bytes = 4 * n_layers * vocab
-    block = max(BUFFER_BYTES // step_bytes, math.ceil(MIN_PRODUCT_ROWS / n_layers))
-    # Blocks of equal size: a short last one would read the whole unembedding for little.
-    block = math.ceil(n_rows / math.ceil(n_rows / block))
-    cache_bytes = CACHE_BYTES if hidden.device.type == "cpu" else DEVICE_CACHE_BYTES
-    group = min(block, max(1, cache_bytes // step_bytes))
-    scale = readout.scale if readout.cap is not None else readout.scale / temperature
-    buffers = {} if buffers is None else buffers
-    logits = _buffer(buffers, "logits", (block * n_layers, vocab), hidden.device)
-    first, second = (_buffer(buffers, name, (group, n_layers, vocab), hidden.device) for name in ("first", "second"))
-    for start in range(0, n_rows, block):
-        stop = min(start + block, n_rows)
-        states = readout.before_head(hidden[start:stop], norm=kind == "final_norm")
-        if isinstance(scale, Tensor):
-            states = states * scale.unsqueeze(-1)
-        elif scale != 1.0:
-            states = states * scale
-        states = states.flatten(0, 1)
-        _product(states, readout.weight, logits[: states.shape[0]], buffers)
-        whole = logits[: states.shape[0]].unflatten(0, (stop - start, n_layers))
-        for at in range(0, stop - start, group):
-            part = whole[at : at + group]
-            yield slice(start + at, start + at + len(part)), part, (first[: len(part)], second[: len(part)])
-
-
-def _buffer(buffers: dict[str, Tensor], name: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """An uninitialised tensor of this shape out of a kept piece of memory, which grows when it is too small."""
-    size = math.prod(shape)
-    if name not in buffers or buffers[name].numel() < size or buffers[name].device != device:
-        buffers[name] = torch.empty(size, device=device)
-    return buffers[name][:size].view(shape)
-
-
 def _product(states: Tensor, weight: Tensor, out: Tensor, buffers: dict[str, Tensor]) -> None:
     """Product states @ weight.T into `out`, in float32; half-precision weights are widened a tile at a time.
 
@@ -199,7 +154,7 @@ def _product(states: Tensor, weight: Tensor, out: Tensor, buffers: dict[str, Ten
     """
     if weight.dtype == torch.float32:
         if len(states) <= FEW_ROWS and weight.device.type == "cpu":
-            turned = _buffer(buffers, "turned", (weight.shape[0], len(states)), states.device)
+            turned = buffer(buffers, "turned", (weight.shape[0], len(states)), states.device)
             # NumPy turns a thin matrix eight times as fast.
             np.copyto(out.numpy(), torch.mm(weight, states.T, out=turned).numpy().T)
             return
@@ -223,125 +178,28 @@ def logits_of_few(
             states = states * readout.scale
         if packed is not None:
             logits = packed_product(states.flatten(0, 1), packed).unflatten(0, hidden.shape[:2])
-            _shape_logits(logits, readout, 1.0)
+            _shape_logits(logits, readout)
             return logits
-        logits = _buffer(buffers, "logits", (*hidden.shape[:2], readout.weight.shape[0]), hidden.device)
+        logits = buffer(buffers, "logits", (*hidden.shape[:2], readout.weight.shape[0]), hidden.device)
         _product(states.flatten(0, 1), readout.weight, logits.flatten(0, 1), buffers)
-        _shape_logits(logits, readout, 1.0)
+        _shape_logits(logits, readout)
     return logits
 
 
-def _finish_logits(logits: Tensor, readout: Readout, temperature: float | Tensor) -> None:
-    """As `_shape_logits`, then centred: shifting all logits of a row changes no distribution."""
-    _shape_logits(logits, readout, temperature)
-    logits.sub_(logits.mean(-1, keepdim=True))
-
-
-def _shape_logits(logits: Tensor, readout: Readout, temperature: float | Tensor) -> None:
-    """Bias, soft cap and temperature in place."""
-    if isinstance(temperature, Tensor):
-        temperature = temperature.unsqueeze(-1)
-    rest = 1.0 if readout.cap is not None else 1.0 / temperature
+def _shape_logits(logits: Tensor, readout: Readout) -> None:
+    """Bias and soft cap in place."""
     if readout.bias is not None:
-        logits.add_(readout.bias.float() * (readout.scale * rest))
+        logits.add_(readout.bias.float() * readout.scale)
     if readout.cap is not None:
         if readout.centred:
             logits.sub_(logits.mean(-1, keepdim=True))
-        logits.div_(readout.cap).tanh_().mul_(readout.cap / temperature)
-
-
-def _measure(z: Tensor, scratch: tuple[Tensor, Tensor], emitted: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
-    """All wanted statistics of centred logits z [row, layer, V]; destroys z."""
-    p, work = scratch
-    torch.softmax(z, -1, out=p)
-    # Its own sum runs along the row and is off by 1e-4 at 50,000 equal tokens; the sum here is pairwise.
-    p.div_(p.sum(-1, keepdim=True))
-    spread = torch.linalg.vector_norm(z, dim=-1) / math.sqrt(z.shape[-1])
-    undefined = ~spread.isfinite()
-    top = largest(z)
-    peak = top[..., 0]
-    log_total = peak - p.amax(-1).log()
-    entropy = (log_total - torch.mul(z, p, out=work).sum(-1)).clamp(min=0)
-    top = top - log_total.unsqueeze(-1)
-    out = {"entropy_nats": entropy, "logit_spread": spread, "top_log_probs": top}
-    out["log_vocabulary"] = torch.full_like(entropy, math.log(z.shape[-1]))
-    if "count_above_1pct" in wanted:
-        out["count_above_1pct"] = _count_above(p, top, work)
-    if wanted & {"emitted_log_prob", "emitted_rank", "emitted_is_top"}:
-        out |= _emitted(z, work, emitted, log_total)
-    if wanted & {"kl_from_final", "agrees_with_final"}:
-        cross = log_total - torch.mul(z, p[:, -1:], out=work).sum(-1)
-        out["kl_from_final"] = (cross - entropy[:, -1:]).clamp(min=0)
-        out["kl_from_final"][:, -1] = 0.0
-        chosen = z[:, -1].argmax(-1)[:, None, None].expand(-1, z.shape[1], 1)
-        agrees = z.gather(-1, chosen).squeeze(-1) >= peak
-        out["agrees_with_final"] = agrees.float().masked_fill(undefined[:, -1:], math.nan)
-    if "nucleus" in wanted:
-        out["nucleus"] = nucleus_by_bisection(p, z, work, top, log_total)
-    if "js_next" in wanted:
-        out["js_next"] = _js_next(p, entropy, work, z)
-    for name, values in out.items():
-        mask = undefined if values.dim() == 2 else undefined.unsqueeze(-1)
-        out[name] = values.masked_fill(mask, math.nan)
-    return {name: out[name] for name in wanted}
+        logits.div_(readout.cap).tanh_().mul_(readout.cap)
 
 
 def largest(z: Tensor, count: int = TOP) -> Tensor:
-    """The `count` largest values of each row, falling; -inf where the row is shorter.
-
-    The ten largest lie in the ten blocks with the largest maxima, ties included, since only values are asked for. A
-    block is every n-th column in a narrow row, neighbouring columns in a wide one; in between a plain search is as
-    fast.
-    """
-    width = z.shape[-1]
-    if width < count:
-        return torch.nn.functional.pad(z.sort(-1, descending=True).values, (0, count - width), value=-math.inf)
-    if width < NARROW[0] or NARROW[1] <= width < WIDE:
-        return z.topk(count).values
-    size, along, across = (NARROW_BLOCK, -1, -2) if width < WIDE else (BLOCK, -2, -1)
-    whole = width // size * size
-    blocks = z[..., :whole].unflatten(-1, (whole // size, size) if across == -1 else (size, whole // size))
-    best = blocks.amax(across).topk(count, sorted=False).indices.unsqueeze(across)
-    shape = list(blocks.shape)
-    shape[along] = count
-    chosen = blocks.gather(along, best.expand(shape)).flatten(-2)
-    return torch.cat((chosen, z[..., whole:]), -1).topk(count).values
-
-
-def _count_above(p: Tensor, top: Tensor, work: Tensor) -> Tensor:
-    """Tokens with p > 1 %; only where all of the ten largest pass is a look at the rest needed."""
-    passing = top.exp() > ONE_PERCENT
-    if not bool(passing[..., -1].any()):
-        return passing.sum(-1).float()
-    return torch.gt(p, ONE_PERCENT, out=work).sum(-1)
-
-
-def _emitted(z: Tensor, work: Tensor, emitted: Tensor, log_total: Tensor) -> dict[str, Tensor]:
-    """Log-probability and rank of the emitted token, and whether none is larger."""
-    index = emitted.clamp(min=0)[:, None, None].expand(-1, z.shape[1], 1)
-    at = z.gather(-1, index)
-    # Comparison into a float buffer: the sum of its ones is exact and much faster than counting booleans.
-    rank = torch.gt(z, at, out=work).sum(-1)
-    none = (emitted < 0).unsqueeze(-1)
-    return {
-        "emitted_log_prob": (at.squeeze(-1) - log_total).clamp(max=0).masked_fill(none, math.nan),
-        "emitted_rank": rank.masked_fill(none, math.nan),
-        "emitted_is_top": (rank == 0).float().masked_fill(none, math.nan),
-    }
-
-
-def _js_next(p: Tensor, entropy: Tensor, total: Tensor, logs: Tensor) -> Tensor:
-    """Jensen-Shannon divergence of each layer to the next, H((p+q)/2) - (H(p)+H(q))/2 in nats; NaN at the last."""
-    out = torch.full_like(entropy, math.nan)
-    if p.shape[1] < 2:
-        return out
-    total, logs = total[:, :-1], logs[:, :-1]
-    torch.add(p[:, :-1], p[:, 1:], out=total)
-    # Both probabilities may have underflowed to 0; m ln m is then 0.
-    torch.log(total.clamp_(min=TINY), out=logs)
-    mixed = math.log(2) - 0.5 * logs.mul_(total).sum(-1)
-    out[:, :-1] = (mixed - 0.5 * (entropy[:, 1:] + entropy[:, :-1])).clamp(0, math.log(2))
-    return out
+    """The `count` largest values of each row, falling; -inf where the row is shorter."""
+    top = z.topk(min(count, z.shape[-1])).values
+    return torch.nn.functional.pad(top, (0, count - top.shape[-1]), value=-math.inf)
 
 
 def statistics_from_logits(

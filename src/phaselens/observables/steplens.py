@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phaselens.observables.lens import BLOCK, ONE_PERCENT, TINY, TOP, WIDE
+from phaselens.observables.lens import TINY
 from phaselens.observables.spec import Observable, base_inputs
+from phaselens.observables.tiles import BLOCK, ONE_PERCENT, TOP, WIDE
 
 NAN = np.float32(np.nan)
 Statistics = Mapping[str, np.ndarray]
