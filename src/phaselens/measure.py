@@ -18,7 +18,8 @@ from torch import Tensor
 
 from phaselens.errors import InputError, StateError
 from phaselens.observables import LENS_STATISTICS, Observable, base_inputs, evaluate, lens_statistics, settings_of
-from phaselens.observables.lens import output_statistics
+from phaselens.observables.lens import lens_variants, output_statistics
+from phaselens.observables.tiles import Variant
 from phaselens.observables.trajectory import massive
 from phaselens.observables.translators import Translators
 from phaselens.trace.lookback import Joined, Lookback
@@ -81,10 +82,15 @@ class Column:
 
 @dataclass(frozen=True)
 class _Pass:
-    """One reading of the lens: over all recorded layers, or over the last one only."""
+    """One reading of the lens: over all recorded layers, or over the last one only.
+
+    `tokens` are the columns of the readout that it reads (None: all), `numbers` the number of each token of the model
+    among those of the lens (-1: none; None: its own).
+    """
 
     lens: LensSpec
     readout: Readout
+    tokens: Tensor | None
     numbers: Tensor | None
     layers: tuple[int, ...]
     observables: tuple[Observable, ...]
@@ -100,6 +106,13 @@ class _Pass:
             return self.lens.temperature
         whole = torch.tensor(self.lens.temperatures, device=self.readout.weight.device) * self.lens.temperature
         return whole[list(self.layers)]
+
+    @property
+    def product(self) -> tuple[Any, ...]:
+        """Passes for which this is equal read the same product of states with the head."""
+        lens = self.lens
+        states = (lens.kind == "raw", lens.mask_massive, id(lens.translators))
+        return (*states, self.over_layers, id(self.readout.weight), id(self.readout.bias))
 
 
 class Reducer:
@@ -136,6 +149,8 @@ class Reducer:
         self._groups = tuple(group for group in groups if group)
         self._lookback = Lookback(max((one.lookback for one in on_hidden), default=0))
         self._passes = _passes(tuple(lenses), on_lens, readout, self.layers, self.n_layers, output)
+        keys = dict.fromkeys(p.product for p in self._passes)
+        self._products = [[p for p in self._passes if p.product == key] for key in keys]
         self.columns = _columns(self._groups, self._passes)
         self._buffers: dict[str, Tensor] = {}
         self._drained: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -278,11 +293,12 @@ class Reducer:
         if not bool(finite.all()):
             rows, token = rows[finite], token[finite]
             logits = None if logits is None else logits[finite]
-        of_layers, of_steps = [], []
-        for one in self._passes:
-            layers, steps = _read(one, rows, token, self.n_layers, self._buffers, logits)
-            of_layers += layers
-            of_steps += steps
+        read = {}
+        for passes in self._products:
+            found = _statistics(passes, rows, token, self._buffers, logits)
+            read |= {id(p): _values(p, one, self.n_layers) for p, one in zip(passes, found, strict=True)}
+        of_layers = [values for p in self._passes for values in read[id(p)][0]]
+        of_steps = [values for p in self._passes for values in read[id(p)][1]]
         if len(rows) == len(finite):
             return of_layers, of_steps
 
@@ -336,7 +352,7 @@ def _passes(
         made.append(
             _Pass(
                 lens,
-                *_restricted(read_by(readout, lens, layers), lens),
+                *_restricted(read_by(readout, lens, layers), lens, shared=_shares(lens, lenses, readout)),
                 layers,
                 observables,
                 output and i == plain,
@@ -347,7 +363,7 @@ def _passes(
         )
     if output and plain is None:
         lens = LensSpec()
-        made.append(_Pass(lens, readout, None, layers[-1:], observables, True, "", "", False))
+        made.append(_Pass(lens, readout, None, None, layers[-1:], observables, True, "", "", False))
     return tuple(made)
 
 
@@ -385,17 +401,30 @@ def read_by(readout: Readout, lens: LensSpec, layers: tuple[int, ...]) -> Readou
     )
 
 
-def _restricted(readout: Readout, lens: LensSpec) -> tuple[Readout, Tensor | None]:
-    """The readout over the tokens of the lens, and the number of each token among them (-1: none)."""
+def _shares(lens: LensSpec, lenses: tuple[LensSpec, ...], readout: Readout) -> bool:
+    """Whether some tokens are read from the product of another lens, which reads them all.
+
+    A cap on centred logits, and a bias of -inf, act on the tokens of the lens: these have their own product.
+    """
+    plain = readout.bias is None or not bool(torch.isneginf(readout.bias).any())
+    states = (lens.kind, lens.mask_massive, lens.translators)
+    others = [one for one in lenses if one.tokens is None and (one.kind, one.mask_massive, one.translators) == states]
+    return bool(others) and plain and lens.cap is None and not readout.centred
+
+
+def _restricted(readout: Readout, lens: LensSpec, *, shared: bool) -> tuple[Readout, Tensor | None, Tensor | None]:
+    """The readout, the tokens of the lens where it reads them from a `shared` product, and the number of each token."""
     if lens.tokens is None:
-        return readout, None
-    vocab = readout.weight.shape[0]
+        return readout, None, None
+    vocab, device = readout.weight.shape[0], readout.weight.device
     kept = torch.tensor(sorted(set(lens.tokens)), dtype=torch.int64)
     if len(kept) == 0 or int(kept[0]) < 0 or int(kept[-1]) >= vocab:
         raise InputError(f"the tokens of lens {lens.label!r} must be some of 0..{vocab - 1}.")
     numbers = torch.full((vocab,), -1, dtype=torch.int64)
     numbers[kept] = torch.arange(len(kept))
-    return readout.restrict(kept), numbers.to(readout.weight.device)
+    if shared:
+        return readout, kept.to(device), numbers.to(device)
+    return readout.restrict(kept), None, numbers.to(device)
 
 
 def _columns(groups: tuple[tuple[Observable, ...], ...], passes: tuple[_Pass, ...]) -> tuple[Column, ...]:
@@ -419,28 +448,42 @@ def _on_steps(p: _Pass) -> list[Observable]:
     ]
 
 
-def _read(
-    p: _Pass, rows: Tensor, token: Tensor, n_layers: int, buffers: dict[str, Tensor], logits: Tensor | None
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Values [row, layer] and [row] of one pass of the lens over states [row, layer, d_model].
+def _emitted(p: _Pass, token: Tensor, device: torch.device) -> Tensor:
+    """The number of each emitted token among those of the lens, -1 where it has none."""
+    vocab = p.readout.weight.shape[0] if p.numbers is None else len(p.numbers)
+    emitted = torch.where(token < vocab, token, -1).to(device)
+    return emitted if p.numbers is None else torch.where(emitted >= 0, p.numbers[emitted.clamp(min=0)], -1)
+
+
+def _statistics(
+    passes: list[_Pass], rows: Tensor, token: Tensor, buffers: dict[str, Tensor], logits: Tensor | None
+) -> list[dict[str, Tensor]]:
+    """Statistics of passes that share a product, over states [row, layer, d_model].
 
     A pass that reads the output alone takes it from the network's own `logits` [row, vocab] where they are given.
     """
-    vocab = p.readout.weight.shape[0] if p.numbers is None else len(p.numbers)
-    emitted = torch.where(token < vocab, token, -1).to(rows.device)
-    if p.numbers is not None:
-        emitted = torch.where(emitted >= 0, p.numbers[emitted.clamp(min=0)], -1)
-    hidden = rows if p.over_layers else rows[:, -1:]
-    wanted = base_inputs(p.observables) & frozenset(LENS_STATISTICS)
-    kind = "raw" if p.lens.kind == "raw" else "final_norm"
-    if logits is not None and not p.over_layers:
-        statistics = output_statistics(logits, emitted, wanted=wanted, buffers=buffers)
-    else:
-        statistics = lens_statistics(
-            hidden, p.readout, emitted, kind=kind, temperature=p.temperature, wanted=wanted, buffers=buffers
-        )
-    inputs = {name: values.transpose(0, 1) for name, values in statistics.items()}
-    inputs |= {"layers": torch.tensor(p.layers, device=rows.device), "n_blocks": n_layers}
+    first = passes[0]
+    hidden = rows if first.over_layers else rows[:, -1:]
+    settings = {"wanted": base_inputs(first.observables) & frozenset(LENS_STATISTICS), "buffers": buffers}
+    emitted = [_emitted(p, token, rows.device) for p in passes]
+    if logits is not None and not first.over_layers:
+        return [output_statistics(logits, emitted[0], **settings)]
+    kind = "raw" if first.lens.kind == "raw" else "final_norm"
+    if len(passes) == 1:
+        temperature = first.temperature
+        return [lens_statistics(hidden, first.readout, emitted[0], kind=kind, temperature=temperature, **settings)]
+    variants = [
+        Variant(number, p.temperature, p.tokens, p.readout.cap, p.readout.centred)
+        for p, number in zip(passes, emitted, strict=True)
+    ]
+    return lens_variants(hidden, first.readout, variants, kind=kind, **settings)
+
+
+def _values(p: _Pass, statistics: dict[str, Tensor], n_layers: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Values [row, layer] and [row] of one pass from its statistics."""
+    inputs: dict[str, Any] = {name: values.transpose(0, 1) for name, values in statistics.items()}
+    device = next(iter(statistics.values())).device
+    inputs |= {"layers": torch.tensor(p.layers, device=device), "n_blocks": n_layers}
     values = evaluate(p.observables, inputs)
     of_layers = [values[o.name].T for o in p.observables if o.per == "layer"] if p.over_layers else []
     of_steps = [values[o.name] if o.per == "step" else values[o.name][-1] for o in _on_steps(p)]

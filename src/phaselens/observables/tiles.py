@@ -41,8 +41,10 @@ OF_EMITTED = frozenset({"emitted_rank", "emitted_is_top"})
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One reading of a product: `temperature` (one, or one a layer), the `tokens` read (ascending int64 [K]; None: all),
-    the soft cap in nats and whether it acts on centred logits, and the emitted token's number among them (-1: none).
+    """One reading of a product.
+
+    `emitted` [row] are numbers of the emitted tokens among those read (-1: none), `temperature` is one, or one a layer,
+    `tokens` are those read (ascending int64 [K]; None: all), `cap` the soft cap in nats, on `centred` logits or not.
     """
 
     emitted: Tensor
@@ -300,10 +302,10 @@ class _Reading:
     def __init__(self, variant: Variant, selection: _Selection) -> None:
         self.variant, self.of = variant, selection
         heat = variant.temperature
-        single = not isinstance(heat, Tensor)
-        self.cold = 1 / heat if single else (1 / heat.float()).repeat(selection.shape[0])[:, None]
-        self.plain = single and heat == 1
         device = variant.emitted.device
+        heat = heat.float() if isinstance(heat, Tensor) else torch.full((selection.shape[1],), heat, device=device)
+        self.plain = bool((heat == 1).all())
+        self.cold = (1 / heat).repeat(selection.shape[0])[:, None]
         # Sums of e, of e ln e, and in the second pass of p[L] ln e, of the mixture's m ln m, and of tokens above 1 %.
         self.total, self.weighted = torch.zeros(2, selection.count, dtype=selection.exact, device=device)
         self.cross, self.above = torch.zeros(2, selection.count, dtype=selection.exact, device=device)
@@ -315,8 +317,7 @@ class _Reading:
     def first(self, y: Tensor, fall: Tensor | None) -> None:
         """Add a tile of y = z - peak; `fall` is what the peak before it is below this one (None: the first tile)."""
         if fall is not None:
-            fall = (fall if self.plain else fall * (self.cold if isinstance(self.cold, float) else self.cold[:, 0]))
-            fall = fall.to(self.total.dtype)
+            fall = (fall * self.cold[:, 0]).to(self.total.dtype)
             shrink = torch.exp2(fall)
             self.weighted = (self.weighted + fall * self.total) * shrink
             self.total = self.total * shrink
@@ -341,7 +342,7 @@ class _Reading:
         self.needs_second = self.counts or self.diverges or self.mixes
 
     def _log_p(self, z: Tensor) -> Tensor:
-        """ln p of logits [row, n]."""
+        """Ln p of logits [row, n]."""
         return (((z - self.of.peak[:, None]) * self.cold - self.log_total[:, None]) * LN2).float()
 
     def second(self, y: Tensor) -> None:
@@ -357,13 +358,14 @@ class _Reading:
             self.cross += torch.mul(y, p[:, -1:], out=work).sum(-1).flatten()
         if self.mixes:
             both = torch.add(p[:, :-1], p[:, 1:], out=work[:, :-1])
-            self.mixed += torch.log1p(both, out=p[:, :-1]).mul_(both).sum(-1)
+            logs = torch.log1p(both, out=p[:, :-1]).sub_((LIFT + 1) * LN2)
+            self.mixed += logs.mul_(both).sum(-1)
 
     def statistics(self, z: Tensor) -> dict[str, Tensor]:
         """All statistics [row, layer]; those not asked for may be missing or wrong."""
         of, wanted = self.of, self.of.wanted
         none = (self.variant.emitted < 0).repeat_interleave(of.shape[1])
-        spread = of.spread * (self.cold if isinstance(self.cold, float) else self.cold[:, 0])
+        spread = of.spread * self.cold[:, 0]
         out = {"entropy_nats": self.entropy, "logit_spread": spread, "top_log_probs": self.top}
         out["log_vocabulary"] = torch.full_like(self.entropy, math.log(of.size))
         out["count_above_1pct"] = self.above.float() if self.counts else self.few
@@ -387,7 +389,7 @@ class _Reading:
     def _js(self, entropy: Tensor) -> Tensor:
         """Jensen-Shannon divergence of each layer to the next, H((p+q)/2) - (H(p)+H(q))/2 in nats; NaN at the last."""
         out = torch.full_like(entropy, math.nan)
-        mixture = ((LIFT + 1) * LN2 - self.mixed * 2.0 ** -(LIFT + 1)).float()
+        mixture = self.mixed.float() * -(2.0 ** -(LIFT + 1))
         out[:, :-1] = (mixture - 0.5 * (entropy[:, 1:] + entropy[:, :-1])).clamp(0, LN2)
         return out
 
@@ -398,7 +400,7 @@ class _Reading:
         for start in range(0, of.count, at_once):
             rows = slice(start, start + at_once)
             v = z[rows] if of.tokens is None else z[rows][:, of.tokens]
-            y = (of.capped(v, rows) - of.peak[rows, None]) * (self.cold if isinstance(self.cold, float) else self.cold[rows])
+            y = (of.capped(v, rows) - of.peak[rows, None]) * self.cold[rows]
             total = self.total[rows].float()
             p = torch.exp2(y).div_(total[:, None])
             out.append(nucleus_by_bisection(p, y * LN2, torch.empty_like(y), self.top[rows], total.log()))
