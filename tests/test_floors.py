@@ -33,7 +33,8 @@ claims: errors statistics
 dynamics: errors statistics
 probes: errors statistics
 capture: batteries errors models perturbations trace
-measure: errors observables trace types
+lenses: errors observables types
+measure: errors lenses observables trace types
 organisms: batteries dynamics errors models
 clouds: measure observables trace
 normalised: errors measure observables trace

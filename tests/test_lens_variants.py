@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from phaselens.errors import InputError
-from phaselens.measure import LensSpec, read_by
+from phaselens.lenses import LensSpec, read_by
 from phaselens.observables import lens_statistics
 from phaselens.observables.trajectory import massive
 from phaselens.observables.translators import identity_translators

@@ -42,7 +42,6 @@ LENS_STATISTICS = (
 )
 
 
-
 def lens_statistics(
     hidden: Float[Tensor, "row layer d_model"],
     readout: Readout,
