@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from phaselens.batteries.battery import Battery, Prompt
+from phaselens.batteries.chat import answered, as_turns
 from phaselens.batteries.items import ForcedChoice, Labelled, MinimalPair, Question
 from phaselens.batteries.rows import Columns, Row, Table, build, mapped, read_table, require_unique_ids, word, words
 from phaselens.errors import InputError, PromptError, StudyFileError, unknown_name
 
 TEXT_KEYS = ("text", "prompt")
-PROMPT_FIELDS = ("id", "text", "prompt", "category", "answer", "aliases", "tag", "unit", "prompt_ids", "calibration")
+PROMPT_FIELDS = ("id", "text", "prompt", "messages", "category", "answer", "aliases", "tag", "unit")
+PROMPT_FIELDS += ("prompt_ids", "calibration")
 QUESTION_FIELDS = ("id", "completion", "question", "answers", "tag")
 PAIR_FIELDS = ("id", "ambiguous", "first", "second", "answers", "kind", "senses", "unit")
 CHOICE_FIELDS = ("id", "text", "alternatives", "right", "answer", "tag", "category")
@@ -29,9 +31,10 @@ def load_battery(
 ) -> Battery:
     """A battery from JSON Lines, .json (a list), .csv or .tsv (with a header), or .txt (a prompt a line).
 
-    Fields are `text` (or `prompt`), `id` (default: `p0001` and so on, by line), `category`, `answer`, `aliases`, `tag`,
-    `unit` (what the prompt is about, where several ask about one thing; default: `id`), `prompt_ids` (token ids instead
-    of text) and `calibration`. An answer may be a list: the first is the usual one.
+    Fields are `text` (or `prompt`), `messages` instead of it (turns of a conversation; an assistant's turn at their end
+    is what is to be generated, and left out), `id` (default: `p0001` and so on, by line), `category`, `answer`,
+    `aliases`, `tag`, `unit` (what the prompt is about, where several ask about one thing; default: `id`), `prompt_ids`
+    (token ids instead of text) and `calibration`. An answer may be a list: the first is the usual one.
 
     Args:
         path: the file.
@@ -49,7 +52,7 @@ def load_battery(
     if columns is None:
         _require_text_column(table)
     rows = mapped(table, columns, PROMPT_FIELDS)
-    if columns is not None and not {*TEXT_KEYS, "prompt_ids"} & set(columns):
+    if columns is not None and not {*TEXT_KEYS, "messages", "prompt_ids"} & set(columns):
         raise StudyFileError(f'{path}: columns must say where the text is, such as columns = {{"text": "question"}}.')
     split_aliases = columns is not None and "aliases" in columns
 
@@ -188,9 +191,14 @@ def _prompt(row: Row, separator: str | None, alias_separator: str | None, after:
     if not isinstance(text, str):
         raise PromptError(f"{given[0]!r} is a {type(text).__name__}, wanted text. {FORM}")
     ids = values.get("prompt_ids")
+    turns = as_turns(values["messages"]) if "messages" in values else ()
+    if turns and turns[-1][0] == "assistant":
+        turns = answered(turns)[0]
     if ids is not None and not (isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)):
         raise PromptError("'prompt_ids' must be a list of token ids (whole numbers from 0).")
-    if not text.strip() and not ids:
+    if turns and text:
+        raise PromptError("both 'messages' and a text are given; one of them is enough.")
+    if not text.strip() and not ids and not turns:
         raise PromptError(f"the prompt is empty. {FORM}")
     answers = words(values.get("answer"), "answer", separator)
     if after is not None:
@@ -205,6 +213,7 @@ def _prompt(row: Row, separator: str | None, alias_separator: str | None, after:
         aliases=tuple(others),
         tag=_said(row, "tag"),
         unit=_said(row, "unit"),
+        messages=turns,
     )
 
 

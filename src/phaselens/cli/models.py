@@ -41,7 +41,11 @@ def observe(
     max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate per run.")] = 72,
     samples: Annotated[int, typer.Option(help="Generations per prompt.")] = 1,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
-    allow_eos: Annotated[bool, typer.Option("--allow-eos", help="Let a run end by itself.")] = False,
+    allow_eos: Annotated[bool, typer.Option("--allow-eos", help="Let a run end by itself; in a chat it does.")] = False,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Put every prompt as a user's turn, by the model's chat template.")
+    ] = False,
+    system: Annotated[str | None, typer.Option(help="The system turn before it.")] = None,
     keep_hidden: Annotated[bool, typer.Option("--keep-hidden", help="Store the hidden states too.")] = False,
     batch_size: Annotated[int | None, typer.Option(help="Runs per batch when generating.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
@@ -57,7 +61,7 @@ def observe(
 
     request = Request(
         prompts, transcripts, tuple(lens or ("final_norm",)), _names(observables), max_new_tokens,
-        samples, temperature, not allow_eos, keep_hidden, batch_size, seed,
+        samples, temperature, False if allow_eos else None, chat, system, keep_hidden, batch_size, seed,
     )  # fmt: skip
     request.check()
     settings = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
@@ -72,6 +76,8 @@ def observe(
         note(
             f"{found['nonfinite_steps']} steps hold a hidden state that is not finite: their rows are kept and flagged"
         )
+    for one in found["notes"]:
+        note(one)
     for path in found["files"]:
         say(f"  {path}")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from phaselens.batteries import Battery, load_battery
 from phaselens.capture import Sampling, generate
+from phaselens.capture.prompts import as_chat
 from phaselens.cli.show import watching
 from phaselens.engines.events import Event
 from phaselens.errors import InputError, OutputError, StudyFileError
@@ -14,7 +15,7 @@ from phaselens.recording import as_lenses, as_observables, as_transcripts
 from phaselens.recording import observe as record
 from phaselens.studies.store.folder import held
 from phaselens.trace.store import digest, is_valid, read_facts, read_table, sweep, trace_paths, write_trace
-from phaselens.trace.transcripts import Transcripts
+from phaselens.trace.transcripts import Transcripts, read_jsonl
 from phaselens.version import versions
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ class Request:
     max_new_tokens: int
     samples: int
     temperature: float
-    suppress_eos: bool
+    suppress_eos: bool | None
+    chat: bool
+    system: str | None
     keep_hidden: bool
     batch_size: int | None
     seed: int
@@ -45,6 +48,9 @@ class Request:
             raise InputError(
                 "give one of --prompts FILE.jsonl (to generate) and --transcripts FILE.jsonl (to observe only)."
             )
+        as_chat(self.chat, self.system)
+        if self.chat and self.transcripts is not None:
+            raise InputError("--chat is how prompts are put; transcripts say it themselves, as messages.")
         as_observables(self.observables, with_lens=bool(as_lenses(self.lens)))
         if self.prompts is not None:
             load_battery(self.prompts)
@@ -71,6 +77,7 @@ def observe_into(model: "Model", request: Request, out: Path) -> dict[str, Any]:
             with watching() as listener:
                 _record(model, request, said, out, key, listener)
     paths = trace_paths(out, UNIT)
+    notes = list(read_jsonl(out / "transcripts.jsonl").sampling.get("notes", ()))
     nonfinite = sum(read_table(paths["runs"], ["n_nonfinite"]).column(0).to_pylist())
     return {
         "out": str(out),
@@ -80,6 +87,7 @@ def observe_into(model: "Model", request: Request, out: Path) -> dict[str, Any]:
         "steps": read_table(paths["steps"], ["run"]).num_rows,
         "rows": read_table(paths["layers"], ["run"]).num_rows,
         "nonfinite_steps": nonfinite,
+        "notes": notes,
         "skipped": skipped,
         "seconds": round(time.monotonic() - started, 3),
     }
@@ -106,6 +114,8 @@ def _record(model: "Model", request: Request, said: Battery | Transcripts, out: 
             samples=request.samples,
             seed=request.seed,
             batch_size=request.batch_size,
+            chat=request.chat,
+            system=request.system,
             progress=_progress(listener, "generate", n * request.samples * request.max_new_tokens),
         )
     said.write_jsonl(out / "transcripts.jsonl")

@@ -79,7 +79,17 @@ def _sampling(folder: Folder) -> str:
     if not (up_to or ways):
         return ""
     held = ", with end-of-text suppressed" if _first(folder, "suppress_eos") is True else ""
-    return f"Each model generated {up_to or 'text'}{held}{': ' + ways if ways else ''}."
+    return f"Each model generated {up_to or 'text'}{held}{': ' + ways if ways else ''}.{_chat(folder)}"
+
+
+def _chat(folder: Folder) -> str:
+    """Say how prompts were put where they were put as conversations."""
+    if _first(folder, "chat") is not True:
+        return ""
+    system = _first(folder, "system")
+    before = "" if system is None else f", behind the system turn \u201c{visible(str(system), 400)}\u201d"
+    ends = "" if _first(folder, "suppress_eos") is True else "; a run ends with the model's turn"
+    return f" Every prompt was the user's turn of a conversation{before}, by each tokenizer's own chat template{ends}."
 
 
 def _arm(arm: Mapping[str, object]) -> str:

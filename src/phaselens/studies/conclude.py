@@ -101,6 +101,7 @@ def analyse(
     notes = (
         *result.notes,
         *_lens_notes(record, wanted.lenses),
+        *(note for model in manifest["models"] for note in model.get("notes", ())),
         *(f"{f['model']}: {f['reason']}" for f in record.failed),
         *_unjudged(manifest, [c.id for c in claims]),
     )

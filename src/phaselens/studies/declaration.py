@@ -14,6 +14,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from phaselens.batteries import NATURAL
+from phaselens.capture.prompts import as_chat
 from phaselens.claims.own import Groups, OwnClaim, OwnControl, without_repeats
 from phaselens.errors import InputError, StudyFileError, unknown_name
 from phaselens.experiments import DEFAULT, EXPERIMENTS, experiments_by_name
@@ -161,6 +162,8 @@ class Study(_Part):
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = (Arm(temperature=0.7, samples=3), Arm(temperature=0))
     max_new_tokens: Annotated[int, Field(ge=1)] = 72
     suppress_eos: bool = True
+    chat: bool = False
+    system: str | None = None
     lenses: tuple[str, ...] = LENSES
     distribution_controls: bool = False
     observables: tuple[str, ...] = ()
@@ -206,6 +209,18 @@ class Study(_Part):
             return value
         named = value.get("lenses", LENSES)
         return value | {"lenses": [*named, *(lens for lens in CONTROL_LENSES if lens not in named)]}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _turns_end(cls, value: Any) -> Any:
+        """In conversations a run ends with the model's turn, unless the study says otherwise."""
+        chat = isinstance(value, dict) and value.get("chat") is True
+        return {"suppress_eos": False, **value} if chat else value
+
+    @model_validator(mode="after")
+    def _system_of_a_chat(self) -> Self:
+        as_chat(self.chat, self.system)
+        return self
 
     @field_validator("lenses")
     @classmethod

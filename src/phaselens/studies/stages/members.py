@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from phaselens.batteries import NATURAL, Battery, Prompt, by_turns, load_battery, natural_battery, natural_pairs, take
-from phaselens.capture.prompts import jobs
+from phaselens.capture.prompts import as_chat, jobs, text_notes
 from phaselens.errors import InputError, ModelRefused
-from phaselens.models import Model, untrained_twin
+from phaselens.models import Model, template_hash, untrained_twin
 from phaselens.organisms import PROMPT_CATEGORIES, load, minimal_pairs, prompts
 from phaselens.studies.declaration import Source, Study
 from phaselens.studies.stages.recipes import has_qk_norm
@@ -167,10 +167,13 @@ def admit(study: Study, member: Member, battery: Battery, shelf: Shelf) -> Membe
     Raises ModelRefused or InputError with the reason why it cannot take part.
     """
     model = model_of(study, member, shelf)
-    facts = {**model.to_dict(), "qk_norm": has_qk_norm(model)}
-    jobs(model, battery.prompts + battery.calibration, 1, study.max_new_tokens)
+    facts = {**model.to_dict(), "qk_norm": has_qk_norm(model), "chat_template": template_hash(model.tokenizer)}
+    chat, prompts = as_chat(study.chat, study.system), battery.prompts + battery.calibration
+    jobs(model, prompts, 1, study.max_new_tokens, chat)
     if battery.pairs:
-        jobs(model, battery.pairs, 1, PAIR_TOKENS)
+        jobs(model, battery.pairs, 1, PAIR_TOKENS, chat)
+    if not member.untrained:
+        facts["notes"] = list(text_notes(model, prompts, chat))
     return Member(member.label, member.source, member.untrained, member.twin_of, facts)
 
 

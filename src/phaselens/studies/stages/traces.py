@@ -78,6 +78,8 @@ def make_transcripts(work: Work, member: Member, tick: Tick) -> None:
                 samples=unit.samples,
                 seed=study.seed,
                 batch_size=study.batch_size,
+                chat=study.chat,
+                system=study.system,
             )
             made.write_jsonl(path)
             tokens = sum(t.n_generated for t in made)

@@ -89,6 +89,8 @@ def _unit(
         "batch_size": study.batch_size,
         "versions": versions(),
     }
+    if study.chat or any(prompt.messages for prompt in prompts):
+        depends["chat"] = {"system": study.system, "template": member.facts["chat_template"]}
     return Unit(member.label, prompts, sampling, samples, calibration, digest(depends), tokens, pair_tokens > 0)
 
 
