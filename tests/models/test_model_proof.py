@@ -13,6 +13,7 @@ ROWS = [
     "chain",
     "raw",
     "lens",
+    "alone",
     "loud_lens",
     "hooks_on",
     "interventions",
@@ -63,7 +64,7 @@ def test_rows_of_the_proof():
     proof = load(build_tiny("qwen3", 0)).proof
     assert [row.name for row in proof.rows] == ROWS + INFORMATIVE
     assert all(row.passed for row in proof.rows) and proof.reason == ""
-    assert proof.facts == {"in_place": False, "decodes": True, "chunks": True, "pads_left": True}
+    assert proof.facts == {"in_place": False, "decodes": True, "chunks": True, "pads_left": True, "switch": None}
 
 
 def test_a_wrong_adapter_fails_the_row_that_says_so():

@@ -41,6 +41,7 @@ class Facts:
     pads_left: bool | None = None
     chunks: bool | None = None
     decodes: bool | None = None
+    switch: int | None = None
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,6 +77,18 @@ def declared_context(config: Any) -> int | None:
 def declared_window(config: Any) -> int | None:
     """The sliding window of attention that the configuration declares, in tokens, or None."""
     return _first_int(text_config(config), ("sliding_window", "sliding_window_size", "attention_window"))
+
+
+def switch_candidates(config: Any) -> list[int]:
+    """Lengths that the configuration names as those of an earlier training, where rotary factors may change."""
+    found: set[int] = set()
+    parts = [text_config(config).to_dict()]
+    while parts:
+        part = parts.pop()
+        parts += [value for value in part.values() if isinstance(value, dict)]
+        value = part.get("original_max_position_embeddings")
+        found |= {value} if isinstance(value, int) and value > 0 else set()
+    return sorted(found)
 
 
 def _first_int(config: Any, names: tuple[str, ...]) -> int | None:

@@ -52,6 +52,8 @@ def facts_in_words(facts: Facts) -> list[str]:
         words.append("a pass in pieces with the cache is not one pass: replay in one piece")
     if facts.decodes is False:
         words.append("decoding a batch with the cache is not one pass: generate without it")
+    if facts.switch is not None:
+        words.append(f"beyond {facts.switch:,} positions all factors are others: such a run is replayed in one pass")
     return words
 
 

@@ -10,8 +10,8 @@ from phaselens.errors import ModelRefused
 from phaselens.models.check import TOLERANCE
 from phaselens.models.compare import gap
 from phaselens.models.hooks import answers, record
+from phaselens.models.narrow import spread_columns
 
-COLUMNS = 256
 SLACK = 2.0  # real text has larger states than the proof's random ids
 
 
@@ -23,8 +23,8 @@ class Guard:
 
     def __init__(self, model: Any, answered: Any, taps: Any) -> None:
         self.model, self.answered, self.taps = model, answered, taps
-        rows = torch.arange(0, model.vocab_size, -(-model.vocab_size // COLUMNS), device=model.device)
-        self.few, self.rows = model.readout.restrict(rows), rows
+        self.rows = spread_columns(model.vocab_size, model.device)
+        self.few = model.readout.restrict(self.rows)
         self.tolerance = SLACK * TOLERANCE.get(model.dtype, 1e-4)
 
     def check(self, runs: Sequence[int], position: int) -> None:

@@ -1,0 +1,47 @@
+"""Passes that compute a few hundred columns of the vocabulary: what stands before the head is proved without all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+WHOLE = 4096  # a vocabulary up to this size costs nothing
+COLUMNS = 256
+
+
+def spread_columns(rows: int, device: torch.device) -> Tensor:
+    """At most 256 token ids spread evenly over the first `rows`, int64 [K] in rising order."""
+    return torch.arange(0, rows, -(-rows // COLUMNS), device=device)
+
+
+def narrowing(network: nn.Module, rows: int) -> Tensor | None:
+    """The columns to narrow a head to; None where its vocabulary is small or it is no plain product."""
+    try:
+        head = network.get_output_embeddings()
+    except (AttributeError, NotImplementedError):
+        return None
+    weight = getattr(head, "weight", None)
+    if weight is None or weight.dim() != 2 or weight.shape[0] <= WHOLE or "forward" in vars(head):
+        return None
+    return spread_columns(rows, weight.device)
+
+
+def narrowed(network: nn.Module, columns: Tensor | None):
+    """Let the head of `network` give only these `columns` [K] of its product inside the block; None: all, as it is.
+
+    Whatever needs all of them after the head (a bias of the whole vocabulary) then fails or differs: see that a pass
+    equals the same columns of a whole one before anything is made of it.
+    """
+    return nullcontext() if columns is None else _narrow(network.get_output_embeddings(), columns)
+
+
+@contextmanager
+def _narrow(head: nn.Module, columns: Tensor) -> Iterator[None]:
+    bias = getattr(head, "bias", None)
+    weight, bias = head.weight[columns], None if bias is None else bias[columns]
+    head.forward = lambda hidden: nn.functional.linear(hidden, weight, bias)
+    try:
+        yield
+    finally:
+        del head.forward
