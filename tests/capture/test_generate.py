@@ -130,7 +130,7 @@ def test_progress_counts_tokens(m):
 def test_batches_waste_little_padding():
     made = list(batches([3, 1, 2, 1, 3], lambda n: n, 2))
     assert made == [[1, 1], [2, 3], [3]]
-    assert list(batches([3, 1, 2, 1, 3], lambda n: n, 2, mix=False)) == [[1, 1], [2], [3, 3]]
+    assert list(batches([3, 1, 2, 1, 3], lambda n: n, 2, alike=lambda n: n)) == [[1, 1], [2], [3, 3]]
     with pytest.raises(InputError, match="batch_size is 0"):
         list(batches([1], lambda n: n, 0))
 

@@ -24,6 +24,15 @@ ROWS = [
 INFORMATIVE = ["decoding", "cached", "left_padding"]
 
 
+@pytest.fixture(params=[False, True], ids=["whole", "few columns"])
+def narrow(request, monkeypatch):
+    """The proof as it is for a small vocabulary, and with a few columns as for a large one."""
+    if request.param:
+        monkeypatch.setattr("phaselens.models.narrow.WHOLE", 8)
+        monkeypatch.setattr("phaselens.models.narrow.COLUMNS", 24)
+    return request.param
+
+
 def own_states(network, blocks, ids):
     """The plainest way to the state after the last block: one hook, none of our code."""
     kept = []
@@ -67,7 +76,7 @@ def test_rows_of_the_proof():
     assert proof.facts == {"in_place": False, "decodes": True, "chunks": True, "pads_left": True, "switch": None}
 
 
-def test_a_wrong_adapter_fails_the_row_that_says_so():
+def test_a_wrong_adapter_fails_the_row_that_says_so(narrow):
     model = load(build_tiny("llama", 0))
     right = model.readout
 
@@ -83,7 +92,7 @@ def test_a_wrong_adapter_fails_the_row_that_says_so():
     assert failing() == []
 
 
-def test_a_cap_far_above_the_logits_is_still_found():
+def test_a_cap_far_above_the_logits_is_still_found(narrow):
     network = build_tiny("gemma2", 0)
     with torch.no_grad():
         network.lm_head.weight.mul_(1e-3)
@@ -91,7 +100,7 @@ def test_a_cap_far_above_the_logits_is_still_found():
     assert model.readout.cap == 30.0 and "final_logit_softcapping" in " ".join(model.facts.notes)
 
 
-def test_an_undeclared_cap_is_refused_and_can_be_helped():
+def test_an_undeclared_cap_is_refused_and_can_be_helped(narrow):
     class Capped(nn.Module):
         def forward(self, logits):
             return 5.0 * torch.tanh(logits / 5.0)
@@ -116,7 +125,7 @@ def test_an_undeclared_cap_is_refused_and_can_be_helped():
     assert load(network, overrides={"cap": 5.0}).proof.passed
 
 
-def test_a_bias_outside_the_head_is_found():
+def test_a_bias_outside_the_head_is_found(narrow):
     network = build_tiny("gpt2", 0)
     plain = network.forward
     extra = torch.randn(VOCAB, generator=torch.Generator().manual_seed(3))
@@ -178,3 +187,37 @@ def test_rwkv_layers_share_one_scale():
 @pytest.mark.parametrize(("family", "fact"), [("bart", "pads_left"), ("mamba", "chunks"), ("openai-gpt", "decodes")])
 def test_what_a_family_cannot_do_is_a_fact(family, fact):
     assert getattr(load(build_tiny(family, 0)).facts, fact) is False
+
+
+class Mixing(nn.Module):
+    """A final norm that mixes positions, where it sees a whole sequence."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, hidden):
+        out = self.norm(hidden)
+        if out.dim() < 3:
+            return out
+        return out * 0.8 + 0.2 * torch.cat([torch.zeros_like(out[:, :1]), out[:, :-1]], 1)
+
+
+def test_a_norm_that_mixes_positions_is_refused(narrow):
+    network = build_tiny("llama", 0)
+    network.model.norm = Mixing(network.model.norm)
+    with pytest.raises(ModelRefused, match="alone failed: what the head reads of a state"):
+        load(network)
+
+
+def test_few_columns_are_enough_and_leave_the_head_as_it_was(monkeypatch):
+    monkeypatch.setattr("phaselens.models.narrow.WHOLE", 8)
+    monkeypatch.setattr("phaselens.models.narrow.COLUMNS", 24)
+    network, widths = build_tiny("llama", 0), []
+    handle = network.lm_head.register_forward_hook(lambda module, args, out: widths.append(out.shape[-1]))
+    model = load(network)
+    handle.remove()
+    assert widths.count(VOCAB) == 2 and set(widths) == {VOCAB, 24} and len(widths) < 36
+    assert "forward" not in vars(network.lm_head) and model.readout.weight.shape[0] == VOCAB
+    biased = build_tiny("gptj", 0)
+    assert biased.lm_head.bias is not None and load(biased).proof.passed

@@ -1,5 +1,6 @@
 """Generate completions with the library's own loop, choosing the tokens ourselves."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 
 from phaselens.capture.cache import roomy_cache
 from phaselens.capture.intervene import At, Clock, intervening
-from phaselens.capture.prompts import Chat, Given, Job, as_chat, batches, jobs, text_notes
+from phaselens.capture.prompts import Chat, Given, Job, as_chat, batches, jobs, length_kind, text_notes
 from phaselens.capture.sampling import Sampling, choose, uniforms
 from phaselens.models import Model, run
 from phaselens.trace.transcripts import Transcript, Transcripts
@@ -218,8 +219,15 @@ def decode_all(
     clock: Clock | None = None,
 ) -> Iterator[Stepper]:
     """Run all jobs in batches of rising prompt length, and hand out each finished batch; a halt ends it."""
+
+    def length(job: Job) -> int:
+        return len(job.ids)
+
+    def kind(job: Job) -> object:
+        return length_kind(model, len(job.ids), len(job.ids) + n - 1)
+
     done, total = 0, len(work) * n
-    for batch in batches(work, lambda job: len(job.ids), batch_size or BATCH, mix=model.facts.pads_left is True):
+    for batch in batches(work, length, batch_size or BATCH, alike=kind if model.facts.pads_left is True else length):
         stepper = decode(model, batch, n, sampling, seed, each, clock)
         yield stepper
         done += len(batch) * n
@@ -259,8 +267,11 @@ def pad_left(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> t
 
 
 def has_own_loop(network: nn.Module) -> bool:
-    """Whether the library can generate with this network."""
-    return hasattr(network, "generate") and hasattr(network, "can_generate") and network.can_generate()
+    """Whether the library can generate with this network: it hands it arguments that an own way must let through."""
+    if not (hasattr(network, "generate") and hasattr(network, "can_generate") and network.can_generate()):
+        return False
+    taken = inspect.signature(network.prepare_inputs_for_generation).parameters.values()
+    return any(each.kind is inspect.Parameter.VAR_KEYWORD for each in taken)
 
 
 @contextmanager

@@ -174,19 +174,35 @@ def check_transcripts(model: Model, transcripts: Transcripts) -> None:
         check_room(model, t.n_prompt, t.n_generated, f"run {t.run}")
 
 
-def batches(items: Sequence[T], length: Callable[[T], int], batch_size: int, *, mix: bool = True) -> Iterator[list[T]]:
-    """Cut `items` into batches by rising length; with `mix=False` no batch holds two lengths.
+def length_kind(model: Model, first: int, last: int) -> object:
+    """What must be alike in a batch where a model's factors change with the whole length (`facts.switch`).
+
+    One kind for runs whose sequences of `first` to `last` positions never pass that length, another for those that
+    always do; each that crosses it is of its own.
+    """
+    switch = model.facts.switch
+    if switch is None or last <= switch:
+        return "below"
+    return "beyond" if first > switch else object()
+
+
+def batches(
+    items: Sequence[T], length: Callable[[T], int], batch_size: int, *, alike: Callable[[T], object] | None = None
+) -> Iterator[list[T]]:
+    """Cut `items` into batches by rising length; no batch holds two items of which `alike` gives unlike values.
 
     Raises InputError for a batch size below 1.
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; wanted at least 1.")
     batch: list[T] = []
+    kind: object = None
     for item in sorted(items, key=length):
-        full = len(batch) == batch_size
-        if batch and (full or (not mix and length(item) != length(batch[0]))):
+        own = None if alike is None else alike(item)
+        if batch and (len(batch) == batch_size or own != kind):
             yield batch
             batch = []
+        kind = own
         batch.append(item)
     if batch:
         yield batch

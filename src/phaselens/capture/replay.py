@@ -9,7 +9,7 @@ from torch import Tensor
 
 from phaselens.capture.cache import roomy_cache
 from phaselens.capture.intervene import At, Clock, intervening
-from phaselens.capture.prompts import batches, check_transcripts
+from phaselens.capture.prompts import batches, check_transcripts, length_kind
 from phaselens.errors import InputError
 from phaselens.models import Model, Taps, guarded, record
 from phaselens.models.hooks import check_layers
@@ -49,10 +49,10 @@ def replay(
     """Feed prompt and completion (but its last token) once, and hand the states of every step to `reducer` as tiles.
 
     Runs are padded on the right, where causal networks cannot see; passes are cut into `chunk` positions joined by the
-    cache where the model was proved to allow it. With `sink`, finished rows are drained into it after every chunk.
-    With `keep_hidden` (a dict), states are kept in it as `run<number>`, float32 [step, layer, d_model]. The batch size
-    is chosen so that one pass holds about 1,024 tokens (8,192 on a device) unless given. `progress(done, total)`
-    counts generated tokens.
+    cache where the model was proved to allow it, else they are one piece. With `sink`, finished rows are drained into
+    it after every chunk. With `keep_hidden` (a dict), states are kept in it as `run<number>`, float32 [step, layer,
+    d_model]. The batch size is chosen so that one pass holds about 1,024 tokens (8,192 on a device) unless given.
+    `progress(done, total)` counts generated tokens.
 
     Raises PromptError for ids outside the vocabulary or runs longer than the context, InputError for no runs or a
     layer that does not exist, ModelRefused where the network's own logits at the end of a pass are not the lens at L.
@@ -62,10 +62,12 @@ def replay(
         raise InputError(f"chunk is {chunk}; wanted at least 1 position per pass.")
     chosen = check_layers(layers, model.n_layers)
     longest = max(len(t.fed) for t in transcripts)
-    width = min(longest, chunk) if model.facts.chunks else longest
+    width = chunk_of(model, chunk, longest)
     size = batch_size or pass_size(model.device, width)
     done, total = 0, sum(t.n_generated for t in transcripts)
-    for batch in batches(transcripts.runs, lambda t: len(t.fed), size):
+    for batch in batches(
+        transcripts.runs, lambda t: len(t.fed), size, alike=lambda t: length_kind(model, len(t.fed), len(t.fed))
+    ):
         labels = Labels(batch, model.device)
         observing = record(model, chosen), guarded(model), intervening(model, interventions)
         with observing[0] as taps, observing[1] as guard, observing[2] as clock, torch.no_grad():
@@ -81,6 +83,12 @@ def replay(
         done += sum(t.n_generated for t in batch)
         if progress is not None:
             progress(done, total)
+
+
+def chunk_of(model: Model, chunk: int, length: int) -> int:
+    """Positions per pass of a run of `length`: all where pieces were not proved to be one pass at that length."""
+    pieces = model.facts.chunks and length_kind(model, length, length) == "below"
+    return min(length, chunk) if pieces else length
 
 
 def pass_size(device: torch.device, width: int) -> int:
@@ -115,7 +123,7 @@ class Labels:
 
 def _passes(model: Model, labels: Labels, chunk: int, taps: Taps, clock: Clock) -> Iterator[tuple[int, int]]:
     """Run the batch piece by piece; after each piece the taps hold the states of the positions handed out."""
-    chunk = chunk if model.facts.chunks else labels.length
+    chunk = chunk_of(model, chunk, labels.length)
     cache = roomy_cache(model, labels.length).get("past_key_values") if labels.length > chunk else None
     for start in range(0, labels.length, chunk):
         stop = min(start + chunk, labels.length)
