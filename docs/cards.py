@@ -14,7 +14,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 VERDICTS = DOCS / "verdicts.json"
 # Pages beside these enter the navigation by themselves, under Reference, with their first heading as title.
-PLACES = {"monitor.md": "How to"}
+PLACES = {"monitor.md": "How to", "view.md": "How to", "watch.md": "How to"}
 
 
 # What a page of all claims would say again and again.

@@ -48,12 +48,14 @@ monitor: dynamics errors experiments measure models observables recording trace 
 studies: batteries capture claims dynamics engines errors experiments interventions measure models observables
     organisms probes readings recording trace types version
 validity: claims dynamics errors experiments interventions statistics
-watch: batteries capture dynamics errors models monitor observables organisms recording signs trace
+web: errors
+view: capture dynamics errors models trace version web
+watch: batteries capture dynamics errors models monitor observables organisms recording signs trace web
 study: studies
 report: dynamics errors signs trace validity version
 __init__: batteries capture imported measure models monitor organisms recording studies study trace version
 cli: batteries capture claims engines errors experiments imported interventions models monitor organisms readings
-    recording report signs studies trace validity version watch
+    recording report signs studies trace validity version view watch web
 __main__: cli
 """
 IMPORTS = {head: rest.split() for head, _, rest in (row.partition(":") for row in re.split(r"\n(?! )", TABLE.strip()))}

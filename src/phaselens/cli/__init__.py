@@ -25,6 +25,7 @@ from phaselens.cli import (
     probe,
     run,
     validate,
+    view,
     watch,
 )
 from phaselens.cli.show import note, say
@@ -43,6 +44,7 @@ GREETING = """phaselens measures the internal dynamics of decoder-only language 
   phaselens measure STATES.npy --out DIR
   phaselens probe MODEL --data FILE.jsonl --out DIR
   phaselens perturb MODEL --out DIR     noise at every layer, followed to the output
+  phaselens view DIR                    walk through stored runs in the browser, token by token
   phaselens watch MODEL                 in the browser, while it generates; an API for clients
   phaselens calibrate DIR               learn a monitor's threshold from graded runs
   phaselens models check MODEL          whether a model can be read, and the proof
@@ -60,6 +62,7 @@ app.command("perturb")(perturb.perturb)
 app.command("measure")(measure.measure)
 app.command("report")(run.report)
 app.command("watch")(watch.watch)
+app.command("view")(view.view)
 app.command("calibrate")(calibrate.calibrate)
 app.command("compare")(compare.compare)
 app.command("check")(compare.check)

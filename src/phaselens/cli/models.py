@@ -57,7 +57,7 @@ def observe(
     as_json: AsJson = False,
 ) -> None:
     """Generate on your prompts (or take transcripts) and write what happens at every step and layer."""
-    from phaselens.cli.observing import Request, observe_into
+    from phaselens.cli.observing import NEXT, SUMMARY, Request, observe_into, summarised
 
     request = Request(
         prompts, transcripts, tuple(lens or ("final_norm",)), _names(observables), max_new_tokens,
@@ -80,6 +80,8 @@ def observe(
         note(one)
     for path in found["files"]:
         say(f"  {path}")
+    print_table(SUMMARY, summarised(out))
+    note(f"means over runs, without intervals (those come from a study). Next:\n{NEXT.format(out=out)}")
 
 
 def _names(given: str | None) -> tuple[str, ...] | None:

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from phaselens.batteries import Battery, load_battery
 from phaselens.capture import Sampling, generate
 from phaselens.capture.prompts import as_chat
@@ -17,11 +19,17 @@ from phaselens.studies.store.folder import held
 from phaselens.trace.store import digest, is_valid, read_facts, read_table, sweep, trace_paths, write_trace
 from phaselens.trace.transcripts import Transcripts, read_jsonl
 from phaselens.version import versions
+from phaselens.view.runs import Runs
+from phaselens.view.shelf import shelf
 
 if TYPE_CHECKING:
     from phaselens.models import Model
 
 UNIT = "trace"
+SUMMARY = ("category", "runs", "tokens", "right", "collapsed", "entropy nats", "surprisal nats", "instability rad")
+NEXT = """  phaselens view {out}            walk through these runs in the browser
+  phaselens.read_trace("{out}", "trace")   in Python; or any reader of Parquet
+  phaselens run STUDY.toml --out DIR    models side by side, with intervals, controls and claims"""
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,26 @@ def observe_into(model: "Model", request: Request, out: Path) -> dict[str, Any]:
         "skipped": skipped,
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def summarised(out: Path) -> list[tuple[Any, ...]]:
+    """One row per category and one for all: the columns `SUMMARY`, a dash where nothing is defined."""
+    runs = Runs(shelf([out]))
+    names = ("n_generated", "correct", "collapsed", "entropy", "surprisal", "layers.instability")
+    known = {"entropy", "surprisal"} & runs.described["steps"].keys() | {"n_generated", "correct", "collapsed"}
+    known |= {"layers.instability"} if "instability" in runs.described["layers"] else set()
+    columns = {n: np.array([np.nan if v is None else v for v in runs.column(n)], float) for n in names if n in known}
+    labels = runs.texts("category")
+    groups = [(str(name), labels == name) for name in np.unique(labels)]
+    if len(groups) > 1:
+        groups.append(("all", np.ones(len(runs), bool)))
+
+    def mean(name: str, of: np.ndarray) -> float | None:
+        held = columns[name][of] if name in columns else np.array([])
+        held = held[np.isfinite(held)]
+        return float(held.mean()) if len(held) else None
+
+    return [(name, int(of.sum()), *(mean(n, of) for n in names)) for name, of in groups]
 
 
 def _check_owner(out: Path, key: str) -> None:

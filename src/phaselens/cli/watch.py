@@ -44,7 +44,8 @@ def watch(
         raise missing_extra("phaselens watch", " and ".join(missing), "watch")
     from phaselens.models.load import require_tokenizer
     from phaselens.monitor import read_card
-    from phaselens.watch import Desk, Limits, Server, StoredRuns, View, make_app, thresholds_of
+    from phaselens.watch import Desk, Limits, StoredRuns, View, make_app, thresholds_of
+    from phaselens.web.server import Server
 
     settings = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
     with Server(host, port, token) as server:
@@ -58,11 +59,12 @@ def watch(
         if not as_json:
             note(f"{opened.name}: learning what is usual from a few short runs")
         view = View.of(opened, thresholds_of(opened, model, layers), layers)
-        desk = Desk(opened, view, Limits(tokens=max_tokens, streams=streams), learned)
+        limits = Limits(tokens=max_tokens, streams=streams)
+        desk = Desk(opened, view, limits, learned)
         app = make_app(desk, server.door, stored, model)
         found = {"url": server.url, "api": f"{server.url}v1", "model": opened.name, "port": server.port}
         say(json_text(found, None) if as_json else f"{opened.name} is watched at {server.url} (Ctrl-C ends it)")
-        server.run(app, desk)
+        server.run(app, desk.cancel_all, **limits.waiting)
 
 
 def _lens(n_layers: int, count: int | None) -> tuple[int, ...]:

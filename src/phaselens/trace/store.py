@@ -277,6 +277,20 @@ class StoredColumns:
         except (OSError, IndexError, pa.ArrowInvalid) as error:
             raise StudyFileError(f"cannot read column {name!r} of {self.path}: {error}.") from error
 
+    def of_run(self, run: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Columns of one run alone; only row groups that can hold it are read. Raises StudyFileError as `read`."""
+        at = self.names.index("run")
+        bounds = [self.footer.row_group(i).column(at).statistics for i in range(self.footer.num_row_groups)]
+        groups = [i for i, b in enumerate(bounds) if b is None or not b.has_min_max or b.min <= run <= b.max]
+        wanted = list(dict.fromkeys(("run", *names)))
+        try:
+            with pq.ParquetFile(self.path, metadata=self.footer) as file:
+                rows = file.read_row_groups(groups, columns=wanted, use_threads=False)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise StudyFileError(f"cannot read run {run} of {self.path}: {error}.") from error
+        mine = rows.column("run").to_numpy() == run
+        return {name: rows.column(name).to_numpy()[mine] for name in wanted}
+
 
 def stored_columns(path: str | Path) -> StoredColumns:
     """A Parquet table of a study, none of its columns read yet, its bytes seen to be those that were written.

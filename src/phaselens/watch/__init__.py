@@ -4,8 +4,7 @@ from phaselens.watch.app import make_app
 from phaselens.watch.desk import Desk
 from phaselens.watch.limits import Limits
 from phaselens.watch.runs import StoredRuns
-from phaselens.watch.server import Server
 from phaselens.watch.thresholds import Thresholds, thresholds_of
 from phaselens.watch.view import View
 
-__all__ = ["Desk", "Limits", "Server", "StoredRuns", "Thresholds", "View", "make_app", "thresholds_of"]
+__all__ = ["Desk", "Limits", "StoredRuns", "Thresholds", "View", "make_app", "thresholds_of"]

@@ -9,7 +9,8 @@ from phaselens.capture import Sampling
 from phaselens.errors import InputError, PromptError
 from phaselens.models import Model, encoder
 from phaselens.signs import visible
-from phaselens.watch.limits import Limits, Refusal, too_long
+from phaselens.watch.limits import Limits, too_long
+from phaselens.web.door import Refusal
 
 Ids = list[Annotated[int, Field(strict=True, ge=0)]]
 MOST_STOPS = 4

@@ -1,9 +1,9 @@
-"""What one client may ask for, and how a request beyond it is answered: errors in the form of the OpenAI API."""
+"""What one client may ask for: the bounds of one server."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from phaselens.errors import InputError, PhaselensError
+from phaselens.errors import InputError
+from phaselens.web.door import Refusal
 
 
 @dataclass(frozen=True)
@@ -34,23 +34,10 @@ class Limits:
             if value <= 0:
                 raise InputError(f"the limit {name} is at least 1; got {value}.")
 
-
-class Refusal(PhaselensError):
-    """A request that is not carried out: HTTP status, and what the body says about it."""
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        kind: str = "invalid_request_error",
-        param: str | None = None,
-        code: str | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status, self.headers = status, headers or {}
-        self.body: dict[str, Any] = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    @property
+    def waiting(self) -> dict[str, float]:
+        """What the server is told: how many connections, and how long it waits for a head."""
+        return {"connections": self.connections, "header_seconds": self.header_seconds}
 
 
 def too_long(what: str, got: int | str, most: int, param: str) -> Refusal:

@@ -14,24 +14,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from phaselens.watch.desk import Ended, Job, Piece
-from phaselens.watch.limits import Limits, Refusal
+from phaselens.watch.limits import Limits
+from phaselens.web.door import as_refusal, refused
 
 log = logging.getLogger("phaselens.watch")
 POLL = 0.25
-BROKEN = "the generation failed; the log of the server says why."
-
-
-def as_refusal(error: Exception) -> Refusal:
-    """What a client is told of an error: a refusal as it is, of anything else only that it happened."""
-    if isinstance(error, Refusal):
-        return error
-    log.error("a generation failed", exc_info=error)
-    return Refusal(500, BROKEN, kind="server_error")
-
-
-def refused(error: Refusal) -> JSONResponse:
-    """The answer to a request that is not carried out."""
-    return JSONResponse(error.body, status_code=error.status, headers=error.headers)
 
 
 def head(name: str) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from phaselens.models import Model
 from phaselens.trace import Trace
 from phaselens.trace.store import read_table, read_trace, trace_paths
 from phaselens.trace.transcripts import Transcript, read_jsonl
-from phaselens.watch.limits import Refusal
 from phaselens.watch.thresholds import Thresholds, layer_of_record, learned
 from phaselens.watch.view import BY_LAYER, OUTPUT, View, alarm_words
+from phaselens.web.door import Refusal
 
 LISTED = ("run", "prompt_id", "category", "arm", "sample", "n_generated")
 MOST_LISTED = 5_000

@@ -2,11 +2,11 @@
 
 import ipaddress
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from phaselens.errors import InputError, missing_extra
-from phaselens.watch.app import LOOPBACK, Door
-from phaselens.watch.desk import Desk
+from phaselens.web.door import LOOPBACK, Door
 
 LEAST_TOKEN = 16
 LOOPBACK_NAMES = ("localhost",)
@@ -61,8 +61,15 @@ class Server:
         """Where a browser finds the page."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
 
-    def uvicorn(self, app: Any, desk: Desk) -> Any:
-        """The uvicorn server of an application, not yet running; its end is that of every generation.
+    def uvicorn(
+        self,
+        app: Any,
+        before_end: Callable[[], None] | None = None,
+        *,
+        connections: int = 64,
+        header_seconds: float = 10.0,
+    ) -> Any:
+        """The uvicorn server of an application, not yet running; `before_end` ends what open streams wait for.
 
         Raises MissingExtra where uvicorn is not installed.
         """
@@ -70,26 +77,27 @@ class Server:
             import uvicorn
         except ModuleNotFoundError as error:
             raise missing_extra("the server", "uvicorn", "watch") from error
-        from phaselens.watch.connections import patient
+        from phaselens.web.connections import patient
 
         server = uvicorn.Server(
             uvicorn.Config(
                 app, log_level="warning", access_log=False, server_header=False, ws="none", lifespan="on",
-                http=patient(desk.limits), timeout_keep_alive=5, timeout_graceful_shutdown=5,
+                http=patient(connections, header_seconds), timeout_keep_alive=5, timeout_graceful_shutdown=5,
             )
         )  # fmt: skip
         leave = server.shutdown
 
         async def shutdown(sockets: list[socket.socket] | None = None) -> None:
-            desk.cancel_all()  # else open streams are waited for
+            if before_end is not None:
+                before_end()
             await leave(sockets)
 
         server.shutdown = shutdown
         return server
 
-    def run(self, app: Any, desk: Desk) -> None:
-        """Serve until interrupted."""
-        self.uvicorn(app, desk).run(sockets=[self.socket])
+    def run(self, app: Any, before_end: Callable[[], None] | None = None, **limits: Any) -> None:
+        """Serve until interrupted; `limits` are those of `uvicorn`."""
+        self.uvicorn(app, before_end, **limits).run(sockets=[self.socket])
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -6,10 +6,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from phaselens.watch.limits import Limits
 
-
-def patient(limits: Limits) -> type[asyncio.Protocol]:
+def patient(connections: int, header_seconds: float) -> type[asyncio.Protocol]:
     """The HTTP protocol of one server: headers arrive within `header_seconds`, else the connection is closed.
 
     At most `connections` of them may be waited for: one more closes the one that is waited for longest, so that any
@@ -20,7 +18,7 @@ def patient(limits: Limits) -> type[asyncio.Protocol]:
     class Patient(H11Protocol):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            if len(waited_for) >= limits.connections:
+            if len(waited_for) >= connections:
                 next(iter(waited_for)).transport.abort()
             self._wait()
 
@@ -36,7 +34,7 @@ def patient(limits: Limits) -> type[asyncio.Protocol]:
             if self.conn.their_state is not h11.IDLE:
                 self._done()
             elif self not in waited_for and not self.transport.is_closing():
-                waited_for[self] = self.loop.call_later(limits.header_seconds, self.transport.abort)
+                waited_for[self] = self.loop.call_later(header_seconds, self.transport.abort)
 
         def _done(self) -> None:
             if (timer := waited_for.pop(self, None)) is not None:

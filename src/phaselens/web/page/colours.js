@@ -29,3 +29,6 @@ export function text(v) {
   const size = Math.abs(v);
   return size >= 1e4 || size < 1e-3 ? v.toExponential(1) : String(Number(v.toPrecision(3)));
 }
+
+// For differences: blue below zero, light at zero, brown above.
+export const DIVERGING = ["2166ac", "67a9cf", "d1e5f0", "f4f3f0", "f2d3b4", "d08b4c", "8c4a06"];

@@ -2,50 +2,16 @@
 
 import { ends, isNumber, share, text } from "./colours.js";
 import { heatMap, ramp, ribbon, stepAt } from "./pictures.js";
+import { $, ask, complain, legend, make, options, shownPiece } from "./parts.js";
 
-const $ = (id) => document.getElementById(id);
 const LETTERS = ["A", "B", "C", "D", "E"];
 const PLAY_MS = 110, SPOKEN_EVERY = 24;
 
 let about = null, dynamics = null, steps = [], prompt = "", at = -1, follow = true, running = null, playing = 0, due = false;
 
-function make(tag, className, content) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (content !== undefined) node.textContent = content;
-  return node;
-}
-
 function say(message) { $("status").textContent = message; }
 
-function complain(message) {
-  $("error").hidden = !message;
-  $("error").textContent = message || "";
-}
-
-async function ask(path, options = {}) {
-  const headers = { ...(options.headers || {}) };
-  if ($("bearer").value) headers.Authorization = `Bearer ${$("bearer").value}`;
-  const answer = await fetch(path, { ...options, headers });
-  if (!answer.ok) {
-    if (answer.status === 401) $("bearer-field").hidden = false;
-    const body = await answer.json().catch(() => ({}));
-    throw new Error(body.error ? body.error.message : `the server answered ${answer.status}`);
-  }
-  return answer;
-}
-
 // --- what is chosen --------------------------------------------------------------------------------------------------
-
-function options(select, names, first) {
-  const before = select.value;
-  select.replaceChildren(...names.map(([value, label]) => {
-    const one = make("option", "", label);
-    one.value = value;
-    return one;
-  }));
-  select.value = names.some(([value]) => value === before) ? before : first;
-}
 
 function valueOf(step, key) {
   const [where, name] = key.split("/");
@@ -84,24 +50,14 @@ function drawNow() {
   $("ribbon").setAttribute("aria-label", summary());
   const name = $("shown").value;
   const both = ends(steps.flatMap((step) => (step.layers || {})[name] || []));
-  heatMap($("heat"), steps, dynamics.layers, name, both, at);
-  legend("map-legend", both, dynamics.by_layer.find((one) => one.name === name));
+  heatMap($("heat"), steps.map((step) => (step.layers || {})[name] || []), steps.map((step) => step.step), dynamics.layers, both, { step: at });
+  legend($("map-legend"), both, dynamics.by_layer.find((one) => one.name === name));
   const range = both ? `from ${text(both[0])} to ${text(both[1])}` : "with no defined value";
   $("heat").setAttribute("aria-label", `${name}, ${dynamics.layers.length} layers by ${steps.length} steps, ${range}.`);
   drawValues();
 }
 
-function legend(id, both, what) {
-  const box = $(id);
-  box.querySelector(".low").textContent = both ? text(both[0]) : "";
-  box.querySelector(".high").textContent = both ? text(both[1]) : "";
-  box.querySelector(".what").textContent = [what.unit === "1" ? "" : what.unit, what.description].filter(Boolean).join(" · ");
-}
-
-function written(step) {
-  if (step.text === null || step.text === undefined) return `⟨${step.token}⟩`;
-  return step.text === "" ? "▯" : step.text;
-}
+const written = (step) => shownPiece(step.text, step.token);
 
 function drawTokens() {
   const box = $("text"), key = $("colour").value, both = ends(steps.map((step) => valueOf(step, key)));
@@ -125,7 +81,7 @@ function drawTokens() {
     one.title = `step ${step.step}, ${key.split("/")[1]} ${text(v)}`;
     if (i === at) one.setAttribute("aria-current", "step"); else one.removeAttribute("aria-current");
   });
-  legend("colour-legend", both, described(key));
+  legend($("colour-legend"), both, described(key));
   if (running && follow && pinned) box.scrollTop = box.scrollHeight;
 }
 

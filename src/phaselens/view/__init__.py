@@ -1,0 +1,1 @@
+"""`phaselens view`: walk through stored runs in the browser, or keep some of them in one file."""

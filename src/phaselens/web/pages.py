@@ -1,0 +1,68 @@
+"""One page, one file: markup, style and script put together, with the policy under which a browser runs it.
+
+Scripts are ES modules on the disk; put together in one they share one scope, so their top names differ and their
+`import` and `export` words are taken out. The policy names the hashes of exactly this style and this script, and lets
+nothing else run, whatever a model says.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+SHARED = ("colours.js", "pictures.js", "parts.js")
+IMPORT, EXPORT = re.compile(r"^import .*?;\n", re.M | re.S), re.compile(r"^export ", re.M)
+
+
+@dataclass(frozen=True)
+class Page:
+    """The whole of a page, and its Content-Security-Policy."""
+
+    html: str
+    policy: str
+
+
+def source(name: str) -> str:
+    """One file of the folder `page`."""
+    return resources.files("phaselens.web").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def script(*names: str) -> str:
+    """Several modules as one."""
+    return "\n".join(EXPORT.sub("", IMPORT.sub("", source(name))) for name in names)
+
+
+def whole(name: str, data: Any = None) -> Page:
+    """The page `NAME.html` with `page.css`, `NAME.css` where there is one, the shared scripts and `NAME.js`.
+
+    With `data` it carries what it shows as JSON and asks no server: one file to keep or send.
+    """
+    own = resources.files("phaselens.web").joinpath("page", f"{name}.css")
+    style = source("page.css") + (own.read_text(encoding="utf-8") if own.is_file() else "")
+    code = script(*SHARED, f"{name}.js")
+    hashes = [base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (code, style)]
+    ask = "'self'" if data is None else "'none'"
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{hashes[0]}'; style-src 'sha256-{hashes[1]}'; "
+        f"connect-src {ask}; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    parts = {
+        "<!-- style -->": f"<style>{style}</style>",
+        "<!-- script -->": f'<script type="module">{code}</script>',
+    }
+    if data is not None:
+        parts["<!-- policy -->"] = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        parts["<!-- data -->"] = f'<script type="application/json" id="data">{_embedded(data)}</script>'
+    html = source(f"{name}.html")
+    for mark, part in parts.items():
+        html = html.replace(mark, part, 1)
+    return Page(html, f"{policy}; frame-ancestors 'none'")
+
+
+def _embedded(data: Any) -> str:
+    """JSON that cannot end the element it stands in: no sign of markup is left in it."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
