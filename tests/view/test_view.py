@@ -13,7 +13,7 @@ from phaselens.capture import Sampling, generate
 from phaselens.cli import call
 from phaselens.errors import InputError, StudyFileError, UnknownNameError
 from phaselens.recording import observe
-from phaselens.trace.store import stored_columns, write_trace
+from phaselens.trace.store import StoredColumns, write_trace
 from phaselens.view.kept import keep
 from phaselens.view.one import Lens, Reader
 from phaselens.view.runs import Runs
@@ -106,7 +106,7 @@ def test_only_row_groups_that_hold_a_run_are_read(tmp_path):
 
     run = np.repeat(np.arange(100), 5).astype(np.int32)
     pq.write_table(pa.table({"run": run, "v": np.arange(500.0)}), tmp_path / "x.parquet", row_group_size=50)
-    stored = stored_columns(tmp_path / "x.parquet")
+    stored = StoredColumns(tmp_path / "x.parquet", pq.read_metadata(tmp_path / "x.parquet"), ("run", "v"))
     assert stored.of_run(37, ["v"])["v"].tolist() == list(range(185, 190))
     assert stored.of_run(100, ["v"])["v"].tolist() == []
 
@@ -132,7 +132,7 @@ def test_any_folder_with_traces_is_a_shelf(tmp_path, study):
     assert len(runs) == 65 and Reader(runs).run(0)["pieces"][0].startswith((" w", "<img"))
     (folder / "transcripts.jsonl").unlink()
     bare = Reader(Runs(shelf([folder]))).run(2)
-    assert bare["prompt"] == "" and bare["pieces"] is None and len(bare["token"]) == 8
+    assert bare["prompt"] == "" and bare["completion"] is None and len(bare["token"]) == 8
     assert Runs(shelf([folder])).page({"q": "needle"})["n"] == 0
 
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from phaselens import __version__
 from phaselens.errors import InputError
 from phaselens.trace.schema import LENS_SEPARATOR
 from phaselens.trace.store import atomic_write
+from phaselens.version import __version__
 from phaselens.view.one import Reader, facts_of
 from phaselens.view.runs import Runs
 from phaselens.web.pages import whole

@@ -17,7 +17,7 @@ from phaselens.errors import InputError, unknown_name
 from phaselens.trace.schema import Column
 from phaselens.view.shelf import Unit
 
-FIXED = ("prompt_id", "unit", "category", "arm", "sample", "n_prompt", "n_generated", "finish", "answer", "tag", "correct")
+FIXED = tuple("prompt_id unit category arm sample n_prompt n_generated finish answer tag correct".split())
 DEPTHS, MOST_STEPS = 21, 64
 DIGITS = 6
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
