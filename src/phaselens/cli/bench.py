@@ -76,6 +76,16 @@ def bench_monitor(
     _show(_run(scripts_folder() / "monitor.py", quick), as_json)
 
 
+@app.command("study")
+def bench_study(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer tokens and repetitions, a few minutes.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure observing, calibrating and loading over bare work, at vocabularies of 49,152 and 262,144."""
+    note(f"benchmarks/study.py{' --quick' if quick else ''}")
+    _show(_run(scripts_folder() / "study.py", quick), as_json)
+
+
 def _show(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)

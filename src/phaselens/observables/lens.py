@@ -95,6 +95,23 @@ def lens_variants(
         return read_states(hidden, readout, variants, kind == "final_norm", wanted, {} if buffers is None else buffers)
 
 
+def entropies(
+    hidden: Float[Tensor, "row layer d_model"],
+    readout: Readout,
+    temperatures: Sequence[float],
+    buffers: dict[str, Tensor] | None = None,
+) -> Float[Tensor, "row layer temperature"]:
+    """Entropy of the `final_norm` lens at each of several temperatures, in nats, from one product with the head.
+
+    NaN where the logits are not finite. As `entropy_nats` of `lens_statistics`.
+    """
+    none = torch.full((len(hidden),), -1, device=hidden.device)
+    readout, _ = _without_impossible(readout, none)
+    variants = [Variant(none, t, None, readout.cap, readout.centred) for t in temperatures]
+    found = lens_variants(hidden, readout, variants, wanted=frozenset({"entropy_nats"}), buffers=buffers)
+    return torch.stack([one["entropy_nats"] for one in found], -1)
+
+
 def output_statistics(
     logits: Float[Tensor, "row vocab"],
     emitted: Int[Tensor, " row"],

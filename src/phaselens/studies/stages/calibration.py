@@ -19,13 +19,12 @@ from torch import Tensor
 
 from phaselens.capture.replay import replay
 from phaselens.models import Model
+from phaselens.observables.lens import entropies
 from phaselens.trace.tile import Tile
 from phaselens.trace.transcripts import Transcripts
-from phaselens.types import Readout
 
 LEAST, GREATEST, POINTS = 0.05, 20.0, 97
 NOISE_RUNS = 8
-ROWS = 256
 
 
 def grid(points: int = POINTS) -> np.ndarray:
@@ -55,37 +54,23 @@ def output_states(model: Model, transcripts: Transcripts, batch_size: int | None
     return kept.states()
 
 
-def _entropies(readout: Readout, states: Tensor, temperatures: np.ndarray) -> Tensor:
+def _entropies(model: Model, states: Tensor, temperatures: np.ndarray) -> Tensor:
     """Output entropy in nats, float64 [row, temperature]; rows whose state is not finite are NaN."""
-    out = []
-    for part in states.split(ROWS):
-        logits = readout.logits(part.to(readout.weight.device)).double()
-        logits = logits - logits.amax(dim=-1, keepdim=True)
-        per = [entropy_of(logits / t) for t in temperatures.tolist()]
-        out.append(torch.stack(per, dim=-1).cpu())
-    return torch.cat(out)
-
-
-def entropy_of(logits: Tensor) -> Tensor:
-    """Entropy of the distributions of logits (nats): [..., V] -> [...]."""
-    logp = logits.log_softmax(dim=-1)
-    return -(logp.exp() * logp).sum(dim=-1)
+    return entropies(states.to(model.device)[:, None], model.readout, temperatures.tolist())[:, 0].double().cpu()
 
 
 def calibrate(model: Model, transcripts: Transcripts) -> dict[str, Any]:
     """The curve of mean output entropy over temperature, and the noise floor, as plain JSON values.
 
-    `entropy[i]` (nats) belongs to `temperatures[i]`; steps that are not finite are left out and
-    counted. `noise_floor` is the largest shift of an output entropy (nats) between one batch of several runs and the
-    same runs one by one.
+    `entropy[i]` (nats) belongs to `temperatures[i]`; steps that are not finite are left out and counted. `noise_floor`
+    is the largest shift of an output entropy (nats) of the first runs between their batches here and one by one.
     """
-    with torch.no_grad():
-        states = output_states(model, transcripts)
-        entropy = _entropies(model.readout, states, grid())
-        few = replace(transcripts, runs=transcripts.runs[:NOISE_RUNS])
-        together, alone = (_entropies(model.readout, output_states(model, few, n), np.ones(1)) for n in (None, 1))
+    first = sorted(transcripts.runs, key=lambda t: t.run)[:NOISE_RUNS]
+    entropy = _entropies(model, output_states(model, transcripts), grid())
+    alone = _entropies(model, output_states(model, replace(transcripts, runs=tuple(first)), 1), np.ones(1))
     finite = entropy.isfinite().all(dim=-1)
-    gap = (together - alone).abs()[(together - alone).isfinite()]
+    gap = (entropy[: len(alone), POINTS // 2] - alone[:, 0]).abs()
+    gap = gap[gap.isfinite()]
     curve = entropy[finite].mean(dim=0)
     return {
         "temperatures": grid().tolist(),

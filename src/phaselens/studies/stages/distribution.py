@@ -18,8 +18,10 @@ from phaselens.errors import StudyFileError
 from phaselens.measure import LensSpec
 from phaselens.models import Model
 from phaselens.models.first import why_not_masked
+from phaselens.observables.lens import entropies
+from phaselens.observables.tiles import rows_at_once
 from phaselens.observables.translators import Translators, TunedReport, fit_translators
-from phaselens.studies.stages.calibration import entropy_of, grid, matching_temperature
+from phaselens.studies.stages.calibration import grid, matching_temperature
 from phaselens.studies.stages.members import Member
 from phaselens.trace.seal import arrays_bytes, is_sound, json_bytes, read_arrays, read_json
 from phaselens.trace.store import atomic_write, digest
@@ -27,7 +29,6 @@ from phaselens.trace.tile import Tile
 from phaselens.trace.transcripts import Transcripts
 
 POINTS = 33  # of the curves by layer
-LOGITS_AT_ONCE = 4_000_000
 CAPS = {"cap_half": 0.5, "cap_one": 1.0, "cap_two": 2.0}
 MEASURED = ("tmatch_layers", *CAPS, "nofirst")
 SEED = 3
@@ -81,16 +82,13 @@ def measure_controls(model: Model, transcripts: Transcripts) -> dict[str, Any]:
     """
     states, _ = layer_states(model, transcripts)
     states = states[states.flatten(1).isfinite().all(1)]
-    size = max(1, LOGITS_AT_ONCE // (states.shape[1] * model.vocab_size))
+    size = math.ceil(rows_at_once(model.vocab_size) / states.shape[1])
     total, tops = np.zeros((states.shape[1], POINTS)), []
     uncapped = replace(model.readout, cap=None)
     with torch.no_grad():
         for part in states.split(size):
             part = part.to(model.device)
-            logits = model.readout.logits(part)
-            logits = logits - logits.amax(-1, keepdim=True)
-            for i, t in enumerate(grid(POINTS).tolist()):
-                total[:, i] += entropy_of(logits / t).double().sum(0).cpu().numpy()
+            total += entropies(part, model.readout, grid(POINTS).tolist()).double().sum(0).cpu().numpy()
             last = uncapped.logits(part[:, -1])
             tops.append((last.amax(-1) - last.mean(-1)).cpu())
     known = len(states) > 0
