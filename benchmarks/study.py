@@ -31,8 +31,8 @@ from phaselens.measure import LensSpec
 from phaselens.models import Model
 from phaselens.observables import DEFAULT, LENS_STATISTICS, base_inputs
 from phaselens.observables.lens import lens_variants
-from phaselens.observables.packed import head_product
 from phaselens.observables.tiles import TILE, Variant, rows_at_once
+from phaselens.products import product
 from phaselens.studies.stages.calibration import calibrate
 
 TARGETS = {
@@ -185,7 +185,7 @@ def tiled(states: torch.Tensor, weight: torch.Tensor, rows: int) -> None:
     """The product as the lens makes it, and nothing kept."""
     for start in range(0, len(states), rows):
         for a in range(0, len(weight), TILE):
-            head_product(states[start : start + rows], weight[a : a + TILE])
+            product(states[start : start + rows], weight[a : a + TILE])
 
 
 def bf16_product_works() -> bool:

@@ -19,6 +19,7 @@ SRC = Path(__file__).parents[1] / "src" / "phaselens"
 TABLE = """
 version:
 errors:
+products:
 signs:
 types:
 batteries: errors
@@ -27,12 +28,12 @@ perturbations: errors
 statistics: errors
 trace: errors
 models: errors types
-observables: errors types
+observables: errors products types
 controls: perturbations
 claims: errors statistics
 dynamics: errors statistics
 probes: errors statistics
-capture: batteries errors models perturbations trace
+capture: batteries errors models perturbations products trace
 lenses: errors observables types
 measure: errors lenses observables trace types
 organisms: batteries dynamics errors models
@@ -46,7 +47,7 @@ interventions: batteries capture dynamics errors models observables organisms pe
 experiments: claims dynamics errors interventions probes statistics
 monitor: dynamics errors experiments measure models observables recording trace types version
 studies: batteries capture claims dynamics engines errors experiments interventions measure models observables
-    organisms probes readings recording trace types version
+    organisms probes readings recording trace version
 validity: claims dynamics errors experiments interventions statistics
 web: errors
 view: capture dynamics errors models trace version web

@@ -13,6 +13,7 @@ from phaselens.capture.prompts import batches, check_transcripts, length_kind
 from phaselens.errors import InputError
 from phaselens.models import Model, Taps, guarded, record
 from phaselens.models.hooks import check_layers
+from phaselens.products import ByOneDNN
 from phaselens.trace.tile import Tile
 from phaselens.trace.transcripts import Transcript, Transcripts
 
@@ -154,7 +155,8 @@ def advance(model: Model, ids: Tensor, start: int, cache: Any, *, keep_cache: bo
     name = model.facts.cache
     if cache is not None and name is not None:
         inputs[name] = cache
-    out = model.network(**inputs)
+    with ByOneDNN():
+        out = model.network(**inputs)
     return getattr(out, name, None) if keep_cache and name else None
 
 

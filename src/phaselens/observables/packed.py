@@ -6,7 +6,6 @@ head in memory.
 """
 
 import threading
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -17,28 +16,6 @@ TOLERANCE = 1e-4
 
 _lock = threading.Lock()
 _packed: "WeakTensorKeyDictionary" = WeakTensorKeyDictionary()
-
-
-def head_product(states: Tensor, weight: Tensor) -> Tensor:
-    """States [n, d] @ weight.T in float32, for a tile of the head [V, d] in any floating dtype.
-
-    On a processor by oneDNN where this build of Torch has it: the product that Torch takes by itself is MKL's, which
-    needs twice to three times as long on processors that are not Intel's.
-    """
-    weight = weight.detach().float()
-    if weight.device.type == "cpu" and _has_onednn():
-        return packed_product(states, weight)
-    return states @ weight.T
-
-
-@cache
-def _has_onednn() -> bool:
-    """Whether this build of Torch has the product of oneDNN, tried once."""
-    probe = torch.linspace(-1, 1, 64).view(4, 16)
-    try:
-        return bool((packed_product(probe, probe) - probe @ probe.T).abs().max() <= TOLERANCE)
-    except (AttributeError, RuntimeError):
-        return False
 
 
 def packed_head(weight: Tensor) -> Tensor | None:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from phaselens.observables.nucleus import nucleus_by_bisection
-from phaselens.observables.packed import head_product
+from phaselens.products import product
 from phaselens.types import Readout
 
 TOP = 10
@@ -80,7 +80,7 @@ def read_states(
         means = None if mean is None else states @ mean + (0 if bias is None else bias.mean())
 
         def source(a: int, b: int, states: Tensor = states, bias: Tensor | None = bias) -> Tensor:
-            out = head_product(states, readout.weight[a:b])
+            out = product(states, readout.weight[a:b])
             return out if bias is None else out.add_(bias[a:b])
 
         here = [_of_rows(v, rows) for v in variants]

@@ -105,9 +105,7 @@ class Runs:
             raise unknown_name("column", name, known)
         return table, measure
 
-    def _means(
-        self, table: str, measure: str, n_bins: int, bins: Callable[[Unit, int], np.ndarray]
-    ) -> np.ndarray:
+    def _means(self, table: str, measure: str, n_bins: int, bins: Callable[[Unit, int], np.ndarray]) -> np.ndarray:
         """Means of a measure per run and bin of its rows, float32 [run, bin]; NaN where nothing is defined."""
         out = np.full((len(self), n_bins), np.nan, np.float32)
         for unit, start in zip(self.units, self.starts, strict=False):

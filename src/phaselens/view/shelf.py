@@ -136,7 +136,10 @@ def _of_folder(folder: Path) -> list[dict[str, Any]]:
         near = [stem.with_suffix(".jsonl"), path.parent / "transcripts.jsonl"]
         found.append(
             {
-                "stem": stem, "model": model, "arm": "", "calibration": bool(meta.get("calibration")),
+                "stem": stem,
+                "model": model,
+                "arm": "",
+                "calibration": bool(meta.get("calibration")),
                 "transcripts": next((p for p in near if p.is_file()), None),
             }  # fmt: skip
         )
