@@ -1,6 +1,5 @@
 """F5: an effect in the high-capacity region beyond the random band is supported, a like one everywhere is not."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +26,8 @@ def stored(falls, capacity=(0.1, 0.2, 0.5, 0.95, 1.0, 0.4), random=0.1, identity
 
 
 def verdict(*models):
-    return judge(F5, evidence(models, 0, n_boot=400), math.nan)
+    found = evidence(models, 0, n_boot=400)
+    return judge(F5, found, found.p)
 
 
 def test_an_effect_of_the_region_is_supported_and_one_everywhere_is_not():

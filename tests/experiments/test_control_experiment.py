@@ -61,7 +61,7 @@ def stored(monitor=0.0, guard=0.0, cool=0.0, steer=0.5, n=N, seed=0, name="m"):
 
 
 def word(name, found):
-    return judge(CLAIMS[name], found, math.nan)
+    return judge(CLAIMS[name], found, found.p)
 
 
 def test_x1_a_direction_that_moves_ct_more_than_random_ones():

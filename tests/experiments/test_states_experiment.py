@@ -161,7 +161,7 @@ def test_a_planted_order_along_depth_is_conserved():
     assert found.verdict == "supported" and found.counts["of the grammar's own order"] >= 1
     rows = {(r["group"], r["lens"], r["motif"]): r for r in result.tables["motifs"].to_pylist()}
     whole = rows["trained", "final_norm", "explore-process-decide"]
-    assert whole["conserved"] and whole["own_order"] and whole["permutations"] == 400
+    assert whole["conserved"] and whole["own_order"] and whole["permutations"] == 2000
     back = rows["trained", "final_norm", "decide-process-explore"]
     assert not back["conserved"] and back["p"] > 0.05
     of_model = [r for r in result.tables["motifs_models"].to_pylist() if r["group"] == "trained" and r["length"] == 2]

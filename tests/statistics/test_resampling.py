@@ -11,6 +11,7 @@ from phaselens.errors import InputError
 from phaselens.statistics.intervals import (
     Interval,
     basic_interval,
+    bootstrap_p,
     expanded_interval,
     jackknife_interval,
     percentile_interval,
@@ -166,3 +167,14 @@ def test_expanded_interval_of_many_units_is_the_percentile_interval_and_of_two_t
     assert (two.lo, two.hi) == (draws.min(), draws.max()) and two.level == 0.95
     assert expanded_interval(draws, 1).reason == "fewer than two units (1)"
     assert expanded_interval(np.array([]), 5).reason
+
+
+def test_the_bootstrap_p_is_the_level_at_which_the_interval_ends_at_the_bound():
+    g = np.random.default_rng(0)
+    draws = 0.2 + 0.1 * g.standard_normal(4000)
+    p = bootstrap_p(draws)
+    assert percentile_interval(draws, 30, level=1 - p).lo == pytest.approx(0, abs=0.01)
+    few = bootstrap_p(draws, n_units=8)
+    assert few > p and expanded_interval(draws, 8, level=1 - few).lo == pytest.approx(0, abs=0.01)
+    assert bootstrap_p(-draws, n_units=8) == pytest.approx(few) and np.isnan(bootstrap_p(np.full(9, np.nan)))
+    assert bootstrap_p(draws - 0.2) > 0.9 and np.isnan(bootstrap_p(draws, n_units=1))

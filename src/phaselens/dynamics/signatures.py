@@ -12,7 +12,7 @@ import numpy as np
 
 from phaselens.dynamics.order import spearman
 from phaselens.errors import InputError
-from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
+from phaselens.statistics.intervals import Interval, bootstrap_p, percentile_interval, undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75)
@@ -99,7 +99,7 @@ class SplitHalf:
 
     `similarity` [model, model]: half A of the row with half B of the column. `reproducibility` is the diagonal with an
     interval each. `separation`: mean of A(i)-B(i) less the mean of A(i)-B(j) over models of other families, with its
-    interval over prompts inside halves. `versions` holds the same under another similarity.
+    interval over prompts inside halves and the `p` of 0. `distance_*` hold the same under another similarity.
     """
 
     similarity: np.ndarray
@@ -109,6 +109,7 @@ class SplitHalf:
     distance_separation: float
     distance_interval: Interval
     n_pairs: int
+    p: float = math.nan
 
 
 def split_half(
@@ -151,9 +152,10 @@ def split_half(
     if why:
         none = undefined_interval(why)
         return SplitHalf(alike[0], own, math.nan, none, math.nan, none, 0)
-    ends = [percentile_interval(_above(d, other), n_prompts) for d in drawn]
+    apart = [_above(d, other) for d in drawn]
+    ends = [percentile_interval(d, n_prompts) for d in apart]
     values = [float(_above(x[None], other)[0]) for x in alike]
-    return SplitHalf(alike[0], own, values[0], ends[0], values[1], ends[1], int(other.sum()))
+    return SplitHalf(alike[0], own, values[0], ends[0], values[1], ends[1], int(other.sum()), bootstrap_p(apart[0]))
 
 
 def _why_not(other: np.ndarray, n_prompts: int, n_features: int) -> str:

@@ -130,7 +130,8 @@ def evidence(stored: Sequence[Causal], seed: int, *, n_boot: int = BOOTSTRAPS) -
     )
     return IntervalEvidence(
         found.whole.value, found.whole.interval, above(0), (Region(hi=0),), counts, found.whole.n,
-        "more items, or a model with layers of lower capacity", outcomes, null=0.0, of="excess fall of the margin",
+        "more items, or a model with layers of lower capacity", outcomes, p=found.whole.p(), null=0.0,
+        of="excess fall of the margin",
     )  # fmt: skip
 
 

@@ -90,7 +90,8 @@ def dynamic(stored: Sequence[Control], seed: int) -> IntervalEvidence:
     )
     return IntervalEvidence(
         found.whole.value, found.whole.interval, above(0), inside(NO_CHANGE), _counts(some), found.whole.n,
-        "more questions, or more random directions", outcomes, null=0.0, of="change of ct in SDs",
+        "more questions, or more random directions", outcomes, p=found.whole.p(), null=0.0,
+        of="change of ct in SDs",
     )  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def semantic(stored: Sequence[Control], seed: int, *, dynamic_supported: bool) -
     return IntervalEvidence(
         shown.value, interval, inside(MARGIN), (Region(lo=MARGIN),) if repaired else (), _counts(stored), n,
         "more questions, or longer answers", (Outcome("random trigger", word, said), _in_time(stored, seed)), needs,
-        null=0.0, of=of,
+        p=float(np.max([change.p_inside(MARGIN) for _, change in found.each])), null=0.0, of=of,
     )  # fmt: skip
 
 
@@ -164,7 +165,7 @@ def necessary(stored: Sequence[Control], seed: int) -> IntervalEvidence:
     )
     return IntervalEvidence(
         found.value, found.interval, (), (Region(lo=0),), _counts(some), found.n, "more questions, or a prompt that "
-        "repairs more", (Outcome("guard prompt", "survived", said),), needs, null=0.0,
+        "repairs more", (Outcome("guard prompt", "survived", said),), needs, p=found.p(), null=0.0,
         of="net repairs without a fall of ct",
     )  # fmt: skip
 
@@ -199,7 +200,7 @@ def damping(stored: Sequence[Control], seed: int) -> IntervalEvidence:
     )
     return IntervalEvidence(
         found.whole.value, found.whole.interval, below(0), above(0), _counts(some), found.whole.n, "more questions",
-        outcomes, null=0.0, of="change of correctness, turbulent questions",
+        outcomes, p=found.whole.p(), null=0.0, of="change of correctness, turbulent questions",
     )  # fmt: skip
 
 

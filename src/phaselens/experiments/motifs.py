@@ -24,7 +24,7 @@ BY_MODEL = (
     "model:str group:str lens:str motif:str length:int count:int share:float share_first_order:float null:str p:float "
     "permutations:int n_prompts:int n_chains:int"
 )
-PER_BOOTSTRAP, EXCEEDANCES = 2, 20
+PER_BOOTSTRAP, EXCEEDANCES = 10, 20
 FEWEST_PLACES = 3
 WORDS = motifs(len(GRAMMAR))
 EXPLORE, PROCESS, DECIDE = range(3)

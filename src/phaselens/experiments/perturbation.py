@@ -133,6 +133,7 @@ def evidence(stored: Sequence[Signature], split: SplitHalf | None, seed: int) ->
         "more prompts, or models whose signatures differ more",
         (identity([s.identity for s in stored]), _unmatched(stored, seed), _distance(split)),
         (Requirement("prompts", counts["prompts"] >= LEAST, _few(counts["prompts"]), f"{LEAST} prompts"),),
+        p=split.p,
         null=0.0,
         of="own half less other families",
     )

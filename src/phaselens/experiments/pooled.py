@@ -7,13 +7,13 @@ whether one of them says the opposite is asked apart.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
 from phaselens.claims import Outcome, Region
-from phaselens.statistics.intervals import Interval, expanded_interval, undefined_interval
+from phaselens.statistics.intervals import Interval, bootstrap_p, expanded_interval, undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights
 
 BOOTSTRAPS = 2000
@@ -21,12 +21,23 @@ BOOTSTRAPS = 2000
 
 @dataclass(frozen=True)
 class Change:
-    """A mean with its 95 % and its 90 % interval (for two one-sided tests), units resampled; `n` units."""
+    """A mean with its 95 % and its 90 % interval (for two one-sided tests), units resampled; `n` units, draws [B]."""
 
     value: float
     interval: Interval
     narrow: Interval
     n: int = 0
+    draws: np.ndarray = field(default_factory=lambda: np.zeros(0), compare=False, repr=False)
+
+    def p(self, bound: float = 0.0) -> float:
+        """Two-sided p-value of the bound, as the 95 % interval gives it (probability)."""
+        return bootstrap_p(self.draws, bound, n_units=self.n)
+
+    def p_inside(self, margin: float) -> float:
+        """p-value of two one-sided tests against a mean beyond +-margin, as the 90 % interval gives it (1)."""
+        if not abs(self.value) < margin:
+            return 1.0 if math.isfinite(self.value) else math.nan
+        return max(self.p(-margin), self.p(margin)) / 2
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,7 @@ def _weights(n_units: int, seed: int, n_boot: int) -> np.ndarray:
 
 def _change(value: float, drawn: np.ndarray, n: int) -> Change:
     ends = [expanded_interval(drawn, n, level=level) for level in (0.95, 0.90)]
-    return Change(value, *ends, n)
+    return Change(value, *ends, n, drawn)
 
 
 def each_model(found: Pooled, opposite: Sequence[Region]) -> Outcome:

@@ -31,7 +31,7 @@ from phaselens.experiments.cycles import word_starts
 from phaselens.experiments.labelling import Labelled, by_prompt, calibration_turbulence
 from phaselens.experiments.separations import counts
 from phaselens.statistics.agreement import kendall_w
-from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
+from phaselens.statistics.intervals import Interval, bootstrap_p, percentile_interval, undefined_interval
 
 EVENTS = 50
 SMALLEST = 0.02
@@ -312,7 +312,7 @@ def _g8(
             _one_voice(interval, own),
             _no_flip(sweeps),
         ),
-        p=_below_zero(draws),
+        p=bootstrap_p(draws),
         null=0.0,
     )
     return evidence, sweeps
@@ -328,12 +328,6 @@ def _g8_sweeps(usable: Sequence[Labelled], versions: Sequence[_Version], estimat
         against = events >= EVENTS and _against(estimate, value)
         out.append(Swept("G8", q, r, version, value, 0.0, math.nan, events, against))
     return out
-
-
-def _below_zero(draws: np.ndarray) -> float:
-    """Bootstrap p-value that agrees with the two-sided interval lying below 0 (probability). NaN: nothing defined."""
-    seen = draws[np.isfinite(draws)]
-    return float(min(1.0, 2 * (1 + (seen >= 0).sum()) / (1 + len(seen)))) if len(seen) else math.nan
 
 
 def _enough(events: Sequence[int], names: Sequence[str]) -> Requirement:

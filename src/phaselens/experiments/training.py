@@ -18,7 +18,7 @@ from phaselens.experiments.separations import counts
 from phaselens.experiments.tables import arrow_table
 from phaselens.statistics.clustered import correlation_gap, pooled_correlation, share_given
 from phaselens.statistics.effects import units_for_correlation
-from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
+from phaselens.statistics.intervals import Interval, bootstrap_p, percentile_interval, undefined_interval
 from phaselens.statistics.permutation import permutation_p
 
 TRAINING = (
@@ -84,7 +84,7 @@ def _r4(panel: Panel, models: tuple[Trained, ...]) -> IntervalEvidence:
             ),
             _measured_alike(known),
         ),
-        p=_two_sided(draws),
+        p=bootstrap_p(draws),
         null=0.0,
         **common,
     )
@@ -114,14 +114,6 @@ def _measured_alike(known: Sequence[Trained]) -> Requirement:
     return Requirement(
         "equal evaluation tokens", met, why, "loss_tokens and other_tokens of every model, equal to 10 %"
     )
-
-
-def _two_sided(draws: np.ndarray) -> float:
-    """Bootstrap p of 0 (probability): twice the smaller share of draws beyond it, never 0."""
-    seen = draws[np.isfinite(draws)]
-    if not len(seen):
-        return math.nan
-    return float(min(1.0, 2 * (1 + min((seen <= 0).sum(), (seen >= 0).sum())) / (1 + len(seen))))
 
 
 def _kept(name: str, value: float, interval: Interval) -> Outcome:

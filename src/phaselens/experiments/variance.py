@@ -30,6 +30,7 @@ AMPLIFICATION = (
 )
 CLAIMS = ("V1", "V2", "V3")
 ENOUGH_PROMPTS = 8
+HEAVY = 0.2
 SCIENCE = ("reasoning", "science", "scientific reasoning", "scientific_reasoning")
 THREE = ("model", "category", "rest")
 CHUNK = 100
@@ -112,8 +113,20 @@ def _lacking(one: Fit) -> str:
     return ""
 
 
+def _light_tails(one: Fit) -> bool:
+    """Whether the largest hundredth of the squared residuals holds at most a fifth of their sum (normal: .08)."""
+    if one.y is None or one.y.shape[3] < 2:
+        return True
+    square = np.sort(((one.y - one.y.mean(axis=3, keepdims=True)) ** 2).ravel())
+    return bool(square[-max(1, len(square) // 100) :].sum() <= HEAVY * square.sum())
+
+
 def _shares_evidence(panel: Panel, fits: Mapping[str, Fit], of: Mapping[str, float], bound: float) -> IntervalEvidence:
-    """The evidence of V1 and V2: a sum of shares above or below a bound, by both measures."""
+    """The evidence of V1 and V2: a sum of shares above or below a bound, by both measures.
+
+    Where few runs hold the residual's variance, samples show less of it than there is (at t(2.5) a share of one half
+    was taken for less in 37 % of studies), so that a residual below the bound is not said to be there.
+    """
     versions = [_share(panel, fits[m], of, bound) for m in MEASURES]
     one = min(fits.values(), key=lambda f: f.n_prompts)
     units = [n for v in versions if (n := units_needed(v, bound, one.n_prompts)) is not None]
@@ -131,7 +144,7 @@ def _shares_evidence(panel: Panel, fits: Mapping[str, Fit], of: Mapping[str, flo
     return decided(
         versions,
         above(bound),
-        below(bound),
+        below(bound) if "residual" not in of or all(map(_light_tails, fits.values())) else (),
         counts=_counts(panel, one),
         n=one.n_prompts * one.cells.y.shape[1],
         needed=needed,

@@ -62,6 +62,22 @@ def expanded_interval(draws: np.ndarray, n_units: int, *, level: float = 0.95) -
     return _between(draws, n_units, float(stats.norm.sf(reach)), level)
 
 
+def bootstrap_p(draws: np.ndarray, bound: float = 0.0, *, n_units: int | None = None) -> float:
+    """Two-sided p-value of `bound` (probability): the level at which the percentile interval of the draws ends there.
+
+    `2 (1 + k) / (1 + B)`, k the draws on the rarer side of the bound. With `n_units` the level is that of
+    `expanded_interval`. NaN: no finite draw, or fewer than two units.
+    """
+    seen = draws[np.isfinite(draws)]
+    if not len(seen) or (n_units is not None and n_units < 2):
+        return math.nan
+    tail = min(0.5, (1 + min((seen <= bound).sum(), (seen >= bound).sum())) / (1 + len(seen)))
+    if n_units is None:
+        return float(2 * tail)
+    few = n_units - 1
+    return float(2 * stats.t.sf(stats.norm.isf(tail) * math.sqrt(few / n_units), few))
+
+
 def _between(draws: np.ndarray, n_units: int, tail: float, level: float) -> Interval:
     """The interval between the quantiles `tail` and `1 - tail` of the finite draws, or why there is none."""
     why = _why_not(draws, n_units)

@@ -39,8 +39,11 @@ def planted(
     prompts: int = 8,
     amplify: float = 1.0,
     noisy: float = 1.0,
+    freedom: float = 0.0,
 ) -> np.ndarray:
     """Y [model, category, prompt, sample] (its own SD) whose components are `shares`; they should add to 1.
+
+    The residual is normal, or Student's t of so much `freedom` (more than 2) with the same variance.
 
     Terms as `statistics.variance.TERMS`; the last three are drawn. In the science category the differences between
     models are `amplify` times their square, and all that is drawn `noisy` times its square.
@@ -53,7 +56,10 @@ def planted(
     category = levels_of(shares.get("category", 0.0), (1, c), generator)
     y = np.repeat((model + both + category)[:, :, None], p, axis=2)[..., None] + np.zeros(r)
     for term, shape in (("prompt", (1, c, p, 1)), ("model:prompt", (m, c, p, 1)), ("residual", (m, c, p, r))):
-        drawn = np.sqrt(shares.get(term, 0.0)) * generator.standard_normal(shape)
+        plain = generator.standard_normal(shape)
+        if freedom and term == "residual":
+            plain = generator.standard_t(freedom, shape) / np.sqrt(freedom / (freedom - 2))
+        drawn = np.sqrt(shares.get(term, 0.0)) * plain
         drawn[:, at] *= np.sqrt(noisy)
         y = y + drawn
     return y
@@ -125,10 +131,12 @@ def model_of_runs(
     return ModelData(info, runs, {"run": run, "step": step}, layers)
 
 
-def with_shares(generator: np.random.Generator, *, models: int = 8, prompts: int = 8, **terms: float) -> Panel:
+def with_shares(
+    generator: np.random.Generator, *, models: int = 8, prompts: int = 8, freedom: float = 0.0, **terms: float
+) -> Panel:
     """A study with these components of both measures; terms by name (`model_category` for model:category)."""
     shares = {name.replace("_", ":"): share for name, share in terms.items()}
-    level, ratio = (planted(shares, generator, models=models, prompts=prompts) for _ in range(2))
+    level, ratio = (planted(shares, generator, models=models, prompts=prompts, freedom=freedom) for _ in range(2))
     return study_of_cells(level, ratio, generator)
 
 

@@ -11,7 +11,7 @@ CLAIMS: tuple[Claim, ...] = (
         "matched noise) on one half of prompts and draws with its own on the other half, less that with models of "
         "other families",
         supported="interval over prompts inside halves above 0, and the same under distances of signatures; at least "
-        "16 prompts",
+        "16 prompts; p <= .05 after Holm within the family",
         rejected="interval below 0",
         controls=("identity null", "unmatched noise", "distance version"),
         nulls=("noise of strength 0 through the same hooks: bit-identical logits",),
@@ -24,7 +24,8 @@ CLAIMS: tuple[Claim, ...] = (
         statistic="fall of the task score when the probe's subspace is taken out, less that of random subspaces of "
         "equal removed variance, in high-capacity layers less in the others behind the first block; mean over models",
         supported="lower bound over items above 0, and the fall in the high-capacity region, and that less the fall "
-        "elsewhere, lie above the 95 % band of the random subspaces (rank p <= .025); no model says the opposite",
+        "elsewhere, lie above the 95 % band of the random subspaces (rank p <= .025); no model says the opposite; p "
+        "<= .05 after Holm within the family",
         rejected="upper bound below 0; or the effect is below the median of the random subspaces",
         controls=(
             "random subspace of equal variance",
@@ -42,7 +43,7 @@ CLAIMS: tuple[Claim, ...] = (
         statistic="absolute change of a run's mean ct by a step along the direction to the low-instability centroid, "
         "less that by random directions of equal norm, in SDs of ct over prompts; mean over models",
         supported="lower bound over prompts above 0, and larger than by as good as all random directions (rank p <= "
-        ".05); no model says the opposite",
+        ".05); no model says the opposite; p <= .05 after Holm within the family",
         rejected="interval inside +-.1; or below the median of the random directions",
         controls=("identity null", "random directions", "each model"),
         nulls=("random directions of equal norm",),
@@ -55,7 +56,8 @@ CLAIMS: tuple[Claim, ...] = (
         statistic="share of right answers with the monitor and its action, less that without, paired by question",
         supported="90 % interval inside +-.05 (TOST) in every model, n >= 700 paired questions, X1 supported; the "
         "random trigger does no other; the action came before the answer was settled in more than 5 % of the questions "
-        "(lower bound), and the change there is not above 0",
+        "(lower bound), and the change there is not above 0; p of the two one-sided tests, the largest of all "
+        "models, <= .05 after Holm",
         rejected="95 % interval above .05, and above what the random trigger gives; or above .05 where the action came "
         "in time",
         controls=("random trigger", "answers in time"),

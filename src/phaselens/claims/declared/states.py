@@ -66,8 +66,8 @@ CLAIMS: tuple[Claim, ...] = (
         nulls=(
             "order of the layers permuted within a prompt",
             "prompts exchanged at each layer",
-            "permutations: two per bootstrap draw of the study (4,000 at 2,000 draws; 20,000 need 10,000), fewer where "
-            "20 of them have reached the observed share (Besag and Clifford 1991)",
+            "permutations: ten per bootstrap draw of the study (20,000 at 2,000 draws), fewer where 20 of "
+            "them have reached the observed share (Besag and Clifford 1991)",
         ),
         published="7 motifs",
     ),
