@@ -105,6 +105,11 @@ class Running:
     def _value(self, value: float) -> float:
         return value
 
+    def _recent(self, value: float) -> float:
+        self._last.append(value)
+        known = [v for v in self._last if not math.isnan(v)]
+        return math.fsum(known) / len(known) if known and len(known) >= self._half else math.nan
+
     def _mean(self, value: float) -> float:
         if not math.isnan(value):
             self._sum, self._count = self._sum + value, self._count + 1
