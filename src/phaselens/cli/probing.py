@@ -37,6 +37,7 @@ LAYERS = (
 CONTROLS = (
     "task:str layer:int control:str kind:str unchanged:float refit:float refit_lo:float refit_hi:float "
     "refit_expected:str frozen:float frozen_lo:float frozen_hi:float frozen_expected:str accuracy:float "
+    "refit_holds:str frozen_holds:str "
     "capacity:float bound:float chance:float n_draws:int"
 )
 

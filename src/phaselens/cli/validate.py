@@ -16,7 +16,7 @@ def validate(
     ] = None,
     studies: Annotated[
         int | None,
-        typer.Option(help="Simulated studies per claim at the null, and as many at the effect (default 200)."),
+        typer.Option(help="Simulated studies of every scenario (default 200)."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="30 studies per claim: wide intervals, a look only.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
@@ -59,6 +59,7 @@ def validate(
             claims=claim or (),
             studies=n,
             seed=seed,
+            quick=quick,
             progress=note,
             spread=lambda do, blocks, hear: spread(do, blocks, processes, hear),
             kept=kept,

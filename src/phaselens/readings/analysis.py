@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from phaselens.controls import CONTROLS
+from phaselens.controls import CONTROLS, judged
 from phaselens.errors import InputError
 from phaselens.perturbations import control_labels, permute_labels
 from phaselens.probes import HeldOut, Probes, Task, cross_fit, fit_logistic, grouped_folds, make_task
@@ -384,7 +384,7 @@ def _controls(
     share = balanced_accuracy(bound.predictions()[0, 0][known], codes[known], len(task.classes))
     for row in rows:
         row["bound"] = share + 0.05 if row["control"] == "feature permutation, per example" else float("nan")
-    return rows
+    return judged(rows)
 
 
 def _row(

@@ -14,6 +14,7 @@ from phaselens.trace.store import atomic_write
 from phaselens.version import __version__
 
 Row = Mapping[str, object]
+HELD = {"yes": ": yes", "no": ": NO", "": ""}
 ALGEBRA = ("rotation", "feature permutation, fixed")
 
 
@@ -193,7 +194,8 @@ def _controls(task: Row) -> tuple[str, Sequence[str], Rows] | None:
         own = f"accuracy {_n(r['accuracy'])}" if labels else _range(r, "refit", "refit_lo", "refit_hi")
         bound = f" (that is {_n(r['bound'])})" if r["bound"] is not None else ""
         frozen = DASH if labels else _range(r, "frozen", "frozen_lo", "frozen_hi")
-        rows.append((r["control"], r["kind"], own, f"{r['refit_expected']}{bound}", frozen, r["frozen_expected"]))
+        expected = [f"{r[f'{which}_expected']}{HELD[r.get(f'{which}_holds', '')]}" for which in ("refit", "frozen")]
+        rows.append((r["control"], r["kind"], own, f"{expected[0]}{bound}", frozen, expected[1]))
     if not rows:
         return None
     first = task["controls"][0]  # type: ignore[index]

@@ -76,12 +76,14 @@ def chosen(scenarios: Sequence[Scenario], claims: Sequence[str]) -> tuple[Scenar
     return tuple(s for s in scenarios if not claims or set(s.claims) & set(claims))
 
 
-def studies_of(scenario: Scenario, scenarios: Sequence[Scenario], studies: int) -> int:
-    """How many studies of a scenario are drawn (count).
+def studies_of(scenario: Scenario, scenarios: Sequence[Scenario], studies: int, *, quick: bool = False) -> int:
+    """How many studies of a scenario are drawn (count): `studies` of each.
 
-    A claim's `studies` at the null are spread over its null scenarios; the headline effect gets as many, each other
-    effect and artefact a quarter of that.
+    `quick`: a claim's studies at the null are spread over its null scenarios; the headline effect gets as many, each
+    other effect and artefact a quarter of that.
     """
+    if not quick:
+        return studies
     if scenario.kind != "null":
         return studies if scenario.headline else math.ceil(studies / SHARE)
     alike = sum(s.kind == "null" and bool(set(s.claims) & set(scenario.claims)) for s in scenarios)
@@ -150,12 +152,15 @@ def validate(
     claims: Sequence[str] = (),
     studies: int = STUDIES,
     seed: int = 0,
+    quick: bool = False,
     progress: Callable[[str], None] = lambda line: None,
     spread: Callable[..., list[Rulings]] = in_turn,
     kept: Mapping[str, Rulings] = MappingProxyType({}),
     keep: Callable[[str, Rulings], None] = lambda name, rulings: None,
 ) -> dict:
     """Run the scenarios and give the document of `phaselens validate`: plain JSON values, deterministic.
+
+    `studies` are those of every scenario, shared out where it is `quick` (`studies_of`).
 
     `spread(do, n, hear)` does the blocks, here or in several processes; `kept` holds the blocks of a run that was ended
     early, and `keep(name, rulings)` hears of each finished one. None of the three moves a number.
@@ -165,7 +170,7 @@ def validate(
     if studies < 1:
         raise InputError(f"at least one simulated study is needed; got --studies {studies}.")
     wanted = chosen(scenarios, claims)
-    blocks = [block for s in wanted for block in blocks_of(s, studies_of(s, scenarios, studies))]
+    blocks = [block for s in wanted for block in blocks_of(s, studies_of(s, scenarios, studies, quick=quick))]
     said: dict[str, Rulings] = {name: kept[name] for name in map(name_of, blocks) if name in kept}
     todo = [block for block in blocks if name_of(block) not in said]
     owed = Counter(s.id for s, _ in todo)
@@ -180,7 +185,7 @@ def validate(
         scenario = todo[i][0]
         owed[scenario.id] -= 1
         if not owed[scenario.id]:
-            progress(f"{scenario.id}: {studies_of(scenario, scenarios, studies)} studies")
+            progress(f"{scenario.id}: {studies_of(scenario, scenarios, studies, quick=quick)} studies")
 
     spread(do, len(todo), hear)
     tallies = [
