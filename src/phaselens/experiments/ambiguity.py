@@ -92,7 +92,7 @@ def pairs_of(model: ModelData, threshold: float) -> Pairs | None:
         sums = np.stack([np.bincount(unit[use], row[use], minlength=len(units)) for row in per_pair])
         return np.divide(sums, n, out=np.full(sums.shape, np.nan), where=n > 0)
 
-    values = {name: by_unit(grid(v)) for name, v in _per_run(seen, threshold).items()}
+    values = {name: by_unit(grid(v)) for name, v in _per_run(seen, threshold).items() if np.isfinite(v).any()}
     some = np.bincount(unit[kept], minlength=len(units)) > 0
     return Pairs(tuple(map(str, units)), values, some, len(ids), int(kept.sum()))
 
@@ -133,15 +133,14 @@ def turbulent_above(panel: Panel) -> float:
 def model_effects(panel: Panel, model: ModelData, pairs: Pairs) -> dict[str, tuple[Effect, ...]]:
     """Effects on one model by contrast: ambiguity, and the two disambiguations against each other."""
     generator = panel.generator(f"ambiguity {model.info.name}")
-    known = {k: v for k, v in pairs.values.items() if np.isfinite(v).any()}
     found = {}
     for contrast in ("ambiguity", "words"):
         both = {}
-        for name, (ambiguous, first, second) in known.items():
+        for name, (ambiguous, first, second) in pairs.values.items():
             one, other = (ambiguous, (first + second) / 2) if contrast == "ambiguity" else (first, second)
             both[name] = one, other
         found[contrast] = effects(both, generator, n_boot=panel.n_boot) if both else ()
-    if {"commit_depth", "entropy_norm"} <= known.keys():
+    if {"commit_depth", "entropy_norm"} <= pairs.values.keys():
         matched = at_equal(
             pairs.differences("commit_depth"), pairs.differences("entropy_norm"), generator, panel.n_boot
         )
