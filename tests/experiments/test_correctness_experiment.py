@@ -4,13 +4,12 @@ from tests.experiments.graded_panel import graded_model, graded_panel
 
 from phaselens.claims import claims_by_id, judge
 from phaselens.experiments import Panel, experiments_by_name
-from phaselens.experiments.correctness import analyse_correctness, correctness_evidence
-from phaselens.experiments.correctness_claims import CLAIMS
+from phaselens.experiments.correctness import CORRECTNESS, analyse_correctness, correctness_evidence
 
 
 def verdicts(panel, *ids):
     found = correctness_evidence(panel)
-    return {c.id: judge(c, found[c.id], found[c.id].p).verdict for c in claims_by_id(ids or CLAIMS)}
+    return {c.id: judge(c, found[c.id], found[c.id].p).verdict for c in claims_by_id(ids or CORRECTNESS.claims)}
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +47,9 @@ def test_decoupled_is_shown_by_equivalence_and_coupled_rejects(nothing):
 
 
 def test_reasoning_goes_with_the_band_over_models_or_against_it():
-    near = [2.5, 2.6, 3.5, 4.5, 5.5, 6.5]
-    right = [0.9, 0.85, 0.7, 0.5, 0.35, 0.2]
-    small = {"models": 6, "prompts": 60, "calibration": 10, "samples": 1}
+    near = [2.5, 2.6, 3.0, 3.4, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5]
+    right = [0.95, 0.9, 0.8, 0.75, 0.65, 0.55, 0.5, 0.35, 0.25, 0.15]
+    small = {"models": 10, "prompts": 60, "calibration": 10, "samples": 1}
     assert verdicts(graded_panel(**small, closeness=near, right=right), "R8") == {"R8": "supported"}
     assert verdicts(graded_panel(**small, closeness=near, right=right[::-1]), "R8") == {"R8": "rejected"}
 
@@ -84,4 +83,4 @@ def test_the_table_says_what_gains_over_the_best_baseline_and_what_does_not():
     assert by_name["mean coherence"]["within_lo"] > 0.7
     early = absent["earliness"].to_pylist()
     assert {r["step"] for r in early} == set(range(1, 17))
-    assert experiments_by_name(["correctness"])[0].claims == CLAIMS
+    assert experiments_by_name(["correctness"])[0].claims == CORRECTNESS.claims

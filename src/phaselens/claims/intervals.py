@@ -53,7 +53,7 @@ class IntervalEvidence:
     `p` is the p-value of the rule (NaN: the rule has none; then Holm cannot overrule it), `null` the value that the
     null gives. `requirements` not met leave the claim open whatever the interval; `lacking` says what the panel lacks
     for the claim to be about anything ("" if nothing); `needed` what would settle an open verdict; `of` names what the
-    estimate is of, where one of several versions decides.
+    estimate is of, where one of several versions decides, and `beside` says numbers that decide nothing.
     """
 
     estimate: float
@@ -71,6 +71,7 @@ class IntervalEvidence:
     lacking: str = ""
     reasons: Mapping[str, str] = field(default_factory=dict)
     of: str = ""
+    beside: str = ""
 
     def numbers(self) -> Numbers:
         """The estimate with its interval, its null and its p-values."""
@@ -89,7 +90,7 @@ class IntervalEvidence:
     def decide(self, p_holm: float) -> Decision:
         """The verdict by the rule of the interval, its requirements and its controls."""
         said = f"{self.of}: " if self.of else ""
-        said += f"{self._number()}, n = {self.n}"
+        said += f"{self._number()}, n = {self.n}" + (f" ({self.beside})" if self.beside else "")
         if (early := unready(said, self.lacking, self.requirements)) is not None:
             return early
         if self.interval.reason:

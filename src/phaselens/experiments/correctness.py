@@ -1,6 +1,6 @@
 """Experiment: does anything measured say whether the answer is right, beyond what the output says anyway?
 
-Scores of a run against baselines, on graded runs; the prompt is the unit and one set of draws serves all models.
+Scores of a run against baselines, on graded runs; one set of draws over units serves all models.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,9 +10,9 @@ import numpy as np
 
 from phaselens.dynamics.correctness import prefix_means
 from phaselens.dynamics.early_exit import exit_curve
+from phaselens.experiments import answers, later
 from phaselens.experiments.ambiguity import turbulent_above
 from phaselens.experiments.base import Experiment, Panel, Result
-from phaselens.experiments.correctness_claims import CLAIMS, evidence_of
 from phaselens.experiments.graded import AT_OUTPUT, AT_RECORD, COMBINED, Graded, graded_runs
 from phaselens.experiments.tables import arrow_table
 from phaselens.statistics.detection import (
@@ -60,7 +60,7 @@ def oriented(one: Graded, values: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def combined(panel: Panel, one: Graded, *, constant: bool) -> np.ndarray:
-    """Probability (or log odds beyond the constant) of a wrong answer from a fixed list of scores, prompts held out."""
+    """Probability (or log odds beyond the constant) of a wrong answer from a fixed list of scores, units held out."""
     every = {**one.scores, **one.baselines}
     features = [every[name] for name in COMBINED if name in every]
     out = np.full(len(one.wrong), np.nan)
@@ -68,15 +68,15 @@ def combined(panel: Panel, one: Graded, *, constant: bool) -> np.ndarray:
     if features:
         x = np.column_stack(features)[here]
         draws = panel.generator(f"combined {one.model.info.name}")
-        out[here] = held_out_probability(x, one.wrong[here], one.prompt[here], draws, constant=constant)
+        out[here] = held_out_probability(x, one.wrong[here], one.unit[here], draws, constant=constant)
     return out
 
 
 def scored(panel: Panel, one: Graded) -> tuple[list[dict], dict[str, np.ndarray]]:
     """Rows of the table correctness for one model, and the scores as they were oriented."""
     here = one.measured
-    wrong, prompt = one.wrong[here], one.prompt[here]
-    weights, n_prompts = run_weights(panel.weights, prompt), len(np.unique(prompt))
+    wrong, unit = one.wrong[here], one.unit[here]
+    weights, n_prompts = run_weights(panel.weights, unit), len(np.unique(unit))
     kind = kinds_of(one)[here]
     found, how = {}, {}
     for name, values in {**one.baselines, **one.scores}.items():
@@ -120,7 +120,7 @@ def scored(panel: Panel, one: Graded) -> tuple[list[dict], dict[str, np.ndarray]
 def _beside(
     name: str, statistic: Resampled, scores: np.ndarray, wrong: np.ndarray, weights: np.ndarray, n_prompts: int
 ) -> dict[str, float]:
-    """One more statistic of a score with its interval over prompts, as three columns."""
+    """One more statistic of a score with its interval over units, as three columns."""
     every = np.vstack([np.ones(len(wrong), int), weights[:DRAWS_BESIDE]])
     draws = statistic(scores, wrong, every)
     around = percentile_interval(draws[1:], n_prompts)
@@ -141,15 +141,15 @@ def _within(kind: np.ndarray, scores: np.ndarray, wrong: np.ndarray, weights: np
 def chance_row(panel: Panel, one: Graded, found: Mapping[str, np.ndarray]) -> dict:
     """What the best of as many scores reaches by chance, and what the kind of question alone tells: one row.
 
-    By chance: answers exchanged between prompts, sides as they were chosen. The kind alone: the share of wrong answers
+    By chance: answers exchanged between units, sides as they were chosen. The kind alone: the share of wrong answers
     of its category and tag, beside the median of that by chance.
     """
     here = one.measured
-    wrong, prompt = one.wrong[here], one.prompt[here]
+    wrong, unit = one.wrong[here], one.unit[here]
     of = {name: v for name in one.scores if np.isfinite(v := auroc(found[name][here], wrong))}
     best = max(of, key=lambda name: of[name], default="")
     generator = panel.generator(f"chance {one.model.info.name}")
-    draws = highest_auroc_by_chance(np.array([found[name][here] for name in of]), wrong, prompt, generator)
+    draws = highest_auroc_by_chance(np.array([found[name][here] for name in of]), wrong, unit, generator)
     kind = kinds_of(one)[here]
     return {
         "model": one.model.info.name, "twin": one.model.info.twin, "n_scores": len(of), "best": best,
@@ -157,7 +157,7 @@ def chance_row(panel: Panel, one: Graded, found: Mapping[str, np.ndarray]) -> di
         "by_chance_95": float(np.quantile(draws, 0.95)),
         "p": float((1 + (draws >= of[best]).sum()) / (1 + len(draws))) if best else np.nan,
         "kinds": len(np.unique(kind)), "kind_alone": auroc_of_kind(kind, wrong),
-        "kind_by_chance": float(np.median(auroc_of_kind_by_chance(kind, wrong, prompt, generator))),
+        "kind_by_chance": float(np.median(auroc_of_kind_by_chance(kind, wrong, unit, generator))),
         "n_runs": int(here.sum()),
     }  # fmt: skip
 
@@ -165,14 +165,14 @@ def chance_row(panel: Panel, one: Graded, found: Mapping[str, np.ndarray]) -> di
 def early_rows(panel: Panel, one: Graded) -> list[dict]:
     """AUROC of running means as a function of the steps seen, 1 to 16: rows of the table earliness."""
     here = one.measured
-    wrong, prompt = one.wrong[here], one.prompt[here]
-    weights = run_weights(panel.weights, prompt)
+    wrong, unit = one.wrong[here], one.unit[here]
+    weights = run_weights(panel.weights, unit)
     rows = []
     for name, values in cells_of(one, (*FOLLOWED, *OUTPUT)).items():
         means = prefix_means(values, UPTO)
         for step in range(UPTO):
             turned, _ = oriented(one, means[:, step])
-            around = percentile_interval(resampled_auroc(turned[here], wrong, weights), len(np.unique(prompt)))
+            around = percentile_interval(resampled_auroc(turned[here], wrong, weights), len(np.unique(unit)))
             rows.append(
                 {
                     "model": one.model.info.name,
@@ -226,12 +226,27 @@ def exit_rows(one: Graded) -> list[dict]:
     ]
 
 
+def graded_of(panel: Panel) -> dict[str, Graded]:
+    """The graded runs of every trained model that has some right and some wrong, by its name."""
+    turbulent = turbulent_above(panel)
+    return {m.info.name: one for m in panel.trained if (one := graded_runs(panel, m, turbulent)) is not None}
+
+
 def correctness_evidence(panel: Panel) -> Mapping[str, object]:
     """The evidence as `analyse_correctness` gives it, without its tables."""
-    turbulent = turbulent_above(panel)
-    every = {m.info.name: one for m in panel.trained if (one := graded_runs(panel, m, turbulent)) is not None}
+    every = graded_of(panel)
     turned = {name: {n: oriented(one, v)[0] for n, v in one.baselines.items()} for name, one in every.items()}
-    return evidence_of(panel, every, turned)
+    return _evidence(panel, every, turned)[0]
+
+
+def _evidence(
+    panel: Panel, graded: Mapping[str, Graded], turned: Mapping[str, Mapping[str, np.ndarray]]
+) -> tuple[dict[str, object], list[dict]]:
+    """The evidence of all nine claims, and what each model says of those about answers."""
+    every = tuple(graded.values())
+    found = answers.answers_by_model(panel, every, turned)
+    evidence = answers.answers_evidence(panel, every, turned, found) | later.later_evidence(panel, every)
+    return evidence, answers.model_rows(found)
 
 
 def analyse_correctness(panel: Panel) -> Result:
@@ -259,6 +274,7 @@ def analyse_correctness(panel: Panel) -> Result:
             curve.append({**kept, "predicted": p, "observed": share, "count": count})
         if not model.info.twin:
             graded[model.info.name], turned[model.info.name] = one, found
+    evidence, by_model = _evidence(panel, graded, turned)
     notes = () if rows else ("correctness: no run is graded; give the battery answers",)
     return Result(
         tables={
@@ -267,8 +283,9 @@ def analyse_correctness(panel: Panel) -> Result:
             "earliness": arrow_table(EARLY, early),
             "correctness_curve": arrow_table(CURVE, curve),
             "early_exit": arrow_table(EXIT, leaving),
+            "answers_models": arrow_table(answers.MODELS, by_model),
         },
-        evidence=evidence_of(panel, graded, turned),
+        evidence=evidence,
         notes=notes,
     )
 
@@ -277,8 +294,8 @@ CORRECTNESS = Experiment(
     name="correctness",
     needs_layers=AT_RECORD,
     needs_steps=(*AT_OUTPUT, *OUTPUT),
-    claims=CLAIMS,
-    tables=("correctness", "correctness_chance", "earliness", "correctness_curve", "early_exit"),
+    claims=(*answers.CLAIMS, *later.CLAIMS),
+    tables=("correctness", "correctness_chance", "earliness", "correctness_curve", "early_exit", "answers_models"),
     function=analyse_correctness,
     summary="Whether dynamics say anything about the answer beyond baselines, and when.",
     evidence=correctness_evidence,

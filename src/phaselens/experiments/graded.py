@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from phaselens.dynamics.correctness import (
 )
 from phaselens.dynamics.states import BIFURCATION, bifurcation_states, marks
 from phaselens.experiments.base import ModelData, Panel
+from phaselens.statistics.strata import crossed
 
 AT_OUTPUT = ("entropy_norm", "top1", "margin", "rivalry", "n_above_1pct", "logit_std", "commit_depth")
 AT_RECORD = (
@@ -39,7 +41,7 @@ COMBINED += ("resolved turbulence", "commitment trap", "mean log-probability", "
 
 @dataclass(frozen=True, eq=False)
 class Graded:
-    """Graded runs of one model: `wrong` [run], the prompt of each (-1: calibration), scores and baselines by name.
+    """Graded runs of one model: `wrong` [run], the unit of each (-1: calibration), scores and baselines by name.
 
     `rows` are the places of these runs in the model's runs table; `sign` +1 where a high score went with wrong answers
     on calibration runs, else -1 (all +1 where calibration runs were not graded).
@@ -48,14 +50,19 @@ class Graded:
     model: ModelData
     rows: np.ndarray
     wrong: np.ndarray
-    prompt: np.ndarray
+    unit: np.ndarray
     scores: Mapping[str, np.ndarray]
     baselines: Mapping[str, np.ndarray]
+
+    @cached_property
+    def strata(self) -> np.ndarray:
+        """Category and arm of each run as one number, int [run]: only runs of one stratum are compared."""
+        return crossed(*(np.asarray(self.model.runs[name])[self.rows] for name in ("category", "arm")))
 
     @property
     def measured(self) -> np.ndarray:
         """Mask of the runs that are not for calibration."""
-        return self.prompt >= 0
+        return self.unit >= 0
 
 
 def graded_runs(panel: Panel, model: ModelData, turbulent: float) -> Graded | None:
@@ -64,9 +71,9 @@ def graded_runs(panel: Panel, model: ModelData, turbulent: float) -> Graded | No
         return None
     given = np.array([np.nan if c is None else float(c) for c in model.runs["correct"]])
     rows = np.flatnonzero(np.isfinite(given))
-    prompt = panel.unit_index(model)[rows]
+    unit = panel.unit_index(model)[rows]
     wrong = 1.0 - given[rows]
-    if not len(rows) or not (prompt >= 0).any() or len(np.unique(wrong[prompt >= 0])) < 2:
+    if not len(rows) or not (unit >= 0).any() or len(np.unique(wrong[unit >= 0])) < 2:
         return None
     units = model.units[rows]
     cells = {c: model.per_step(c)[rows] for c in AT_OUTPUT if c in model.steps}
@@ -87,13 +94,13 @@ def graded_runs(panel: Panel, model: ModelData, turbulent: float) -> Graded | No
     states = states_at_record(model, turbulent)
     if states is not None:
         draws = panel.generator(f"grammar {model.info.name}")
-        right = (wrong == 0) & (prompt >= 0)
+        right = (wrong == 0) & (unit >= 0)
         scores["grammar violation"] = grammar_violation(states[rows], right, units, draws, n_states=len(BIFURCATION))
     baselines = _baselines(model, rows)
     if "answer_state" in model.runs:
         draws = panel.generator(f"probe {model.info.name}")
         baselines["linear probe"] = answer_probe(model.runs["answer_state"][rows], wrong, units, draws)
-    return Graded(model, rows, wrong, prompt, scores, baselines)
+    return Graded(model, rows, wrong, unit, scores, baselines)
 
 
 def states_at_record(model: ModelData, turbulent: float) -> np.ndarray | None:

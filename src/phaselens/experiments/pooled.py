@@ -15,8 +15,10 @@ import numpy as np
 from phaselens.claims import Outcome, Region
 from phaselens.statistics.intervals import Interval, bootstrap_p, expanded_interval, undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights
+from phaselens.statistics.strata import random_effects
 
 BOOTSTRAPS = 2000
+NORMAL = 1.96  # half a 95 % interval in standard errors
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,13 @@ def _weights(n_units: int, seed: int, n_boot: int) -> np.ndarray:
     return bootstrap_weights(n_units, np.random.default_rng([seed, 61]), n_boot=n_boot).astype(float)
 
 
+def of_draws(parts: Sequence[tuple[str, float, np.ndarray]], n: int) -> Pooled:
+    """The same from estimates with draws of one bootstrap of `n` units: (model, value, draws [n_boot]) each."""
+    each = tuple((name, _change(value, drawn, n)) for name, value, drawn in parts)
+    whole = _change(float(np.mean([v for _, v, _ in parts])), np.mean([d for _, _, d in parts], axis=0), n)
+    return Pooled(whole, each)
+
+
 def _change(value: float, drawn: np.ndarray, n: int) -> Change:
     ends = [expanded_interval(drawn, n, level=level) for level in (0.95, 0.90)]
     return Change(value, *ends, n, drawn)
@@ -99,10 +108,23 @@ def _change(value: float, drawn: np.ndarray, n: int) -> Change:
 def each_model(found: Pooled, opposite: Sequence[Region]) -> Outcome:
     """Whether any model says the opposite of the mean: its own 95 % interval lies there."""
     against = [name for name, change in found.each if any(region.holds(change.interval) for region in opposite)]
-    if against:
-        return Outcome("each model", "undecided", f"{', '.join(against)} says the opposite")
-    lone = len(found.each) == 1
-    return Outcome("each model", "survived", "one model was asked" if lone else "none says the opposite")
+    if len(found.each) == 1:
+        return Outcome("each model", "undecided" if against else "survived", "one model was asked")
+    said = f"{', '.join(against)} says the opposite" if against else "none says the opposite"
+    return Outcome("each model", "undecided" if against else "survived", f"{said}; {signs(found)}")
+
+
+def signs(found: Pooled) -> str:
+    """In words: how many models lie above and below 0 and how surely, how they spread, and the mean of such models."""
+    known = [c for _, c in found.each if math.isfinite(c.value) and not c.interval.reason]
+    above, below = ([c for c in known if side * c.value > 0] for side in (1, -1))
+    sure = [sum(c.interval.lo > 0 for c in above), sum(c.interval.hi < 0 for c in below)]
+    words = f"{len(above)} of {len(known)} models above 0 ({sure[0]} surely), {len(below)} below ({sure[1]})"
+    if len(known) < 2:
+        return words
+    half = [(c.interval.hi - c.interval.lo) / 2 / NORMAL for c in known]
+    of = random_effects(np.array([c.value for c in known]), np.array(half) ** 2)
+    return f"{words}; tau {of.tau:.2g}; models such as these {of.mean:.3g} [{of.interval.lo:.3g}, {of.interval.hi:.3g}]"
 
 
 def beyond(own: float, random: np.ndarray, name: str, what: str, level: float = 0.05) -> Outcome:

@@ -9,19 +9,21 @@ STEPS = 30
 TOLERANCE = 1e-8
 
 
-def fit_logistic(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
+def fit_logistic(x: np.ndarray, y: np.ndarray, penalty: float, weights: np.ndarray | None = None) -> np.ndarray:
     """Coefficients (log odds per unit) that minimise log loss + penalty/2 |b|^2, the constant unpenalised and last.
 
-    Newton's method. Shapes: x [run, feature] without NaN, y 0 or 1 [run] -> [feature + 1].
+    Newton's method. Shapes: x [run, feature] without NaN, y 0 or 1 [run], weights (how often a run counts) [run] ->
+    [feature + 1].
     """
     design = np.column_stack([x, np.ones(len(x))])
+    w = np.ones(len(x)) if weights is None else np.asarray(weights, float)
     ridge = np.full(design.shape[1], float(penalty))
     ridge[-1] = 1e-9
     b = np.zeros(design.shape[1])
     for _ in range(STEPS):
         p = expit(design @ b)
-        gradient = design.T @ (p - y) + ridge * b
-        curvature = (design.T * np.maximum(p * (1 - p), 1e-9)) @ design + np.diag(ridge)
+        gradient = design.T @ (w * (p - y)) + ridge * b
+        curvature = (design.T * np.maximum(w * p * (1 - p), 1e-9)) @ design + np.diag(ridge)
         step = np.linalg.solve(curvature, gradient)
         b -= step
         if np.abs(step).max() < TOLERANCE:
@@ -68,6 +70,31 @@ def held_out_probability(
     return expit(out) if constant else out
 
 
+def resampled_held_out(
+    x: np.ndarray,
+    y: np.ndarray,
+    unit: np.ndarray,
+    weights: np.ndarray,
+    generator: np.random.Generator,
+    *,
+    folds: int = 5,
+    penalty: float = 1.0,
+) -> np.ndarray:
+    """Log odds beyond the constant of every run, from fits to one resample of units without its own (1): [run].
+
+    Copies of a unit stay in one fold, so none is ever trained on. Shapes: x [run, feature], y [run], unit int [run],
+    weights int [unit]. NaN: units that were not drawn, or a training part with one class only.
+    """
+    drawn = np.asarray(weights)[unit]
+    fold = generator.permutation(len(weights))[unit] % folds
+    out = np.full(len(y), np.nan)
+    for k in range(folds):
+        train, test = (drawn > 0) & (fold != k), (drawn > 0) & (fold == k)
+        if train.any() and y[train].min() < y[train].max():
+            out[test] = _log_odds(x, y, train, test, penalty, False, drawn)
+    return out
+
+
 def _chosen(x: np.ndarray, y: np.ndarray, train: np.ndarray, inner: np.ndarray, penalties: Sequence[float]) -> float:
     """The penalty with the least log loss on the inner fold 0 of the training part."""
     fit, judge = train & (inner != 0), train & (inner == 0)
@@ -81,7 +108,13 @@ def _chosen(x: np.ndarray, y: np.ndarray, train: np.ndarray, inner: np.ndarray, 
 
 
 def _log_odds(
-    x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, penalty: float, constant: bool
+    x: np.ndarray,
+    y: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    penalty: float,
+    constant: bool,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     known = np.isfinite(x[train])
     count = np.maximum(known.sum(0), 1)
@@ -89,5 +122,5 @@ def _log_odds(
     spread = np.sqrt(np.where(known, (x[train] - mean) ** 2, 0.0).sum(0) / count)
     spread[spread == 0] = 1.0
     ready = np.where(np.isfinite(x), (x - mean) / spread, 0.0)
-    b = fit_logistic(ready[train], y[train], penalty)
+    b = fit_logistic(ready[train], y[train], penalty, None if weights is None else weights[train])
     return ready[test] @ b[:-1] + (b[-1] if constant else 0.0)

@@ -4,7 +4,7 @@ One value per unit. Nothing is resampled, so the same values give the same inter
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,20 +92,28 @@ def median_effect(values: np.ndarray, *, level: float = 0.95) -> UnitEffect:
     return UnitEffect(value, Interval(float(ordered[low - 1]), float(ordered[n - low]), level), n, tails)
 
 
-def rank_correlation_effect(x: np.ndarray, y: np.ndarray, *, level: float = 0.95) -> UnitEffect:
-    """Spearman's correlation over units with the interval of Fisher's z (1).
+def rank_correlation_effect(
+    x: np.ndarray, y: np.ndarray, *, given: Sequence[np.ndarray] = (), level: float = 0.95
+) -> UnitEffect:
+    """Spearman's correlation over units with the interval of Fisher's z (1), partial on the ranks of `given`.
 
-    The variance of z is (1 + r^2 / 2) / (n - 3). Shapes: x, y [unit], finite. NaN: fewer than six units, or one of
-    them constant. Keeps: monotone maps of either. Source: Bonett and Wright 2000.
+    The variance of z is (1 + r^2 / 2) / (n - 3 - k), k values given. Shapes: x, y, each of `given` [unit], finite.
+    NaN: fewer than six units (and one more for each given), or one of them constant, or said wholly by what is given.
+    Keeps: monotone maps of each. Source: Bonett and Wright 2000; Fisher 1924 for partial correlations.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
-    n = len(x)
-    if n < 6 or not np.ptp(x) > 0 or not np.ptp(y) > 0:
-        why = f"fewer than six units ({n})" if n < 6 else "one of the two does not vary"
+    n, k = len(x), len(given)
+    if n < 6 + k or not np.ptp(x) > 0 or not np.ptp(y) > 0:
+        why = f"fewer than {'six' if not k else 6 + k} units ({n})" if n < 6 + k else "one of the two does not vary"
         return _undefined(math.nan, why, n, level)
-    r = float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
+    ranks = stats.rankdata(np.stack([x, y, *given]), axis=1).T
+    design = np.column_stack([np.ones(n), ranks[:, 2:]])
+    left = ranks[:, :2] - design @ np.linalg.lstsq(design, ranks[:, :2], rcond=None)[0]
+    if not (left.std(axis=0) > 1e-9 * n).all():
+        return _undefined(math.nan, "one of the two is wholly said by what is given", n, level)
+    r = float(np.corrcoef(left.T)[0, 1])
     z = math.atanh(min(max(r, -1 + 1e-9), 1 - 1e-9))
-    error = math.sqrt((1 + r * r / 2) / (n - 3))
+    error = math.sqrt((1 + r * r / 2) / (n - 3 - k))
     half = float(stats.norm.ppf((1 + level) / 2)) * error
 
     def tails(bound: float) -> tuple[float, float]:

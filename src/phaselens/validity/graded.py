@@ -96,6 +96,7 @@ def _columns(drawn: _Drawn, links: Links, ct: np.ndarray) -> tuple[dict[str, np.
         "agrees": np.ones(shape),
     }
     steps = {"entropy": drawn.noisy(2.0), "surprisal": drawn.noisy(2.0), "entropy_norm": drawn.noisy(0.5)}
+    steps["coe_r"] = drawn.noisy(1.0)
     return at, steps | {"commitment": drawn.noisy(0.0) + 0.3 * links.trap * sign}
 
 
@@ -135,9 +136,10 @@ def graded_model(
         "n_prompt": rng.integers(5, 20, n),
         "finish": np.full(n, "length"),
         "correct": (~drawn.wrong).astype(float),
+        "answer_state": rng.normal(size=(n, 4)),
         "tag": np.array([f"{k} steps" if k > 1 else "1 step" for k in level]),
     }
-    info = ModelInfo(name, "f", LAYERS, 16, 500, 1000)
+    info = ModelInfo(name, "f", LAYERS, 16, 500, int(rng.integers(10**6, 10**8)), training_loss=rng.normal(2.0, 0.3))
     steps = {"run": run, "step": step} | {k: v.ravel() for k, v in plain.items()}
     return ModelData(info, runs, steps, layers, tuple(map(tuple, tokens.tolist())))
 

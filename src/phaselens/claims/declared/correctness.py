@@ -3,7 +3,10 @@
 from phaselens.claims.record import Claim
 
 RULE = "p <= .05 after Holm within the family"
-AUROC = "AUROC for a wrong answer, mean over models, orientation fixed on calibration runs, prompts resampled"
+WITHIN = "within strata of model, category and arm"
+MEAN = "mean over models; units resampled"
+AUROC = f"AUROC for a wrong answer over pairs of runs {WITHIN}, orientation fixed on calibration runs, {MEAN}"
+EACH = "each model"
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -11,11 +14,11 @@ CLAIMS: tuple[Claim, ...] = (
         seed_doc=2,
         statement="The commitment trap raises the risk of error.",
         statistic="risk difference from no trap to full trap (rank of high commitment x short steps x little sync at "
-        "l*), least squares with mean entropy, mean log-probability and a constant per model; prompts resampled; "
-        ">= 1,000 runs",
+        "l*), least squares with mean entropy, mean log-probability and a constant for each stratum of model, category "
+        f"and arm; {MEAN}; >= 1,000 runs",
         supported=f"interval above 0, {RULE}",
         rejected="interval below 0",
-        controls=(),
+        controls=(EACH,),
         nulls=("entropy and log-probability as covariates",),
         published="asserted without a figure",
     ),
@@ -24,10 +27,10 @@ CLAIMS: tuple[Claim, ...] = (
         seed_doc=2,
         statement="Turbulence that resolves goes with better answers.",
         statistic="share of right answers of the upper third of resolved turbulence (early peak less late level) minus "
-        "that of the lower third, within prompt, model and arm; prompts resampled",
+        f"that of the lower third, within prompt, model and arm; {MEAN}; >= 1,000 runs",
         supported=f"interval above 0, {RULE}",
         rejected="interval below 0",
-        controls=(),
+        controls=("length", EACH),
         nulls=("no difference within a prompt",),
         published="asserted without a figure",
     ),
@@ -35,10 +38,10 @@ CLAIMS: tuple[Claim, ...] = (
         id="S3",
         seed_doc=2,
         statement="Stability and correctness are decoupled.",
-        statistic="Spearman's correlation of mean instability at l* with correctness within each model, random-effects "
-        "mean over models (DerSimonian-Laird); prompts resampled; >= 300 prompts",
-        supported=f"interval inside +-.2, {RULE}",
-        rejected="interval outside +-.2",
+        statistic="Spearman's correlation of mean instability at l* with correctness within category and arm, of each "
+        "model; units resampled; >= 300 units; the random-effects mean with the spread between models stands beside",
+        supported=f"interval inside +-.2 in every model, {RULE} (the largest p of the models)",
+        rejected="interval outside +-.2 in one model (Bonferroni over models)",
         controls=(),
         nulls=("correlation at the margin",),
         published="asserted without a figure",
@@ -48,10 +51,10 @@ CLAIMS: tuple[Claim, ...] = (
         seed_doc=2,
         statement="Coherence or curvature warns earlier than output-level metrics.",
         statistic=f"AUROC averaged over steps 1-16 of running means: better of coherence and turning_angle at l* less "
-        f"the better of surprisal and entropy, each chosen on calibration runs; {AUROC}",
+        f"the better of surprisal and entropy, each chosen on calibration runs; {AUROC}; >= 1,000 runs",
         supported=f"interval above 0, {RULE}",
         rejected="interval below 0",
-        controls=(),
+        controls=("length", "CoE-R", "linear probe", EACH),
         nulls=("equal AUROC",),
         published="asserted without a figure",
     ),
@@ -59,11 +62,11 @@ CLAIMS: tuple[Claim, ...] = (
         id="S7",
         seed_doc=2,
         statement="Turbulence rises with multi-hop load.",
-        statistic="slope of mean turbulence at l* over 1, 2, 3 steps of derivation, prompt length taken out, mean over "
-        "models; prompts resampled",
+        statistic="slope of mean turbulence at l* over 1, 2, 3 steps of derivation, prompt length taken out, with a "
+        f"constant for each stratum of model, category and arm; {MEAN}",
         supported=f"interval above 0, {RULE}",
         rejected="interval below 0",
-        controls=(),
+        controls=(EACH,),
         nulls=("no slope",),
         published="asserted without a figure",
     ),
@@ -73,10 +76,11 @@ CLAIMS: tuple[Claim, ...] = (
         statement="An early dynamic layer signature predicts the later regime.",
         statistic="label: max/mean of instability over values 9-72 at l* above the model's median; AUROC of held-out "
         "logistic predictions from instability, step length and turning angle of values 1-8 at l* and L beside prompt "
-        "length, entropy and surprisal of the same prefix, less those of the latter alone; prompts resampled",
+        f"length, entropy and surprisal of the same prefix, less those of the latter alone, over pairs {WITHIN}; "
+        f"{MEAN}, both predictions fitted anew in each of 200 resamples",
         supported=f"interval above 0, {RULE}",
         rejected="interval below 0",
-        controls=(),
+        controls=(EACH,),
         nulls=("equal AUROC",),
         published="asserted without a figure",
     ),
@@ -85,10 +89,10 @@ CLAIMS: tuple[Claim, ...] = (
         seed_doc=0,
         statement="Departures from the grammar go with errors.",
         statistic="gain of the grammar violation (nats per step of the states at l* under the chain of right runs, "
-        f"prompts held out) over the best baseline of mean log-probability, entropy, length and CoE-R; {AUROC}",
+        f"units held out) over the best baseline of log-probability, entropy, length, CoE-R and linear probe; {AUROC}",
         supported=f"interval above 0, {RULE}",
         rejected="interval below 0",
-        controls=(),
+        controls=(EACH,),
         nulls=("equal AUROC",),
         published="asserted without a figure",
     ),
@@ -97,8 +101,8 @@ CLAIMS: tuple[Claim, ...] = (
         seed_doc=4,
         statement="Late instability predicts collapse before it is visible.",
         statistic="AUROC of low instability at l* over the last 8 steps before t - 8, t the start of the loop "
-        "(t >= 32; runs without one take the same t by turns), less the better of repetition and entropy there; "
-        "prompts resampled; >= 10 collapses; early end of text is apart",
+        f"(t >= 32; runs without one take the same t by turns), less the better of repetition and entropy there; pairs "
+        f"{WITHIN}; units resampled; >= 10 collapses; early end of text is apart",
         supported=f"interval above 0, {RULE}",
         rejected="interval below 0",
         controls=(),
@@ -110,10 +114,11 @@ CLAIMS: tuple[Claim, ...] = (
         seed_doc=4,
         statement="The adaptive regime goes with better reasoning.",
         statistic="Spearman's correlation over models of closeness of the median ratio_norm to the band 2.27-2.92 with "
-        "the share of right answers in the category science or reasoning; models resampled",
-        supported=f"interval above 0, {RULE}",
+        "the share of right answers in the category science or reasoning, siblings (one recipe, or declared twins) as "
+        "one; Fisher's z; >= 8 models",
+        supported=f"interval above 0, also given size and given loss, {RULE}",
         rejected="interval below 0",
-        controls=(),
+        controls=("size", "loss"),
         nulls=("correlation 0",),
         published="Qwen",
     ),
