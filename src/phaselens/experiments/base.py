@@ -142,10 +142,12 @@ class ModelData:
 
     `runs` has one entry per run and the columns `RUN_COLUMNS` (`run` int, unique within the model across units,
     ascending; `prompt_id`, `unit` (may be missing), `category`, `arm`, `finish` str; `sample`, `n_generated` int;
-    `calibration` bool). `steps` is sorted by (run, step), `layers` by (run, step, layer); both carry those keys as int
-    columns and one float column per observable (under a further lens with suffix "__" + label). `completions[i]` holds
-    the generated token ids of `runs` row i, and `digit_tokens` the ids of the tokens whose text contains a digit (None:
-    not known, nothing can be masked), `word_start_tokens` those with which a word begins (None: not known).
+    `calibration` bool), and where they are known `prompt` and `answered` (the text asked, and the first line that
+    followed), `correct`, `answer_state` and more. `steps` is sorted by (run, step), `layers` by (run, step, layer);
+    both carry those keys as int columns and one float column per observable (under a further lens with suffix "__" +
+    label). `completions[i]` holds the generated token ids of `runs` row i, and `digit_tokens` the ids of the tokens
+    whose text contains a digit (None: not known, nothing can be masked), `word_start_tokens` those with which a word
+    begins (None: not known).
     `pairs` holds the runs of the study's minimal pairs, apart from all others and in the same form; their prompts are
     called PAIR/ambiguous, PAIR/first and PAIR/second (None: none were observed). `readings` are those of probes, by
     task; `acted` is what came of changing the running model.

@@ -77,26 +77,29 @@ def scored(panel: Panel, one: Graded) -> tuple[list[dict], dict[str, np.ndarray]
     here = one.measured
     wrong, unit = one.wrong[here], one.unit[here]
     weights, n_prompts = run_weights(panel.weights, unit), len(np.unique(unit))
-    kind = kinds_of(one)[here]
+    kind, stratum = kinds_of(one)[here], one.strata[here]
     found, how = {}, {}
     for name, values in {**one.baselines, **one.scores}.items():
         found[name], how[name] = oriented(one, values)
     found["combined"], how["combined"] = combined(panel, one, constant=False), "as given"
     of = {name: auroc(v[here], wrong) for name, v in found.items()}
-    usable = [n for n in one.baselines if np.isfinite(of[n])]
-    best = max(usable, key=lambda n: of[n], default="")
-    base = resampled_auroc(found[best][here], wrong, weights) if best else np.full(len(weights), np.nan)
+    every = np.vstack([np.ones(len(wrong), int), weights])
+    inner = {n: resampled_auroc_within(v[here], wrong, stratum, every) for n, v in found.items()}
+    usable = [n for n in one.baselines if np.isfinite(inner[n][0])]
+    best = max(usable, key=lambda n: inner[n][0], default="")
+    base = inner[best] if best else np.full(len(every), np.nan)
     rows = []
     for name, values in found.items():
         draws = resampled_auroc(values[here], wrong, weights)
         around = percentile_interval(draws, n_prompts)
-        gain = percentile_interval(draws - base, n_prompts)
+        gained = inner[name] - base
+        gain = percentile_interval(gained[1:], n_prompts)
         rows.append(
             {
                 "model": one.model.info.name,
                 "twin": one.model.info.twin,
                 "score": name,
-                "kind": "baseline" if name in one.baselines else "combined" if name == "combined" else "dynamics",
+                "kind": kind_of_score(one, name),
                 "oriented": how[name],
                 "auroc": of[name],
                 "lo": around.lo,
@@ -104,7 +107,7 @@ def scored(panel: Panel, one: Graded) -> tuple[list[dict], dict[str, np.ndarray]
                 **_beside("within", partial(_within, kind), values[here], wrong, weights, n_prompts),
                 **_beside("auprc", resampled_average_precision, values[here], wrong, weights, n_prompts),
                 **_beside("prr", resampled_rejection, values[here], wrong, weights, n_prompts),
-                "gain": of[name] - of[best] if best else np.nan,
+                "gain": float(gained[0]),
                 "gain_lo": gain.lo,
                 "gain_hi": gain.hi,
                 "best_baseline": best,
@@ -115,6 +118,13 @@ def scored(panel: Panel, one: Graded) -> tuple[list[dict], dict[str, np.ndarray]
             }
         )
     return rows, found
+
+
+def kind_of_score(one: Graded, name: str) -> str:
+    """What a score is: dynamics, combined, or what it must beat: baseline, text, published."""
+    if name not in one.baselines:
+        return "combined" if name == "combined" else "dynamics"
+    return "text" if name.startswith("text: ") else "published" if name.endswith(")") else "baseline"
 
 
 def _beside(

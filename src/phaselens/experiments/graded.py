@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from phaselens.dynamics.competitors import calibrated_entropy, latent_amplitude, lens_entropies, text_scores
 from phaselens.dynamics.correctness import (
     answer_probe,
     commitment_trap,
@@ -100,7 +101,46 @@ def graded_runs(panel: Panel, model: ModelData, turbulent: float) -> Graded | No
     if "answer_state" in model.runs:
         draws = panel.generator(f"probe {model.info.name}")
         baselines["linear probe"] = answer_probe(model.runs["answer_state"][rows], wrong, units, draws)
-    return Graded(model, rows, wrong, unit, scores, baselines)
+    competitors = {k: v for k, v in _published(panel, model, rows, wrong, unit).items() if np.isfinite(v).any()}
+    return Graded(model, rows, wrong, unit, scores, baselines | _texts(panel, model, rows, wrong) | competitors)
+
+
+def _texts(panel: Panel, model: ModelData, rows: np.ndarray, wrong: np.ndarray) -> dict[str, np.ndarray]:
+    """What text alone says, by name; nothing where texts are not known."""
+    if not {"prompt", "answered"} <= set(model.runs):
+        return {}
+    asked, answered = (np.asarray(model.runs[name])[rows] for name in ("prompt", "answered"))
+    both = [f"{a} {b}" for a, b in zip(asked, answered, strict=True)]
+    units = model.units[rows]
+    found = {
+        name: text_scores(texts, wrong, units, panel.generator(f"text {name} {model.info.name}"), of=of)
+        for name, texts, of in (
+            ("text: prompt", list(map(str, asked)), "words"),
+            ("text: prompt and answer", both, "words"),
+            ("text: characters", both, "characters"),
+        )
+    }
+    return {name: v for name, v in found.items() if np.isfinite(v).any()}
+
+
+def _published(
+    panel: Panel, model: ModelData, rows: np.ndarray, wrong: np.ndarray, unit: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Published scores of one forward pass that the recorded columns allow, by name and source."""
+    out = {}
+    if "entropy" in model.steps:
+        entropy = model.per_step("entropy")[rows]
+        out["CES (2605.28264)"] = calibrated_entropy(entropy, entropy[(unit < 0) & (wrong == 0)].ravel())
+    whole = model.recorded_layers == tuple(range(model.info.n_layers + 1))
+    if whole and {"step_length", "depth_step", "log_rms"} <= set(model.layers):
+        columns = (model.per_layer(c)[rows] for c in ("step_length", "depth_step", "log_rms"))
+        out["StALT (2605.01853)"] = latent_amplitude(*columns, model.info.d_model)
+    if "entropy" in model.layers:
+        draws = panel.generator(f"lens entropies {model.info.name}")
+        out["lens entropy by layer (2606.01033)"] = lens_entropies(
+            model.per_layer("entropy")[rows], wrong, model.units[rows], draws
+        )
+    return out
 
 
 def states_at_record(model: ModelData, turbulent: float) -> np.ndarray | None:

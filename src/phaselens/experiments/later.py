@@ -29,7 +29,11 @@ REASONING = ("science", "reasoning")
 def later_evidence(panel: Panel, graded: Sequence[Graded]) -> dict[str, IntervalEvidence]:
     """The evidence of X3, R5 and R8."""
     x3 = [o for m in panel.trained if (o := later_regime(panel, m)) is not None]
-    return {"X3": mean_evidence(x3, len(panel.units), counts(panel)), "R5": _r5(panel), "R8": reasoning_evidence(panel, graded)}
+    return {
+        "X3": mean_evidence(x3, len(panel.units), counts(panel)),
+        "R5": _r5(panel),
+        "R8": reasoning_evidence(panel, graded),
+    }
 
 
 def later_regime(panel: Panel, m: ModelData) -> Own | None:

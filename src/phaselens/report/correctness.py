@@ -25,6 +25,7 @@ class Layout:
     label: float
 
 
+BESIDE = ("baseline", "text", "published")  # what the scores of the dynamics must beat
 WIDE, NARROW = Layout(920, 2, 180), Layout(360, 1, 150)
 
 
@@ -37,7 +38,7 @@ def chosen(rows: Sequence[Row]) -> list[Row]:
 
 def gains(row: Row) -> bool:
     """Whether a score's whole interval of the gain over the best baseline lies above 0."""
-    return row["kind"] != "baseline" and is_number(row["gain_lo"]) and row["gain_lo"] > 0
+    return row["kind"] not in BESIDE and is_number(row["gain_lo"]) and row["gain_lo"] > 0
 
 
 def forest(name: str, rows: Sequence[Row], layout: Layout = WIDE) -> Markup:
@@ -57,14 +58,14 @@ def forest(name: str, rows: Sequence[Row], layout: Layout = WIDE) -> Markup:
 def _panel(model: str, rows: Sequence[Row], left: float, top: float, pitch: float, label: float) -> list[Markup]:
     to = Scale(LOW, HIGH, left + label, left + pitch - 20)
     bottom = top + HEAD + ROW * len(rows) - 6
-    base = max((r["auroc"] for r in rows if r["kind"] == "baseline"), default=0.5)
+    base = max((r["auroc"] for r in rows if r["kind"] in BESIDE), default=0.5)
     marks = [svg.text(model, left + 8, top + 16), svg.text("AUROC", to(HIGH), bottom + 28, "axis-name", "end")]
     for tick in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
         marks.append(svg.line(to(tick), top + HEAD - 10, to(tick), bottom, "grid" if tick != 0.5 else "axis"))
         marks.append(svg.text(number(tick), to(tick), bottom + 15, "tick", "middle"))
     marks.append(svg.line(to.clipped(base), top + HEAD - 10, to.clipped(base), bottom, "rule"))
     for i, row in enumerate(rows):
-        y, tone = top + HEAD + ROW * i, "" if row["kind"] == "baseline" else " hue0"
+        y, tone = top + HEAD + ROW * i, "" if row["kind"] in BESIDE else " hue0"
         said = f"{row['score']}: {number(row['auroc'])}, {number(row['lo'])} to {number(row['hi'])}"
         name = svg.fitted(f"{row['score']}{' +' if gains(row) else ''}", label - 14)
         marks.append(svg.text(name, left + label - 8, y + 4, "label", "end"))
@@ -86,7 +87,8 @@ def caption(rows: Sequence[Row]) -> str:
         f"{gaining} of them add to it, before any correction for their number" if gaining else "none of them adds to it"
     )
     return (
-        f"AUROC for a wrong answer of the baselines (grey), of the combined score, and of the {SHOWN} best of "
-        f"{len(dynamics)} scores of the dynamics (coloured), 95 % intervals over prompts; {wrong}. A plus marks one "
-        f"whose interval of the gain over the best baseline lies above 0: {verdict}."
+        "AUROC for a wrong answer of baselines, of text alone and published scores (grey), of the combined score, "
+        f"and of the {SHOWN} best of {len(dynamics)} scores of the dynamics (coloured), 95 % intervals over units; "
+        f"{wrong}. A plus marks one whose gain over the best of the grey ones, within kinds of questions, has its "
+        f"interval above 0: {verdict}."
     )

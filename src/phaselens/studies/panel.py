@@ -85,6 +85,8 @@ def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -
     """All units of one model as one set of columns, runs numbered over all units."""
     runs: list[pa.Table] = []
     completions: list[tuple[int, ...]] = []
+    prompts: list[str] = []
+    answered: list[str] = []
     grades: list[np.ndarray] = []
     files: dict[str, list[Path]] = {"steps": [], "layers": []}
     first = [0]
@@ -93,8 +95,11 @@ def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -
         said = {t.run: t for t in read_jsonl(folder / unit.transcripts)}
         table = read_table(paths["runs"]).replace_schema_metadata(None)
         numbers = table.column("run").to_numpy()
-        completions += [said[int(number)].completion_ids for number in numbers]
-        grades.append(grades_of([said[int(number)] for number in numbers]))
+        told = [said[int(number)] for number in numbers]
+        completions += [t.completion_ids for t in told]
+        prompts += [t.prompt or "" for t in told]
+        answered += [(t.completion or "").lstrip("\n").split("\n")[0] for t in told]
+        grades.append(grades_of(told))
         moved = pa.array(numbers.astype(np.int64) + first[-1], pa.int64())
         table = table.set_column(table.schema.get_field_index("run"), "run", moved)
         runs.append(table.append_column("calibration", pa.array([unit.calibration] * len(numbers), pa.bool_())))
@@ -103,7 +108,8 @@ def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -
         first.append(first[-1] + int(numbers.max(initial=-1)) + 1)
     table = pa.concat_tables(runs)
     states = read_beginnings(folder, [Path(u.transcripts).stem for u in units], [t.num_rows for t in runs])
-    known = {"correct": np.concatenate(grades)} | ({} if states is None else {"answer_state": states})
+    known = {"correct": np.concatenate(grades), "prompt": np.array(prompts), "answered": np.array(answered)}
+    known |= {} if states is None else {"answer_state": states}
     return ModelData(
         info=model.info,
         runs={c: table.column(c).to_numpy() for c in table.column_names} | known,

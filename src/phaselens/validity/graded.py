@@ -4,14 +4,18 @@ Runs of 72 steps that are right or wrong, and columns that go with it by so much
 one link, 0 for none; all else is noise of the run (half of its variance) and of the step.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from phaselens.experiments import ModelData, ModelInfo, Panel
+from phaselens.experiments.answers import CLAIMS as ANSWERS
+from phaselens.experiments.answers import answers_by_model, answers_evidence
+from phaselens.experiments.correctness import graded_of, oriented
+from phaselens.experiments.later import reasoning_evidence
 from phaselens.validity.panels import BOOTSTRAPS
-from phaselens.validity.scenario import Scenario, by_experiment
+from phaselens.validity.scenario import Ruling, Scenario, by_experiment, rulings
 
 LAYERS, RECORDED, STEPS = 4, (3, 4), 72
 SMALL = {"prompts": 60, "calibration": 10, "samples": 1}
@@ -40,15 +44,21 @@ class Links:
 
 @dataclass(frozen=True, eq=False)
 class _Drawn:
-    """What the columns of one model share: its generator, and of every run whether it is wrong and its hops."""
+    """What the columns of one model share: its generator, and of every run whether it is wrong and its hops.
+
+    `shifted` are the runs that links shift up (those that are wrong, or those of one category), `unit` what each run is
+    about where runs about one thing have one level (None: every run its own).
+    """
 
     rng: np.random.Generator
     wrong: np.ndarray
     level: np.ndarray
-    sign: np.ndarray = field(init=False)
+    shifted: np.ndarray
+    unit: np.ndarray | None = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sign", np.where(self.wrong, 1.0, -1.0)[:, None])
+    @property
+    def sign(self) -> np.ndarray:
+        return np.where(self.shifted, 1.0, -1.0)[:, None]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -56,6 +66,8 @@ class _Drawn:
 
     def noisy(self, level: float, spread: float = 0.3) -> np.ndarray:
         run, step = self.rng.normal(size=(len(self.wrong), 1)), self.rng.normal(size=self.shape)
+        if self.unit is not None:
+            run = self.rng.normal(size=(int(self.unit.max()) + 1, 1))[self.unit]
         return level + spread * (step + run)
 
 
@@ -82,7 +94,7 @@ def _columns(drawn: _Drawn, links: Links, ct: np.ndarray) -> tuple[dict[str, np.
     rng, shape, sign = drawn.rng, drawn.shape, drawn.sign
     tilt = 0.1 * links.resolves * -sign * np.linspace(1, -1, STEPS)[None]
     order = np.arange(STEPS)[None] % 2
-    usual = rng.uniform(size=shape) < np.where(drawn.wrong, 0.9 - 0.5 * links.grammar, 0.9)[:, None]
+    usual = rng.uniform(size=shape) < np.where(drawn.shifted, 0.9 - 0.5 * links.grammar, 0.9)[:, None]
     states = np.where(usual, order, rng.integers(0, 2, shape))
     at = {
         "instability": ct,
@@ -110,15 +122,24 @@ def graded_model(
     calibration: int = 40,
     right: float = 0.5,
     difficulty: float = 0.0,
+    kinds: float = 0.0,
+    wordings: int = 1,
 ) -> ModelData:
-    """One model with graded runs; `right` is the share of right answers, `difficulty` the SD of prompts in log odds."""
+    """One model with graded runs; `right` is the share of right answers, `difficulty` the SD of units in log odds.
+
+    With `kinds` the links go with the category, which moves errors by as many log odds to either side, and with nothing
+    within it. `wordings` prompts ask about one thing, which has one difficulty and one level of every column.
+    """
     n_prompts = prompts + calibration
     n = n_prompts * samples
     prompt = np.arange(n) % n_prompts
-    hard = np.exp(difficulty * rng.normal(size=n_prompts))[prompt] if difficulty else 1.0
-    odds = (1 - right) / right * hard
+    unit = prompt // wordings
+    hard = np.exp(difficulty * rng.normal(size=n_prompts))[unit] if difficulty else 1.0
+    second = unit % 2 == 1
+    odds = (1 - right) / right * hard * np.exp(kinds * np.where(second, 1, -1))
     level = 1 + (prompt if difficulty else np.arange(n)) % 3
-    drawn = _Drawn(rng, rng.uniform(size=n) < odds / (1 + odds), level)
+    wrong = rng.uniform(size=n) < odds / (1 + odds)
+    drawn = _Drawn(rng, wrong, level, second if kinds else wrong, unit if wordings > 1 else None)
     ct, tokens = _instability(drawn, links)
     at, plain = _columns(drawn, links, ct)
     run, step, layer = (x.ravel() for x in np.indices((n, STEPS, len(RECORDED))))
@@ -128,7 +149,8 @@ def graded_model(
     runs = {
         "run": np.arange(n),
         "prompt_id": np.array([f"{'c' if p >= prompts else 'p'}{p:04d}" for p in prompt]),
-        "category": np.where(prompt % 2, "science", "factual"),
+        "unit": np.array([f"u{u:04d}" for u in unit]),
+        "category": np.where(second, "science", "factual"),
         "arm": np.full(n, "t0.7"),
         "sample": np.arange(n) // n_prompts,
         "calibration": prompt >= prompts,
@@ -150,6 +172,12 @@ def linked(generator: np.random.Generator, *, links: Links = Links(), **size: fl
     return Panel((model,), seed=int(generator.integers(2**31)), n_boot=BOOTSTRAPS)
 
 
+def several(generator: np.random.Generator, *, links: tuple[Links, ...], **size: float) -> Panel:
+    """A study of as many models as links, asked the same prompts."""
+    models = tuple(graded_model(f"m{i}", generator, one, difficulty=1.0, **size) for i, one in enumerate(links))
+    return Panel(models, seed=int(generator.integers(2**31)), n_boot=BOOTSTRAPS)
+
+
 def reasoning(generator: np.random.Generator, *, slope: float, m: int = 12) -> Panel:
     """A study of M models, max / mean of instability from 2.5 to 8: right answers fall by `slope` over that range."""
     near = np.sort(2.5 + 5.5 * generator.random(m))
@@ -165,8 +193,25 @@ PLANTED = Links(trap=0.12, resolves=0.25, coherent=0.2, grammar=0.1, hops=0.1, r
 TOGETHER = ("S1", "S2", "S5", "S7", "X3", "A5", "R5")
 # A shift of instability whose rank correlation with right answers is the margin of S3, .2 (found by simulation).
 AT_MARGIN = 0.14
+OPPOSITE = Links(trap=-0.12, resolves=-0.25)
+SMALL_LINKS = Links(trap=0.06, resolves=0.08, coherent=0.06, grammar=0.03, hops=0.03, regime=0.08, loops=0.1)
 _JUDGE = by_experiment("correctness")
 _ONE_SAMPLE = {"samples": 1, "prompts": 400}
+ABOUT = ("S1", "S2", "S5", "A5")
+
+
+def _judge_reasoning(panel: Panel) -> dict[str, Ruling]:
+    return rulings(("R8",), {"R8": reasoning_evidence(panel, tuple(graded_of(panel).values()))})
+
+
+def _judge_answers(panel: Panel) -> dict[str, Ruling]:
+    """The judge of the claims about answers alone, for studies in which nothing else is of interest."""
+    every = graded_of(panel)
+    turned = {name: {n: oriented(one, v)[0] for n, v in one.baselines.items()} for name, one in every.items()}
+    models = tuple(every.values())
+    found = answers_by_model(panel, models, turned)
+    return rulings(ANSWERS, answers_evidence(panel, models, turned, found))
+
 
 GRADED: tuple[Scenario, ...] = (
     Scenario(
@@ -190,11 +235,39 @@ GRADED: tuple[Scenario, ...] = (
         partial(linked, **_ONE_SAMPLE), _JUDGE, headline=True,
     ),
     Scenario(
+        "answers, small links", "effect", TOGETHER, "the same seven links, weaker: true, but too small to find",
+        "a third of the links above", partial(linked, links=SMALL_LINKS), _JUDGE,
+    ),
+    Scenario(
+        "answers, kinds of question", "artefact", (*ABOUT, "S3"),
+        "errors, states and dynamics all move with the category, and go together within none",
+        "1 log odds to either side, links as above",
+        partial(linked, links=replace(PLANTED, unstable=0.3), kinds=1.0), _judge_answers,
+    ),
+    Scenario(
+        "answers, four wordings", "null", (*ABOUT, "X3"), "every fact in four wordings, of one difficulty and level",
+        "88 facts", partial(linked, wordings=4, samples=3, prompts=352), _JUDGE,
+    ),
+    Scenario(
+        "S3 opposite signs", "null", ("S3",), "four models strongly coupled, two of them the other way round",
+        "r about .35", partial(several, links=tuple(Links(unstable=s) for s in (0.3, -0.3, 0.3, -0.3)), **_ONE_SAMPLE),
+        _judge_answers,
+    ),
+    Scenario(
+        "S3 decoupled, four models", "effect", ("S3",), "instability and answers are independent in all four",
+        "r = 0, 400 prompts", partial(several, links=(Links(),) * 4, **_ONE_SAMPLE), _judge_answers,
+    ),
+    Scenario(
+        "answers, one model against", "null", ("S1", "S2"),
+        "three models with the links and one with their opposite: not every model says so",
+        "links as above", partial(several, links=(PLANTED,) * 3 + (OPPOSITE,), samples=3), _judge_answers,
+    ),
+    Scenario(
         "R8 null", "null", ("R8",), "reasoning does not go with the band", "0, M = 12", partial(reasoning, slope=0.0),
-        _JUDGE,
+        _judge_reasoning,
     ),
     Scenario(
         "R8 effect", "effect", ("R8",), "right answers fall from the band on", ".4 over the range, M = 12",
-        partial(reasoning, slope=0.4), _JUDGE, headline=True,
+        partial(reasoning, slope=0.4), _judge_reasoning, headline=True,
     ),
 )  # fmt: skip
