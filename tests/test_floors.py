@@ -135,7 +135,7 @@ def test_planted_violations_are_seen(tmp_path, monkeypatch):
     assert [f.name for f in files if "phaselens" in imports(f)] == ["errors.py"]
 
 
-@pytest.mark.parametrize("part", ["statistics", "claims", "report", "dynamics"])
+@pytest.mark.parametrize("part", ["statistics", "claims", "report", "dynamics", "study"])
 def test_what_reads_results_never_reaches_a_model_library(part):
     """By importing every module of it in a process of its own."""
     code = (

@@ -115,3 +115,73 @@ def test_a_file_that_is_no_claims_is_refused(tmp_path):
             read_claims(tmp_path / "c.toml")
     with pytest.raises(StudyFileError, match="docs/claims.md"):
         read_claims(tmp_path / "absent.toml")
+
+
+# --- a claim that cannot be judged fails before the data ---
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            ('"mean_ct"', '"mean_cd"'),
+            "unknown column of results/regimes_runs.parquet 'mean_cd'. Did you mean 'mean_ct'",
+        ),
+        (('"mean_ct"', '"label"'), "column 'label' of results/regimes_runs.parquet holds names, not numbers"),
+        (("twin = true", "twim = true"), "unknown column of results/regimes_runs.parquet 'twim'. Did you mean 'twin'"),
+        (("twin = true", 'twin = "yes"'), "twin of results/regimes_runs.parquet holds true or false; got 'yes'"),
+        (("twin = true", 'model = "lama0"'), "unknown value of model of .*: 'lama0'. Did you mean 'llama0'"),
+        (
+            ("twin = true }", 'layer_choice = "L*" }\ntable = "regimes_models"\nvalue = "ratio_norm"'),
+            r"unknown (column|value) of .*",
+        ),
+        (('"regimes_runs"', '"regime_runs"'), "unknown table of results 'regime_runs'. Did you mean 'regimes_runs'"),
+    ],
+)
+def test_what_a_claim_cannot_find_is_said_before_the_data(tmp_path, change, said):
+    path = save_study(tmp_path / "in", families=("llama",), experiments=["regimes"], claims="own.toml")
+    (path.parent / "own.toml").write_text(CLAIM.replace(*change))
+    with pytest.raises(StudyFileError, match=said):
+        read_study(path)
+
+
+def test_rows_that_are_averaged_without_a_word_are_named_in_the_verdict():
+    import pyarrow as pa
+
+    from phaselens.claims import OwnClaim
+    from phaselens.experiments.own import own_evidence
+
+    names, versions = ["a", "b", "c", "d"] * 3, ["raw"] * 4 + ["final_norm"] * 4 + ["tuned"] * 4
+    table = pa.table(
+        {"model": names, "twin": [False] * 12, "version": versions, "GD_ratio": [1.0 + i for i in range(12)]}
+    )
+    own = OwnClaim(
+        id="U1", statement="s", table="gd_models", value="GD_ratio", statistic="mean", unit="model", comparison="above"
+    )  # fmt: skip
+    said = own_evidence(own, {"gd_models": table}, {}).decide(0.01).why
+    assert said.startswith("averaged over version (up to 3 a model: raw, final_norm, tuned): ")
+    one = own.model_copy(update={"where": {"version": "raw"}})
+    assert "averaged" not in own_evidence(one, {"gd_models": table}, {}).decide(0.01).why
+
+
+@pytest.mark.slow
+def test_the_known_columns_are_those_that_a_study_writes(tmp_path):
+    from tests.studies.columns import columns_of
+
+    from phaselens.experiments.own import _known
+
+    run_study(read_study("organisms-full").quickened(), tmp_path / "out", workers=2)
+    for name, columns in columns_of(tmp_path / "out").items():
+        assert _known()[name].keys() == columns.keys(), name
+        for column, kind in columns.items():
+            assert not isinstance(kind, list) or set(kind) <= set(_known()[name][column]), (name, column)
+
+
+def test_a_claim_that_came_after_the_data_is_shown(done, tmp_path, capsys):
+    from phaselens.cli import call
+
+    later = tmp_path / "later.toml"
+    later.write_text(CLAIM.replace('"U1"', '"U9"'))
+    analyse_study(done, out=tmp_path / "b", claims=read_claims(later))
+    assert call(["claims", "show", "u9", str(tmp_path / "b")]) == 0
+    assert "(post hoc)" in capsys.readouterr().out

@@ -4,8 +4,11 @@ Untrained twins take no part unless the claim speaks of the column `twin`: a tra
 draws of the same thing.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 
 import numpy as np
 import pyarrow as pa
@@ -27,14 +30,16 @@ from phaselens.statistics.unit_effects import (
 Tables = Mapping[str, pa.Table]
 TWIN, UNTRAINED = "twin", ":untrained"
 HALF = 0.5
+SHOWN = 4
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One effect with the numbers of rows and units behind it."""
+    """One effect, the number of rows behind it, and in words what the rows of one unit differ in."""
 
     effect: UnitEffect
     rows: int
+    averaged: str = ""
 
 
 def own_evidence(own: OwnClaim, tables: Tables, counts: Mapping[str, int]) -> IntervalEvidence:
@@ -57,6 +62,7 @@ def own_evidence(own: OwnClaim, tables: Tables, counts: Mapping[str, int]) -> In
         outcomes=tuple(_outcome(own, control, effect, tables) for control in own.controls),
         p=p_of(own, effect),
         null=own.bounds[0] if len(own.bounds) == 1 else own.centre,
+        of=seen.averaged,
     )
 
 
@@ -140,7 +146,70 @@ def _seen(own: OwnClaim, tables: Tables) -> Seen:
         keep &= ~columns[TWIN].astype(bool)
     if not keep.any():
         raise InputError(f"no row of results/{own.table}.parquet is as the claim wants it ({own.where}).")
-    return Seen(_effect(own, columns, keep), int(keep.sum()))
+    return Seen(_effect(own, columns, keep), int(keep.sum()), _averaged(own, table, columns[own.unit], keep))
+
+
+@cache
+def _known() -> dict[str, dict[str, str | list[str]]]:
+    """What every column of `results/` can hold (`tests/studies/columns.py` makes the file)."""
+    return json.loads(files("phaselens.experiments").joinpath("columns.json").read_text(encoding="utf-8"))
+
+
+def _averaged(own: OwnClaim, table: pa.Table, units: np.ndarray, keep: np.ndarray) -> str:
+    """The columns that say what a row is, differ among the rows of one unit, and are not named by the claim, in words.
+
+    A mean over nine lenses of a model is a choice: whoever makes it without saying so reads it in the verdict.
+    """
+    named = {own.value, own.unit, own.other, *own.where, *([own.groups.column] if own.groups else ())}
+    kinds = _known().get(own.table, {})
+    out = []
+    for name in table.column_names:
+        if name in named or name in (TWIN, "run") or kinds.get(name, "number") in ("number", "truth", "said"):
+            continue
+        values = table.column(name).to_numpy(zero_copy_only=False)[keep].astype(str)
+        pairs = np.unique(np.stack([units[keep].astype(str), values]), axis=1)
+        most = int(np.unique(pairs[0], return_counts=True)[1].max())
+        if most > 1:
+            shown = list(dict.fromkeys(values.tolist()))
+            more = ", ..." if len(shown) > SHOWN else ""
+            out.append(f"{name} (up to {most} a {own.unit}: {', '.join(shown[:SHOWN])}{more})")
+    return f"averaged over {'; '.join(out)}" if out else ""
+
+
+def require_known(own: OwnClaim, models: Collection[str]) -> None:
+    """See before any data that the columns and values which a claim names can occur; `models` are the study's.
+
+    Values are checked where they are fixed. Raises InputError, with the nearest name.
+    """
+    parts = [(own.table, [own.value, *([own.other] if own.other else [])], own.where)]
+    parts += [(c.table or own.table, [c.value or own.value], c.where) for c in own.controls]
+    if own.groups is not None:
+        parts.append((own.table, [], {own.groups.column: (*own.groups.first, *own.groups.second)}))
+    for name, numbers, where in parts:
+        table = _known().get(name)
+        if table is None:  # a table that only some studies have
+            continue
+        for column in (*numbers, own.unit, *where):
+            if column not in table:
+                raise unknown_name(f"column of results/{name}.parquet", column, table)
+        for column in numbers:
+            if table[column] not in ("number", "truth", "place"):
+                raise InputError(f"column {column!r} of results/{name}.parquet holds names, not numbers.")
+        for column, wanted in where.items():
+            kind = [n + end for n in models for end in ("", UNTRAINED)] if column == "model" else table[column]
+            for value in wanted if isinstance(wanted, tuple) else (wanted,):
+                _require_value(f"{column} of results/{name}.parquet", kind, value)
+
+
+def _require_value(place: str, kind: str | Collection[str], value: object) -> None:
+    """See that a value of a filter can occur in a column of this kind."""
+    what, wanted = {
+        "truth": ("true or false", bool), "number": ("numbers", (int, float)), "place": ("numbers", (int, float)),
+    }.get(kind if isinstance(kind, str) else "", ("text", str))  # fmt: skip
+    if not isinstance(value, wanted) or (what == "numbers" and isinstance(value, bool)):
+        raise InputError(f"{place} holds {what}; got {value!r}.")
+    if not isinstance(kind, str) and value not in kind:
+        raise unknown_name(f"value of {place}:", str(value), kind)
 
 
 def _names(own: OwnClaim, table: pa.Table) -> list[str]:

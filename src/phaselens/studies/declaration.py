@@ -3,7 +3,6 @@
 Reading comes with one error per mistake: which file, which line, which field, what was wanted, and the nearest name.
 """
 
-import re
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
@@ -11,19 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import tomli_w
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from phaselens.batteries import NATURAL
-from phaselens.capture.prompts import as_chat
 from phaselens.claims.own import Groups, OwnClaim, OwnControl, without_repeats
 from phaselens.errors import InputError, StudyFileError, unknown_name
 from phaselens.experiments import DEFAULT, EXPERIMENTS, experiments_by_name
+from phaselens.experiments.own import require_known
 from phaselens.interventions.asked import Asked
-from phaselens.observables import by_name
-from phaselens.observables.normalisation import METHODS
-from phaselens.organisms import ORGANISM, default_names, names
-from phaselens.readings.tasks import task_named
-from phaselens.studies.parts import Arm, Claims, Part, Source, with_twins
+from phaselens.studies.mistakes import mistake
+from phaselens.studies.parts import ORGANISM, Arm, Claims, Part, Source, with_twins
 from phaselens.trace.store import digest
 
 LENSES = ("final_norm", "raw", "tmatch", "shared")
@@ -93,11 +89,14 @@ class Study(Part):
         """
         if not isinstance(value, (list, tuple)):
             return value
-        groups = {EVERY_ORGANISM: names, DEFAULT_ORGANISMS: default_names}
         whole = []
         for v in value:
-            many = groups.get(v) if isinstance(v, str) else None
-            whole += [ORGANISM + name for name in many()] if many else [v]
+            if v in (EVERY_ORGANISM, DEFAULT_ORGANISMS):
+                from phaselens.organisms import default_names, names
+
+                whole += [ORGANISM + name for name in (names() if v == EVERY_ORGANISM else default_names())]
+            else:
+                whole.append(v)
         listed = [{"source": v} if isinstance(v, str) else v for v in whole]
         return with_twins(listed) if all(isinstance(v, dict) for v in listed) else listed
 
@@ -119,7 +118,8 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _system_of_a_chat(self) -> Self:
-        as_chat(self.chat, self.system)
+        if self.system is not None and not self.chat:
+            raise ValueError("system is a turn of a conversation: say chat too, or leave system out")
         return self
 
     @field_validator("lenses")
@@ -135,13 +135,18 @@ class Study(Part):
     @field_validator("observables")
     @classmethod
     def _known_observables(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        by_name(value)
+        if value:
+            from phaselens.observables import by_name
+
+            by_name(value)
         return _without_repeats("observable", value)
 
     @field_validator("normalisations")
     @classmethod
     def _known_normalisations(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for method in value:
+            from phaselens.observables.normalisation import METHODS
+
             if method not in METHODS:
                 raise ValueError(str(unknown_name("state normalisation", method, METHODS)))
         return _without_repeats("state normalisation", value)
@@ -150,6 +155,8 @@ class Study(Part):
     @classmethod
     def _known_tasks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
+            from phaselens.readings.tasks import task_named
+
             task_named(name)
         return _without_repeats("probe task", value)
 
@@ -177,6 +184,10 @@ class Study(Part):
                         f"claim {claim.id!r} reads results/{table}.parquet, which the experiment {makers[table]!r} "
                         f"makes: add it to experiments"
                     )
+            try:
+                require_known(claim, [m.label for m in self.models])
+            except InputError as error:
+                raise ValueError(f"claim {claim.id!r}: {error}") from error
         return self
 
     @field_validator("dtype")
@@ -287,7 +298,7 @@ def read_claims(path: str | Path) -> tuple[OwnClaim, ...]:
     try:
         return Claims.model_validate(values).claims
     except ValidationError as error:
-        raise StudyFileError(f"{path}: " + " ".join(_mistake(e, text) for e in error.errors())) from error
+        raise StudyFileError(f"{path}: " + " ".join(mistake(e, text, PARTS, Study) for e in error.errors())) from error
 
 
 def _parse(text: str, where: str, folder: Path | None) -> Study:
@@ -316,7 +327,7 @@ def _validated(values: Mapping[str, Any], where: str, text: str) -> Study:
     try:
         return Study.model_validate(_tuples(values))
     except ValidationError as error:
-        raise StudyFileError(f"{where}: " + " ".join(_mistake(e, text) for e in error.errors())) from error
+        raise StudyFileError(f"{where}: " + " ".join(mistake(e, text, PARTS, Study) for e in error.errors())) from error
     except InputError as error:
         raise StudyFileError(f"{where}: {error}") from error
 
@@ -326,39 +337,4 @@ def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
-def _mistake(error: Mapping[str, Any], text: str) -> str:
-    """One mistake in words: line, field, what was got and wanted."""
-    place = [str(part) for part in error["loc"]]
-    field = ".".join(place) or "study"
-    line = _line_of(text, place)
-    at = f"line {line}, " if line else ""
-    if error["type"] == "extra_forbidden":
-        owner = _owner(place)
-        return f"{at}{unknown_name('field', place[-1], owner.model_fields)}"
-    if error["type"] == "missing":
-        return f"{at}field {field!r} is missing."
-    message = error["msg"].removeprefix("Value error, ").rstrip(".")
-    got = error["input"]
-    shown = f", got {got!r}" if isinstance(got, (str, int, float, bool)) else ""
-    return f"{at}field {field!r}: {message[:1].lower()}{message[1:]}{shown}."
-
-
 PARTS = {"arms": Arm, "models": Source, "claims": OwnClaim, "controls": OwnControl, "groups": Groups}
-
-
-def _owner(place: list[str]) -> type[BaseModel]:
-    """The record that the last name of `place` should be a field of."""
-    inside = [part for part in place[:-1] if part in PARTS]
-    return PARTS[inside[-1]] if inside else Study
-
-
-def _line_of(text: str, place: list[str]) -> int | None:
-    """The line where the field stands, by its last name that is a word; None where it cannot be told."""
-    names = [part for part in place if not part.isdigit()]
-    for name in reversed(names):
-        key = re.compile(rf"^\s*(?:\[\[?\s*)?[\"']?{re.escape(name)}[\"']?\s*(?:=|\.|\])")
-        found = [i for i, line in enumerate(text.splitlines(), start=1) if key.match(line)]
-        if found:
-            nth = next((int(part) for part in place if part.isdigit()), 0)
-            return found[min(nth, len(found) - 1)]
-    return None

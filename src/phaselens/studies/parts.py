@@ -7,8 +7,8 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from phaselens.claims.own import OwnClaim, without_repeats
-from phaselens.organisms import ORGANISM, names, twin_of
 
+ORGANISM = "organism:"
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
@@ -97,7 +97,11 @@ def with_twins(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
     Seeds that nobody declares pass the S test in 12-73 % of panels without groups. What the study says itself stays.
     """
     labels = {m.get("source"): m.get("name") for m in models}
-    bundled = set(names(checkpoints=True)) if any(str(s).startswith(ORGANISM) for s in labels) else set()
+    if not any(str(s).startswith(ORGANISM) for s in labels):
+        return models
+    from phaselens.organisms import names, twin_of  # with a model library, which other studies are read without
+
+    bundled = set(names(checkpoints=True))
 
     def twin(model: dict[str, Any]) -> dict[str, Any]:
         source = model.get("source")
