@@ -1,6 +1,7 @@
 """What every test needs: no network, one thread, and the trained and the real models where they are present."""
 
 import os
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -8,6 +9,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+
+# What is kept between commands must not be the user's, nor that of another run of the tests.
+KEPT = tempfile.TemporaryDirectory(prefix="phaselens-tests-")
+os.environ["PHASELENS_CACHE"] = KEPT.name
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 # What `make real` fills: ORG/NAME folders and the *.gguf that they were converted from.

@@ -255,7 +255,7 @@ def test_from_a_folder_that_is_no_traced_study(cli, tmp_path):
 
 
 def test_unknown_model(cli, prompts, tmp_path):
-    refused(cli("observe", tmp_path / "none", "--prompts", prompts, "--out", tmp_path / "o"), "no model folder at")
+    refused(cli("observe", tmp_path / "none", "--prompts", prompts, "--out", tmp_path / "o"), "no model at")
     refused(cli("models", "check", "no/such-model"), "'no/such-model'", "Check the name")
     refused(cli("models", "check", "organism:lama"), "unknown organism 'lama'")
 

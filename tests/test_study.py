@@ -355,7 +355,7 @@ def test_a_refused_model_is_reported_and_the_others_go_on(tmp_path):
     reasons = {r["model"]: r["reason"] for r in outcome.refused}
     assert "context of short is 8" in reasons["short"]
     assert "has no tokenizer" in reasons["mute"]
-    assert any("no model folder" in reason for reason in reasons.values())
+    assert any("no model at" in reason for reason in reasons.values())
     assert document(tmp_path / "out", "manifest.json")["refused"] == list(outcome.refused)
 
 

@@ -98,7 +98,7 @@ class MissingExtra(PhaselensError, RuntimeError):
     """An optional package is needed now.
 
     The message has the line that installs it. Extras: `tables` (Polars, xarray), `report` (figures as PNG),
-    `watch` (browser page and API), `query` (DuckDB), `stats` (statsmodels), `probes` (scikit-learn as oracle), `docs`,
+    `gguf` (GGUF files), `watch` (browser page and API), `query` (DuckDB), `stats` (statsmodels), `probes`, `docs`,
     `dev`. `phaselens doctor` says which are here.
     """
 

@@ -111,7 +111,7 @@ def test_unknown_hub_name_is_one_clear_error(source):
 def test_places_without_a_model(tmp_path):
     with pytest.raises(InputError, match="has no config.json"):
         load(tmp_path)
-    with pytest.raises(InputError, match="no model folder at"):
+    with pytest.raises(InputError, match="no model at"):
         load(tmp_path / "absent")
 
 

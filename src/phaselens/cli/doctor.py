@@ -32,6 +32,7 @@ CORE = (
 EXTRAS = (
     ("tables", "polars", "Trace.to_polars"),
     ("tables", "xarray", "Trace.to_xarray"),
+    ("gguf", "gguf", "models in GGUF files"),
     ("report", "resvg_py", "figures as PNG"),
     ("query", "duckdb", "SQL over the Parquet files"),
     ("stats", "statsmodels", "REML beside our own shares of variance"),

@@ -8,6 +8,7 @@ import typer
 
 from phaselens.cli.run import AsJson, Device, Dtype, check_device
 from phaselens.cli.show import note, number, print_json, print_table, quiet_models, say
+from phaselens.errors import InputError
 
 if TYPE_CHECKING:
     from phaselens.models import Model
@@ -151,10 +152,25 @@ def _print_proof(found: dict[str, Any]) -> None:
         result = "pass" if r["passed"] else "FAIL" if r["needed"] else "no"
         rows.append((r["name"], result, f"{r['value']:.2g}", f"{r['tolerance']:.2g}", r["detail"]))
     print_table(("check", "result", "value", "tolerance", "what"), rows, title)
-    if found["weights"]:
-        print(f"weights: {found['weights']}")
+    for said in filter(None, (found["weights"], found["origin"])):
+        print(said if said.startswith("weights") else f"weights: {said}")
     for fact in found["facts_in_words"]:
         say(f"note: {fact}")
+
+
+@app.command("convert")
+def convert_model(
+    file: Annotated[Path, typer.Argument(metavar="X.GGUF", help="A GGUF file.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; it must not exist.")],
+) -> None:
+    """Write a GGUF file as a folder of safetensors (float32) that any command, and transformers, reads."""
+    from phaselens.models.gguf import convert, gguf_file, origin
+
+    found = gguf_file(str(file))
+    if found is None:
+        raise InputError(f"{file} is no GGUF file. Give one, as Ollama and LM Studio keep them.")
+    quiet_models()
+    print(f"{convert(found, folder)}: {origin(folder)}")
 
 
 @app.command("families")

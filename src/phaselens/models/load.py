@@ -19,6 +19,8 @@ from phaselens.errors import ModelRefused, StudyFileError, TokenizerError
 from phaselens.models.check import Proof, prove
 from phaselens.models.discover import FORM, discover
 from phaselens.models.facts import Facts, declared_context
+from phaselens.models.gguf import converted, gguf_file, origin
+from phaselens.models.kept import proof_of
 from phaselens.models.weights import device_of, dtype_of, first_line, offline, read_network, resolved
 from phaselens.models.wrappers import unwrapped
 from phaselens.types import Readout
@@ -41,7 +43,7 @@ class Model:
     `vocab_size` counts rows that are real tokens; `context` is in tokens, None for no limit; `fingerprint` is the
     sha256 of configuration, weights as loaded, and tokenizer; `block_path` says where the `blocks` stand in
     `network`; `proof` is None when the check was left out; `weights` says what became of the file's tensors, None for
-    a network that was given live or drawn anew.
+    a network that was given live or drawn anew; `origin` what they were where they were quantised, else None.
     """
 
     network: nn.Module
@@ -65,6 +67,7 @@ class Model:
     source: str
     revision: str | None
     weights: str | None = None
+    origin: str | None = None
 
     def __repr__(self) -> str:
         kind = str(self.dtype).removeprefix("torch.")
@@ -87,6 +90,7 @@ class Model:
             "context": self.context,
             "eos_ids": list(self.eos_ids),
             "weights": self.weights,
+            "origin": self.origin,
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "tokenizer": None if self.tokenizer is None else type(self.tokenizer).__name__,
             "device": str(self.device),
@@ -114,30 +118,40 @@ def load(
     overrides: Path | str | Mapping[str, Any] | None = None,
     check: bool = True,
 ) -> Model:
-    """Load a model from a folder, a Hub id, or a live transformers model, and prove the adapter.
+    """Load a model from a folder, a GGUF file, a Hub id, or a live transformers model, and prove the adapter.
 
-    Weights are read from safetensors only and brought to `dtype`; a live model keeps its own dtype and device, is put
-    into eval mode, and is not copied. `overrides` (a dict or a TOML file) helps where structure does not find the
-    way; its form is in the error that asks for it. Raises InputError where nothing loadable is found, ModelRefused
-    where the model is of no causal family or fails its proof, TokenizerError for a broken tokenizer; a missing one is
-    allowed.
+    Weights are read from safetensors and GGUF only and brought to `dtype`; a passed proof is kept in the user's cache
+    for the next command (custom code and live models are proved every time). A live model keeps its own dtype and
+    device, is put into eval mode, and is not copied. `overrides` (a dict or a TOML file) helps where structure does
+    not find the way; its form is in the error that asks for it. Raises InputError where nothing loadable is found,
+    ModelRefused where the model is of no causal family, is not what its file says, or fails its proof, TokenizerError
+    for a broken tokenizer; a missing one is allowed.
     """
-    weights = None
+    given = read_overrides(overrides)
     if isinstance(source, nn.Module):
         network = unwrapped(source)
         name = getattr(network.config, "name_or_path", "") or network.config.model_type
-        origin = "memory"
-    else:
-        origin = str(source)
-        name = Path(origin).resolve().name if Path(origin).is_dir() else origin
-        name = Path(origin).resolve().parent.name if name == "hf" else name
-        place = device_of(device)
-        network, found = read_network(origin, dtype_of(dtype), trust_remote_code, revision)
-        network, weights = network.to(place), found.words
-        tokenizer = tokenizer if tokenizer is not None else _tokenizer(origin, trust_remote_code, revision)
-        revision = revision if Path(origin).is_dir() else resolved(origin, revision)
-    model = _assemble(network.eval(), tokenizer, name, origin, revision, read_overrides(overrides), weights)
-    return _proved(model) if check else model
+        model = _assemble(network.eval(), tokenizer, name, "memory", revision, given)
+        return _passed(model, prove(model)) if check else model
+    name, folder = _place(str(source))
+    place, kind = device_of(device), dtype_of(dtype)
+    network, weights = read_network(folder, kind, trust_remote_code, revision)
+    tokenizer = tokenizer if tokenizer is not None else _tokenizer(folder, trust_remote_code, revision)
+    revision = revision if Path(folder).is_dir() else resolved(folder, revision)
+    model = _assemble(network.to(place).eval(), tokenizer, name, str(source), revision, given)
+    model = replace(model, weights=weights.words, origin=origin(Path(folder)))
+    if not check:
+        return model
+    return _passed(model, prove(model) if trust_remote_code else proof_of(model, given))
+
+
+def _place(source: str) -> tuple[str, str]:
+    """Name of a model, and the folder or Hub id to read it from: a GGUF file is read from what it was converted to."""
+    file = gguf_file(source)
+    if file is not None:
+        return file.stem, str(converted(file))
+    name = Path(source).resolve().name if Path(source).is_dir() else source
+    return Path(source).resolve().parent.name if name == "hf" else name, source
 
 
 def _tokenizer(source: str, trust: bool, revision: str | None) -> Any | None:
@@ -201,7 +215,6 @@ def _assemble(
     source: str,
     revision: str | None,
     overrides: Mapping[str, Any],
-    weights: str | None = None,
 ) -> Model:
     rows = real_rows(network, tokenizer)
     refuse_nonfinite(network, rows)
@@ -229,7 +242,6 @@ def _assemble(
         dtype=parameter.dtype,
         source=source,
         revision=revision or getattr(network.config, "_commit_hash", None),
-        weights=weights,
     )
 
 
@@ -248,8 +260,8 @@ def refuse_nonfinite(network: nn.Module, rows: int) -> None:
         )
 
 
-def _proved(model: Model) -> Model:
-    proof = prove(model)
+def _passed(model: Model, proof: Proof) -> Model:
+    """The model with its proof. Raises ModelRefused, with what failed, where it did not pass."""
     if not proof.passed:
         lost = model.dtype == torch.float16 and any(row.name == "finite" and not row.passed for row in proof.rows)
         hint = "Its states overflow float16: say dtype='bfloat16' or 'float32'." if lost else FORM
@@ -315,4 +327,5 @@ def untrained_twin(model: Model, seed: int) -> Model:
     network.generation_config = copy.deepcopy(getattr(model.network, "generation_config", None))
     network = network.to(device=model.device, dtype=model.dtype).eval()
     name = f"{model.name}:untrained"
-    return _proved(_assemble(network, model.tokenizer, name, f"{model.source}:untrained-{seed}", model.revision, {}))
+    twin = _assemble(network, model.tokenizer, name, f"{model.source}:untrained-{seed}", model.revision, {})
+    return _passed(twin, prove(twin))

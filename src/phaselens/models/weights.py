@@ -128,7 +128,7 @@ def read_network(source: str, dtype: torch.dtype, trust: bool, revision: str | N
         raise InputError(f"{source} {_without_config(Path(source))}")
     if not folder and (source.startswith((".", "/", "~")) or source.count("/") > 1 or Path(source).exists()):
         raise InputError(
-            f"no model folder at {source!r}. Give a folder with config.json and *.safetensors, or a Hub id."
+            f"no model at {source!r}: no folder with config.json and *.safetensors, no GGUF file, and no Hub id."
         )
     common = {"trust_remote_code": trust, "revision": revision, "local_files_only": folder or offline()}
     try:

@@ -36,8 +36,9 @@ class Arm(Part):
 class Source(Part):
     """One model: where it is, what it is called in the tables, and how to load it.
 
-    `source` is `organism:NAME`, a folder, or a Hub id. `twin_of` names another trained model of the study of which this
-    one is a twin (a second seed of one recipe, a distillate). `overrides` helps a model whose structure is not found.
+    `source` is `organism:NAME`, a folder, a GGUF file, or a Hub id. `twin_of` names another trained model of the study
+    of which this one is a twin (a second seed of one recipe, a distillate). `overrides` helps a model whose structure
+    is not found.
     `corpus`, `recipe`, `capped`, `qk_norm` and `training_seed` say how it was made, for claims on pairs of models that
     differ in one of them: two models of one `recipe` differ in nothing else. `parameters` (a count) lets memory and
     disk be said before anything is downloaded.
@@ -77,6 +78,7 @@ class Source(Part):
         if not path.exists():
             return self.source
         whole = path.resolve()
+        whole = whole.with_suffix("") if whole.suffix == ".gguf" else whole
         return whole.parent.name if whole.name == "hf" else whole.name
 
 

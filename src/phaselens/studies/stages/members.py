@@ -10,7 +10,7 @@ import torch
 
 from phaselens.batteries import NATURAL, Battery, Prompt, by_turns, load_battery, natural_battery, natural_pairs, take
 from phaselens.capture.prompts import as_chat, jobs, text_notes
-from phaselens.errors import InputError, ModelRefused
+from phaselens.errors import InputError, ModelRefused, OutputError
 from phaselens.models import Model, template_hash, untrained_twin
 from phaselens.organisms import PROMPT_CATEGORIES, load, minimal_pairs, prompts
 from phaselens.studies.declaration import Source, Study
@@ -132,7 +132,10 @@ def load_member(study: Study, source: Source) -> Model:
 
 
 def model_of(study: Study, member: Member, shelf: Shelf) -> Model:
-    """The loaded model of `member`, from the shelf if it stands there."""
+    """The loaded model of `member`, from the shelf if it stands there.
+
+    Raises OutputError where it is not the model that it was when the study began.
+    """
     if member.label in shelf:
         return shelf[member.label]
     if member.untrained:
@@ -140,6 +143,12 @@ def model_of(study: Study, member: Member, shelf: Shelf) -> Model:
         model = untrained_twin(original, study.seed + TWIN_SEED)
     else:
         model = load_member(study, member.source)
+    before = member.facts.get("fingerprint", model.fingerprint)
+    if model.fingerprint != before:
+        raise OutputError(
+            f"{member.label}: its weights changed while the study ran (fingerprint {model.fingerprint[:12]}, before "
+            f"{before[:12]}). Nothing more is measured: put the files back, or begin a study in another folder."
+        )
     _keep(shelf, member.label, model)
     return model
 
@@ -173,7 +182,8 @@ def admit(study: Study, member: Member, battery: Battery, shelf: Shelf) -> Membe
     if battery.pairs:
         jobs(model, battery.pairs, 1, PAIR_TOKENS, chat)
     if not member.untrained:
-        facts["notes"] = list(text_notes(model, prompts, chat))
+        kind = [] if model.origin is None else [f"{member.label}: {model.origin}"]
+        facts["notes"] = kind + list(text_notes(model, prompts, chat))
     return Member(member.label, member.source, member.untrained, member.twin_of, facts)
 
 
