@@ -33,11 +33,15 @@ ARTICLE = re.compile(r"(?<!\S)(?:the|The|THE|an|An|AN|a|(?:(?<!.)A))\s+(?=\S*\w)
 
 @dataclass(frozen=True)
 class Grade:
-    """Whether an answer is right, by which of `RULES`, and which accepted answer it is (None where it is wrong)."""
+    """Whether an answer is right, by which of `RULES`, and which accepted answer it is (None where it is wrong).
+
+    `read` is what was compared, where a grader takes that out of the text.
+    """
 
     right: bool
     rule: str
     answer: str | None
+    read: str = ""
 
 
 def grade(text: str, answers: str | Sequence[str], *, lenient: bool = True) -> Grade:
@@ -99,8 +103,8 @@ def normalised(text: str, answer: str) -> bool:
 
     A hyphen counts as a space within the answer ("New-York"), not at its end ("twenty-five" is not twenty).
     """
-    line, wanted = normalise(first_line(text)), _open_hyphens(normalise(answer))
-    if not wanted or not _open_hyphens(line).startswith(wanted):
+    line, wanted = normalise(first_line(text)), open_hyphens(normalise(answer))
+    if not wanted or not open_hyphens(line).startswith(wanted):
         return False
     rest = line[len(wanted) :]
     return not rest or (rest[0] == " " and not _goes_on(wanted, rest))
@@ -178,7 +182,7 @@ def _kept(text: str, i: int) -> str:
     return c if c == "#" and before.isalnum() else " "
 
 
-def _open_hyphens(text: str) -> str:
+def open_hyphens(text: str) -> str:
     """Hyphens between letters as spaces; those within numbers stay."""
     return re.sub(r"(?<=[^\W\d])-(?=\w)|(?<=\w)-(?=[^\W\d])", " ", text)
 

@@ -17,10 +17,24 @@ def calibrate(
     ] = None,
     rate: Annotated[float, typer.Option(help="Share of right runs that may alarm.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Seed of the split into halves.")] = 0,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV, JSONL or Parquet: `run` or `prompt_id`, and `right` (yes or no), instead of the grades."
+        ),
+    ] = None,
+    to_grade: Annotated[
+        Path | None,
+        typer.Option(help="Write the model's runs with their text as CSV, to fill in `right` for --labels; no card."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where the card goes (default: DIR/card-MODEL.json).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Learn a threshold from right and wrong runs, and write a card: score, threshold, rates, the baseline to beat."""
+    """Learn a threshold from right and wrong runs, and write a card: score, threshold, rates, the baseline to beat.
+
+    Runs are right by the study's grader, or by your own word: --to-grade FILE, fill in `right`, --labels FILE.
+    """
+    from phaselens.cli.labels import relabelled, write_to_grade
     from phaselens.monitor.calibrate import learn_card
     from phaselens.monitor.card import write_card
     from phaselens.studies.panel import panel_of
@@ -31,6 +45,13 @@ def calibrate(
         raise InputError(f"--rate {rate}: a share of runs lies between 0 and 1.")
     record = read_record(folder)
     panel = panel_of(folder, record, seed=seed, n_boot=2000)
+    if to_grade is not None:
+        note(
+            f"{write_to_grade(panel, folder, record, model, to_grade)} runs: fill in `right`, then --labels {to_grade}"
+        )
+        return
+    if labels is not None:
+        panel = relabelled(panel, model, labels)
     transcripts = {unit.model: unit.transcripts for unit in record.units}
     fingerprints = {name: read_jsonl(folder / path).model for name, path in transcripts.items()}
     card = learn_card(panel, fingerprints, model, rate=rate)

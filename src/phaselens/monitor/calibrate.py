@@ -8,11 +8,15 @@ import numpy as np
 from phaselens.dynamics.alarms import Score
 from phaselens.dynamics.thresholds import Rate, learn_rule
 from phaselens.errors import InputError, unknown_name
-from phaselens.experiments import Panel
+from phaselens.experiments import ModelData, Panel
 from phaselens.monitor.card import Card
 
 INNER = ("instability", "step_length", "turning_angle", "coherence", "depth_instability")
 STATISTICS = ("recent", "mean")
+ADVICE = (
+    "Grade them yourself (--to-grade FILE, then --labels FILE), or ask more questions: `phaselens run --model MODEL "
+    "--questions --samples 3 --out DIR2`, then `phaselens calibrate DIR2`."
+)
 BASELINES = ("surprisal", "entropy")
 
 
@@ -23,16 +27,12 @@ def learn_card(panel: Panel, fingerprints: Mapping[str, str], model: str | None 
     and at L; baselines those of surprisal and entropy. Raises UnknownNameError for a model that the study lacks,
     InputError where runs are not graded.
     """
-    names = [m.info.name for m in panel.trained]
-    if model is None and len(names) != 1:
-        raise InputError(f"the study holds {len(names)} trained models; say which with --model: {', '.join(names)}.")
-    chosen = names[0] if model is None else model
-    if chosen not in names:
-        raise unknown_name("model of the study", chosen, names)
-    data = next(m for m in panel.trained if m.info.name == chosen)
-    graded = np.isfinite(np.asarray(data.runs["correct"], float)) & data.measured
+    data = model_of(panel, model)
+    chosen = data.info.name
+    right = np.asarray(data.runs["correct"], float)
+    graded = np.isfinite(right) & data.measured
     if not graded.any():
-        raise InputError(f"no run of {chosen} is graded: the prompts of the study need answers.")
+        raise InputError(f"no run of {chosen} is graded: its prompts have no answers. {ADVICE}")
     layers = dict.fromkeys((data.layer_of_record, data.info.n_layers))
     columns = {
         Score(name, layer, statistic): found[graded]
@@ -49,7 +49,13 @@ def learn_card(panel: Panel, fingerprints: Mapping[str, str], model: str | None 
     }
     wrong = 1 - np.asarray(data.runs["correct"], float)[graded]
     units = data.units[graded]
-    learned = learn_rule(columns, plain, wrong, units, panel.generator("threshold"), rate=rate, n_boot=panel.n_boot)
+    try:
+        learned = learn_rule(columns, plain, wrong, units, panel.generator("threshold"), rate=rate, n_boot=panel.n_boot)
+    except InputError as error:
+        counts = (
+            f"{int((1 - wrong).sum())} right and {int(wrong.sum())} wrong runs of {len(np.unique(units))} questions"
+        )
+        raise InputError(f"{chosen} has {counts}: {error} {ADVICE}") from error
     return Card(
         model=chosen,
         fingerprint=fingerprints[chosen],
@@ -72,6 +78,19 @@ def learn_card(panel: Panel, fingerprints: Mapping[str, str], model: str | None 
             "seed": panel.seed,
         },
     )
+
+
+def model_of(panel: Panel, model: str | None) -> ModelData:
+    """The trained model of this name in a study (None: the only one).
+
+    Raises InputError where None says too little, UnknownNameError for a model that the study lacks.
+    """
+    known = {m.info.name: m for m in panel.trained}
+    if model is None and len(known) != 1:
+        raise InputError(f"the study holds {len(known)} trained models; add --model with one of: {', '.join(known)}.")
+    if model is not None and model not in known:
+        raise unknown_name("model of the study", model, known)
+    return known[model] if model is not None else next(iter(known.values()))
 
 
 def _plain(rate: Rate) -> dict[str, Any]:

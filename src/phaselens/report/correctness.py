@@ -1,15 +1,19 @@
 """What says that an answer is wrong: AUROC of scores beside baselines, a panel per model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.folder import Row
 from phaselens.report.scale import Scale
-from phaselens.report.words import is_number, number
+from phaselens.report.tables import Cell, Column, Table, name_cell, text_cell
+from phaselens.report.words import DASH, is_number, number, visible
 
+FIELDS = ("outcome", "model", "prompt", "completion", "answer", "read", "rule")
+ASKED = ("outcome", "model", "prompt", "generation", "accepted", "read", "by the rule")
 TITLE = "AUROC of scores for a wrong answer, with 95 % intervals over prompts"
 SHOWN = 8
 ROW, HEAD, FOOT = 19.0, 44.0, 34.0
@@ -91,4 +95,25 @@ def caption(rows: Sequence[Row]) -> str:
         f"and of the {SHOWN} best of {len(dynamics)} scores of the dynamics (coloured), 95 % intervals over units; "
         f"{wrong}. A plus marks one whose gain over the best of the grey ones, within kinds of questions, has its "
         f"interval above 0: {verdict}."
+    )
+
+
+def examples(results: Mapping[str, Any]) -> Table | None:
+    """The rule that graded the runs, how many came out which way, and the first examples; None where none is graded."""
+    found = results.get("grading") or {}
+    counts = [row for row in found.get("counts", []) if row["right"] + row["wrong"]]
+    if not counts:
+        return None
+    said = "; ".join(f"{visible(str(r['model']))} {r['right']} right, {r['wrong']} wrong" for r in counts)
+    left = sum(row["not_graded"] for row in found["counts"])
+    caption = f"How answers were graded. By the rule \u201c{visible(str(found['grader']))}\u201d: {said}"
+    caption += f"; {number(left)} runs have no answer or no text." if left else "."
+    rows = [[_example(one, name) for name in FIELDS] for one in found["examples"]]
+    return Table("grading", caption, [Column(name, kind="text") for name in ASKED], [("", rows)], ())
+
+
+def _example(one: Row, name: str) -> Cell:
+    content = str(one[name] or "")
+    return (
+        name_cell(content) if name == "outcome" else text_cell(content) if content.strip() else Cell(DASH, kind="text")
     )

@@ -72,6 +72,7 @@ RESULTS = MappingProxyType(
         "temperature": "the common temperature and what it did to each model",
         "trajectory": "the picture of one run, layer by step",
         "notes": "the notes of the experiments",
+        "grading": "how answers were graded, with examples",
         "references": "the sources that the functions used name",
         "validity": "what the rules said about simulated studies",
     }

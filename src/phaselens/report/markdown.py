@@ -32,7 +32,7 @@ def _lines(shown: Mapping[str, object], figures: list[str]) -> Iterator[str]:
         yield from ("No verdicts are in this folder.", "")
     else:
         yield from _ledger(shown["entries"])
-    for name in ("panel", "regimes", "separation", "gd", "temperature", "variance", "stability"):
+    for name in ("panel", "regimes", "separation", "gd", "temperature", "variance", "stability", "grading"):
         table = shown.get(name)
         if isinstance(table, Table):
             yield from _table(table)

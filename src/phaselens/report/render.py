@@ -172,7 +172,7 @@ def _contents(folder: Folder) -> tuple[tuple[str, str], ...]:
         "differences": differences.shown(folder, cast(folder)),
         "variance": bool(folder.rows("variance_shares")),
         "order": bool(folder.rows("order_ranks")),
-        "correctness": bool(folder.rows("correctness")),
+        "correctness": bool(folder.rows("correctness")) or correctness.examples(folder.results) is not None,
         "probes": bool(folder.rows("probe_capacity")),
         "interventions": any(folder.rows(table) for table in acted.TABLES),
         "fingerprints": bool(folder.rows("fingerprints")),
@@ -398,10 +398,11 @@ def _order(folder: Folder, members: list[Member]) -> dict[str, object]:
 
 def _correctness(folder: Folder) -> dict[str, object]:
     rows = [row for row in folder.rows("correctness") if not row["twin"]]
-    if not rows:
-        return {"correctness": None, "correctness_caption": ""}
-    pair = _pair("correctness", correctness.forest, rows, layouts=(correctness.WIDE, correctness.NARROW))
-    return {"correctness": pair, "correctness_caption": correctness.caption(rows)}
+    out = {"correctness": None, "correctness_caption": "", "grading": correctness.examples(folder.results)}
+    if rows:
+        pair = _pair("correctness", correctness.forest, rows, layouts=(correctness.WIDE, correctness.NARROW))
+        out |= {"correctness": pair, "correctness_caption": correctness.caption(rows)}
+    return out
 
 
 def _acted(folder: Folder, members: list[Member]) -> list[acted.Figure]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from phaselens.batteries.graders import FUNCTION, Grader
 from phaselens.claims import Claim, claims_by_id, lock
 from phaselens.engines.events import Event, Listener
 from phaselens.engines.workers import Say, checked, spread
@@ -56,7 +57,13 @@ from phaselens.version import versions
 
 
 def run_study(
-    study: Study, out: str | Path, *, listener: Listener | None = None, workers: int = 1, fewer: bool = False
+    study: Study,
+    out: str | Path,
+    *,
+    listener: Listener | None = None,
+    workers: int = 1,
+    fewer: bool = False,
+    grader: Callable[[str, tuple[str, ...]], bool] | None = None,
 ) -> Outcome:
     """Do everything the study asks for in the folder `out`, or what is left of it, and return what it gave.
 
@@ -66,6 +73,8 @@ def run_study(
     CPU under Linux); the files are those of one process with one thread.
 
     A finished folder is not written over with results of fewer models unless `fewer` says so.
+    `grader(text, answers)` says whether a generation is right, in place of the study's `grader` by name; the study then
+    declares its name, and goes on only with a function of that name.
 
     Raises OutputError where the folder cannot be used or is full; ModelRefused where no model is left; InputError for
     prompts that cannot be used, and for workers beside another device than the CPU.
@@ -73,9 +82,11 @@ def run_study(
     started, tell = time.monotonic(), listener or (lambda event: None)
     if checked(workers) > 1 and study.device != "cpu":
         raise InputError(f"several workers share a CPU, not device {study.device!r}: say workers = 1.")
+    rule = Grader.of(grader or _declared(study))
+    study = study if grader is None else study.changed(grader=rule.name)
     with _one_thread(workers > 1), opened(out, study) as folder:
         log(folder, "begin", study=study.name, hash=study.hash, workers=workers)
-        work = Work(study, folder, battery_of(study), {})
+        work = Work(study, folder, battery_of(study), {}, rule)
         failed: list[dict[str, str]] = []
         members, refused = _load(work, tell)
         check_neutral(work, members)
@@ -113,6 +124,13 @@ def run_study(
         seconds = time.monotonic() - started
         log(folder, "end", seconds=round(seconds, 3))
         return Outcome(folder=folder, seconds=seconds, **found)
+
+
+def _declared(study: Study) -> str | None:
+    """The grader that a study names; a function has to be given. Raises InputError where it is not."""
+    if study.grader is not None and study.grader.startswith(f"{FUNCTION} "):
+        raise InputError(f"this study is graded by the {study.grader}: give it to run_study(..., grader=...).")
+    return study.grader
 
 
 def _load(work: Work, tell: Listener) -> tuple[list[Member], list[dict[str, str]]]:

@@ -5,8 +5,8 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from phaselens.experiments.own import own_evidence
 from phaselens.experiments.separations import counts
 from phaselens.studies.panel import NO_MATCH, panel_of, picture_of, temperature_rows
 from phaselens.studies.store.folder import pretty_json
+from phaselens.studies.store.grades import grading
 from phaselens.studies.store.record import Record
 from phaselens.studies.store.references import references
 from phaselens.studies.store.registration import judged, own_claims, post_hoc, unjudged, with_later, with_own
 from phaselens.trace.hashes import CLAIMS, HASHES, write_hashes
-from phaselens.trace.store import atomic_write, write_table
+from phaselens.trace.store import atomic_write, read_table, trace_paths, write_table
+from phaselens.trace.transcripts import Transcript, read_jsonl
 
 UNDEFINED = {
     "tmatch": NO_MATCH,
@@ -59,6 +61,7 @@ class Wanted:
     experiments: tuple[str, ...]
     lenses: tuple[str, ...]
     subpanels: int = 20
+    grader: str | None = None
     other_draws: bool = False
     registered: tuple[RegisteredOwn, ...] = ()
     later: tuple[OwnClaim, ...] = ()
@@ -77,6 +80,7 @@ class Wanted:
             tuple(declaration["experiments"]),
             tuple(declaration["lenses"]),
             declaration.get("subpanels", 20),
+            declaration.get("grader"),
             registered=own_claims(declaration),
         )
 
@@ -112,6 +116,7 @@ def analyse(
     named = references(experiments_by_name(wanted.experiments), columns)
     atomic_write(out / "results" / "references.json", pretty_json(named))
     atomic_write(out / "results" / "published.json", pretty_json(published_figures()))
+    atomic_write(out / "results" / "grading.json", pretty_json(_grading(source, record, wanted.grader)))
     picture = picture_of(source, record)
     if picture is not None:
         atomic_write(out / "results" / "trajectory.json", pretty_json(picture))
@@ -126,6 +131,19 @@ def analyse(
         "failed": tuple(dict(f) for f in record.failed),
         "notes": notes,
     }
+
+
+def _grading(folder: Path, record: Record, name: str | None) -> dict[str, Any]:
+    """How many runs of each model are right and wrong, by which rule, and what that looked like."""
+
+    def runs() -> Iterator[tuple[str, Transcript]]:
+        for unit in (u for u in record.units if not (u.calibration or u.paired)):
+            paths = trace_paths(folder / "traces", unit.name)
+            known = read_table(paths["runs"], ("run", "correct"))
+            right = dict(zip(*(known.column(c).to_pylist() for c in ("run", "correct")), strict=True))
+            yield from ((unit.model, replace(t, correct=right[t.run])) for t in read_jsonl(folder / unit.transcripts))
+
+    return grading(runs(), name)
 
 
 def _lens_notes(record: Record, lenses: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ import tomli_w
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from phaselens.batteries import NATURAL
+from phaselens.batteries.graders import FUNCTION, Grader
 from phaselens.claims.own import Groups, OwnClaim, OwnControl, without_repeats
 from phaselens.errors import InputError, StudyFileError, unknown_name
 from phaselens.experiments import DEFAULT, EXPERIMENTS, experiments_by_name
@@ -60,6 +61,7 @@ class Study(Part):
     suppress_eos: bool = True
     chat: bool = False
     system: str | None = None
+    grader: str | None = None
     lenses: tuple[str, ...] = LENSES
     distribution_controls: bool = False
     observables: tuple[str, ...] = ()
@@ -189,6 +191,13 @@ class Study(Part):
             except InputError as error:
                 raise ValueError(f"claim {claim.id!r}: {error}") from error
         return self
+
+    @field_validator("grader")
+    @classmethod
+    def _known_grader(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(f"{FUNCTION} "):
+            Grader.of(value)
+        return value
 
     @field_validator("dtype")
     @classmethod

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 
 from phaselens.errors import StudyFileError, unknown_name
 from phaselens.experiments import ModelData, Panel
 from phaselens.interventions.records import Acted
 from phaselens.interventions.stored import FOLDER, read_acted
 from phaselens.studies.store.beginnings import read_beginnings
-from phaselens.studies.store.grades import grades_of
 from phaselens.studies.store.readings import read_readings
 from phaselens.studies.store.record import ModelRecord, Record, UnitRecord
 from phaselens.trace.store import read_table, stored_columns, trace_paths
@@ -99,7 +99,7 @@ def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -
         completions += [t.completion_ids for t in told]
         prompts += [t.prompt or "" for t in told]
         answered += [(t.completion or "").lstrip("\n").split("\n")[0] for t in told]
-        grades.append(grades_of(told))
+        grades.append(_truths(table.column("correct")))
         moved = pa.array(numbers.astype(np.int64) + first[-1], pa.int64())
         table = table.set_column(table.schema.get_field_index("run"), "run", moved)
         runs.append(table.append_column("calibration", pa.array([unit.calibration] * len(numbers), pa.bool_())))
@@ -118,6 +118,11 @@ def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -
         word_start_tokens=model.word_start_tokens,
         **{name: Columns(of_table, first[:-1]) for name, of_table in files.items()},
     )
+
+
+def _truths(column: pa.ChunkedArray) -> np.ndarray:
+    """1, 0, or NaN where it is null."""
+    return pa.compute.cast(column, pa.float64()).to_numpy().astype(float)
 
 
 def temperature_rows(panel: Panel, record: Record) -> list[dict[str, Any]]:

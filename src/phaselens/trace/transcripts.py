@@ -16,7 +16,7 @@ FINISHES = ("length", "eos", "stopped", "given")
 PROMPT_KEYS, COMPLETION_KEYS = ("prompt", "text"), ("completion", "response", "output", "generation")
 FORM = (
     'Each line is like {"prompt": "...", "completion": "..."} or {"prompt_ids": [5, 9], "completion_ids": [7]}; '
-    '"id", "category", "answer", "unit" may stand beside them.'
+    '"id", "category", "answer", "correct", "unit" may stand beside them.'
 )
 Encode = Callable[[str, bool], Sequence[int]]
 
@@ -250,7 +250,15 @@ def _foreign(row: dict[str, Any], number: int, encode: Encode | None) -> Transcr
         answer=None if answer is None else str(answer),
         tag=str(row.get("tag") or ""),
         unit=str(row.get("unit") or ""),
+        correct=_truth(row.get("correct")),
     )
+
+
+def _truth(value: Any) -> bool | None:
+    """Whether a run is right, as a file says it: true, false, 1, 0, or null where that is not known."""
+    if value is None or value in (0, 1):
+        return None if value is None else bool(value)
+    raise PromptError(f"'correct' is {value!r:.40}; wanted true, false, or null where it is not known.")
 
 
 def split_text(prompt: str, completion: str, encode: Encode) -> tuple[list[int], list[int]]:

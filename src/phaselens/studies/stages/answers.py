@@ -13,7 +13,7 @@ from phaselens.studies.stages.members import Member, model_of
 from phaselens.studies.stages.traces import Tick, Work
 from phaselens.studies.stages.units import transcript_path
 from phaselens.studies.store.beginnings import beginnings_path
-from phaselens.studies.store.grades import grades_of
+from phaselens.studies.store.grades import graded, grades_of
 from phaselens.trace.seal import arrays_bytes, is_sound
 from phaselens.trace.store import atomic_write
 from phaselens.trace.tile import Tile
@@ -57,7 +57,7 @@ def make_answers(work: Work, member: Member, tick: Tick) -> bool:
         there = is_sound(path)
         if not there and not unit.paired:
             said = read_jsonl(transcript_path(work.folder, unit))
-            if np.isfinite(grades_of(said.runs)).any():
+            if np.isfinite(grades_of(graded(said, work.grader).runs)).any():
                 states = beginnings(model_of(work.study, member, work.shelf), said, layer)
                 atomic_write(path, arrays_bytes({"states": states}, {"unit": unit.name}))
         tick(0, time.monotonic() - started, there)

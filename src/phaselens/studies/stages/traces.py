@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from phaselens.batteries import Battery
+from phaselens.batteries.graders import Grader
 from phaselens.capture import Plan, generate
 from phaselens.measure import LensSpec
 from phaselens.observables.normalisation import Calibration
@@ -28,6 +29,7 @@ from phaselens.studies.stages.units import (
     units_of,
 )
 from phaselens.studies.stages.vocabulary import shared_tokens
+from phaselens.studies.store.grades import graded
 from phaselens.trace.seal import is_sound, json_bytes, read_json
 from phaselens.trace.store import atomic_write, is_valid, write_trace
 from phaselens.trace.transcripts import Transcripts, read_jsonl
@@ -44,6 +46,7 @@ class Work:
     folder: Path
     battery: Battery
     shelf: Shelf
+    grader: Grader = Grader()
 
     def units(self, member: Member) -> tuple[Unit, ...]:
         """All units of one model, calibration first."""
@@ -186,7 +189,7 @@ def make_traces(work: Work, member: Member, lenses: tuple[LensSpec, ...], tick: 
 
 def _observe(work: Work, member: Member, one: Traced, plan: Plan) -> int:
     """Observe one unit and write its trace; return the number of tokens."""
-    transcripts = read_jsonl(transcript_path(work.folder, one.unit))
+    transcripts = graded(read_jsonl(transcript_path(work.folder, one.unit)), work.grader)
     trace = observe(
         model_of(work.study, member, work.shelf),
         transcripts,

@@ -98,6 +98,7 @@ def trace_key(unit: Unit, plan: Plan, study: Study, fitted: str = "") -> str:
     """The key of the trace of `unit` under `plan`; `fitted` is that of the calibrated normalisations ("": none)."""
     depends = {"what": "trace", "transcripts": unit.key, "plan": plan.canonical(), "chunk": plan.chunk}
     depends |= {"normalisations": fitted} if fitted else {}
+    depends |= {"grader": study.grader} if study.grader else {}
     return digest(depends | {"batch_size": study.batch_size, "versions": versions()})
 
 
