@@ -1,7 +1,11 @@
+import csv
 import itertools
 import json
+import re
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from tests.tiny_panel import WORDS, save_model
@@ -11,11 +15,14 @@ from phaselens.cli import call
 from phaselens.dynamics.alarms import Rule, Score
 from phaselens.errors import InputError, StudyFileError
 from phaselens.monitor import Card, Policy, read_card, write_card
+from phaselens.report import render
+from phaselens.report.markdown import write_markdown
 from phaselens.studies import run_study
-from phaselens.studies.declaration import Arm, Source, Study
+from phaselens.studies.declaration import Arm, Source, Study, read_study
 from phaselens.studies.store.beginnings import read_beginnings
 from phaselens.trace.seal import read_arrays
 from phaselens.trace.store import read_table
+from phaselens.trace.transcripts import read_jsonl
 
 
 def test_a_card_is_what_was_written(tmp_path):
@@ -97,3 +104,92 @@ def test_the_probe_of_the_first_states_stands_among_the_baselines(labelled):
     broken = next((folder / "out" / "answers").iterdir())
     with pytest.raises(StudyFileError, match="run the command again"):
         read_beginnings(folder / "out", [broken.stem], [1])
+
+
+def test_the_runs_of_a_study_are_graded_and_the_report_says_how(labelled):
+    folder, _ = labelled
+    out = folder / "out"
+    runs = [r for path in sorted((out / "traces").glob("*.runs.parquet")) for r in read_table(path).to_pylist()]
+    assert {r["correct"] for r in runs} == {True, False}
+    found = json.loads((out / "results" / "grading.json").read_text())
+    (row,) = found["counts"]
+    assert found["grader"] == "first line" and row["right"] + row["wrong"] == 144 and not row["not_graded"]
+    assert [one["outcome"] for one in found["examples"]] == ["right", "right", "wrong", "wrong"]
+    page = render(out).read_text()
+    assert "How answers were graded" in page and "By the rule \u201cfirst line\u201d" in page
+    assert "How answers were graded" in write_markdown(out)[0].read_text()
+
+
+def test_labels_of_the_user_come_before_the_grades(labelled, tmp_path, capsys):
+    out = labelled[0] / "out"
+    assert call(["calibrate", str(out), "--to-grade", str(tmp_path / "runs.csv")]) == 0
+    rows = list(csv.DictReader((tmp_path / "runs.csv").read_text().splitlines(keepends=True)))
+    assert len(rows) == 144 and {r["right"] for r in rows} == {"yes", "no"} and not (out / "card-llama0.json").exists()
+    swapped = [{"run": int(r["run"]), "right": r["right"] == "no"} for r in rows]
+    (tmp_path / "l.jsonl").write_text("".join(json.dumps(r) + "\n" for r in swapped))
+    pq.write_table(pa.Table.from_pylist(swapped), tmp_path / "l.parquet")
+    capsys.readouterr()
+    found = []
+    for file in (None, "runs.csv", "l.jsonl", "l.parquet"):
+        labels = [] if file is None else ["--labels", str(tmp_path / file)]
+        assert call(["calibrate", str(out), "--json", "--rate", "0.2", "--out", str(tmp_path / "c.json"), *labels]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1] and found[2] == found[3] and found[2]["rates"] != found[0]["rates"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("run,right\n9999,yes\n", "'9999' is none of"),
+        ("run,right\n30,perhaps\n", "wanted yes or no"),
+        ("number,right\n1,yes\n", "wanted run or prompt_id"),
+        ("prompt_id,right\np00,yes\n", "add|ask more questions"),
+    ],
+)
+def test_labels_that_cannot_be_used(labelled, tmp_path, capsys, text, says):
+    (tmp_path / "l.csv").write_text(text)
+    assert call(["calibrate", str(labelled[0] / "out"), "--labels", str(tmp_path / "l.csv")]) == 2
+    assert re.search(says, capsys.readouterr().err)
+
+
+def always(text, answers):
+    return bool(answers)
+
+
+def test_a_function_grades_a_study_and_is_asked_for_when_it_goes_on(labelled, tmp_path):
+    folder, _ = labelled
+    study = Study(
+        name="own", models=[Source(source=str(folder / "llama0"))], battery=str(folder / "battery.jsonl"), twins=False,
+        max_new_tokens=8, arms=[Arm(temperature=0.0)], experiments=["regimes"], bootstraps=100, lenses=["final_norm"],
+    )  # fmt: skip
+    run_study(study, tmp_path / "out", grader=always)
+    found = json.loads((tmp_path / "out" / "results" / "grading.json").read_text())
+    assert found["grader"].endswith("test_calibrate.always") and found["counts"][0]["right"] == 24
+    with pytest.raises(InputError, match="give it to run_study"):
+        run_study(read_study(tmp_path / "out" / "study.toml"), tmp_path / "out")
+
+
+def test_a_file_may_say_which_transcripts_are_right(tmp_path):
+    rows = [{"prompt_ids": [5], "completion_ids": [6], "correct": c} for c in (True, 0, None)]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    assert [t.correct for t in read_jsonl(tmp_path / "t.jsonl")] == [True, False, None]
+    (tmp_path / "t.jsonl").write_text(json.dumps({**rows[0], "correct": "maybe"}))
+    with pytest.raises(StudyFileError, match="line 1: 'correct' is 'maybe'"):
+        read_jsonl(tmp_path / "t.jsonl")
+
+
+def test_run_with_a_model_and_no_file_leaves_its_declaration(labelled, tmp_path, capsys):
+    folder, _ = labelled
+    asked = ["run", "--model", str(folder / "llama0"), "--prompts", str(folder / "battery.jsonl"), "--samples", "1"]
+    assert call([*asked, "--grader", "contains", "--out", str(tmp_path / "own"), "--json"]) == 0
+    declared = read_study(tmp_path / "own" / "study.toml")
+    assert declared.grader == "contains" and "correctness" in declared.experiments and declared.name == "own"
+    assert (tmp_path / "own" / "report.html").is_file()
+    for wrong, says in (
+        (["run", "--prompts", "x", "--out", "y"], "--prompts goes with --model"),
+        (["run", "organisms", "--model", "x", "--out", "y"], "give one"),
+        (["run", "--model", "x"], "--out DIR"),
+        (["run", "--model", "organism:llama-512", "--grader", "contain", "--out", "y"], "Did you mean 'contains'"),
+    ):
+        capsys.readouterr()
+        assert call(wrong) == 2 and says in capsys.readouterr().err

@@ -7,6 +7,7 @@ from phaselens.batteries.grading import RULES, Grade, exact, grade, normalise, n
 from phaselens.batteries.items import FORMS, ForcedChoice, Labelled, MinimalPair, Question
 from phaselens.batteries.natural import (
     NATURAL,
+    QUESTIONS,
     natural_battery,
     natural_choices,
     natural_pairs,
@@ -17,6 +18,7 @@ __all__ = [
     "CATEGORIES",
     "FORMS",
     "NATURAL",
+    "QUESTIONS",
     "RULES",
     "Battery",
     "ForcedChoice",

@@ -5,7 +5,7 @@
 | `first line` | the first line that is not blank begins with an accepted answer (`grading`) |
 | `exact` | the whole generation, without blanks around it, is an accepted answer letter by letter |
 | `contains` | an accepted answer stands in it as whole words, once both are normalised |
-| `last number` | its last number (after `####` where there is one) equals that of an accepted answer: 72 is 72.0 |
+| `last number` | its last number, or the one after `####`, equals that of an accepted answer: 72 is 72.0 |
 | `choice` | the letter that it chooses is the accepted one: "B", "(B)", "B. Paris", "the answer is (B)" |
 | `regex` | what the last match of `pattern` holds (its group 1, if it has one) is an accepted answer, normalised |
 """
@@ -29,12 +29,12 @@ LETTER = re.compile(r"^\W*([A-Z])(?=[\s.):,\]*]*$|\s*[.):\]])", re.M)
 
 
 def last_number(text: str) -> str:
-    """The last number of a text, after `####` where it has one, without thousands commas; "" where it has none.
+    """The first number after `####`, else the last of the text, without thousands commas; "" where there is none.
 
     >>> last_number("16 - 3 = 13. #### 1,072"), last_number("The answer is 42."), last_number("none")
     ('1072', '42', '')
     """
-    found = NUMBER.findall(text.rpartition("####")[2]) or NUMBER.findall(text)
+    found = NUMBER.findall(text.partition("####")[2])[:1] or NUMBER.findall(text)
     return found[-1].replace(",", "").replace("$", "").replace("\u2212", "-") if found else ""
 
 

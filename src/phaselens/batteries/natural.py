@@ -7,7 +7,7 @@ from phaselens.batteries.battery import Battery
 from phaselens.batteries.files import load_battery, load_choices, load_pairs, load_questions
 from phaselens.batteries.items import ForcedChoice, MinimalPair, Question
 
-NATURAL = "natural"
+NATURAL, QUESTIONS = "natural", "questions"
 DATA = Path(__file__).parent / "data"
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from phaselens.batteries.rows import read_table
-from phaselens.errors import InputError, StudyFileError
-from phaselens.experiments import ModelData, Panel
+from phaselens.errors import StudyFileError
+from phaselens.experiments import Panel
 from phaselens.monitor.calibrate import model_of
 from phaselens.studies.store.record import Record
 from phaselens.trace.store import atomic_write
@@ -27,8 +27,8 @@ COLUMNS = ("run", "prompt_id", "arm", "sample", "prompt", "completion", "right")
 def relabelled(panel: Panel, model: str | None, file: Path) -> Panel:
     """The panel with the runs of one model as right and wrong as a file says; runs that it leaves out have no grade.
 
-    Rows have `run` (the number that `write_to_grade` gives) or `prompt_id` (all runs of the prompt), and `right`. Raises
-    StudyFileError for a file without these, a word that is neither yes nor no, or ids that match no run.
+    Rows have `run` (the number that `write_to_grade` gives) or `prompt_id` (all runs of the prompt), and `right`.
+    Raises StudyFileError for a file without these, a word that is neither yes nor no, or ids that match no run.
     """
     data = model_of(panel, model)
     rows = _rows(file)

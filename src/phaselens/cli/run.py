@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from phaselens.batteries.graders import KINDS
 from phaselens.cli.show import bounded, note, number, print_json, print_table, quiet_models, say, watching
 from phaselens.errors import InputError
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from phaselens.claims import OwnClaim
     from phaselens.engines.events import Listener
     from phaselens.studies import Outcome
+    from phaselens.studies.declaration import Study
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Device = Annotated[str | None, typer.Option(help="Where to compute, e.g. cpu or cuda.")]
@@ -52,11 +54,25 @@ def run(
     fewer: Annotated[
         bool, typer.Option("--fewer", help="Write over results of more models where a model fails this time.")
     ] = False,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="A study without a file, of this model (organism:NAME, a folder, a Hub id) ..."),
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="... on your prompts; else on a bundled battery.")] = None,
+    questions: Annotated[bool, typer.Option("--questions", help="... on the bundled graded questions.")] = False,
+    chat: Annotated[bool, typer.Option("--chat", help="... as conversations, by the tokenizer's template.")] = False,
+    system: Annotated[str | None, typer.Option(help="... with this system turn.")] = None,
+    samples: Annotated[int, typer.Option(help="... with so many generations per prompt.", min=1)] = 2,
+    grader: Annotated[
+        str | None,
+        typer.Option(help=f"... graded by: {', '.join(KINDS)} (regex:PATTERN)."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Carry a study out: generate, observe, analyse, judge, report. Run it again to go on after an interruption.
 
-    With --from the last three alone, from the traces of a folder: in place, or into --out.
+    With --from the last three alone, from the traces of a folder: in place, or into --out. With --model no file is
+    needed: the TOML that the options stand for lies in the folder afterwards.
     """
     from phaselens.report import render
 
@@ -70,9 +86,8 @@ def run(
             option = "--claims" if experiments is None else "--experiments"
             raise InputError(f"{option} goes with --from; a study that is carried out declares its own.")
         else:
-            outcome = _carried_out(
-                study or "organisms", out, quick, seed, device, dtype, models_from, workers, fewer, listener
-            )
+            asked = _plain(study, out, model, prompts, questions, chat, system, samples, grader)
+            outcome = _carried_out(asked, out, quick, seed, device, dtype, models_from, workers, fewer, listener)
         page = render(outcome.folder)
     if as_json:
         print_json(_document(outcome, page))
@@ -81,7 +96,7 @@ def run(
 
 
 def _carried_out(
-    study: str,
+    study: "str | Study",
     out: Path | None,
     quick: bool,
     seed: int | None,
@@ -99,7 +114,7 @@ def _carried_out(
     from phaselens.studies.stages.needs import located, needs_of, require_reachable
 
     quiet_models()
-    declared = read_study(study)
+    declared = read_study(study) if isinstance(study, str) else study
     declared = declared.quickened() if quick else declared
     declared = declared.changed(seed=seed, device=device, dtype=dtype)
     declared = declared if models_from is None else located(declared, models_from)
@@ -111,6 +126,36 @@ def _carried_out(
     if workers is None:
         workers = spare_cores() if declared.bundled and declared.device == "cpu" else 1
     return run_study(declared, out or Path(declared.name), listener=listener, workers=workers, fewer=fewer)
+
+
+def _plain(
+    study: str | None,
+    out: Path | None,
+    models: list[str] | None,
+    prompts: Path | None,
+    questions: bool,
+    chat: bool,
+    system: str | None,
+    samples: int,
+    grader: str | None,
+) -> "str | Study":
+    """The study that the options of --model stand for; the default preset where there is no --model."""
+    from phaselens.studies.plain import plain_study
+
+    given = {"--prompts": prompts, "--questions": questions, "--chat": chat, "--system": system, "--grader": grader}
+    extra = [name for name, value in given.items() if value]
+    if models is None:
+        if extra:
+            raise InputError(f"{extra[0]} goes with --model MODEL; a study file says it itself.")
+        return study or "organisms"
+    if study is not None:
+        raise InputError(f"got the study {study} and --model {models[0]}; a study says its models itself: give one.")
+    if out is None:
+        raise InputError("say where the study goes: --out DIR.")
+    return plain_study(
+        models, out.name or "study", prompts=prompts, questions=questions, chat=chat, system=system, samples=samples,
+        grader=grader,
+    )  # fmt: skip
 
 
 def _refuse(given: list[str]) -> None:

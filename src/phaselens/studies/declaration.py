@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 import tomli_w
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from phaselens.batteries import NATURAL
+from phaselens.batteries import NATURAL, QUESTIONS
 from phaselens.batteries.graders import FUNCTION, Grader
 from phaselens.claims.own import Groups, OwnClaim, OwnControl, without_repeats
 from phaselens.errors import InputError, StudyFileError, unknown_name
@@ -39,7 +39,8 @@ ALL_LENSES = (*LENSES, *CONTROL_LENSES)
 DTYPES = ("float32", "float16", "bfloat16")
 EVERY_ORGANISM = "organism:*"
 # Batteries that come with the package; any other name is a file.
-BUNDLED_BATTERIES = ("world", NATURAL)
+WITH_PAIRS = ("world", NATURAL)
+BUNDLED_BATTERIES = (*WITH_PAIRS, QUESTIONS)
 DEFAULT_ORGANISMS = "organism:default"
 PRESETS = files("phaselens") / "presets"
 
@@ -214,8 +215,8 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _pairs_of_a_battery(self) -> Self:
-        if self.minimal_pairs and self.battery not in BUNDLED_BATTERIES:
-            raise ValueError(f"minimal_pairs are those of the batteries {', '.join(BUNDLED_BATTERIES)}; this is a file")
+        if self.minimal_pairs and self.battery not in WITH_PAIRS:
+            raise ValueError(f"minimal_pairs are those of the batteries {', '.join(WITH_PAIRS)}; got {self.battery!r}")
         return self
 
     @model_validator(mode="after")
@@ -244,7 +245,7 @@ class Study(Part):
         Raises InputError where a value is not allowed; says which.
         """
         given = {k: v for k, v in changes.items() if v is not None}
-        return _validated({**self.model_dump(), **given}, "the study", "")
+        return validated({**self.model_dump(), **given}, "the study", "")
 
     @property
     def bundled(self) -> bool:
@@ -253,7 +254,7 @@ class Study(Part):
 
     def quickened(self) -> "Study":
         """The quick form: the values of the table `quick` laid over the others, and the name marked."""
-        return _validated({**self.model_dump(), "name": f"{self.name}-quick", **self.quick, "quick": {}}, "[quick]", "")
+        return validated({**self.model_dump(), "name": f"{self.name}-quick", **self.quick, "quick": {}}, "[quick]", "")
 
     def to_toml(self) -> str:
         """The resolved declaration as TOML that `read_study` reads back to an equal study (without the quick form)."""
@@ -318,11 +319,11 @@ def _parse(text: str, where: str, folder: Path | None) -> Study:
         raise StudyFileError(f"{where} is not TOML: {error}. docs/study.md shows the form of a study.") from error
     if isinstance(values.get("claims"), str):
         values["claims"] = [c.model_dump() for c in read_claims((folder or Path()) / values["claims"])]
-    study = _validated(values, where, text)
+    study = validated(values, where, text)
     if folder is None:
         return study
     models = [m.model_dump() | {"source": _from(folder, m.source)} for m in study.models]
-    return _validated({**study.model_dump(), "models": models, "battery": _from(folder, study.battery)}, where, text)
+    return validated({**study.model_dump(), "models": models, "battery": _from(folder, study.battery)}, where, text)
 
 
 def _from(folder: Path, given: str) -> str:
@@ -331,7 +332,7 @@ def _from(folder: Path, given: str) -> str:
     return str(path) if not given.startswith(ORGANISM) and given not in BUNDLED_BATTERIES and path.exists() else given
 
 
-def _validated(values: Mapping[str, Any], where: str, text: str) -> Study:
+def validated(values: Mapping[str, Any], where: str, text: str) -> Study:
     """A study from plain values, or one StudyFileError with every mistake in it."""
     try:
         return Study.model_validate(_tuples(values))

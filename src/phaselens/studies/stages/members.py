@@ -8,11 +8,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from phaselens.batteries import NATURAL, Battery, Prompt, by_turns, load_battery, natural_battery, natural_pairs, take
+from phaselens.batteries import (
+    NATURAL,
+    QUESTIONS,
+    Battery,
+    Prompt,
+    by_turns,
+    load_battery,
+    natural_battery,
+    natural_pairs,
+    natural_questions,
+    take,
+)
 from phaselens.capture.prompts import as_chat, jobs, text_notes
 from phaselens.errors import InputError, ModelRefused, OutputError
 from phaselens.models import Model, template_hash, untrained_twin
 from phaselens.organisms import PROMPT_CATEGORIES, load, minimal_pairs, prompts
+from phaselens.organisms import world_battery as the_world_battery
 from phaselens.studies.declaration import Source, Study
 from phaselens.studies.stages.recipes import has_qk_norm
 
@@ -78,6 +90,8 @@ def _prompts_of(study: Study) -> Battery:
         )
     if study.battery == NATURAL:
         whole = natural_battery()
+    elif study.battery == QUESTIONS:
+        whole = questions(study)
     else:
         whole = load_battery(study.battery, columns=study.columns, separator=study.separator)
     if not whole.calibration:
@@ -85,6 +99,20 @@ def _prompts_of(study: Study) -> Battery:
     if study.prompts_per_category is None:
         return Battery(whole.name, whole.prompts, whole.calibration[: study.calibration_prompts])
     return take(whole, study.prompts_per_category, study.calibration_prompts)
+
+
+def questions(study: Study) -> Battery:
+    """Graded questions: 400 of the organisms' world where all models are of it, else 100 natural ones."""
+    if not study.bundled:
+        return Battery(QUESTIONS, tuple(q.prompt("question") for q in natural_questions()))
+    world = the_world_battery(study.seed)
+    measured, apart = by_turns(world.questions, "category")[:400], by_turns(world.calibration, "category")[:60]
+    return Battery(QUESTIONS, tuple(map(_plain, measured)), tuple(map(_plain, apart)))
+
+
+def _plain(p: Any) -> Prompt:
+    """A prompt of the organisms' world as one of a battery."""
+    return Prompt(p.id, p.text, p.category, p.answer, aliases=p.aliases, tag=p.tag, unit=p.unit)
 
 
 def world_battery(seed: int, per_category: int, calibration: int) -> Battery:
@@ -96,7 +124,7 @@ def world_battery(seed: int, per_category: int, calibration: int) -> Battery:
 
     def drawn(apart: bool, n: int) -> tuple[Prompt, ...]:
         return tuple(
-            Prompt(p.id, p.text, p.category, p.answer, aliases=p.aliases, tag=p.tag, unit=p.unit)
+            _plain(p)
             for i, category in enumerate(PROMPT_CATEGORIES)
             for p in prompts(category, n, np.random.default_rng([seed, i, apart]), calibration=apart)
         )
