@@ -62,7 +62,7 @@ def test_counts():
     assert Counter(p.category for p in BATTERY.prompts) == dict.fromkeys(CATEGORIES, 16)
     assert Counter(p.category for p in BATTERY.calibration) == dict.fromkeys(CATEGORIES, 6)
     assert len(QUESTIONS) == 100 and len(CHOICES) == 100
-    assert Counter(p.kind for p in PAIRS) == {"homonym": 20, "attachment": 20, "coordination": 20}
+    assert Counter(p.kind for p in PAIRS) == {"homonym": 30, "attachment": 30, "coordination": 30}
     assert set(Counter(c.category for c in CHOICES).values()) == {20}
     assert {c.category for c in CHOICES} == {"factual", "arithmetic", "comparison", "grammar", "logic"}
 

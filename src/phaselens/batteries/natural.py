@@ -25,7 +25,7 @@ def natural_questions() -> tuple[Question, ...]:
 
 
 def natural_pairs() -> tuple[MinimalPair, ...]:
-    """60 minimal pairs, 20 of each kind: homonym, attachment (verb or noun), coordination (wide or narrow scope)."""
+    """90 minimal pairs, 30 of each kind, no word twice: homonym, attachment (verb or noun), coordination (wide or narrow)."""
     return load_pairs(DATA / "pairs.jsonl")
 
 

@@ -139,7 +139,7 @@ def baseline(task: Asked, name: str) -> Outcome:
     if name == "control task":
         values = np.array([r.selectivity[int(np.argmax(r.curve_of))] for _, r in task.pairs])
         if not np.isfinite(values).any():
-            return Outcome(name, "survived", f"{task.task}: no word types, so no control task is defined")
+            return Outcome(name, "missing", f"{task.task}: no word types, so no control task can be drawn")
         low = float(np.nanmin(values))
         word = "survived" if low > 0 else "undecided"
         return Outcome(name, word, f"{task.task}: least selectivity of a model {low:.3g}")

@@ -23,19 +23,22 @@ def decided(
 ) -> IntervalEvidence:
     """The evidence of the version that decides: the first that rejects, else the one that supports least.
 
-    The p-value is the largest of all versions, NaN where one has none. `more` are further fields of the evidence.
+    The p-value is the largest of all versions, and `beside` says of which; NaN where one has none. `more` are further
+    fields of the evidence.
     """
     one = next((v for v in versions if _in(v, rejected)), None)
     if one is None:
         one = max(versions, key=lambda v: (bool(v.interval.reason), not _in(v, supported), _p(v), _left(v, supported)))
     p = [v.p for v in versions]
+    whole = bool(p) and all(map(math.isfinite, p))
     return IntervalEvidence(
         estimate=one.estimate,
         interval=one.interval,
         supported=supported,
         rejected=rejected,
-        p=math.nan if any(map(math.isnan, p)) else max(p),
+        p=max(p) if whole else math.nan,
         of=one.name,
+        beside=f"p of {max(versions, key=lambda v: v.p).name}" if whole and len(p) > 1 else "",
         **more,
     )
 

@@ -239,7 +239,7 @@ GRADED: tuple[Scenario, ...] = (
         "a third of the links above", partial(linked, links=SMALL_LINKS), _JUDGE,
     ),
     Scenario(
-        "answers, kinds of question", "artefact", (*ABOUT, "S3"),
+        "answers, kinds of question", "artefact", ABOUT,
         "errors, states and dynamics all move with the category, and go together within none",
         "1 log odds to either side, links as above",
         partial(linked, links=replace(PLANTED, unstable=0.3), kinds=1.0), _judge_answers,
@@ -247,6 +247,11 @@ GRADED: tuple[Scenario, ...] = (
     Scenario(
         "answers, four wordings", "null", (*ABOUT, "X3"), "every fact in four wordings, of one difficulty and level",
         "88 facts", partial(linked, wordings=4, samples=3, prompts=352), _JUDGE,
+    ),
+    Scenario(
+        "S3 decoupled, kinds of question", "effect", ("S3",), "as above: nothing goes together within a kind",
+        "1 log odds to either side", partial(linked, links=Links(unstable=0.3), kinds=1.0, **_ONE_SAMPLE),
+        _judge_answers,
     ),
     Scenario(
         "S3 opposite signs", "null", ("S3",), "four models strongly coupled, two of them the other way round",

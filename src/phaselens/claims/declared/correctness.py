@@ -77,7 +77,7 @@ CLAIMS: tuple[Claim, ...] = (
         statistic="label: max/mean of instability over values 9-72 at l* above the model's median; AUROC of held-out "
         "logistic predictions from instability, step length and turning angle of values 1-8 at l* and L beside prompt "
         f"length, entropy and surprisal of the same prefix, less those of the latter alone, over pairs {WITHIN}; "
-        f"{MEAN}, both predictions fitted anew in each of 200 resamples",
+        f"{MEAN}, both predictions fitted anew in each of 150 resamples, means over splits",
         supported=f"interval above 0, {RULE}",
         rejected="interval below 0",
         controls=(EACH,),
