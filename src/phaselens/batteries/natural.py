@@ -25,7 +25,7 @@ def natural_questions() -> tuple[Question, ...]:
 
 
 def natural_pairs() -> tuple[MinimalPair, ...]:
-    """90 minimal pairs, 30 of each kind, no word twice: homonym, attachment (verb or noun), coordination (wide or narrow)."""
+    """90 minimal pairs about as many words, 30 a kind: homonym, attachment (verb, noun), coordination (wide, narrow)."""
     return load_pairs(DATA / "pairs.jsonl")
 
 
