@@ -25,7 +25,7 @@ def natural_questions() -> tuple[Question, ...]:
 
 
 def natural_pairs() -> tuple[MinimalPair, ...]:
-    """90 minimal pairs about as many words, 30 a kind: homonym, attachment (verb, noun), coordination (wide, narrow)."""
+    """90 minimal pairs about as many words, 30 a kind: homonym, attachment (verb, noun), coordination (wide, not)."""
     return load_pairs(DATA / "pairs.jsonl")
 
 
