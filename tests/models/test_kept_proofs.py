@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 
+from phaselens.cli import call
 from phaselens.errors import ModelRefused
 from phaselens.models import check, kept, load
 from phaselens.models.tiny import build_tiny
@@ -31,6 +32,14 @@ def test_the_second_load_takes_the_proof_of_the_first(folder, proofs):
     assert len(proofs) == 1 and first.proof == second.proof and first.facts == second.facts
     kept.forget_proofs()
     assert load(folder).proof == first.proof and len(proofs) == 2
+
+
+def test_a_command_asks_again_when_told_to(folder, proofs, tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"prompt_ids": [4, 6], "completion_ids": [7, 8]}\n')
+    for number, options in enumerate(([], [], ["--prove"]), start=1):
+        out = ["--transcripts", str(tmp_path / "t.jsonl"), "--out", str(tmp_path / f"o{number}")]
+        assert call(["observe", str(folder), *out, *options]) == 0
+    assert len(proofs) == 2
 
 
 def test_a_damaged_one_is_made_again(folder, proofs):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phaselens.cli.run import AsJson, Device, Dtype, check_device
+from phaselens.cli.run import AsJson, Device, Dtype, Prove, check_device
 from phaselens.cli.show import note, number, print_json, print_table, quiet_models, say
 from phaselens.errors import InputError
 
@@ -55,6 +55,7 @@ def observe(
     overrides: Overrides = None,
     revision: Revision = None,
     trust_remote_code: Trust = False,
+    prove: Prove = False,
     as_json: AsJson = False,
 ) -> None:
     """Generate on your prompts (or take transcripts) and write what happens at every step and layer."""
@@ -153,7 +154,7 @@ def _print_proof(found: dict[str, Any]) -> None:
         rows.append((r["name"], result, f"{r['value']:.2g}", f"{r['tolerance']:.2g}", r["detail"]))
     print_table(("check", "result", "value", "tolerance", "what"), rows, title)
     for said in filter(None, (found["weights"], found["origin"])):
-        print(said if said.startswith("weights") else f"weights: {said}")
+        say(said if said.startswith("weights") else f"weights: {said}")
     for fact in found["facts_in_words"]:
         say(f"note: {fact}")
 
@@ -170,7 +171,7 @@ def convert_model(
     if found is None:
         raise InputError(f"{file} is no GGUF file. Give one, as Ollama and LM Studio keep them.")
     quiet_models()
-    print(f"{convert(found, folder)}: {origin(folder)}")
+    say(f"{convert(found, folder)}: {origin(folder)}")
 
 
 @app.command("families")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phaselens.cli.models import Revision, Trust, open_model
-from phaselens.cli.run import AsJson, Device, Dtype
+from phaselens.cli.run import AsJson, Device, Dtype, Prove
 from phaselens.cli.show import bounded, note, number, numbers, print_json, print_table, say
 from phaselens.errors import InputError
 
@@ -44,6 +44,7 @@ def perturb(
     dtype: Dtype = "float32",
     revision: Revision = None,
     trust_remote_code: Trust = False,
+    prove: Prove = False,
     as_json: AsJson = False,
 ) -> None:
     """Add noise at every layer and strength and follow it to the output; with two families, judge P1."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from phaselens.cli.models import ModelName, Overrides, Revision, Trust, open_model
-from phaselens.cli.run import AsJson, Device, Dtype
+from phaselens.cli.run import AsJson, Device, Dtype, Prove
 from phaselens.cli.show import bounded, note, number, numbers, print_json, print_table, say
 from phaselens.errors import InputError
 
@@ -57,6 +57,7 @@ def probe(
     overrides: Overrides = None,
     revision: Revision = None,
     trust_remote_code: Trust = False,
+    prove: Prove = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit linear probes on every layer, with baselines and the control table, and write them down."""

@@ -22,6 +22,20 @@ Dtype = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.")
 Seed = Annotated[int | None, typer.Option(help="Seed of every draw.")]
 
 
+def _forget(asked: bool) -> bool:
+    """Forget the proofs that are kept, so that every model of this command is proved again."""
+    if asked:
+        from phaselens.models.kept import forget_proofs
+
+        forget_proofs()
+    return asked
+
+
+Prove = Annotated[
+    bool, typer.Option("--prove", callback=_forget, help="Prove models again, though a passed proof is kept.")
+]
+
+
 def run(
     study: Annotated[str | None, typer.Argument(help="A preset or a study.toml.", show_default="organisms")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to fill; by default the study's name.")] = None,
@@ -51,6 +65,7 @@ def run(
         Path | None,
         typer.Option(help="With --from and --out: your claims (TOML) that came after the data; shown as post hoc."),
     ] = None,
+    prove: Prove = False,
     fewer: Annotated[
         bool, typer.Option("--fewer", help="Write over results of more models where a model fails this time.")
     ] = False,

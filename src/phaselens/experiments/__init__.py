@@ -11,7 +11,6 @@ from phaselens.experiments.conditions import CONDITIONS
 from phaselens.experiments.control import CONTROL
 from phaselens.experiments.correctness import CORRECTNESS
 from phaselens.experiments.cycles import CYCLE
-from phaselens.experiments.differences import DIFFERENCES
 from phaselens.experiments.fingerprints import FINGERPRINTS
 from phaselens.experiments.gd import GD
 from phaselens.experiments.gd_controls import GD_CONTROLS
@@ -35,7 +34,6 @@ from phaselens.experiments.variance import VARIANCE
 SUBPANELS = subpanel_experiment((REGIMES, GD, FINGERPRINTS))
 EXPERIMENTS: tuple[Experiment, ...] = (
     SUMMARY,
-    DIFFERENCES,
     REGIMES,
     PROFILE,
     GD,
@@ -59,17 +57,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     CORRECTNESS,
     SUBPANELS,
 )
-DEFAULT: tuple[str, ...] = (
-    "regimes",
-    "gd",
-    "variance",
-    "order",
-    "conditions",
-    "states",
-    "motifs",
-    "cycles",
-    "differences",
-)
+DEFAULT: tuple[str, ...] = ("regimes", "gd", "variance", "order", "conditions", "states", "motifs", "cycles")
 
 __all__ = [
     "DEFAULT",

@@ -24,9 +24,6 @@ TABLES = MappingProxyType(
         "depth": "model twin depth observable value lo hi n_prompts",
         "gd_models": "model twin version lens control G D GD_ratio lo hi n_prompts n_runs",
         "gd_depth": "model twin version depth GD_ratio lo hi",
-        "differences": "first second rank observable place depth category difference lo hi effect p n_units untrained "
-        "untrained_lo untrained_hi before noise_floor reason",
-        "differences_curve": "first second observable depth value lo hi n_units",
         "variance_shares": "measure population estimator term share lo hi interval levels df n_models n_categories "
         "n_prompts n_seeds n_runs arm reason",
         "order_ranks": "measure model category rank n_prompts",
@@ -91,8 +88,6 @@ WHAT = MappingProxyType(
         "results/depth.parquet": "the observables by depth",
         "results/gd_models.parquet": "GD_ratio per model under each version",
         "results/gd_depth.parquet": "GD_ratio by depth",
-        "results/differences.parquet": "what differs between two models",
-        "results/differences_curve.parquet": "their differences by depth",
         "results/variance_shares.parquet": "the shares of variance",
         "results/order_ranks.parquet": "the ranks of the models in every category",
         "results/order_consistency.parquet": "how far categories agree on the order of models",
@@ -135,8 +130,6 @@ NOT_ALWAYS = (
     "topology_pairs",
     "topology_merges",
     "normalisation",
-    "differences",
-    "differences_curve",
     "variance_shares",
     "order_ranks",
     "order_consistency",

@@ -19,7 +19,6 @@ from phaselens.report import (
     correctness,
     curves,
     cycles,
-    differences,
     gd,
     graphs,
     labels,
@@ -46,7 +45,6 @@ from phaselens.version import __version__
 
 CONTENTS = (
     ("summary", "Summary"),
-    ("differences", "What differs"),
     ("ledger", "Ledger"),
     ("panel", "Panel"),
     ("regimes", "Phase map"),
@@ -151,7 +149,6 @@ def content(folder: Folder) -> dict[str, object]:
         **_controls(folder, members),
         **_states(folder, members),
         **_words(folder, members),
-        **_differences(folder, members),
         **_variance(folder),
         **_order(folder, members),
         **_correctness(folder),
@@ -169,7 +166,6 @@ def _contents(folder: Folder) -> tuple[tuple[str, str], ...]:
         "motifs": bool(motifs.shown(folder.rows("motifs")) and folder.rows("motifs_models")),
         "ambiguity": bool(folder.rows("ambiguity")),
         "cycles": bool(folder.rows("cycles") and folder.rows("cycles_curve")),
-        "differences": differences.shown(folder, cast(folder)),
         "variance": bool(folder.rows("variance_shares")),
         "order": bool(folder.rows("order_ranks")),
         "correctness": bool(folder.rows("correctness")) or correctness.examples(folder.results) is not None,
@@ -363,19 +359,6 @@ def _depth(folder: Folder, members: list[Member]) -> dict[str, object]:
                 {"id": f"fig-depth-{group}", "pair": pair, "caption": captions.profiles(own, group, undefined)}
             )
     return {"profiles": shown}
-
-
-def _differences(folder: Folder, members: list[Member]) -> dict[str, object]:
-    """What two models differ in heads the page of a panel of two or three."""
-    if not differences.shown(folder, members):
-        return {"differences": None, "differences_caption": "", "differences_table": None}
-    rows, trained = folder.rows("differences_curve"), [m for m in members if not m.twin]
-    layouts = (curves.GD_WIDE, curves.GD_NARROW)
-    return {
-        "differences": _pair("differences", differences.figure, trained, folder.rows("depth"), rows, layouts=layouts),
-        "differences_caption": differences.caption(rows),
-        "differences_table": differences.table(folder),
-    }
 
 
 def _variance(folder: Folder) -> dict[str, object]:
