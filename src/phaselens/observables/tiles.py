@@ -122,9 +122,11 @@ def measure(
     device = variants[0].emitted.device
     count = shape[0] * shape[1]
     width = vocab if device.type != "cpu" else min(vocab, max(TILE, TILE_NUMBERS // count // 64 * 64))
-    z = buffer(buffers, "logits", (count, vocab), device)
+    flat = buffer(buffers, "logits", (count * vocab,), device)
     scratch = tuple(buffer(buffers, name, (count * width,), device) for name in ("y", "scaled", "p", "work"))
     tiles = [(a, min(a + width, vocab)) for a in range(0, vocab, width)]
+    # Each tile in one piece: rows that are a vocabulary apart would miss the processor's table of pages.
+    z = [flat[a * count : b * count].view(count, b - a) for a, b in tiles]
     selections: list[_Selection] = []
     for v in variants:
         same = next((s for s in selections if s.takes(v)), None)
@@ -135,16 +137,16 @@ def measure(
         logits = source(a, b)
         if i == 0:
             centre = logits.mean(-1, keepdim=True)
-        torch.sub(logits, centre, out=z[:, a:b])
+        torch.sub(logits, centre, out=z[i])
         for s in selections:
             if i == 0 and s.cap is not None:
-                s.begin(centre, means, z[:, a:b])
-            s.first(i, z[:, a:b])
+                s.begin(centre, means, z[i])
+            s.first(i, z[i])
     for s in selections:
-        s.settle(z)
-    for i, (a, b) in enumerate(tiles):
+        s.settle(flat, width, vocab)
+    for i in range(len(tiles)):
         for s in selections:
-            s.second(i, z[:, a:b])
+            s.second(i, z[i])
     found = {id(r.variant): r.statistics(z) for s in selections for r in s.readings}
     return [{name: found[id(v)][name] for name in wanted} for v in variants]
 
@@ -173,6 +175,9 @@ class _Selection:
         self.sums = torch.zeros(2, self.count, dtype=self.exact, device=device)
         self.rank = torch.zeros(self.count, device=device)
         self.peak: Tensor | None = None
+        # The largest logit of the last layer, and its number.
+        self.best = torch.full((shape[0],), -math.inf, device=device)
+        self.chosen = torch.zeros(shape[0], dtype=torch.int64, device=device)
         self.maxima: list[Tensor] = []
         self.blocks: list[Tensor] = []
 
@@ -201,9 +206,13 @@ class _Selection:
         _, cut = self.spans[i]
         return z if cut is None else z[:, cut] if isinstance(cut, slice) else z.index_select(1, cut)
 
-    def at(self, z: Tensor, columns: Tensor) -> Tensor:
-        """Stored logits [row, n] at columns of this selection."""
-        return z.gather(1, columns if self.tokens is None else self.tokens[columns])
+    def at(self, flat: Tensor, columns: Tensor) -> Tensor:
+        """Stored logits [row, n] at columns of this selection; `flat` holds tile after tile."""
+        columns = columns if self.tokens is None else self.tokens[columns]
+        start = columns // self.width * self.width
+        own = (self.vocab - start).clamp(max=self.width)
+        row = torch.arange(self.count, device=flat.device)[:, None]
+        return flat[start * self.count + row * own + columns - start]
 
     def part(self, k: int, width: int) -> Tensor:
         """Working memory k as [row, width]."""
@@ -216,6 +225,9 @@ class _Selection:
         if width == 0:
             return
         self.maxima.append(self._block_maxima(v, self.spans[i][0]))
+        largest, number = v.unflatten(0, self.shape)[:, -1].max(-1)
+        self.chosen = torch.where(largest > self.best, number + self.spans[i][0], self.chosen)
+        self.best = torch.maximum(self.best, largest)
         here, v = self.capped(self.maxima[-1].amax(1, keepdim=True))[:, 0], self.capped(v)
         self.sums[0] += v.sum(-1)
         self.sums[1] += torch.linalg.vector_norm(v, dim=-1).to(self.exact).square()
@@ -239,31 +251,30 @@ class _Selection:
         self.blocks.append(torch.stack((block + start, torch.full_like(block, n), deep + (block < rest)), 1))
         return out
 
-    def settle(self, z: Tensor) -> None:
-        """Between the passes: what both need to be whole."""
+    def settle(self, flat: Tensor, width: int, vocab: int) -> None:
+        """Between the passes: what both need to be whole. `flat` holds all tiles of this width."""
+        self.width, self.vocab = width, vocab
         mean, squares = self.sums / self.size
         self.spread = (squares - mean.square()).clamp(min=0).sqrt().float() * LN2
-        self.top = self._largest(z)
+        self.top = self._largest(flat)
         index = self.emitted.clamp(min=0).repeat_interleave(self.shape[1])[:, None]
-        self.emitted_at = self.at(z, index)
-        highest = torch.cat(self.maxima, 1).amax(1)
-        last = z.unflatten(0, self.shape)[:, -1]
-        chosen = (last if self.tokens is None else last[:, self.tokens]).argmax(-1)
-        self.agrees = (self.at(z, chosen.repeat_interleave(self.shape[1])[:, None])[:, 0] >= highest).float()
+        self.emitted_at = self.at(flat, index)
+        chosen = self.chosen.repeat_interleave(self.shape[1])[:, None]
+        self.agrees = (self.at(flat, chosen)[:, 0] >= torch.cat(self.maxima, 1).amax(1)).float()
         for one in self.readings:
             one.settle()
 
-    def _largest(self, z: Tensor) -> Tensor:
+    def _largest(self, flat: Tensor) -> Tensor:
         """The ten largest [row, 10], falling; -inf where there are fewer.
 
         They lie in the ten blocks with the largest maxima, ties included, since only values are asked for.
         """
         maxima, blocks = torch.cat(self.maxima, 1), torch.cat(self.blocks)
         best = blocks[maxima.topk(min(TOP, maxima.shape[1]), sorted=False).indices]
-        step = torch.arange(int(blocks[:, 2].max()), device=z.device)
+        step = torch.arange(int(blocks[:, 2].max()), device=flat.device)
         columns = best[..., :1] + best[..., 1:2] * step
         inside = step < best[..., 2:]
-        values = self.at(z, columns.where(inside, 0).flatten(1)).where(inside.flatten(1), -math.inf)
+        values = self.at(flat, columns.where(inside, 0).flatten(1)).where(inside.flatten(1), -math.inf)
         top = self.capped(values.topk(min(TOP, values.shape[1])).values)
         return torch.nn.functional.pad(top, (0, TOP - top.shape[1]), value=-math.inf)
 
@@ -361,7 +372,7 @@ class _Reading:
             logs = torch.log1p(both, out=p[:, :-1]).sub_((LIFT + 1) * LN2)
             self.mixed += logs.mul_(both).sum(-1)
 
-    def statistics(self, z: Tensor) -> dict[str, Tensor]:
+    def statistics(self, z: Sequence[Tensor]) -> dict[str, Tensor]:
         """All statistics [row, layer]; those not asked for may be missing or wrong."""
         of, wanted = self.of, self.of.wanted
         none = (self.variant.emitted < 0).repeat_interleave(of.shape[1])
@@ -393,13 +404,13 @@ class _Reading:
         out[:, :-1] = (mixture - 0.5 * (entropy[:, 1:] + entropy[:, :-1])).clamp(0, LN2)
         return out
 
-    def _nucleus(self, z: Tensor) -> Tensor:
+    def _nucleus(self, z: Sequence[Tensor]) -> Tensor:
         """Mass, size and entropy of the nucleus [row, 3], some whole rows at a time."""
         of, out = self.of, []
         at_once = max(1, NUCLEUS_BYTES // (4 * of.size))
         for start in range(0, of.count, at_once):
             rows = slice(start, start + at_once)
-            v = z[rows] if of.tokens is None else z[rows][:, of.tokens]
+            v = torch.cat([of.own(i, tile[rows]) for i, tile in enumerate(z)], 1)
             y = (of.capped(v, rows) - of.peak[rows, None]) * self.cold[rows]
             total = self.total[rows].float()
             p = torch.exp2(y).div_(total[:, None])
