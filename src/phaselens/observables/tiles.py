@@ -30,7 +30,7 @@ MIN_ROWS = 192
 TILE, TILE_NUMBERS = 2048, 2**20
 NUCLEUS_BYTES = 24 * 2**20
 # Blocks in which the ten largest are searched, in rows from WIDE on and below.
-WIDE, BLOCK, NARROW_BLOCK = 4096, 64, 8
+WIDE, BLOCK, NARROW_BLOCK = 4096, 16, 8
 LIFT = 40
 LOG2E, LN2 = 1 / math.log(2), math.log(2)
 # Up to this cap the logistic function, ten times as fast, has the digits of tanh.
@@ -121,7 +121,7 @@ def measure(
     """
     device = variants[0].emitted.device
     count = shape[0] * shape[1]
-    width = vocab if device.type != "cpu" else min(vocab, max(TILE, TILE_NUMBERS // count // 64 * 64))
+    width = vocab if device.type != "cpu" else min(vocab, max(1, TILE_NUMBERS // count // TILE) * TILE)
     flat = buffer(buffers, "logits", (count * vocab,), device)
     scratch = tuple(buffer(buffers, name, (count * width,), device) for name in ("y", "scaled", "p", "work"))
     tiles = [(a, min(a + width, vocab)) for a in range(0, vocab, width)]
@@ -212,7 +212,7 @@ class _Selection:
         start = columns // self.width * self.width
         own = (self.vocab - start).clamp(max=self.width)
         row = torch.arange(self.count, device=flat.device)[:, None]
-        return flat[start * self.count + row * own + columns - start]
+        return flat.take(start * (self.count - 1) + row * own + columns)
 
     def part(self, k: int, width: int) -> Tensor:
         """Working memory k as [row, width]."""
