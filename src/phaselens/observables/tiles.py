@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -134,14 +135,14 @@ def measure(
             selections.append(same := _Selection(v, shape, tiles, vocab, scratch, wanted))
         same.readings.append(_Reading(v, same))
     for i, (a, b) in enumerate(tiles):
-        logits = source(a, b)
+        logits, parts = source(a, b), {}
         if i == 0:
             centre = logits.mean(-1, keepdim=True)
         torch.sub(logits, centre, out=z[i])
         for s in selections:
             if i == 0 and s.cap is not None:
                 s.begin(centre, means, z[i])
-            s.first(i, z[i])
+            s.first(i, z[i], parts)
     for s in selections:
         s.settle(flat, width, vocab)
     for i in range(len(tiles)):
@@ -149,6 +150,20 @@ def measure(
             s.second(i, z[i])
     found = {id(r.variant): r.statistics(z) for s in selections for r in s.readings}
     return [{name: found[id(v)][name] for name in wanted} for v in variants]
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What the first pass finds in one tile: block maxima [row, block], the largest logit of the last layer with its
+    number, the peak [row], sums of logits and of their squares [2, row], and masses by temperature.
+    """
+
+    maxima: Tensor
+    largest: Tensor
+    number: Tensor
+    peak: Tensor
+    sums: Tensor
+    masses: dict[Any, tuple[Tensor, Tensor]]
 
 
 class _Selection:
@@ -218,38 +233,61 @@ class _Selection:
         """Working memory k as [row, width]."""
         return self.scratch[k][: self.count * width].view(self.count, width)
 
-    def first(self, i: int, z: Tensor) -> None:
-        """The pass that follows the product: maxima of blocks, sums, exponentials by a running peak."""
-        v = self.own(i, z)
-        width = v.shape[1]
-        if width == 0:
+    def first(self, i: int, z: Tensor, parts: dict[Any, _Part]) -> None:
+        """The pass that follows the product: maxima of blocks, sums, exponentials below the tile's own peak.
+
+        `parts` are those of this tile by cap: tokens that are all of the tile have theirs from whoever was first.
+        """
+        v, start = self.own(i, z), self.spans[i][0]
+        if v.shape[1] == 0:
             return
-        self.maxima.append(self._block_maxima(v, self.spans[i][0]))
-        largest, number = v.unflatten(0, self.shape)[:, -1].max(-1)
-        self.chosen = torch.where(largest > self.best, number + self.spans[i][0], self.chosen)
-        self.best = torch.maximum(self.best, largest)
-        here, v = self.capped(self.maxima[-1].amax(1, keepdim=True))[:, 0], self.capped(v)
-        self.sums[0] += v.sum(-1)
-        self.sums[1] += torch.linalg.vector_norm(v, dim=-1).to(self.exact).square()
-        peak = here if self.peak is None else torch.maximum(self.peak, here)
+        key = (self.cap, self.centred) if v.shape == z.shape else None
+        part = parts.get(key)
+        if part is None or not all(one.key in part.masses for one in self.readings):
+            part = self._part(v)
+            if key is not None:
+                parts[key] = part
+        self._note_blocks(v.shape[1], start)
+        self.maxima.append(part.maxima)
+        self.chosen = torch.where(part.largest > self.best, part.number + start, self.chosen)
+        self.best = torch.maximum(self.best, part.largest)
+        self.sums += part.sums
+        peak = part.peak if self.peak is None else torch.maximum(self.peak, part.peak)
         fall = None if self.peak is None else self.peak - peak
         self.peak = peak
-        y = torch.sub(v, peak[:, None], out=self.part(0, width))
         for one in self.readings:
-            one.first(y, fall)
+            one.add(part.masses[one.key], fall, part.peak - peak)
 
-    def _block_maxima(self, v: Tensor, start: int) -> Tensor:
-        """Maxima of blocks of every n-th column, and which columns those are: first, step, how many [block, 3]."""
-        width = v.shape[1]
+    def _part(self, v: Tensor) -> _Part:
+        largest, number = v.unflatten(0, self.shape)[:, -1].max(-1)
+        maxima = self._block_maxima(v)
+        peak, v = self.capped(maxima.amax(1, keepdim=True)), self.capped(v)
+        sums = torch.stack((v.sum(-1), torch.linalg.vector_norm(v, dim=-1))).to(self.exact)
+        sums[1].square_()
+        y = torch.sub(v, peak, out=self.part(0, v.shape[1]))
+        return _Part(maxima, largest, number, peak[:, 0], sums, {one.key: one.mass(y) for one in self.readings})
+
+    def _blocks(self, width: int) -> tuple[int, int]:
+        """How many blocks a tile of this width has, and how many columns all of them have."""
         n = max(1, width // (BLOCK if self.size >= WIDE else NARROW_BLOCK))
-        deep = width // n
+        return n, width // n
+
+    def _block_maxima(self, v: Tensor) -> Tensor:
+        """Maxima of blocks [row, block] of every n-th column."""
+        width = v.shape[1]
+        n, deep = self._blocks(width)
         out = v[:, : deep * n].unflatten(1, (deep, n)).amax(1)
         rest = width - deep * n
         if rest:
             torch.maximum(out[:, :rest], v[:, deep * n :], out=out[:, :rest])
-        block = torch.arange(n, device=v.device)
-        self.blocks.append(torch.stack((block + start, torch.full_like(block, n), deep + (block < rest)), 1))
         return out
+
+    def _note_blocks(self, width: int, start: int) -> None:
+        """Which columns the blocks of a tile are: first, step, how many [block, 3]."""
+        n, deep = self._blocks(width)
+        block = torch.arange(n, device=self.emitted.device)
+        more = block < width - deep * n
+        self.blocks.append(torch.stack((block + start, torch.full_like(block, n), deep + more), 1))
 
     def settle(self, flat: Tensor, width: int, vocab: int) -> None:
         """Between the passes: what both need to be whole. `flat` holds all tiles of this width."""
@@ -316,6 +354,7 @@ class _Reading:
         device = variant.emitted.device
         heat = heat.float() if isinstance(heat, Tensor) else torch.full((selection.shape[1],), heat, device=device)
         self.plain = bool((heat == 1).all())
+        self.key = variant.temperature if isinstance(variant.temperature, float) else id(variant.temperature)
         self.cold = (1 / heat).repeat(selection.shape[0])[:, None]
         # Sums of e, of e ln e, and in the second pass of p[L] ln e, of the mixture's m ln m, and of tokens above 1 %.
         self.total, self.weighted = torch.zeros(2, selection.count, dtype=selection.exact, device=device)
@@ -325,17 +364,24 @@ class _Reading:
     def _scaled(self, y: Tensor) -> Tensor:
         return y if self.plain else torch.mul(y, self.cold, out=self.of.part(1, y.shape[1]))
 
-    def first(self, y: Tensor, fall: Tensor | None) -> None:
-        """Add a tile of y = z - peak; `fall` is what the peak before it is below this one (None: the first tile)."""
-        if fall is not None:
-            fall = (fall * self.cold[:, 0]).to(self.total.dtype)
-            shrink = torch.exp2(fall)
-            self.weighted = (self.weighted + fall * self.total) * shrink
-            self.total = self.total * shrink
+    def mass(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums [row] of e = 2^y and of e y over a tile of y = z - its peak, at this temperature."""
         y = self._scaled(y)
         e = torch.exp2(y, out=self.of.part(2, y.shape[1]))
-        self.total = self.total + e.sum(-1)
-        self.weighted = self.weighted + e.mul_(y).sum(-1)
+        total = e.sum(-1).to(self.total.dtype)
+        return total, e.mul_(y).sum(-1).to(self.total.dtype)
+
+    def add(self, mass: tuple[Tensor, Tensor], fall: Tensor | None, rise: Tensor) -> None:
+        """Add the sums of a tile. `fall` is what the old peak is above the new one, less than 0, `rise` the tile's."""
+        if fall is None:
+            self.total, self.weighted = mass
+            return
+        found = []
+        for (total, weighted), step in (((self.total, self.weighted), fall), (mass, rise)):
+            step = (step * self.cold[:, 0]).to(total.dtype)
+            shrink = torch.exp2(step)
+            found.append((total * shrink, (weighted + step * total) * shrink))
+        self.total, self.weighted = (sum(pair) for pair in zip(*found, strict=True))
 
     def settle(self) -> None:
         """Totals are whole: what follows from them."""
