@@ -31,7 +31,8 @@ from phaselens.measure import LensSpec
 from phaselens.models import Model
 from phaselens.observables import DEFAULT, LENS_STATISTICS, base_inputs
 from phaselens.observables.lens import lens_variants
-from phaselens.observables.tiles import TILE, Variant, rows_at_once
+from phaselens.observables.selection import Variant
+from phaselens.observables.tiles import TILE, rows_at_once
 from phaselens.products import product
 from phaselens.studies.stages.calibration import calibrate
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from phaselens.errors import InputError
 from phaselens.observables import LENS_STATISTICS, Observable, base_inputs, evaluate, lens_statistics
 from phaselens.observables.lens import lens_variants, output_statistics
-from phaselens.observables.tiles import Variant
+from phaselens.observables.selection import Variant
 from phaselens.observables.trajectory import massive
 from phaselens.observables.translators import Translators
 from phaselens.types import Readout

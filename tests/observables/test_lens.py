@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from phaselens.errors import InputError
 from phaselens.observables import LENS_STATISTICS, lens_statistics, statistics_from_logits, tiles
 from phaselens.observables.lens import lens_variants, output_statistics
-from phaselens.observables.tiles import Variant
+from phaselens.observables.selection import Variant
 from phaselens.types import Readout
 
 WIDTH = 24

@@ -17,7 +17,9 @@ from torch import Tensor
 from phaselens.errors import InputError
 from phaselens.observables.nucleus import nucleus_by_sorting
 from phaselens.observables.packed import packed_product
-from phaselens.observables.tiles import LOG2E, ONE_PERCENT, TOP, Variant, buffer, measure, read_states
+from phaselens.observables.reading import ONE_PERCENT
+from phaselens.observables.selection import LOG2E, TOP, Variant
+from phaselens.observables.tiles import buffer, measure, read_states
 from phaselens.types import Readout
 
 TINY = torch.finfo(torch.float32).tiny

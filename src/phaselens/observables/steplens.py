@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from phaselens.observables.lens import TINY
+from phaselens.observables.reading import ONE_PERCENT
+from phaselens.observables.selection import BLOCK, TOP, WIDE
 from phaselens.observables.spec import Observable, base_inputs
-from phaselens.observables.tiles import BLOCK, ONE_PERCENT, TOP, WIDE
 
 NAN = np.float32(np.nan)
 Statistics = Mapping[str, np.ndarray]
