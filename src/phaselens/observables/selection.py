@@ -1,4 +1,4 @@
-"""What the lens kernel knows of some tokens under one cap, tile by tile, and what does not depend on the temperature."""
+"""What the lens kernel knows of some tokens under one cap, tile by tile, whatever the temperature."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The lens kernel: one product with the head, in tiles of the vocabulary, and the statistics of every variant from it.
 
 A tile of logits is measured while it is in cache: once when the product has made it (maxima of blocks, and sums of
-exponentials below its own peak), and once when the totals are known (rank, KL, Jensen-Shannon). In between the logits of
-a block of rows stand in one reused buffer, less a number of their row that is near its mean, which keeps every sum
+exponentials below its own peak), and once when the totals are known (rank, KL, Jensen-Shannon). In between the logits
+of a block of rows stand in one reused buffer, less a number of their row that is near its mean, which keeps every sum
 accurate in float32 whatever the shift of the logits was. Variants of a lens that read the same product (temperatures,
 token sets, soft caps) are measured on the same tiles.
 
