@@ -20,11 +20,12 @@ from phaselens.capture import Sampling, generate
 from phaselens.cli import call
 from phaselens.dynamics.alarms import Rule, Score
 from phaselens.errors import InputError, StudyFileError
+from phaselens.models import encoder
 from phaselens.monitor import Card
 from phaselens.recording import observe
 from phaselens.trace.store import write_trace
 from phaselens.watch import Desk, Limits, StoredRuns, View, make_app, thresholds_of
-from phaselens.watch.asked import read_request
+from phaselens.watch.asked import Talk, read_request
 from phaselens.watch.stops import Stops
 from phaselens.watch.thresholds import Thresholds, learned
 from phaselens.watch.turns import Dice, Turns
@@ -569,6 +570,81 @@ def test_the_server_ends_while_a_stream_is_open(slow):
     assert answer.read().endswith(b"data: [DONE]\n\n")
     connection.close()
     assert len(slow.made) < 64
+
+
+TEMPLATE = "{% for m in messages %}{{ m.role[0] }} {{ m.content }}<eos>{% endfor %}"
+TEMPLATE += "{% if add_generation_prompt %}a{% endif %}"
+
+
+@pytest.fixture
+def talking(model, monkeypatch):
+    monkeypatch.setattr(model.tokenizer, "chat_template", TEMPLATE)
+    return model
+
+
+def test_conversations_go_through_the_template_and_say_log_probabilities(talking, view):
+    openai = pytest.importorskip("openai", reason="the official openai client is not installed")
+    model = talking
+    turns = [{"role": "user", "content": "b c"}]
+    ids = encoder(model).chat([("user", "b c")])
+    with Running(Desk(model, view, FEW), talk=Talk(system="d")) as running:
+        with openai.OpenAI(base_url=f"{running.server.url}v1", api_key="none", max_retries=0) as client:
+            asked = {"model": model.name, "max_tokens": 6, "temperature": 0}
+            system = [{"role": "system", "content": "e"}, *turns]
+            plain = client.completions.create(**asked, prompt=encoder(model).chat([("system", "e"), ("user", "b c")]))
+            whole = client.chat.completions.create(**asked, messages=system, logprobs=True, top_logprobs=3)
+            assert whole.choices[0].message.content == plain.choices[0].text
+            assert whole.object == "chat.completion"
+            assert whole.usage.completion_tokens == len(whole.dynamics[0]["steps"])
+            for said, step in zip(whole.choices[0].logprobs.content, whole.dynamics[0]["steps"], strict=True):
+                assert said.logprob == pytest.approx(-step["output"]["surprisal"], abs=1e-4)
+                assert len(said.top_logprobs) == 3 and said.top_logprobs[0].logprob == said.logprob  # greedy
+            with_default = client.chat.completions.create(**asked, messages=turns)
+            assert with_default.usage.prompt_tokens == len(encoder(model).chat([("system", "d"), ("user", "b c")]))
+            assert with_default.usage.prompt_tokens > len(ids) and with_default.choices[0].logprobs is None
+            asked["messages"] = system
+            pieces = list(client.chat.completions.create(**asked, logprobs=True, stream=True))
+            assert "".join(p.choices[0].delta.content for p in pieces) == whole.choices[0].message.content
+            assert pieces[0].object == "chat.completion.chunk" and pieces[0].choices[0].delta.role == "assistant"
+            assert pieces[0].dynamics["step"] == 0 and pieces[-1].choices[0].finish_reason
+            assert len(pieces[0].choices[0].logprobs.content) == 1
+            image = {"type": "image_url", "image_url": {"url": "x"}}
+            for wrong, says in (
+                ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools is not carried out"),
+                ({"extra_body": {"echo": True}}, "echo is not"),
+                ({"top_logprobs": 21, "logprobs": True}, "top_logprobs"),
+                ({"messages": [{"role": "user", "content": [image]}]}, "image"),
+                ({"messages": []}, "without a turn"),
+            ):
+                with pytest.raises(openai.BadRequestError, match=says):
+                    client.chat.completions.create(**asked | wrong)
+
+
+def test_without_a_template_conversations_are_refused_and_with_chat_a_prompt_is_a_turn(model, view, monkeypatch):
+    asked = {"messages": [{"role": "user", "content": "a"}]}
+    with testclient.TestClient(make_app(Desk(model, view, FEW)), base_url="http://127.0.0.1") as client:
+        assert "no chat template" in refusal(client.post("/v1/chat/completions", json=asked), 400)["message"]
+    monkeypatch.setattr(model.tokenizer, "chat_template", TEMPLATE)
+    app = make_app(Desk(model, view, FEW), talk=Talk(chat=True))
+    with testclient.TestClient(app, base_url="http://127.0.0.1") as client:
+        turn = client.post("/v1/chat/completions", json={**asked, "max_tokens": 4, "temperature": 0}).json()
+        bare = ask(client, prompt="a", max_tokens=4).json()
+        assert bare["choices"][0]["text"] == turn["choices"][0]["message"]["content"]
+        assert bare["usage"] == turn["usage"] and client.get("/api/about").json()["chat"]
+
+
+def test_logits_that_are_not_finite_are_said(model, view):
+    weight = model.network.lm_head.weight
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight[3] = torch.nan
+    try:
+        with testclient.TestClient(make_app(Desk(model, view, FEW)), base_url="http://127.0.0.1") as client:
+            for temperature in (0, 1):
+                assert "NaN or infinity" in refusal(ask(client, temperature=temperature), 400)["message"]
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
 
 
 def test_the_official_client_is_served(model, view):

@@ -29,6 +29,8 @@ def watch(
     ] = None,
     max_tokens: Annotated[int, typer.Option(help="Most tokens that a request may generate.", min=1)] = 1024,
     streams: Annotated[int, typer.Option(help="Most requests carried out at the same time.", min=1)] = 8,
+    chat: Annotated[bool, typer.Option("--chat", help="Read a bare prompt as a user's turn, by the template.")] = False,
+    system: Annotated[str | None, typer.Option(help="System turn of conversations that have none.")] = None,
     device: Device = "cpu",
     dtype: Dtype = "float32",
     overrides: Overrides = None,
@@ -42,9 +44,10 @@ def watch(
     missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
         raise missing_extra("phaselens watch", " and ".join(missing), "watch")
+    from phaselens.models import encoder
     from phaselens.models.load import require_tokenizer
     from phaselens.monitor import read_card
-    from phaselens.watch import Desk, Limits, StoredRuns, View, make_app, thresholds_of
+    from phaselens.watch import Desk, Limits, StoredRuns, Talk, View, make_app, thresholds_of
     from phaselens.web.server import Server
 
     settings = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
@@ -53,15 +56,18 @@ def watch(
         learned = None if card is None else read_card(card)
         opened = open_model(model, device=device, dtype=dtype, **settings)
         require_tokenizer(opened)
+        if chat or system is not None:
+            first = (("system", system),) if system else ()
+            encoder(opened).chat((*first, ("user", "a")))  # says now what does not fit
         if learned is not None:
             learned.check(opened)
         layers = _lens(opened.n_layers, lens_layers)
         if not as_json:
             note(f"{opened.name}: learning what is usual from a few short runs")
-        view = View.of(opened, thresholds_of(opened, model, layers), layers)
+        view = View.of(opened, thresholds_of(opened, model, layers, Talk(chat, system)), layers)
         limits = Limits(tokens=max_tokens, streams=streams)
         desk = Desk(opened, view, limits, learned)
-        app = make_app(desk, server.door, stored, model)
+        app = make_app(desk, server.door, stored, model, Talk(chat, system))
         found = {"url": server.url, "api": f"{server.url}v1", "model": opened.name, "port": server.port}
         say(json_text(found, None) if as_json else f"{opened.name} is watched at {server.url} (Ctrl-C ends it)")
         server.run(app, desk.cancel_all, **limits.waiting)

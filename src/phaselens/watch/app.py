@@ -1,6 +1,7 @@
 """The web application: the page, the completions API, and the stored runs."""
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -9,15 +10,23 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from phaselens.watch.asked import read_request, require_here
+from phaselens.watch.asked import Body, ChatBody, Talk, read_request, require_here
 from phaselens.watch.desk import Desk
 from phaselens.watch.replies import EventStream, whole
 from phaselens.watch.runs import StoredRuns
 from phaselens.web.door import Door, Refusal, application, guarded
 from phaselens.web.pages import whole as whole_page
 
+Handler = Callable[[Request], Awaitable[Response]]
 
-def make_app(desk: Desk, door: Door | None = None, stored: StoredRuns | None = None, source: str = "") -> Starlette:
+
+def make_app(
+    desk: Desk,
+    door: Door | None = None,
+    stored: StoredRuns | None = None,
+    source: str = "",
+    talk: Talk = Talk(),  # noqa: B008  frozen
+) -> Starlette:
     """The application of one model. `source` is another name under which clients may ask for it."""
     door, name = door or Door(), desk.model.name
     names = tuple(dict.fromkeys(filter(None, (name, source))))
@@ -36,14 +45,18 @@ def make_app(desk: Desk, door: Door | None = None, stored: StoredRuns | None = N
         facts = {
             "model": name, "family": desk.model.family, "n_layers": desk.model.n_layers, "context": desk.model.context,
             "dynamics": desk.view.to_dict(), "limits": limits, "study": stored is not None,
+            "chat": talk.chat, "system": talk.system,
         }  # fmt: skip
         return JSONResponse(facts)
 
-    async def completions(request: Request) -> Response:
-        content = await _content(request, desk.limits.body, desk.limits.body_seconds)
-        asked = await anyio.to_thread.run_sync(read_request, content, desk.model, names, desk.limits)
-        job = desk.take(asked)
-        return EventStream(job, name, desk.limits) if asked.stream else await whole(job, request, name)
+    def completions(form: type[Body | ChatBody]) -> Handler:
+        async def answer(request: Request) -> Response:
+            content = await _content(request, desk.limits.body, desk.limits.body_seconds)
+            asked = await anyio.to_thread.run_sync(read_request, content, desk.model, names, desk.limits, talk, form)
+            job = desk.take(asked)
+            return EventStream(job, name, desk.limits) if asked.stream else await whole(job, request, name)
+
+        return answer
 
     async def runs(request: Request) -> Response:
         return JSONResponse(await anyio.to_thread.run_sync(_study(stored).listed))
@@ -55,7 +68,8 @@ def make_app(desk: Desk, door: Door | None = None, stored: StoredRuns | None = N
     routes = [
         Route("/v1/models", guarded(models, door)),
         Route("/v1/models/{id:path}", guarded(one_model, door)),
-        Route("/v1/completions", guarded(completions, door), methods=["POST"]),
+        Route("/v1/completions", guarded(completions(Body), door), methods=["POST"]),
+        Route("/v1/chat/completions", guarded(completions(ChatBody), door), methods=["POST"]),
         Route("/api/about", guarded(about, door)),
         Route("/api/runs", guarded(runs, door)),
         Route("/api/runs/{unit:int}/{run:int}", guarded(run, door)),

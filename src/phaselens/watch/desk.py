@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from transformers import LogitsProcessor, LogitsProcessorList
 
-from phaselens.errors import PhaselensError
+from phaselens.capture.sampling import NOT_FINITE
+from phaselens.errors import InputError, PhaselensError
 from phaselens.models import Model
 from phaselens.monitor import Card, Monitor, Policy, Step
 from phaselens.watch.asked import Asked
@@ -30,6 +32,7 @@ class Piece:
     index: int
     text: str
     step: dict[str, Any]
+    logprob: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,13 @@ class Desk:
     def _choice(self, job: Job, index: int) -> None:
         asked = job.asked
         dice = Dice(self.model.device, None if asked.seed is None else asked.seed + index)
-        one = _Choice(job, index, self.view, self.model.eos_ids, lambda: self._others_first(dice))
+        eos = self.model.eos_ids if asked.eos is None else asked.eos
+        likely = _Likely(self.model, asked.top)
+        one = _Choice(job, index, self.view, eos, lambda: self._others_first(dice), likely)
         ids = torch.tensor([asked.prompts[index]], device=self.model.device)
         how: dict[str, Any] = {"do_sample": asked.temperature > 0, "max_new_tokens": asked.max_tokens}
+        how |= {"logits_processor": LogitsProcessorList([likely])}
+        how |= {} if asked.eos is None else {"eos_token_id": list(eos)}
         if asked.temperature > 0:
             how |= {"temperature": asked.temperature, "top_p": asked.top_p, "top_k": 0}
         dice.take()
@@ -174,8 +181,15 @@ class _Choice:
     """Takes the steps of one choice: tells them, lets others go first, and says when to stop."""
 
     def __init__(
-        self, job: Job, index: int, view: View, eos: tuple[int, ...], others_first: Callable[[], None]
+        self,
+        job: Job,
+        index: int,
+        view: View,
+        eos: tuple[int, ...],
+        others_first: Callable[[], None],
+        likely: "_Likely",
     ) -> None:
+        self._likely = likely
         self._job, self._index, self._view, self._eos, self._others_first = job, index, view, eos, others_first
         self._stops = Stops(job.asked.stops)
         self._n, self._last = 0, -1
@@ -184,7 +198,8 @@ class _Choice:
         """Tell one step; True to stop."""
         self._n, self._last = self._n + 1, step.token
         text = self._stops.push(step.text or "")
-        self._job.tell(Piece(self._index, text, self._view.live(step, layers=self._job.asked.layers)))
+        shown = self._view.live(step, layers=self._job.asked.layers)
+        self._job.tell(Piece(self._index, text, shown, self._likely.of(step.token)))
         if self._stops.reached or self._job.cancelled.is_set():
             return True
         self._others_first()
@@ -194,3 +209,33 @@ class _Choice:
         """The end, once the generation has returned."""
         done = self._stops.reached or self._last in self._eos
         return Ended(self._index, self._stops.rest(), "stop" if done else "length", self._n)
+
+
+class _Likely(LogitsProcessor):
+    """Looks at the model's own logits before each token, and changes none: log-probabilities, where they are asked for.
+
+    Raises InputError for logits that are not finite.
+    """
+
+    def __init__(self, model: Model, top: int | None) -> None:
+        self._model, self._top = model, top
+        self._row: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The same scores [run, vocab]."""
+        if not bool(scores.max().isfinite()):
+            raise InputError(NOT_FINITE)
+        if self._top is not None:
+            self._row = scores[0, : self._model.vocab_size].float().log_softmax(-1)
+        return scores
+
+    def of(self, token: int) -> dict[str, Any] | None:
+        """The token that was taken and the likeliest ones, as the API says them; None where it did not ask."""
+        if self._row is None:
+            return None
+        best = self._row.topk(min(self._top or 0, len(self._row))).indices.tolist() if self._top else []
+        return {**self._said(token), "top_logprobs": [self._said(i) for i in best]}
+
+    def _said(self, token: int) -> dict[str, Any]:
+        text = self._model.tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        return {"token": text, "logprob": float(self._row[token]), "bytes": list(text.encode("utf-8", "replace"))}

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from phaselens.watch.asked import Asked
 from phaselens.watch.desk import Ended, Job, Piece
 from phaselens.watch.limits import Limits
 from phaselens.web.door import as_refusal, refused
@@ -21,11 +22,11 @@ log = logging.getLogger("phaselens.watch")
 POLL = 0.25
 
 
-def head(name: str) -> dict[str, Any]:
+def head(name: str, asked: Asked) -> dict[str, Any]:
     """The fields that every answer begins with."""
-    return {
-        "id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()), "model": name,
-    }  # fmt: skip
+    kind = f"chat.completion{'.chunk' if asked.stream else ''}" if asked.chat else "text_completion"
+    made = f"{'chatcmpl' if asked.chat else 'cmpl'}-{uuid.uuid4().hex}"
+    return {"id": made, "object": kind, "created": int(time.time()), "model": name}
 
 
 def usage(job: Job, generated: int) -> dict[str, int]:
@@ -34,21 +35,29 @@ def usage(job: Job, generated: int) -> dict[str, int]:
     return {"prompt_tokens": prompt, "completion_tokens": generated, "total_tokens": prompt + generated}
 
 
-def choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
+def choice(asked: Asked, index: int, text: str, reason: str | None, logprobs: list[Any]) -> dict[str, Any]:
     """One entry of `choices`."""
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+    found: dict[str, Any] = {"index": index, "logprobs": None, "finish_reason": reason}
+    if not asked.chat:
+        return found | {"text": text}
+    if asked.top is not None:
+        found["logprobs"] = {"content": logprobs, "refusal": None}
+    said = {"role": "assistant", "content": text}
+    return found | ({"delta": said} if asked.stream else {"message": said | {"refusal": None}})
 
 
 async def whole(job: Job, request: Request, name: str) -> Response:
     """Wait for all choices and answer in one document; a client that goes away meanwhile ends the generation."""
     n = len(job.asked.prompts)
     texts, steps, ends = [""] * n, [[] for _ in range(n)], [None] * n
+    logprobs: list[list[Any]] = [[] for _ in range(n)]
     gone = asyncio.create_task(_until_gone(job, request))
     try:
         async for event in job.told():
             texts[event.index] += event.text
             if isinstance(event, Piece):
                 steps[event.index].append(event.step)
+                logprobs[event.index].append(event.logprob)
             else:
                 ends[event.index] = event
     except Exception as error:
@@ -59,8 +68,8 @@ async def whole(job: Job, request: Request, name: str) -> Response:
     ended = [end or Ended(i, "", "stop", len(steps[i])) for i, end in enumerate(ends)]
     return JSONResponse(
         {
-            **head(name),
-            "choices": [choice(i, texts[i], end.reason) for i, end in enumerate(ended)],
+            **head(name, job.asked),
+            "choices": [choice(job.asked, i, texts[i], end.reason, logprobs[i]) for i, end in enumerate(ended)],
             "usage": usage(job, sum(end.n_tokens for end in ended)),
             "dynamics": [{"index": i, "steps": steps[i]} for i in range(n)],
         }
@@ -117,11 +126,13 @@ class EventStream(Response):
             log.warning("a client left its stream unread for %g s and was let go", self._limits.stall_seconds)
 
     async def _lines(self) -> AsyncIterator[str]:
-        first, generated = head(self._name), 0
+        asked, generated = self._job.asked, 0
+        first = head(self._name, asked)
         try:
             async for event in self._job.told():
                 reason = event.reason if isinstance(event, Ended) else None
-                found: dict[str, Any] = {**first, "choices": [choice(event.index, event.text, reason)]}
+                told = [event.logprob] if isinstance(event, Piece) else []
+                found: dict[str, Any] = {**first, "choices": [choice(asked, event.index, event.text, reason, told)]}
                 if isinstance(event, Piece):
                     found["dynamics"] = {"index": event.index, **event.step}
                     generated += 1

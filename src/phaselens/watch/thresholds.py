@@ -16,6 +16,7 @@ from phaselens.models import Model, encoder
 from phaselens.organisms import ORGANISM, world_battery
 from phaselens.recording import live
 from phaselens.trace import Trace
+from phaselens.watch.asked import Talk
 
 RUNS, STEPS = 8, 32
 
@@ -55,7 +56,12 @@ def layer_of_record(n_layers: int) -> int:
     return max(1, min(round(0.75 * n_layers), n_layers - 1))
 
 
-def thresholds_of(model: Model, name: str = "", lens_layers: Sequence[int] | None = None) -> Thresholds:
+def thresholds_of(
+    model: Model,
+    name: str = "",
+    lens_layers: Sequence[int] | None = None,
+    talk: Talk = Talk(),  # noqa: B008  frozen
+) -> Thresholds:
     """Thresholds from eight short runs of this model (T = .7, seed 0) on calibration prompts, which takes seconds.
 
     The prompts are those of the organisms' world where `name` is `organism:NAME`, else the natural ones.
@@ -68,7 +74,9 @@ def thresholds_of(model: Model, name: str = "", lens_layers: Sequence[int] | Non
     recorded = sorted({layer, min(layer + 1, model.n_layers), model.n_layers, *(lens_layers or ())})
     room = STEPS if model.context is None else max(4, min(STEPS, model.context // 4))
     encode = encoder(model)
-    fitting = [p for p in prompts if model.context is None or len(encode(p)) + room < model.context]
+    told = [((("system", talk.system),) if talk.system else ()) + (("user", p),) for p in prompts]
+    given = [encode.chat(turns) for turns in told] if talk.chat else [encode(p) for p in prompts]
+    fitting = [ids for ids in given if model.context is None or len(ids) + room < model.context]
     _, trace = live(
         model, fitting, max_new_tokens=room, sampling=Sampling(temperature=0.7),
         observables=("instability", "turbulence"), layers=recorded, batch_size=RUNS,
