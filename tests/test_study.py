@@ -234,6 +234,9 @@ def test_events_of_two_workers_count_to_the_end(tiny, tmp_path):
         units = [e for e in seen if e.kind == "unit" and e.stage == stage]
         assert [e.done for e in units] == list(range(1, units[0].total + 1))
         assert {e.text for e in units} == {"llama0", "llama0:untrained", "gpt21", "gpt21:untrained"}
+        parts = [e.text.split() for e in seen if e.kind == "part" and e.stage == stage]
+        last = {name: (done, total) for name, done, _, total, _ in parts}
+        assert len(last) == 4 and all(done == total for done, total in last.values())
 
 
 def test_workers_beside_another_device_are_refused(tiny, tmp_path):

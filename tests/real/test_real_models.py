@@ -136,5 +136,3 @@ def test_the_gguf_file_is_the_folder_that_was_made_of_it(smollm2, smollm2_model)
     assert model.fingerprint == smollm2_model.fingerprint and model.origin == "weights dequantised from Q4_1 (GGUF)"
     ids = torch.tensor([ids_of(smollm2_model)])
     assert torch.equal(run(model.network, ids).logits, run(smollm2_model.network, ids).logits)
-
-

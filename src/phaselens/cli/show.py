@@ -140,6 +140,8 @@ def _bars() -> "Iterator[Listener]":
                 tasks[event.stage] = progress.add_task(event.stage, total=total, rate="", now=visible(event.text))
                 if total is None:
                     progress.update(tasks[event.stage], total=1, completed=0)
+            elif event.kind == "part":
+                progress.update(tasks[event.stage], now=visible(event.text))
             else:
                 tokens, seconds = counted.get(event.stage, (0, 0.0))
                 counted[event.stage] = tokens + event.tokens, seconds + event.seconds
@@ -171,7 +173,7 @@ def _lines() -> "Listener":
             state.update(tokens=0, start=time.monotonic(), skipped=0)
             if not event.total:
                 note(f"{event.stage}: {event.text}")
-        else:
+        elif event.kind == "unit":
             state["tokens"] += event.tokens
             state["skipped"] += event.skipped
             if event.done == event.total:

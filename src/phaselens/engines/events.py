@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened. `kind` is `stage` (a stage begins), `unit` (a unit of work is there) or `note`.
+    """One thing that happened. `kind` is `stage` (a stage begins), `unit` (a unit of work is there), `part` (so much of
+    a unit is, in `text`) or `note`.
 
     `done` and `total` count the units of the stage; `tokens` is what the unit recorded or generated (0 where it was
     already on disk, then `skipped`); `seconds` is how long it took.

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from phaselens.batteries.graders import FUNCTION, Grader
+from phaselens.capture.generate import Progress
 from phaselens.claims import Claim, claims_by_id, lock
 from phaselens.engines.events import Event, Listener
 from phaselens.engines.workers import Say, checked, spread
@@ -94,7 +95,7 @@ def run_study(
         manifest = _manifest(work, members, refused, chosen)
         begin(folder, manifest)
 
-        def each(stage: str, per: int, do: Callable[[Member, Tick], Any]) -> dict[str, Any]:
+        def each(stage: str, per: int, do: Callable[[Member, Tick, Progress], Any]) -> dict[str, Any]:
             nonlocal members
             found, errors = _each(work, tell, stage, members, per, do, workers)
             failed.extend(errors)
@@ -103,19 +104,19 @@ def run_study(
             return found
 
         per = len(work.units(members[0]))
-        each("generate", per, lambda m, tick: make_transcripts(work, m, tick) or True)
-        curves = each("calibrate", 1, lambda m, tick: make_calibration(work, m, tick))
+        each("generate", per, lambda m, tick, part: make_transcripts(work, m, tick, part) or True)
+        curves = each("calibrate", 1, lambda m, tick, part: make_calibration(work, m, tick, part))
         known = _known(work, members, curves)
         if not fewer:
             require_no_fewer(folder, [m.label for m in members], failed)
         _keep(work, members, known, failed)  # now, so that once its traces are whole the folder can be analysed
-        each("observe", per, lambda m, tick: make_traces(work, m, known.lenses[m.label], tick) or True)
+        each("observe", per, lambda m, tick, part: make_traces(work, m, known.lenses[m.label], tick, part) or True)
         if "correctness" in study.experiments:
-            each("answers", per, lambda m, tick: make_answers(work, m, tick))
+            each("answers", per, lambda m, tick, _: make_answers(work, m, tick))
         if study.probe_tasks:
-            each("probe", len(study.probe_tasks), lambda m, tick: make_readings(study, folder, m, work.shelf, tick))
+            each("probe", len(study.probe_tasks), lambda m, tick, _: make_readings(study, folder, m, work.shelf, tick))
         if wanted(study):
-            each("intervene", len(wanted(study)), lambda m, tick: make_acted(work, m, tick))
+            each("intervene", len(wanted(study)), lambda m, tick, _: make_acted(work, m, tick))
         if not fewer:
             require_no_fewer(folder, [m.label for m in members], failed)
         record = _keep(work, members, known, failed)
@@ -174,7 +175,7 @@ def _each(
     stage: str,
     members: Sequence[Member],
     per: int,
-    do: Callable[[Member, Tick], Any],
+    do: Callable[[Member, Tick, Progress], Any],
     workers: int,
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Do one stage for every model; an error of one model leaves the others and all finished units as they are."""
@@ -183,7 +184,7 @@ def _each(
 
     def attempt(i: int, say: Say) -> tuple[bool, Any]:
         try:
-            found = do(members[i], lambda *unit: say("unit", *unit))
+            found = do(members[i], lambda *unit: say("unit", *unit), lambda *part: say("part", *part))
         except (OutputError, DamagedFile):  # no failure of the model: a damaged file is made anew by going on
             raise
         except (PhaselensError, torch.OutOfMemoryError) as error:
@@ -194,6 +195,9 @@ def _each(
 
     def hear(i: int, kind: str, *said: Any) -> None:
         label = members[i].label
+        if kind == "part":
+            tell(Event("part", stage, f"{label}: {said[0]:,} of {said[1]:,} tokens", sum(counts), total))
+            return
         if kind == "unit":
             tokens, seconds, skipped = said
             counts[i] += 1

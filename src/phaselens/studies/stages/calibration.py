@@ -17,6 +17,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq
 from torch import Tensor
 
+from phaselens.capture.generate import Progress
 from phaselens.capture.replay import replay
 from phaselens.models import Model
 from phaselens.observables.lens import entropies
@@ -47,10 +48,12 @@ class _Outputs:
         return torch.stack([self.rows[key] for key in sorted(self.rows)])
 
 
-def output_states(model: Model, transcripts: Transcripts, batch_size: int | None = None) -> Tensor:
+def output_states(
+    model: Model, transcripts: Transcripts, batch_size: int | None = None, progress: Progress | None = None
+) -> Tensor:
     """States of the last layer at all steps, float32 [row, d_model], sorted by (run, step)."""
     kept = _Outputs()
-    replay(model, transcripts, kept, layers=(model.n_layers,), batch_size=batch_size)
+    replay(model, transcripts, kept, layers=(model.n_layers,), batch_size=batch_size, progress=progress)
     return kept.states()
 
 
@@ -59,14 +62,15 @@ def _entropies(model: Model, states: Tensor, temperatures: np.ndarray) -> Tensor
     return entropies(states.to(model.device)[:, None], model.readout, temperatures.tolist())[:, 0].double().cpu()
 
 
-def calibrate(model: Model, transcripts: Transcripts) -> dict[str, Any]:
+def calibrate(model: Model, transcripts: Transcripts, progress: Progress | None = None) -> dict[str, Any]:
     """The curve of mean output entropy over temperature, and the noise floor, as plain JSON values.
 
     `entropy[i]` (nats) belongs to `temperatures[i]`; steps that are not finite are left out and counted. `noise_floor`
     is the largest shift of an output entropy (nats) of the first runs between their batches here and one by one.
+    `progress(done, total)` counts tokens.
     """
     first = sorted(transcripts.runs, key=lambda t: t.run)[:NOISE_RUNS]
-    entropy = _entropies(model, output_states(model, transcripts), grid())
+    entropy = _entropies(model, output_states(model, transcripts, progress=progress), grid())
     alone = _entropies(model, output_states(model, replace(transcripts, runs=tuple(first)), 1), np.ones(1))
     finite = entropy.isfinite().all(dim=-1)
     gap = (entropy[: len(alone), POINTS // 2] - alone[:, 0]).abs()

@@ -11,6 +11,7 @@ from typing import Any
 from phaselens.batteries import Battery
 from phaselens.batteries.graders import Grader
 from phaselens.capture import Plan, generate
+from phaselens.capture.generate import Progress
 from phaselens.measure import LensSpec
 from phaselens.observables.normalisation import Calibration
 from phaselens.recording import observe
@@ -66,8 +67,8 @@ class Traced:
         return self.key[:NAME_LENGTH]
 
 
-def make_transcripts(work: Work, member: Member, tick: Tick) -> None:
-    """Generate the transcripts of every unit of one model."""
+def make_transcripts(work: Work, member: Member, tick: Tick, part: Progress | None = None) -> None:
+    """Generate the transcripts of every unit of one model. `part(done, total)` counts tokens within a unit."""
     study = work.study
     for unit in work.units(member):
         started, path = time.monotonic(), transcript_path(work.folder, unit)
@@ -83,6 +84,7 @@ def make_transcripts(work: Work, member: Member, tick: Tick) -> None:
                 batch_size=study.batch_size,
                 chat=study.chat,
                 system=study.system,
+                progress=part,
             )
             made.write_jsonl(path)
             tokens = sum(t.n_generated for t in made)
@@ -95,14 +97,14 @@ def read_transcripts(folder: Path, units: Sequence[Unit]) -> Transcripts:
     return Transcripts(tuple(replace(t, run=i) for i, t in enumerate(runs)))
 
 
-def make_calibration(work: Work, member: Member, tick: Tick) -> dict[str, Any]:
+def make_calibration(work: Work, member: Member, tick: Tick, part: Progress | None = None) -> dict[str, Any]:
     """The calibration of one model, from calibration/KEY.json where it is there, with what control lenses need."""
     started = time.monotonic()
     units = [unit for unit in work.units(member) if unit.calibration]
     path = work.folder / "calibration" / f"{calibration_key(units)[:NAME_LENGTH]}.json"
     there = is_sound(path)
     if not there:
-        found = calibrate(model_of(work.study, member, work.shelf), read_transcripts(work.folder, units))
+        found = calibrate(model_of(work.study, member, work.shelf), read_transcripts(work.folder, units), part)
         atomic_write(path, json_bytes({"model": member.label, **found}))
     curve = read_json(path)
     fitted = normalisations_of(work, member)
@@ -177,17 +179,19 @@ def to_trace(work: Work, member: Member, lenses: tuple[LensSpec, ...]) -> tuple[
     return tuple(Traced(unit, trace_key(unit, plan, work.study, fitted)) for unit in units)
 
 
-def make_traces(work: Work, member: Member, lenses: tuple[LensSpec, ...], tick: Tick) -> None:
+def make_traces(
+    work: Work, member: Member, lenses: tuple[LensSpec, ...], tick: Tick, part: Progress | None = None
+) -> None:
     """Observe every unit of one model and write the traces."""
     plan = plan_of(work.study, lenses)
     for one in to_trace(work, member, lenses):
         started = time.monotonic()
         there = is_valid(work.folder / "traces", one.trace, one.key)
-        tokens = 0 if there else _observe(work, member, one, plan)
+        tokens = 0 if there else _observe(work, member, one, plan, part)
         tick(tokens, time.monotonic() - started, there)
 
 
-def _observe(work: Work, member: Member, one: Traced, plan: Plan) -> int:
+def _observe(work: Work, member: Member, one: Traced, plan: Plan, part: Progress | None) -> int:
     """Observe one unit and write its trace; return the number of tokens."""
     transcripts = graded(read_jsonl(transcript_path(work.folder, one.unit)), work.grader)
     trace = observe(
@@ -198,6 +202,7 @@ def _observe(work: Work, member: Member, one: Traced, plan: Plan) -> int:
         normalisations=normalisations_of(work, member),
         keep_hidden=plan.keep_hidden,
         chunk=plan.chunk,
+        progress=part,
     )
     model = {k: v for k, v in trace.meta["model"].items() if k != "source"}  # where it stood moves no number
     meta = {**trace.meta, "model": {**model, "name": member.label}, "calibration": one.unit.calibration}
