@@ -33,6 +33,7 @@ controls: perturbations
 claims: errors statistics
 dynamics: errors statistics
 probes: errors statistics
+bridges: batteries errors trace
 capture: batteries errors models perturbations products trace
 lenses: errors observables types
 measure: errors lenses observables trace types
@@ -41,7 +42,7 @@ clouds: measure observables trace
 normalised: errors measure observables trace
 openings: dynamics measure trace
 readings: batteries capture controls errors models organisms perturbations probes statistics trace
-recording: capture clouds errors measure models normalised observables openings trace version
+recording: bridges capture clouds errors measure models normalised observables openings trace version
 imported: clouds errors measure normalised observables recording trace types version
 interventions: batteries capture dynamics errors models observables organisms perturbations probes recording trace
 experiments: claims dynamics errors interventions probes statistics
@@ -54,7 +55,7 @@ view: capture dynamics errors models trace version web
 watch: batteries capture dynamics errors models monitor observables organisms recording signs trace web
 study: studies
 report: dynamics errors signs trace validity version
-__init__: batteries capture imported measure models monitor organisms recording studies study trace version
+__init__: batteries bridges capture imported measure models monitor organisms recording studies study trace version
 cli: batteries capture claims engines errors experiments imported interventions models monitor organisms readings
     recording report signs studies trace validity version view watch web
 __main__: cli

@@ -33,6 +33,7 @@ _HOMES = {
     "Transcript": "phaselens.trace.transcripts",
     "Transcripts": "phaselens.trace.transcripts",
     "read_jsonl": "phaselens.trace.transcripts",
+    "read_transcripts": "phaselens.bridges",
     "Battery": "phaselens.batteries",
     "Prompt": "phaselens.batteries",
     "load_battery": "phaselens.batteries",
@@ -47,6 +48,7 @@ _HOMES = {
 if TYPE_CHECKING:
     from phaselens import study
     from phaselens.batteries import Battery, Prompt, load_battery
+    from phaselens.bridges import read_transcripts
     from phaselens.capture import GREEDY, Plan, Sampling, generate
     from phaselens.imported import Unembedding, measure_states
     from phaselens.measure import LensSpec
@@ -84,6 +86,7 @@ __all__ = [
     "read_jsonl",
     "read_study",
     "read_trace",
+    "read_transcripts",
     "run_study",
     "study",
     "tuned_lens",

@@ -152,6 +152,8 @@ def unknown_name(kind: str, got: str, known: Iterable[str]) -> UnknownNameError:
     "unknown observable 'entropi'. Did you mean 'entropy'? Known: entropy, rank."
     """
     known = sorted(known)
+    if len(got) > 200:
+        return UnknownNameError(f"unknown {kind} {got[:40]!r}... ({len(got):,} characters). Known: {', '.join(known)}.")
     near = difflib.get_close_matches(got, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return UnknownNameError(f"unknown {kind} {got!r}.{hint} Known: {', '.join(known)}.")

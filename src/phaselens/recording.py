@@ -1,5 +1,6 @@
 """Observe: the join of capture (states), measure (numbers) and trace (the record)."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from phaselens.bridges import read_transcripts
 from phaselens.capture import Plan, Sampling, replay
 from phaselens.capture import live as watch
 from phaselens.capture.generate import OnStep, Progress
@@ -23,7 +25,7 @@ from phaselens.observables import DEFAULT, LENS_STATISTICS, Observable, base_inp
 from phaselens.observables.normalisation import Calibration
 from phaselens.openings import Openings, with_cosines
 from phaselens.trace import Trace
-from phaselens.trace.transcripts import Transcripts, from_pairs, read_jsonl
+from phaselens.trace.transcripts import Transcripts, from_pairs
 from phaselens.version import __version__
 
 Lens = str | LensSpec
@@ -83,8 +85,53 @@ def observe(
             if info["table"] == "layers"
         ]
     meta = provenance(model, said, plan, "replay", batch_size, interventions)
+    elsewhere = surprisal_given(said, steps)
+    if elsewhere is not None:
+        steps["surprisal_given"] = elsewhere
+        columns.append(GIVEN)
+        meta["given"] = _apart(steps)
     trace = Trace.from_rows(steps, layer_rows, said.run_rows(), meta, columns, hidden)
     return with_cosines(trace, opening.cosines()) if opening else trace
+
+
+GIVEN = {
+    "table": "steps",
+    "name": "surprisal_given",
+    "unit": "nats",
+    "kind": "float32",
+    "bounds": (0.0, math.inf),
+    "keeps": (),
+    "description": "Surprisal of the token as the tool that generated it gave it.",
+    "lens": "",
+}
+# Half precision and other kernels move a surprisal by a few hundredths of a nat; other weights or prompts by more.
+APART = 0.05
+
+
+def surprisal_given(said: Transcripts, steps: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Surprisal that another tool gave for the token of each row (nats; NaN: none); None where it gave none at all."""
+    given = {t.run: t.logprobs for t in said if t.logprobs is not None}
+    if not given:
+        return None
+    found = (given.get(run) for run in steps["run"].tolist())
+    values = (None if logs is None else logs[step] for logs, step in zip(found, steps["step"].tolist(), strict=True))
+    return np.array([np.nan if v is None else -v for v in values], dtype=np.float32)
+
+
+def _apart(steps: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """How far the surprisal that was given lies from ours: the median over tokens (nats), and what it says."""
+    if "surprisal" not in steps:
+        return {}
+    shift = np.abs(steps["surprisal_given"] - steps["surprisal"])
+    known = shift[~np.isnan(shift)]
+    if not len(known):
+        return {}
+    median = float(np.median(known))
+    note = (
+        f"the log-probabilities of the file lie {median:.3g} nats from this model's (median of {len(known):,} tokens): "
+        "beyond what precision moves, so other weights, another template or another text before it made them."
+    )
+    return {"tokens": len(known), "median": median, "notes": [note] if median > APART else []}
 
 
 def live(
@@ -177,12 +224,12 @@ def _largest_shift(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.where(a == b, 0.0, np.abs(a - b)).max())
 
 
-def as_transcripts(model: Model, given: Said) -> Transcripts:
+def as_transcripts(model: Model, given: Said, scorer: str | None = None) -> Transcripts:
     """Transcripts from a record, a file, or pairs of token ids; text is encoded by the model's tokenizer."""
     if isinstance(given, Transcripts):
         return given
     if isinstance(given, (str, Path)):
-        return read_jsonl(given, None if model.tokenizer is None else encoder(model))
+        return read_transcripts(given, None if model.tokenizer is None else encoder(model), scorer=scorer)
     return from_pairs(given)
 
 

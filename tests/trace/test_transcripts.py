@@ -2,14 +2,8 @@ import json
 
 import pytest
 
-from phaselens.errors import InputError, PromptError, StudyFileError, TokenizerError
-from phaselens.trace.transcripts import Transcript, Transcripts, from_pairs, read_jsonl, split_text
-
-
-def letters(text, first):
-    """A tokenizer of letters with a beginning-of-text token 0."""
-    return ([0] if first else []) + [ord(c) for c in text]
-
+from phaselens.errors import InputError, PromptError, StudyFileError
+from phaselens.trace.transcripts import Transcript, Transcripts, from_pairs, read_jsonl
 
 ONE = Transcript(
     run=0,
@@ -27,6 +21,7 @@ ONE = Transcript(
     aliases=("forty-two", "42."),
     tag="2 steps",
     correct=False,
+    logprobs=(-0.5, None, -2.0),
 )
 
 
@@ -104,61 +99,13 @@ def write(tmp_path, *rows):
     return path
 
 
-def test_foreign_rows_of_ids_and_of_text(tmp_path):
-    path = write(
-        tmp_path,
-        {"prompt_ids": [5, 6], "completion_ids": [7], "id": "a", "category": "c", "answer": 3},
-        "",
-        {"text": "ab", "response": "cd"},
-        {"prompt": "ab", "output": "c"},
-    )
-    said = read_jsonl(path, letters)
-    assert [t.prompt_ids for t in said] == [(5, 6), (0, 97, 98), (0, 97, 98)]
-    assert [t.completion_ids for t in said] == [(7,), (99, 100), (99,)]
-    assert said[0].prompt_id == "a" and said[0].answer == "3" and said[1].prompt_id == "p0001" and said.model == ""
-
-
-def test_text_is_cut_where_the_prompt_ends_or_encoded_apart():
-    assert split_text("ab", "c", letters) == ([0, 97, 98], [99])
-
-    def joining(text, first):
-        return ([0] if first else []) + [
-            9 if part == "ab" else ord(part[0]) for part in text.replace("ab", "ab ").split()
-        ]
-
-    assert split_text("a", "b", joining) == ([0, 97], [98])
-
-
-@pytest.mark.parametrize(
-    ("row", "error", "says"),
-    [
-        ("{not json", StudyFileError, "line 2: not JSON"),
-        ("[1, 2]", StudyFileError, "line 2: got a list"),
-        ({"prompt": "a"}, StudyFileError, "line 2: no completion among"),
-        ({"completion": "a"}, StudyFileError, "line 2: no prompt among"),
-        ({"prompt": 3, "completion": "a"}, StudyFileError, "'prompt' is a int"),
-        ({"prompt_ids": [1]}, StudyFileError, "'prompt_ids' without the other"),
-        ({"prompt_ids": [1], "completion_ids": []}, StudyFileError, "completion_ids is empty"),
-        ({"prompt_ids": [1], "completion_ids": "7"}, StudyFileError, "is a str"),
-        ({"prompt_ids": [1], "completion_ids": [2.5]}, StudyFileError, "holds 2.5"),
-    ],
-)
-def test_a_line_that_cannot_be_read_is_named(tmp_path, row, error, says):
-    path = write(tmp_path, {"prompt_ids": [5], "completion_ids": [6]}, row)
-    with pytest.raises(error, match=says):
-        read_jsonl(path, letters)
-
-
-def test_text_without_a_tokenizer(tmp_path):
-    with pytest.raises(TokenizerError, match="prompt_ids and completion_ids"):
-        read_jsonl(write(tmp_path, {"prompt": "a", "completion": "b"}))
-
-
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(StudyFileError, match="No such file"):
         read_jsonl(tmp_path / "none.jsonl")
     with pytest.raises(StudyFileError, match="holds no transcripts"):
         read_jsonl(write(tmp_path, ""))
+    with pytest.raises(StudyFileError, match="no file of transcripts by phaselens"):
+        read_jsonl(write(tmp_path, {"prompt": "a", "completion": "b"}))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(StudyFileError, match="not UTF-8"):
         read_jsonl(tmp_path / "binary")

@@ -17,6 +17,7 @@ QUESTION_FIELDS = ("id", "completion", "question", "answers", "tag")
 PAIR_FIELDS = ("id", "ambiguous", "first", "second", "answers", "kind", "senses", "unit")
 CHOICE_FIELDS = ("id", "text", "alternatives", "right", "answer", "tag", "category")
 Item = TypeVar("Item", Question, MinimalPair, ForcedChoice)
+LONGEST_ID = 500
 MISSING = ("error", "drop")
 FORM = 'Each line is like {"prompt": "..."} or {"id": "q1", "text": "...", "category": "factual", "answer": "..."}.'
 
@@ -248,7 +249,10 @@ def _number(value: str, name: str) -> float:
 
 
 def _id(row: Row) -> str:
-    return word(row.values["id"], "id") if "id" in row.values else f"p{row.number:04d}"
+    name = word(row.values["id"], "id") if "id" in row.values else f"p{row.number:04d}"
+    if len(name) > LONGEST_ID:
+        raise PromptError(f"the id has {len(name):,} characters; an id is a name of at most {LONGEST_ID}.")
+    return name
 
 
 def _said(row: Row, name: str) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from phaselens.batteries.rows import Row, Table, read_table, read_text
+from phaselens.batteries.reading import read_text
+from phaselens.batteries.rows import Row, Table, read_table
 from phaselens.errors import StudyFileError
 
 CONLLU, SPLITS = ".conllu", ("tr", "va", "te")
@@ -31,7 +32,7 @@ def read_sentences(path: str | Path) -> Table:
     another split, or no text.
     """
     path, rows = Path(path), []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(_lines(read_text(path)), start=1):
         if not line.strip():
             continue
         cells = line.split("\t")
@@ -41,6 +42,11 @@ def read_sentences(path: str | Path) -> Table:
     if not rows:
         raise StudyFileError(f"{path} is empty.")
     return Table(path, SENTENCE_COLUMNS, tuple(rows))
+
+
+def _lines(text: str) -> list[str]:
+    """Lines end at a line feed alone: other separators of Unicode are text."""
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def _without_header(path: Path) -> bool:
@@ -88,7 +94,7 @@ def _sentences(text: str) -> Iterator[tuple[int, dict[str, str], list[tuple[int,
     """First line, comments by name, and lines with their numbers, of every sentence."""
     comments: dict[str, str] = {}
     lines: list[tuple[int, str]] = []
-    for number, line in enumerate([*text.splitlines(), ""], start=1):
+    for number, line in enumerate([*_lines(text), ""], start=1):
         if line.startswith("#"):
             name, _, value = line[1:].partition("=")
             comments[name.strip()] = value.strip()

@@ -2,17 +2,21 @@
 
 import csv
 import io
-import json
+import math
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
-from phaselens.errors import InputError, PromptError, StudyFileError, UnknownNameError, unknown_name
+from phaselens.batteries.reading import PARQUET, beginning, parsed, read_text
+from phaselens.errors import InputError, PromptError, StudyFileError, UnknownNameError, missing_extra, unknown_name
 
 # What a field is taken from: a column, a template over columns such as "Q: {question}", or a list of columns.
 Columns = Mapping[str, str | Sequence[str]]
+HUB = "hf:/"  # as a path hf:// has lost a slash
+SAVED = ("dataset_info.json", "dataset_dict.json")
 T = TypeVar("T")
 
 
@@ -37,15 +41,18 @@ class Table:
 def read_table(path: str | Path, encoding: str = "utf-8") -> Table:
     """The records of a file, by its suffix: .csv and .tsv with a header, .json (a list), .txt (lines), else JSON Lines.
 
+    A Parquet file, a folder saved by Hugging Face `datasets`, and `hf://datasets/OWNER/NAME?split=...` are read too.
     TSV knows no quotes, as its definition says. Empty cells are left out of a row. Blank lines are passed over.
 
     Raises:
         StudyFileError: not there, not readable, another encoding, or a line is wrong; says which line.
 
     """
-    path = Path(path)
+    saved = _saved(path)
+    if saved is not None:
+        return saved
+    path, header = Path(path), []
     text = read_text(path, encoding)
-    header: list[str] = []
     match path.suffix.lower():
         case ".csv":
             rows = list(_delimited(path, text, ",", csv.QUOTE_MINIMAL, header))
@@ -61,6 +68,48 @@ def read_table(path: str | Path, encoding: str = "utf-8") -> Table:
     if not rows:
         raise StudyFileError(f"{path} has no prompts: no row was found in it.")
     return Table(path, tuple(dict.fromkeys(header or (name for row in rows for name in row.values))), tuple(rows))
+
+
+def _saved(path: str | Path) -> Table | None:
+    """The rows of a Parquet file or of a data set of Hugging Face; None for anything else."""
+    given, name = Path(path), str(path)
+    if name.startswith(HUB) or any((given / kept).is_file() for kept in SAVED):
+        columns, records = _data_set(name)
+    elif beginning(given).startswith(PARQUET):
+        import pyarrow.parquet
+
+        try:
+            found = pyarrow.parquet.read_table(given)
+        except (OSError, pyarrow.ArrowException) as error:
+            why = str(error).splitlines()[0]
+            raise StudyFileError(f"{path} is a Parquet file that cannot be read: {why}.") from error
+        columns, records = found.column_names, found.to_pylist()
+    else:
+        return None
+    if not records:
+        raise StudyFileError(f"{path} has no prompts: no row was found in it.")
+    rows = (_object(given, number, f"row {number}", record) for number, record in enumerate(records, start=1))
+    return Table(given, tuple(columns), tuple(rows))
+
+
+def _data_set(name: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and records of a folder of `datasets`, or of a data set on the Hub."""
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise missing_extra("A saved data set", "datasets", "bridges") from error
+    try:
+        if name.startswith(HUB):
+            place = urlsplit(name.removeprefix(HUB).lstrip("/").removeprefix("datasets/"))
+            how = {key: values[0] for key, values in parse_qs(place.query).items()}
+            found = datasets.load_dataset(place.path, how.get("name"), split=how.get("split"))
+        else:
+            found = datasets.load_from_disk(name)
+    except Exception as error:  # the library raises errors of many kinds
+        raise StudyFileError(f"{name} is no data set that can be read: {str(error).splitlines()[0]}") from error
+    if isinstance(found, dict):
+        raise StudyFileError(f"{name} has the splits {', '.join(found)}: give one of them (its folder, or ?split=...).")
+    return list(found.column_names), found.to_list()
 
 
 def mapped(table: Table, columns: Columns | None, fields: Sequence[str]) -> Table:
@@ -119,6 +168,8 @@ def word(value: Any, name: str) -> str:
     """
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
+    if isinstance(value, float) and math.isnan(value):
+        raise PromptError(f"{name!r} is NaN, which names nothing: leave it out (null).")
     if isinstance(value, str | int | float):
         return str(value)
     raise PromptError(f"{name!r} is a {type(value).__name__}, wanted text or a number.")
@@ -136,25 +187,6 @@ def words(value: Any, name: str, separator: str | None = None) -> tuple[str, ...
     if separator:
         parts = [part for whole in parts for part in whole.split(separator)]
     return tuple(part.strip() for part in parts if part.strip())
-
-
-def read_text(path: Path, encoding: str = "utf-8") -> str:
-    """The text of `path`; raises StudyFileError with one clear line where it cannot be read."""
-    try:
-        with path.open(encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding, newline="") as file:
-            return file.read()
-    except FileNotFoundError as error:
-        raise StudyFileError(f"no such file: {path}.") from error
-    except UnicodeError as error:
-        at = f" (byte {error.start})" if isinstance(error, UnicodeDecodeError) else ""
-        raise StudyFileError(
-            f"{path} is not {encoding.upper()} text{at}. Save it as UTF-8, or in Python say its encoding, "
-            'such as encoding="latin-1".'
-        ) from error
-    except LookupError as error:
-        raise StudyFileError(f"cannot read {path}: there is no encoding {encoding!r}.") from error
-    except OSError as error:
-        raise StudyFileError(f"cannot read {path}: {error.strerror}.") from error
 
 
 def _delimited(path: Path, text: str, delimiter: str, quoting: int, header: list[str]) -> Iterator[Row]:
@@ -192,21 +224,12 @@ def _lines(path: Path, text: str) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise StudyFileError(
-                f"{path}, line {number}: not JSON ({error.msg}, column {error.colno}). Each line is one JSON object."
-            ) from error
-        yield _object(path, number, f"line {number}", value)
+        yield _object(path, number, f"line {number}", parsed(line, f"{path}, line {number}"))
 
 
 def _items(path: Path, text: str) -> Iterator[Row]:
     """Rows of a JSON list."""
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise StudyFileError(f"{path}, line {error.lineno}: not JSON ({error.msg}, column {error.colno}).") from error
+    values = parsed(text, str(path))
     if not isinstance(values, list):
         raise StudyFileError(f"{path}: got a {type(values).__name__}, wanted a list of objects.")
     for number, value in enumerate(values, start=1):

@@ -37,6 +37,7 @@ def observe(
     transcripts: Annotated[
         Path | None, typer.Option(help="Observe these transcripts (JSONL) instead of generating.")
     ] = None,
+    scorer: Annotated[str | None, typer.Option(help="Of a log of inspect_ai: the score that grades.")] = None,
     lens: Annotated[list[str] | None, typer.Option(help="final_norm or raw; may be given twice.")] = None,
     observables: Annotated[str | None, typer.Option(help="Names, separated by commas; default: all.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate per run.")] = 72,
@@ -62,7 +63,7 @@ def observe(
     from phaselens.cli.observing import NEXT, SUMMARY, Request, observe_into, summarised
 
     request = Request(
-        prompts, transcripts, tuple(lens or ("final_norm",)), _names(observables), max_new_tokens,
+        prompts, transcripts, scorer, tuple(lens or ("final_norm",)), _names(observables), max_new_tokens,
         samples, temperature, False if allow_eos else None, chat, system, keep_hidden, batch_size, seed,
     )  # fmt: skip
     request.check()

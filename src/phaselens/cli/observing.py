@@ -38,6 +38,7 @@ class Request:
 
     prompts: Path | None
     transcripts: Path | None
+    scorer: str | None
     lens: tuple[str, ...]
     observables: tuple[str, ...] | None
     max_new_tokens: int
@@ -62,7 +63,7 @@ class Request:
         as_observables(self.observables, with_lens=bool(as_lenses(self.lens)))
         if self.prompts is not None:
             load_battery(self.prompts)
-        elif not self.transcripts.is_file():
+        elif not self.transcripts.exists() and not str(self.transcripts).startswith("hf:/"):
             raise StudyFileError(f"no such file: {self.transcripts}.")
 
 
@@ -74,7 +75,7 @@ def observe_into(model: "Model", request: Request, out: Path) -> dict[str, Any]:
     started = time.monotonic()
     depends = {k: v for k, v in asdict(request).items() if k not in ("prompts", "transcripts")}
     given = request.prompts or request.transcripts
-    said = load_battery(given) if request.prompts else as_transcripts(model, given)
+    said = load_battery(given) if request.prompts else as_transcripts(model, given, request.scorer)
     prompts = [asdict(p) for p in said.prompts] if isinstance(said, Battery) else list(said.lines())
     key = digest({"model": model.fingerprint, "prompts": prompts, "request": depends, "versions": versions()})
     with held(out):
@@ -86,6 +87,7 @@ def observe_into(model: "Model", request: Request, out: Path) -> dict[str, Any]:
                 _record(model, request, said, out, key, listener)
     paths = trace_paths(out, UNIT)
     notes = list(read_jsonl(out / "transcripts.jsonl").sampling.get("notes", ()))
+    notes += read_facts(paths["runs"])["meta"].get("given", {}).get("notes", [])
     nonfinite = sum(read_table(paths["runs"], ["n_nonfinite"]).column(0).to_pylist())
     return {
         "out": str(out),

@@ -1,24 +1,18 @@
 """What was said: prompts and completions as token ids, written and read as JSON Lines; our own and other people's."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from phaselens.errors import InputError, PromptError, StudyFileError, TokenizerError
+from phaselens.errors import InputError, PromptError, StudyFileError
 from phaselens.trace.seal import SEAL, DamagedFile, file_fits, sealed
 from phaselens.trace.store import atomic_write, canonical_json
 
 HEADER = "phaselens_transcripts"
 VERSION = 2  # 1 had no seal
 FINISHES = ("length", "eos", "stopped", "given")
-PROMPT_KEYS, COMPLETION_KEYS = ("prompt", "text"), ("completion", "response", "output", "generation")
-FORM = (
-    'Each line is like {"prompt": "...", "completion": "..."} or {"prompt_ids": [5, 9], "completion_ids": [7]}; '
-    '"id", "category", "answer", "correct", "unit" may stand beside them.'
-)
-Encode = Callable[[str, bool], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -27,7 +21,8 @@ class Transcript:
 
     `sample` counts the generations of one prompt; `seed` is -1 where the text came from elsewhere. `finish` says why
     it ended: `length`, `eos` (its last token is end-of-text), `stopped` (by a callback), or `given`. `arm` names the
-    sampling. `unit` is what the prompt is about ("": the prompt itself).
+    sampling. `logprobs` are those that another tool gave for the completion's tokens (nats; None: none given). `unit`
+    is what the prompt is about ("": the prompt itself).
     """
 
     run: int
@@ -46,6 +41,7 @@ class Transcript:
     tag: str = ""
     unit: str = ""
     correct: bool | None = None
+    logprobs: tuple[float | None, ...] | None = None
 
     @property
     def n_prompt(self) -> int:
@@ -121,7 +117,8 @@ class Transcripts:
         """The lines of the file, without line ends."""
         yield canonical_json({HEADER: VERSION, "hash": SEAL, "model": self.model, "sampling": self.sampling})
         for transcript in self.runs:
-            yield canonical_json(asdict(transcript))
+            row = asdict(transcript)
+            yield canonical_json(row if transcript.logprobs else {k: v for k, v in row.items() if k != "logprobs"})
 
 
 def from_pairs(pairs: Iterable[tuple[Sequence[int], Sequence[int]]]) -> Transcripts:
@@ -143,37 +140,31 @@ def from_pairs(pairs: Iterable[tuple[Sequence[int], Sequence[int]]]) -> Transcri
             Transcript(
                 run=number,
                 prompt_id=f"p{number:04d}",
-                prompt_ids=_ids(prompt, where, "prompt_ids"),
-                completion_ids=_ids(completion, where, "completion_ids"),
+                prompt_ids=as_ids(prompt, where, "prompt_ids"),
+                completion_ids=as_ids(completion, where, "completion_ids"),
             )
         )
     return Transcripts(tuple(runs))
 
 
-def read_jsonl(path: str | Path, encode: Encode | None = None) -> Transcripts:
-    """Transcripts from JSON Lines: a file of ours, or rows of prompt and completion from elsewhere.
+def read_jsonl(path: str | Path) -> Transcripts:
+    """Transcripts from a file that `write_jsonl` wrote.
 
-    Rows from elsewhere give token ids (`prompt_ids`, `completion_ids`) or text (`prompt` or `text`; `completion`,
-    `response`, `output` or `generation`). For text, `encode(text, first)` turns it into ids; `first` says whether the
-    text begins the sequence, so that a beginning-of-text token belongs there. Blank lines are passed over.
-
-    Raises StudyFileError naming the line for anything unreadable, TokenizerError where text is given without `encode`.
+    Raises StudyFileError naming the line for anything else, DamagedFile where its bytes are not those written.
     """
     path = Path(path)
     header: dict[str, Any] = {}
     runs: list[Transcript] = []
     for number, row in _rows(path):
-        if HEADER in row:
+        if not header:
             header = _header(row, path, number)
             continue
         try:
-            runs.append(_own(row) if header else _foreign(row, len(runs), encode))
-        except TokenizerError:
-            raise
+            runs.append(_own(row))
         except (InputError, TypeError) as error:
             raise StudyFileError(f"{path}, line {number}: {error}") from error
     if not runs:
-        raise StudyFileError(f"{path} holds no transcripts. {FORM}")
+        raise StudyFileError(f"{path} holds no transcripts.")
     return Transcripts(tuple(runs), header.get("sampling", {}), header.get("model", ""))
 
 
@@ -190,16 +181,16 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise StudyFileError(
-                f"{path}, line {number}: not JSON ({error.msg}, column {error.colno}). {FORM}"
-            ) from error
+        except (ValueError, RecursionError) as error:
+            raise StudyFileError(f"{path}, line {number}: not JSON ({error}).") from error
         if not isinstance(row, dict):
-            raise StudyFileError(f"{path}, line {number}: got a {type(row).__name__}, wanted an object. {FORM}")
+            raise StudyFileError(f"{path}, line {number}: got a {type(row).__name__}, wanted an object.")
         yield number, row
 
 
 def _header(row: dict[str, Any], path: Path, number: int) -> dict[str, Any]:
+    if row.get(HEADER) is None:
+        raise StudyFileError(f"{path}, line {number}: no file of transcripts by phaselens: its first line says so.")
     if row[HEADER] not in (1, VERSION):
         raise StudyFileError(
             f"{path}, line {number}: transcripts of version {row[HEADER]}; this phaselens reads 1 to {VERSION}."
@@ -215,75 +206,17 @@ def _header(row: dict[str, Any], path: Path, number: int) -> dict[str, Any]:
 def _own(row: dict[str, Any]) -> Transcript:
     """A line that `write_jsonl` wrote."""
     names = {f.name for f in fields(Transcript)}
-    row = {"aliases": (), "tag": "", "unit": "", **row}  # files of earlier versions lack them
+    row = {"aliases": (), "tag": "", "unit": "", "logprobs": None, **row}  # files of earlier versions lack them
     if set(row) != names:
         raise PromptError(f"fields {sorted(set(row) ^ names)} are missing or unknown in a file written by phaselens.")
     if row["finish"] not in FINISHES:
         raise PromptError(f"finish {row['finish']!r} is none of {', '.join(FINISHES)}.")
-    ids = {key: _ids(row[key], f"run {row['run']}", key) for key in ("prompt_ids", "completion_ids")}
-    return Transcript(**{**row, **ids, "aliases": tuple(row["aliases"])})
+    ids = {key: as_ids(row[key], f"run {row['run']}", key) for key in ("prompt_ids", "completion_ids")}
+    logprobs = None if row["logprobs"] is None else tuple(row["logprobs"])
+    return Transcript(**{**row, **ids, "aliases": tuple(row["aliases"]), "logprobs": logprobs})
 
 
-def _foreign(row: dict[str, Any], number: int, encode: Encode | None) -> Transcript:
-    """A line from elsewhere: token ids, or text and a tokenizer."""
-    prompt, completion = _text(row, PROMPT_KEYS), _text(row, COMPLETION_KEYS)
-    given = [key for key in ("prompt_ids", "completion_ids") if row.get(key) is not None]
-    if len(given) == 2:
-        prompt_ids, completion_ids = row["prompt_ids"], row["completion_ids"]
-    elif given:
-        raise PromptError(f"{given[0]!r} without the other; give both 'prompt_ids' and 'completion_ids'. {FORM}")
-    elif prompt is None or completion is None:
-        raise PromptError(f"no {'prompt' if prompt is None else 'completion'} among {sorted(row)}. {FORM}")
-    elif encode is None:
-        raise TokenizerError("the transcripts are text, and there is no tokenizer; give prompt_ids and completion_ids.")
-    else:
-        prompt_ids, completion_ids = split_text(prompt, completion, encode)
-    answer = row.get("answer")
-    return Transcript(
-        run=number,
-        prompt_id=str(row.get("id", row.get("prompt_id", f"p{number:04d}"))),
-        category=str(row.get("category") or ""),
-        prompt_ids=_ids(prompt_ids, "the row", "prompt_ids"),
-        completion_ids=_ids(completion_ids, "the row", "completion_ids"),
-        prompt=prompt,
-        completion=completion,
-        answer=None if answer is None else str(answer),
-        tag=str(row.get("tag") or ""),
-        unit=str(row.get("unit") or ""),
-        correct=_truth(row.get("correct")),
-    )
-
-
-def _truth(value: Any) -> bool | None:
-    """Whether a run is right, as a file says it: true, false, 1, 0, or null where that is not known."""
-    if value is None or value in (0, 1):
-        return None if value is None else bool(value)
-    raise PromptError(f"'correct' is {value!r:.40}; wanted true, false, or null where it is not known.")
-
-
-def split_text(prompt: str, completion: str, encode: Encode) -> tuple[list[int], list[int]]:
-    """Token ids of a prompt and of what follows it.
-
-    The whole text is encoded at once where the prompt's own tokens begin it (so that a space joins the word after it);
-    where a token spans the seam, the two are encoded apart.
-    """
-    head, whole = list(encode(prompt, True)), list(encode(prompt + completion, True))
-    if whole[: len(head)] == head and len(whole) > len(head):
-        return head, whole[len(head) :]
-    return head, list(encode(completion, False))
-
-
-def _text(row: dict[str, Any], keys: Sequence[str]) -> str | None:
-    for key in keys:
-        value = row.get(key)
-        if value is not None:
-            if not isinstance(value, str):
-                raise PromptError(f"{key!r} is a {type(value).__name__}, wanted text. {FORM}")
-            return value
-    return None
-
-
-def _ids(values: Any, where: str, key: str) -> tuple[int, ...]:
+def as_ids(values: Any, where: str, key: str) -> tuple[int, ...]:
     """Token ids as a tuple of whole numbers from 0, at least one."""
     if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
         raise PromptError(f"{where}: {key} is a {type(values).__name__}, wanted a list of token ids.")
