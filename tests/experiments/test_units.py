@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from phaselens.batteries import Battery, Prompt, load_battery
+from phaselens.bridges import read_transcripts
 from phaselens.errors import InputError
 from phaselens.experiments.ambiguity import pairs_of
 from phaselens.experiments.separations import counts
-from phaselens.trace.transcripts import read_jsonl
 from phaselens.validity import ambiguity
 from phaselens.validity.graded import linked
 
@@ -55,4 +55,4 @@ def test_a_unit_is_measured_or_sets_scales(tmp_path):
     assert [p.unit for p in found.prompts] == ["x", "x", "y"]
     said = tmp_path / "said.jsonl"
     said.write_text('{"prompt_ids": [1], "completion_ids": [2], "unit": "x"}\n', encoding="utf-8")
-    assert read_jsonl(said).run_rows()[0]["unit"] == "x"
+    assert read_transcripts(said).run_rows()[0]["unit"] == "x"

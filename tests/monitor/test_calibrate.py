@@ -11,6 +11,7 @@ import torch
 from tests.tiny_panel import WORDS, save_model
 
 import phaselens
+from phaselens.bridges import read_transcripts
 from phaselens.cli import call
 from phaselens.dynamics.alarms import Rule, Score
 from phaselens.errors import InputError, StudyFileError
@@ -22,7 +23,6 @@ from phaselens.studies.declaration import Arm, Source, Study, read_study
 from phaselens.studies.store.beginnings import read_beginnings
 from phaselens.trace.seal import read_arrays
 from phaselens.trace.store import read_table
-from phaselens.trace.transcripts import read_jsonl
 
 
 def test_a_card_is_what_was_written(tmp_path):
@@ -172,10 +172,10 @@ def test_a_function_grades_a_study_and_is_asked_for_when_it_goes_on(labelled, tm
 def test_a_file_may_say_which_transcripts_are_right(tmp_path):
     rows = [{"prompt_ids": [5], "completion_ids": [6], "correct": c} for c in (True, 0, None)]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    assert [t.correct for t in read_jsonl(tmp_path / "t.jsonl")] == [True, False, None]
+    assert [t.correct for t in read_transcripts(tmp_path / "t.jsonl")] == [True, False, None]
     (tmp_path / "t.jsonl").write_text(json.dumps({**rows[0], "correct": "maybe"}))
     with pytest.raises(StudyFileError, match="line 1: 'correct' is 'maybe'"):
-        read_jsonl(tmp_path / "t.jsonl")
+        read_transcripts(tmp_path / "t.jsonl")
 
 
 def test_run_with_a_model_and_no_file_leaves_its_declaration(labelled, tmp_path, capsys):

@@ -104,7 +104,7 @@ def test_files_that_cannot_be_read(tmp_path):
         read_jsonl(tmp_path / "none.jsonl")
     with pytest.raises(StudyFileError, match="holds no transcripts"):
         read_jsonl(write(tmp_path, ""))
-    with pytest.raises(StudyFileError, match="no file of transcripts by phaselens"):
+    with pytest.raises(StudyFileError, match="not written by phaselens"):
         read_jsonl(write(tmp_path, {"prompt": "a", "completion": "b"}))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(StudyFileError, match="not UTF-8"):
