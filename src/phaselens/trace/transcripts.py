@@ -190,7 +190,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _header(row: dict[str, Any], path: Path, number: int) -> dict[str, Any]:
     if row.get(HEADER) is None:
-        raise StudyFileError(f"{path}, line {number}: not written by phaselens; read_transcripts reads those of others.")
+        raise StudyFileError(f"{path}, line {number}: not written by phaselens (read_transcripts reads others).")
     if row[HEADER] not in (1, VERSION):
         raise StudyFileError(
             f"{path}, line {number}: transcripts of version {row[HEADER]}; this phaselens reads 1 to {VERSION}."
