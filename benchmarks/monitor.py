@@ -20,7 +20,7 @@ import torch
 
 import phaselens
 from phaselens.monitor import Monitor
-from phaselens.observables.packed import packed_head, packed_product
+from phaselens.products import product as head_product
 
 sys.path.insert(0, str(Path(__file__).parent))
 from capture import alternate, high_water_mb, llama, prompts, ratio  # noqa: E402
@@ -54,10 +54,9 @@ def measure_overhead(quick: bool) -> dict[str, Any]:
     def product() -> None:
         """The least that a lens at four layers can cost: the head's product with four more rows at every step."""
         states, weight = torch.randn(4, 512), model.readout.weight
-        packed = packed_head(weight)
 
         def more(ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-            torch.mm(weight, states.T) if packed is None else packed_product(states, packed)
+            head_product(states, weight)
             return torch.zeros(len(ids), dtype=torch.bool)
 
         model.network.generate(ids, **how, stopping_criteria=[more])

@@ -345,18 +345,3 @@ def test_a_network_of_the_library_is_loaded_and_proved(model):
     with warnings.catch_warnings(), Monitor(model.network) as m:
         model.network.generate(**encode(model, "a b"), **FOUR)
     assert m.last[0].text is None and m.model.proof is not None
-
-
-def test_the_quick_path_is_taken_and_gives_what_the_reducers_give(model, monkeypatch):
-    given = encode(model, "a b c", "d e f g h", "k")
-    how = dict(max_new_tokens=30, do_sample=True, temperature=3.0)
-    found = []
-    for quick in (True, False):
-        torch.manual_seed(1)
-        with Monitor(model, lens_layers=range(5), record=True) as m:
-            assert m.meters._quick is not None
-            if not quick:
-                m.meters._quick = None
-            model.network.generate(**given, **how)
-        found.append(m.trace()[1])
-    assert furthest(*found) < 5e-4 and furthest(found[1], found[0]) < 5e-4

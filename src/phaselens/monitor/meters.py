@@ -12,9 +12,7 @@ from phaselens.errors import InputError
 from phaselens.measure import Column, LensSpec, Reducer
 from phaselens.models import Model
 from phaselens.models.hooks import check_layers
-from phaselens.monitor.quick import Distributions, Quick
-from phaselens.observables import DEPTH, TRAJECTORY, Observable
-from phaselens.observables.stepwise import StepGeometry
+from phaselens.observables import Observable
 from phaselens.recording import as_observables, reads_lens
 from phaselens.trace.tile import Tile
 
@@ -53,32 +51,14 @@ class Meters:
         self.layers = tuple(sorted(set(check_layers(layers, model.n_layers)) | set(lens) | {model.n_layers}))
         self.back = max((one.lookback or 0 for one in on_states), default=0)
         self._places = [self.layers.index(layer) for layer in lens]
-        self._states = Reducer(
-            (*on_states, *at_output),
-            self.layers,
-            model.readout,
-            n_layers=model.n_layers,
-            output=bool(at_output),
-        )
         self._lens = None
         if lens and read:
-            self._lens = Reducer(read, lens, model.readout, (LensSpec(),), model.n_layers, output=False)
-        self._quick = None
-        if model.device.type == "cpu" and set(on_states) <= {*TRAJECTORY, *DEPTH}:
-            geometry = StepGeometry([one.name for one in on_states], self.layers, model.n_layers)
-            # The lens reads L anyway, so with one the output is read from it, as offline.
-            last, of_lens = (model.n_layers,), self._lens is not None
-            at = lens if of_lens else last
-            lenses = (LensSpec(),) if of_lens else ()
-            distributions = None
-            if of_lens or at_output:
-                chosen = read if of_lens else at_output
-                reducer = Reducer(chosen, at, model.readout, lenses, model.n_layers, output=True)
-                distributions = Distributions(
-                    reducer, chosen, model.readout, n_blocks=model.n_layers, over_layers=of_lens
-                )
-            self._quick = Quick(geometry, distributions)
-            self._rows: tuple[Columns, Columns] = {}, {}
+            # The lens reads L anyway, so the output is taken from it, as offline.
+            self._lens = Reducer(read, lens, model.readout, (LensSpec(),), model.n_layers, output=True)
+            at_output = ()
+        self._states = Reducer(
+            (*on_states, *at_output), self.layers, model.readout, n_layers=model.n_layers, output=bool(at_output)
+        )
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -87,9 +67,6 @@ class Meters:
 
     def update(self, tile: Tile) -> None:
         """Measure one tile of the recorded layers."""
-        if self._quick is not None:
-            self._rows = self._quick.measure(tile)
-            return
         self._states.update(tile)
         if self._lens is not None:
             some = tile.hidden[:, self._places]
@@ -99,8 +76,6 @@ class Meters:
 
     def rows(self) -> tuple[Columns, Columns]:
         """Rows of the last update; columns of the lens are NaN at layers that it does not read."""
-        if self._quick is not None:
-            return self._rows
         steps, layers = self._states.rows()
         if self._lens is not None:
             of_steps, of_layers = self._lens.rows()

@@ -9,22 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from phaselens.errors import InputError
 from phaselens.observables.nucleus import nucleus_by_sorting
-from phaselens.observables.packed import packed_product
 from phaselens.observables.reading import ONE_PERCENT
 from phaselens.observables.selection import LOG2E, TOP, Variant
-from phaselens.observables.tiles import buffer, measure, read_states
+from phaselens.observables.tiles import measure, read_states
 from phaselens.types import Readout
 
 TINY = torch.finfo(torch.float32).tiny
-FEW_ROWS = 8
-CACHE_BYTES = 24 * 2**20
 
 # Names are what observables in distribution.py ask for. All are [row, layer], `top_log_probs` with a trailing 10 and
 # `nucleus` with a trailing 3 (mass, size, entropy).
@@ -163,55 +159,6 @@ def _without_impossible(readout: Readout, emitted: Tensor) -> tuple[Readout, Ten
     number = torch.where(possible, possible.cumsum(0) - 1, -1)
     known = number.to(emitted.device)[emitted.clamp(min=0)]
     return readout.restrict(possible.nonzero().squeeze(1)), torch.where(emitted >= 0, known, -1)
-
-
-def _product(states: Tensor, weight: Tensor, out: Tensor, buffers: dict[str, Tensor]) -> None:
-    """Product states @ weight.T into `out`, in float32; half-precision weights are widened a tile at a time.
-
-    Few states on a processor go through the other product: it reads the weight once, where the first packs it.
-    """
-    if weight.dtype == torch.float32:
-        if len(states) <= FEW_ROWS and weight.device.type == "cpu":
-            turned = buffer(buffers, "turned", (weight.shape[0], len(states)), states.device)
-            # NumPy turns a thin matrix eight times as fast.
-            np.copyto(out.numpy(), torch.mm(weight, states.T, out=turned).numpy().T)
-            return
-        torch.mm(states, weight.T, out=out)
-        return
-    tile = max(1, CACHE_BYTES // (4 * weight.shape[1]))
-    for a in range(0, weight.shape[0], tile):
-        out[:, a : a + tile] = states @ weight[a : a + tile].float().T
-
-
-def logits_of_few(
-    hidden: Float[Tensor, "row layer d_model"],
-    readout: Readout,
-    buffers: dict[str, Tensor],
-    packed: Tensor | None = None,
-) -> Float[Tensor, "row layer vocab"]:
-    """Logits of the lens at a few states, in memory that the next call may write over; `packed` is the head packed."""
-    with torch.no_grad():
-        states = readout.before_head(hidden)
-        if readout.scale != 1.0:
-            states = states * readout.scale
-        if packed is not None:
-            logits = packed_product(states.flatten(0, 1), packed).unflatten(0, hidden.shape[:2])
-            _shape_logits(logits, readout)
-            return logits
-        logits = buffer(buffers, "logits", (*hidden.shape[:2], readout.weight.shape[0]), hidden.device)
-        _product(states.flatten(0, 1), readout.weight, logits.flatten(0, 1), buffers)
-        _shape_logits(logits, readout)
-    return logits
-
-
-def _shape_logits(logits: Tensor, readout: Readout) -> None:
-    """Bias and soft cap in place."""
-    if readout.bias is not None:
-        logits.add_(readout.bias.float() * readout.scale)
-    if readout.cap is not None:
-        if readout.centred:
-            logits.sub_(logits.mean(-1, keepdim=True))
-        logits.div_(readout.cap).tanh_().mul_(readout.cap)
 
 
 def largest(z: Tensor, count: int = TOP) -> Tensor:
