@@ -27,6 +27,7 @@ engines: errors
 perturbations: errors
 statistics: errors
 trace: errors
+web: errors
 models: errors types
 observables: errors products types
 controls: perturbations
@@ -36,22 +37,21 @@ probes: errors statistics
 bridges: batteries errors trace
 capture: batteries errors models perturbations products trace
 lenses: errors observables types
-measure: errors lenses observables trace types
 organisms: batteries dynamics errors models
+view: capture dynamics errors models trace version web
+measure: errors lenses observables trace types
+readings: batteries capture controls errors models organisms perturbations probes statistics trace
 clouds: measure observables trace
 normalised: errors measure observables trace
 openings: dynamics measure trace
-readings: batteries capture controls errors models organisms perturbations probes statistics trace
 recording: bridges capture clouds errors measure models normalised observables openings trace version
 imported: clouds errors measure normalised observables recording trace types version
 interventions: batteries capture dynamics errors models observables organisms perturbations probes recording trace
 experiments: claims dynamics errors interventions probes statistics
-monitor: dynamics errors experiments measure models observables recording trace types version
+monitor: dynamics errors experiments measure models observables recording trace version
 studies: batteries capture claims dynamics engines errors experiments interventions measure models observables
     organisms probes readings recording trace version
 validity: claims dynamics errors experiments interventions statistics
-web: errors
-view: capture dynamics errors models trace version web
 watch: batteries capture dynamics errors models monitor observables organisms recording signs trace web
 study: studies
 report: dynamics errors signs trace validity version
