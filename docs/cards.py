@@ -24,7 +24,7 @@ HIDDEN = ("Open otherwise", "In other words")
 def write(folder: Path = DOCS) -> list[Path]:
     """Write the generated pages; the same code gives the same bytes."""
     pages = {**_cards(), "ledger.md": _ledger(), "verdicts.md": _verdicts(json.loads(VERDICTS.read_text()))}
-    pages["errors.md"] = _errors()
+    pages["errors.md"], pages["results.md"] = _errors(), _results()
     for name, text in pages.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
@@ -181,6 +181,25 @@ def _verdicts(kept: dict) -> str:
     return "\n".join(out) + "\n"
 
 
+def _results() -> str:
+    from phaselens.experiments import EXPERIMENTS
+
+    out = [
+        "# Tables of results/",
+        "",
+        "Every table that a study writes to `results/`, with the experiment that makes it; every column with its unit",
+        "and meaning. Made from the declarations of the code at every build.",
+        "",
+    ]
+    for experiment in EXPERIMENTS:
+        for table in experiment.tables:
+            out += [f"## {table.name}", "", f"{table.about[0].upper()}{table.about[1:]} (`{experiment.name}`).", ""]
+            out += ["| column | type | unit | meaning |", "|---|---|---|---|"]
+            out += [f"| `{f.name}` | {f.kind} | {_plain(f.unit)} | {_plain(f.meaning)} |" for f in table.fields]
+            out.append("")
+    return "\n".join(out)
+
+
 def _errors() -> str:
     from phaselens import errors
 
@@ -208,9 +227,10 @@ def _errors() -> str:
 
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is."""
-    for sign in "\\*_[]|":
-        text = text.replace(sign, f"\\{sign}")
-    return text.replace("<", "&lt;").replace(">", "&gt;")
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for sign in "\\*_[]|`":
+        text = text.replace(sign, f"&#{ord(sign)};")
+    return text
 
 
 def on_pre_build(config) -> None:

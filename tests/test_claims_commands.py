@@ -81,7 +81,7 @@ def test_show_with_a_folder_gives_verdict_and_figures(cli, folder):
     assert sorted(folder.rglob("*")) == before
     code, out, _ = cli("claims", "show", "R1", folder, "--figures")
     files = re.findall(r"figure: (\S+\.svg)", out)
-    assert [f.rpartition("/")[2] for f in files] == ["claim-R1.svg", "phase_map.svg"]
+    assert [f.rpartition("/")[2] for f in files] == ["claim-R1.svg", "phase.svg"]
     for file in files:
         root = ElementTree.parse(file).getroot()
         assert root.tag == "{http://www.w3.org/2000/svg}svg"

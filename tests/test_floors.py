@@ -54,7 +54,7 @@ studies: batteries capture claims dynamics engines errors experiments interventi
 validity: claims dynamics errors experiments interventions statistics
 watch: batteries capture dynamics errors models monitor observables organisms recording signs trace web
 study: studies
-report: dynamics errors signs trace validity version
+report: dynamics errors experiments signs trace validity version
 __init__: batteries bridges capture imported measure models monitor organisms recording studies study trace version
 cli: batteries capture claims engines errors experiments imported interventions models monitor organisms readings
     recording report signs studies trace validity version view watch web

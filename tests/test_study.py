@@ -72,7 +72,7 @@ def test_the_full_preset_runs_in_its_quick_form(tmp_path):
     asked = {claim for e in EXPERIMENTS for claim in e.claims}
     assert {row["id"] for row in outcome.claims} == asked and not outcome.failed and not outcome.refused
     made = {p.stem for p in (tmp_path / "out" / "results").glob("*.parquet")}
-    assert {t for e in EXPERIMENTS for t in e.tables} <= made
+    assert {t.name for e in EXPERIMENTS for t in e.tables} <= made
 
 
 def test_the_documented_fields_are_the_fields():

@@ -5,9 +5,17 @@ import planted
 import pytest
 
 from phaselens.errors import InputError, StateError, UnknownNameError
-from phaselens.experiments import DEFAULT, ModelData, ModelInfo, Panel, experiments_by_name, registered_claims
+from phaselens.experiments import (
+    DEFAULT,
+    EXPERIMENTS,
+    ModelData,
+    ModelInfo,
+    Panel,
+    experiments_by_name,
+    registered_claims,
+)
 from phaselens.experiments.separations import enough_models, panel_power
-from phaselens.experiments.tables import arrow_table, json_value
+from phaselens.experiments.tables import TYPES, _meanings, arrow_table, json_value, meaning
 
 RUNS = {
     "run": np.array([3, 7]),
@@ -117,3 +125,16 @@ def test_planted_models_hold_what_they_say():
     g = np.random.default_rng(0)
     m = planted.model("m", planted.logits(g, scale=3.0), g, target=0.6)
     assert m.per_layer("entropy_norm__tmatch")[:, :, -1].mean() == pytest.approx(0.6, abs=1e-6)
+
+
+def test_every_column_of_every_table_says_its_unit_and_meaning_and_no_line_is_stale():
+    tables = [table for e in EXPERIMENTS for table in e.tables]
+    assert len({table.name for table in tables}) == len(tables)
+    used = {name for t in tables for column in t.names for name in (column, f"{t.name}.{column}")}
+    for table in tables:
+        assert table.about and [f.name for f in table.fields] == list(table.names)
+        assert all(f.meaning and f.kind in TYPES for f in table.fields), table.name
+        assert table.arrow([]).column_names == list(table.names)
+    assert not [name for name in _meanings() if name not in used and "*" not in name]
+    with pytest.raises(StateError, match="columns.txt"):
+        meaning("panel", "never heard of")

@@ -17,7 +17,6 @@ from phaselens.experiments.perturbation import (
     through_rows,
     weights_of,
 )
-from phaselens.experiments.tables import arrow_table
 from phaselens.interventions.records import Signature
 
 (P1,) = claims_by_id(["P1"])
@@ -92,7 +91,7 @@ def test_nothing_stored_gives_empty_tables_and_says_what_to_add():
 
 def test_rows_hold_the_planted_gain_and_say_what_it_is():
     rows = signature_rows(DIFFERENT, weights_of(DIFFERENT, 0, 300))
-    arrow_table(ROWS, rows)
+    ROWS.arrow(rows)
     first = next(r for r in rows if r["model"] == "a" and r["strength"] == 0.1 and r["layer"] == 0)
     assert first["gain"] == pytest.approx(0.5, rel=0.1) and first["word"] == "absorb" and first["lo"] < first["hi"]
     last = next(r for r in rows if r["model"] == "a" and r["strength"] == 0.1 and r["layer"] == 3)

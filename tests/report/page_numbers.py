@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from phaselens.report.words import is_number, number
+from phaselens.report.words import fixed, is_number, number
 
 SHOWN = re.compile(r"−?\d(?:[\d,]*\d)?(?:\.\d+)?(?:×10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?")
 DIGITS = 2, 3, 4  # values in the cells of a matrix have two, ends of a colour bar and shares in a tooltip three
@@ -94,6 +94,7 @@ def _written(content):
     elif is_number(content):
         yield from (number(content, digits) for digits in DIGITS)
         yield str(content)
+        yield from (fixed(content, places) for places in range(7))  # as many digits as an interval leaves
         if 0 <= content <= 1:
             yield f"{100 * content:.1f}"  # rates of the instrument, in percent
     elif isinstance(content, str):

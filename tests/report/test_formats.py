@@ -44,7 +44,7 @@ def test_hostile_text_stays_text(text):
 
 def test_figures_stand_alone_without_variables_scripts_or_links(study):
     files = write_figures(study)
-    assert {"phase_map", "gd_panels", "variance_shares"} <= {f.stem for f in files}
+    assert {"phase", "gd", "variance"} <= {f.stem for f in files}
     for file in files:
         text = file.read_text()
         root = ElementTree.fromstring(text)

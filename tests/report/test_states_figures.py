@@ -12,7 +12,6 @@ from phaselens.experiments.states import analyse_states
 from phaselens.report import cycles as cycle_figures
 from phaselens.report import states as state_figures
 from phaselens.report.cast import Member
-from phaselens.report.render import _states
 from phaselens.validity import cycles, states
 
 MEMBERS = [Member(f"m{i}", False, "f", i, f"m{i}") for i in range(2)]
@@ -70,7 +69,7 @@ def test_captions_say_n_unit_and_interval(rows):
 
 
 def test_without_tables_there_are_no_figures(rows):
-    empty = _states(SimpleNamespace(rows=lambda name: []), MEMBERS)
-    assert not any(empty.values())
-    full = _states(SimpleNamespace(rows=lambda name: rows.get(name, [])), MEMBERS)
-    assert all(full.values())
+    empty = SimpleNamespace(rows=lambda name: [], lack=lambda *names: [])
+    full = SimpleNamespace(rows=lambda name: rows.get(name, []), lack=lambda *names: [])
+    for section, n in ((state_figures.SECTION, 3), (cycle_figures.SECTION, 1)):
+        assert section.shown(empty, MEMBERS) == [] and len(section.shown(full, MEMBERS)) == n

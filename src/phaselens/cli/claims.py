@@ -176,17 +176,17 @@ def read_ledger(folder: Path) -> list[dict[str, Any]]:
 
 def _draw(folder: Path, row: dict[str, Any], claim: "Claim") -> list[str]:
     """The figure of one verdict, and that of the data behind it where the page has one; SVG in DIR/figures."""
-    from phaselens.report.claim_figure import behind, claim_figure
-    from phaselens.report.figures import figures_of, standalone
+    from phaselens.report.claim_figure import claim_figure
+    from phaselens.report.figures import standalone
     from phaselens.report.folder import read_folder
-    from phaselens.report.render import content
+    from phaselens.report.render import content, figures
     from phaselens.trace.store import atomic_write
 
     place = folder / "figures"
     files = [atomic_write(place / f"claim-{row['id']}.svg", standalone(claim_figure(row, claim.statistic)))]
-    known = figures_of(content(read_folder(folder)))
-    if (name := behind(row["id"])) in known:
-        files.append(atomic_write(place / f"{name}.svg", standalone(known[name])))
+    known = figures(content(read_folder(folder))).values()
+    behind = [figure for figure in known if row["id"] in figure.claims]
+    files += [atomic_write(place / f"{figure.name}.svg", standalone(figure.wide)) for figure in behind]
     return [str(file) for file in files]
 
 

@@ -24,7 +24,7 @@ from phaselens.dynamics.ambiguity import (
 from phaselens.dynamics.states import BIFURCATION, bifurcation_states, marks, turbulence_threshold
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import percentile_interval, undefined_interval
 from phaselens.statistics.multiplicity import partial_conjunction
 from phaselens.statistics.resampling import bootstrap_weights, resampled_ratio
@@ -34,14 +34,17 @@ AT_RECORD = ("turning_angle", "instability")
 AT_OUTPUT = ("commit_depth", "entropy_norm")
 STATES = ("turbulence", "rivalry", "n_above_1pct", "top1", "agrees")
 MATCHED = "commit_depth at equal entropy"
-TABLE = (
-    "model:str twin:bool contrast:str outcome:str n_units:int n_pairs:int n_excluded:int mean:float lo:float hi:float "
-    "standardised:float cliffs_delta:float wilcoxon_p:float holm_p:float equivalence_p:float sign:int reason:str"
-)
-FLAGS = (
-    "outcome:str question:str flag:str n_models:int n_above:int n_below:int n_equivalent:int needed_for_yes:int "
-    "needed_for_partial:int"
-)
+TABLE = Table(
+    "ambiguity", "what ambiguity does",
+    "model:str twin:bool contrast:str outcome:str n_units:int n_pairs:int n_excluded:int mean:float lo:float "
+    "hi:float standardised:float? cliffs_delta:float? wilcoxon_p:float? holm_p:float? equivalence_p:float? "
+    "sign:int? reason:str?",
+)  # fmt: skip
+FLAGS = Table(
+    "ambiguity_flags", "the flags of ambiguity",
+    "outcome:str question:str flag:str n_models:int n_above:int n_below:int n_equivalent:int "
+    "needed_for_yes:int needed_for_partial:int",
+)  # fmt: skip
 QUESTIONS = (("turning_angle", "AFFECTS", 0), ("instability", "INCREASES", 1), ("commit_depth", "DELAYS", 1))
 
 
@@ -333,7 +336,7 @@ def analyse_ambiguity(panel: Panel) -> Result:
         of = flag([e for one in found.values() for e in one["ambiguity"] if e.outcome == outcome], sign=sign)
         flags.append({"outcome": outcome, "question": question, **{k: getattr(of, k) for k in FLAG_FIELDS}})
     return Result(
-        tables={"ambiguity": arrow_table(TABLE, rows), "ambiguity_flags": arrow_table(FLAGS, flags)},
+        tables={TABLE.name: TABLE.arrow(rows), FLAGS.name: FLAGS.arrow(flags)},
         evidence=_evidence(panel, pairs, found),
     )
 
@@ -345,7 +348,7 @@ AMBIGUITY = Experiment(
     needs_layers=(*AT_RECORD, *STATES),
     needs_steps=AT_OUTPUT,
     claims=("A1", "A2", "A3"),
-    tables=("ambiguity", "ambiguity_flags"),
+    tables=(TABLE, FLAGS),
     function=analyse_ambiguity,
     evidence=ambiguity_evidence,
     summary="ambiguous prompts against their disambiguations, model by model, and A1-A3",

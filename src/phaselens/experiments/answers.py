@@ -19,6 +19,7 @@ from phaselens.experiments.base import Panel
 from phaselens.experiments.graded import Graded
 from phaselens.experiments.pooled import Pooled, each_model, of_draws, signs
 from phaselens.experiments.separations import counts
+from phaselens.experiments.tables import Table
 from phaselens.statistics.detection import resampled_auroc_within
 from phaselens.statistics.intervals import Interval, percentile_interval
 from phaselens.statistics.strata import coefficient_within, crossed, rank_correlation_within
@@ -31,7 +32,10 @@ THIRDS = (1 / 3, 2 / 3)
 HOPS = re.compile(r"(\d+) steps?\b")
 INNER, OUTER = ("coherence", "turning_angle"), ("surprisal", "entropy")
 UNGRADED = "no run is graded: give the battery answers, and prompts that models get right and wrong"
-MODELS = "claim:str model:str value:float lo:float hi:float without_strata:float n_runs:int n_units:int"
+MODELS = Table(
+    "answers_models", "what each model says of the claims about answers",
+    "claim:str model:str value:float lo:float hi:float without_strata:float n_runs:int n_units:int",
+)  # fmt: skip
 
 Oriented = Mapping[str, Mapping[str, np.ndarray]]
 # A statistic of runs given the stratum of each and weights [draw, unit]: [draw].

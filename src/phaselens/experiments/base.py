@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from phaselens.errors import InputError, StateError, unknown_name
+from phaselens.experiments.tables import Table
 from phaselens.interventions.records import Acted
 from phaselens.probes.alignment import PeakProbes
 from phaselens.statistics.resampling import bootstrap_weights
@@ -341,7 +342,7 @@ class Experiment:
     needs_layers: tuple[str, ...]
     needs_steps: tuple[str, ...]
     claims: tuple[str, ...]
-    tables: tuple[str, ...]
+    tables: tuple[Table, ...]
     function: Callable[[Panel], Result]
     summary: str
     evidence: Callable[[Panel], Mapping[str, object]] | None = None

@@ -9,16 +9,17 @@ import numpy as np
 from phaselens.claims import IntervalEvidence, Region, above
 from phaselens.experiments.base import Experiment, Panel, Result, refusals
 from phaselens.experiments.pooled import BOOTSTRAPS, Asked, beyond, each_model, identity, pooled
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.interventions.records import Causal
 from phaselens.probes.capacity import high_capacity_region
 from phaselens.statistics.intervals import expanded_interval, undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights
 
-ROWS = (
-    "model:str layer:int depth:float capacity:float region:bool arm:str margin:float lo:float hi:float correct:float "
-    "band_lo:float band_hi:float outside:bool surprisal_elsewhere:float"
-)
+ROWS = Table(
+    "causal", "what behaviour loses without a subspace",
+    "model:str layer:int? depth:float capacity:float? region:bool arm:str margin:float lo:float hi:float "
+    "correct:float? band_lo:float band_hi:float outside:bool? surprisal_elsewhere:float?",
+)  # fmt: skip
 REGION = 0.9
 BAND = "equal variance"
 LEVEL = 0.025  # above the 95 % band of the random subspaces
@@ -158,7 +159,7 @@ def _falls(one: Causal, values: np.ndarray, high: np.ndarray, low: np.ndarray) -
 def analysed(stored: Sequence[Causal], seed: int, n_boot: int = BOOTSTRAPS) -> Result:
     """The table of causal regions and the evidence for F5, from stored records."""
     rows = [row for one in stored for row in rows_of(one, unit_weights(one, seed, n_boot))]
-    return Result({"causal": arrow_table(ROWS, rows)}, evidence={"F5": evidence(stored, seed, n_boot=n_boot)})
+    return Result({ROWS.name: ROWS.arrow(rows)}, evidence={"F5": evidence(stored, seed, n_boot=n_boot)})
 
 
 def _analyse(panel: Panel) -> Result:
@@ -172,7 +173,7 @@ CAUSAL = Experiment(
     needs_layers=(),
     needs_steps=(),
     claims=("F5",),
-    tables=("causal",),
+    tables=(ROWS,),
     function=_analyse,
     summary="does behaviour need what a probe reads: subspaces taken out by layer, against random ones",
 )

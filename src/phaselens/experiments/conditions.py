@@ -15,7 +15,7 @@ from phaselens.dynamics.regimes import ratio_norm, run_mean
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.cells import BY_MEASURE, MEAN_CT, MEASURES, Cells, cells
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.experiments.versions import Version, decided, units_needed
 from phaselens.statistics.interactions import family_by_load, interaction_on_ranks
 from phaselens.statistics.intervals import undefined_interval
@@ -23,14 +23,20 @@ from phaselens.statistics.permutation import permutation_p
 from phaselens.statistics.variance import mean_squares
 from phaselens.statistics.variance_bootstrap import share_interval
 
-INTERACTIONS = (
-    "factor:str measure:str levels:str value:float lo:float hi:float p:float unit:str n_models:int n_levels:int "
-    "n_prompts:int n_runs:int reason:str"
-)
-LOAD = "model:str family:str twin_of:str load:str mean:float n_prompts:int n_runs:int"
-FAMILIES = (
-    "version:str measure:str load:str F:float null:float p:float n_models:int n_families:int levels:str reason:str"
-)
+INTERACTIONS = Table(
+    "interactions", "what a measure depends on beside the model",
+    "factor:str measure:str levels:str value:float lo:float hi:float p:float unit:str n_models:int "
+    "n_levels:int n_prompts:int n_runs:int reason:str",
+)  # fmt: skip
+LOAD = Table(
+    "load_models", "measures under load",
+    "model:str family:str twin_of:str load:str mean:float n_prompts:int n_runs:int",
+)  # fmt: skip
+FAMILIES = Table(
+    "load_families", "families under load",
+    "version:str measure:str load:str F:float null:float p:float n_models:int n_families:int levels:str "
+    "reason:str",
+)  # fmt: skip
 CLAIMS = ("S4", "S8")
 BANDS = (0.25, 0.5, 0.75, 1.0)
 PERMUTATIONS = 999
@@ -351,9 +357,9 @@ def analyse_conditions(panel: Panel) -> Result:
     ]  # fmt: skip
     return Result(
         tables={
-            "interactions": arrow_table(INTERACTIONS, [_interaction_row(f) for f in found]),
-            "load_models": arrow_table(LOAD, _load_rows(panel, of)),
-            "load_families": arrow_table(FAMILIES, families),
+            INTERACTIONS.name: INTERACTIONS.arrow([_interaction_row(f) for f in found]),
+            LOAD.name: LOAD.arrow(_load_rows(panel, of)),
+            FAMILIES.name: FAMILIES.arrow(families),
         },
         evidence={"S4": _s4(panel, found), "S8": _s8(panel, of, *both)},
         notes=("load is the prompt's category: no runs carry tags that say steps of derivation",)
@@ -367,7 +373,7 @@ CONDITIONS = Experiment(
     needs_layers=("instability",),
     needs_steps=(),
     claims=CLAIMS,
-    tables=("interactions", "load_models", "load_families"),
+    tables=(INTERACTIONS, LOAD, FAMILIES),
     function=analyse_conditions,
     evidence=conditions_evidence,
     summary="what differences between models depend on: category, normalisation, layer band, load; S4 and S8",

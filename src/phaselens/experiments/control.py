@@ -12,16 +12,17 @@ import numpy as np
 from phaselens.claims import IntervalEvidence, Outcome, Region, Requirement, above, below, claims_by_id, inside, judge
 from phaselens.experiments.base import Experiment, Panel, Result, refusals
 from phaselens.experiments.pooled import Asked, Change, Pooled, beyond, each_model, identity, pooled
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.interventions.records import ARMS, Control
 from phaselens.statistics.intervals import undefined_interval
 
 MARGIN, LEAST, NO_CHANGE = 0.05, 700, 0.1
 TURBULENT = 0.75
-ROWS = (
+ROWS = Table(
+    "control", "the arms of the control of the dynamics",
     "model:str arm:str n:int triggered:float in_time:float right:float change_right:float right_lo:float "
-    "right_hi:float equivalent:bool change_ct:float ct_lo:float ct_hi:float extra_tokens:float"
-)
+    "right_hi:float equivalent:bool? change_ct:float ct_lo:float ct_hi:float extra_tokens:float",
+)  # fmt: skip
 
 
 def change(values: np.ndarray, units: np.ndarray, seed: int) -> Change:
@@ -250,7 +251,7 @@ def evidence(stored: Sequence[Control], seed: int) -> dict[str, IntervalEvidence
 def analysed(stored: Sequence[Control], seed: int) -> Result:
     """The table of the arms and the evidence for X1, X2, X4 and S6, from stored records."""
     rows = [row for one in stored for row in rows_of(one, seed)]
-    return Result({"control": arrow_table(ROWS, rows)}, evidence=evidence(stored, seed))
+    return Result({ROWS.name: ROWS.arrow(rows)}, evidence=evidence(stored, seed))
 
 
 def _analyse(panel: Panel) -> Result:
@@ -263,7 +264,7 @@ CONTROL = Experiment(
     needs_layers=(),
     needs_steps=(),
     claims=("X1", "X2", "X4", "S6"),
-    tables=("control",),
+    tables=(ROWS,),
     function=_analyse,
     summary="acting on the dynamics while a model answers: change of ct and change of correctness, arm by arm",
 )

@@ -14,7 +14,7 @@ from phaselens.experiments import answers, later
 from phaselens.experiments.ambiguity import turbulent_above
 from phaselens.experiments.base import Experiment, Panel, Result
 from phaselens.experiments.graded import AT_OUTPUT, AT_RECORD, COMBINED, Graded, graded_runs
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.statistics.detection import (
     auroc,
     auroc_of_kind,
@@ -30,18 +30,30 @@ from phaselens.statistics.detection import (
 from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.logistic import held_out_probability
 
-TABLE = (
-    "model:str twin:bool score:str kind:str oriented:str auroc:float lo:float hi:float within:float within_lo:float "
-    "within_hi:float auprc:float auprc_lo:float auprc_hi:float prr:float prr_lo:float prr_hi:float gain:float "
-    "gain_lo:float gain_hi:float best_baseline:str n_runs:int n_wrong:int n_prompts:int reason:str"
-)
-CHANCE = (
-    "model:str twin:bool n_scores:int best:str auroc:float by_chance:float by_chance_95:float p:float kinds:int "
-    "kind_alone:float kind_by_chance:float n_runs:int"
-)
-EARLY = "model:str twin:bool score:str kind:str step:int auroc:float lo:float hi:float n_runs:int"
-CURVE = "model:str twin:bool score:str predicted:float observed:float count:int"
-EXIT = "model:str twin:bool threshold:float saved:float agreement:float oracle_saved:float n_tokens:int"
+TABLE = Table(
+    "correctness", "scores of right and wrong answers",
+    "model:str twin:bool score:str kind:str oriented:str? auroc:float lo:float hi:float within:float? "
+    "within_lo:float? within_hi:float? auprc:float? auprc_lo:float? auprc_hi:float? prr:float? prr_lo:float? "
+    "prr_hi:float? gain:float? gain_lo:float gain_hi:float? best_baseline:str? n_runs:int n_wrong:int "
+    "n_prompts:int? reason:str?",
+)  # fmt: skip
+CHANCE = Table(
+    "correctness_chance", "the best of as many scores by chance",
+    "model:str twin:bool n_scores:int best:str auroc:float by_chance:float by_chance_95:float p:float "
+    "kinds:int kind_alone:float kind_by_chance:float n_runs:int",
+)  # fmt: skip
+EARLY = Table(
+    "earliness", "how early a score tells right from wrong",
+    "model:str twin:bool score:str kind:str step:int auroc:float lo:float hi:float n_runs:int",
+)  # fmt: skip
+CURVE = Table(
+    "correctness_curve", "predicted and observed correctness",
+    "model:str twin:bool score:str predicted:float observed:float count:int",
+)  # fmt: skip
+EXIT = Table(
+    "early_exit", "tokens saved by leaving early",
+    "model:str twin:bool threshold:float saved:float agreement:float oracle_saved:float n_tokens:int",
+)  # fmt: skip
 FOLLOWED = ("turning_angle", "coherence", "instability", "turbulence")
 OUTPUT = ("surprisal", "entropy")
 UPTO = 16
@@ -288,12 +300,12 @@ def analyse_correctness(panel: Panel) -> Result:
     notes = () if rows else ("correctness: no run is graded; give the battery answers",)
     return Result(
         tables={
-            "correctness": arrow_table(TABLE, rows),
-            "correctness_chance": arrow_table(CHANCE, chance),
-            "earliness": arrow_table(EARLY, early),
-            "correctness_curve": arrow_table(CURVE, curve),
-            "early_exit": arrow_table(EXIT, leaving),
-            "answers_models": arrow_table(answers.MODELS, by_model),
+            TABLE.name: TABLE.arrow(rows),
+            CHANCE.name: CHANCE.arrow(chance),
+            EARLY.name: EARLY.arrow(early),
+            CURVE.name: CURVE.arrow(curve),
+            EXIT.name: EXIT.arrow(leaving),
+            answers.MODELS.name: answers.MODELS.arrow(by_model),
         },
         evidence=evidence,
         notes=notes,
@@ -305,7 +317,7 @@ CORRECTNESS = Experiment(
     needs_layers=AT_RECORD,
     needs_steps=(*AT_OUTPUT, *OUTPUT),
     claims=(*answers.CLAIMS, *later.CLAIMS),
-    tables=("correctness", "correctness_chance", "earliness", "correctness_curve", "early_exit", "answers_models"),
+    tables=(TABLE, CHANCE, EARLY, CURVE, EXIT, answers.MODELS),
     function=analyse_correctness,
     summary="Whether dynamics say anything about the answer beyond baselines, and when.",
     evidence=correctness_evidence,

@@ -23,7 +23,7 @@ from phaselens.dynamics.cycles import (
 )
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import percentile_interval, undefined_interval
 from phaselens.statistics.permutation import permutation_p
 from phaselens.statistics.survival import event_rate, event_share, survival
@@ -34,16 +34,19 @@ FEWEST_ENTRIES = 50
 SLOWER = 0.9
 WHICH = ("outside", "all", "inside")
 ALL_MODELS = "all trained models"
-CYCLES = (
-    "model:str twin:bool entries_in:str entries:int reopened:int to_rivalry:int to_neutral:int permanent:int "
-    "censored:int share:float lo:float hi:float AR1:float AR1_lo:float AR1_hi:float words:float words_lo:float "
-    "words_hi:float n_surrogates:int threshold:float lag_one:float n_prompts:int n_runs:int reason:str "
-    "rate:float rate_lo:float rate_hi:float rate_AR1:float rate_words:float"
-)
-CURVE = (
-    "model:str twin:bool entries_in:str step:int still:float lo:float hi:float AR1:float AR1_lo:float AR1_hi:float "
-    "words:float words_lo:float words_hi:float"
-)
+CYCLES = Table(
+    "cycles", "collapses of entropy and how they ended",
+    "model:str twin:bool entries_in:str entries:int reopened:int? to_rivalry:int? to_neutral:int? "
+    "permanent:int? censored:int? share:float lo:float hi:float AR1:float? AR1_lo:float? AR1_hi:float? "
+    "words:float? words_lo:float? words_hi:float? n_surrogates:int threshold:float? lag_one:float? "
+    "n_prompts:int n_runs:int? reason:str? rate:float? rate_lo:float? rate_hi:float? rate_AR1:float? "
+    "rate_words:float?",
+)  # fmt: skip
+CURVE = Table(
+    "cycles_curve", "the curve of reopening",
+    "model:str twin:bool entries_in:str step:int still:float lo:float hi:float AR1:float AR1_lo:float "
+    "AR1_hi:float words:float words_lo:float words_hi:float",
+)  # fmt: skip
 BANDS = ("AR1", "words")
 
 
@@ -406,7 +409,7 @@ def analyse_cycles(panel: Panel) -> Result:
     absent = [m.info.name for m in panel.models if m.info.name not in {one.model.info.name for one in found}]
     said = f"no cycles for {', '.join(absent)}: {', '.join(STEPS)} and calibration runs are needed" if absent else ""
     return Result(
-        tables={"cycles": arrow_table(CYCLES, rows), "cycles_curve": arrow_table(CURVE, curves)},
+        tables={CYCLES.name: CYCLES.arrow(rows), CURVE.name: CURVE.arrow(curves)},
         evidence={"C1": _evidence(panel, found)},
         notes=(said,) if said else (),
     )
@@ -417,7 +420,7 @@ CYCLE = Experiment(
     needs_layers=(),
     needs_steps=STEPS,
     claims=("C1",),
-    tables=("cycles", "cycles_curve"),
+    tables=(CYCLES, CURVE),
     function=analyse_cycles,
     evidence=cycles_evidence,
     summary="collapse and reopening of the output's entropy, its Kaplan-Meier curve, both nulls, and C1",

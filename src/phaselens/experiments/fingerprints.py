@@ -22,21 +22,23 @@ from phaselens.dynamics.fingerprints import (
 )
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result, checkpoints_of
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import percentile_interval, undefined_interval
 from phaselens.statistics.resampling import resampled_medians
 
 FEWEST_PROMPTS = 4
 MOST_SPLITS = 1000
 PERMUTATIONS = 199
-MAP = (
-    "model:str twin:bool family:str feature:str observable:str depth:float unit:str value:float scaled:float lo:float "
-    "hi:float n_prompts:int"
-)
-FOUND = (
-    "panel:str accuracy:float chance:float lo:float hi:float p:float within_group:float n_models:int n_prompts:int "
-    "n_features:int reason:str"
-)
+MAP = Table(
+    "fingerprints", "the fingerprints of the models",
+    "model:str twin:bool family:str? feature:str observable:str? depth:float? unit:str value:float "
+    "scaled:float lo:float hi:float n_prompts:int",
+)  # fmt: skip
+FOUND = Table(
+    "identification", "whether fingerprints come back",
+    "panel:str accuracy:float chance:float lo:float hi:float p:float within_group:float? n_models:int? "
+    "n_prompts:int? n_features:int? reason:str?",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -319,8 +321,8 @@ def analyse_fingerprints(panel: Panel) -> Result:
     notes = (f"fingerprint features without data for every model: {', '.join(absent)}",) if absent else ()
     return Result(
         tables={
-            "fingerprints": arrow_table(MAP, _map_rows(panel, sample, untrained)),
-            "identification": arrow_table(FOUND, rows),
+            MAP.name: MAP.arrow(_map_rows(panel, sample, untrained)),
+            FOUND.name: FOUND.arrow(rows),
         },
         evidence=found,
         notes=notes,
@@ -332,7 +334,7 @@ FINGERPRINTS = Experiment(
     needs_layers=tuple(dict.fromkeys(f.observable for f in FEATURES if not math.isnan(f.depth))),
     needs_steps=tuple(dict.fromkeys(f.observable for f in FEATURES if math.isnan(f.depth))),
     claims=("F0",),
-    tables=("fingerprints", "identification"),
+    tables=(MAP, FOUND),
     function=analyse_fingerprints,
     evidence=fingerprints_evidence,
     summary="fingerprints of the models by a list of features fixed beforehand, and whether they come back: F0",

@@ -15,16 +15,22 @@ from phaselens.experiments.separations import (
     panel_split,
     separation_row,
 )
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.resampling import resampled_ratio, sums_by_unit
 from phaselens.statistics.splits import Split
 
-MODELS = (
+MODELS = Table(
+    "gd_models", "GD_ratio per model under each version",
     "model:str twin:bool version:str lens:str control:str G:float D:float GD_ratio:float lo:float hi:float "
-    "n_prompts:int n_runs:int reason:str"
-)
-DEPTH = "model:str twin:bool version:str layer:int depth:float GD_ratio:float lo:float hi:float"
+    "n_prompts:int n_runs:int reason:str?",
+    always=True,
+)  # fmt: skip
+DEPTH = Table(
+    "gd_depth", "GD_ratio by depth",
+    "model:str twin:bool version:str layer:int? depth:float GD_ratio:float lo:float hi:float",
+    always=True,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -292,7 +298,7 @@ def analyse_gd(panel: Panel) -> Result:
     absent = [v.name for v in VERSIONS if not np.isfinite(splits[v.name].values).any()]
     notes = (f"GD versions without data in this study: {', '.join(absent)}",) if absent else ()
     return Result(
-        tables={"gd_models": arrow_table(MODELS, models), "gd_depth": arrow_table(DEPTH, depth)},
+        tables={MODELS.name: MODELS.arrow(models), DEPTH.name: DEPTH.arrow(depth)},
         documents={"separation": sorted(rows, key=lambda r: r["claim"])},
         evidence=_evidence(panel, splits, twins),
         notes=notes,
@@ -304,7 +310,7 @@ GD = Experiment(
     needs_layers=("top1", "rivalry", "top10_mass", "entropy_norm", "dispersion"),
     needs_steps=("top1", "rivalry"),
     claims=("G1", "G2", "G3", "G4"),
-    tables=("gd_models", "gd_depth"),
+    tables=(MODELS, DEPTH),
     function=analyse_gd,
     evidence=gd_evidence,
     summary="GD_ratio of each model by lens, at a common temperature and on normalised vocabularies, and G1-G4",

@@ -25,7 +25,7 @@ from phaselens.claims import (
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.gd import CONTROL_VERSIONS, VERSIONS, Version, gd_estimate, version_sums
 from phaselens.experiments.separations import Estimate, counts, evidence, log_estimate, panel_split
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.statistics.agreement import adjusted_rand
 from phaselens.statistics.effects import (
     difference_interval,
@@ -38,10 +38,15 @@ from phaselens.statistics.intervals import Interval, percentile_interval
 from phaselens.statistics.resampling import resampled_ratio, sums_by_unit
 from phaselens.statistics.splits import Split
 
-KL = "model:str twin:bool lens:str layer:int depth:float kl:float lo:float hi:float n_prompts:int"
-PAIRS = (
-    "differs:str first:str second:str family:str version:str effect:float lo:float hi:float n_prompts:int reason:str"
-)
+KL = Table(
+    "lens_kl", "how far each lens is from the output",
+    "model:str twin:bool lens:str layer:int? depth:float kl:float lo:float hi:float n_prompts:int",
+)  # fmt: skip
+PAIRS = Table(
+    "gd_pairs", "pairs of models that differ in one thing alone",
+    "differs:str first:str second:str family:str? version:str effect:float lo:float hi:float n_prompts:int "
+    "reason:str?",
+)  # fmt: skip
 LENSES = {"final_norm": "", "raw": "__raw", "tuned": "__tuned"}
 MATCHED, LEAST_PAIRS, EXPLAINED = 1.3, 2, 0.25
 LEAST_SEEDS, LEAST_FAMILIES = 3, 3
@@ -364,8 +369,8 @@ def analyse_gd_controls(panel: Panel) -> Result:
     logs = {name: _estimates(panel, BY_NAME[name]) for name in NEEDED}
     return Result(
         tables={
-            "gd_pairs": arrow_table(PAIRS, _pair_rows(panel, logs)),
-            "lens_kl": arrow_table(KL, [row for m in panel.models for row in _kl_rows(panel, m)]),
+            PAIRS.name: PAIRS.arrow(_pair_rows(panel, logs)),
+            KL.name: KL.arrow([row for m in panel.models for row in _kl_rows(panel, m)]),
         },
         evidence=_judged(panel, logs),
     )
@@ -376,7 +381,7 @@ GD_CONTROLS = Experiment(
     needs_layers=("top1", "rivalry"),
     needs_steps=(),
     claims=("G5", "G6", "G9", "G10"),
-    tables=("gd_pairs", "lens_kl"),
+    tables=(PAIRS, KL),
     function=analyse_gd_controls,
     evidence=control_evidence,
     summary="pairs of models that differ in one thing, lenses against the output by layer, and G5, G6, G9, G10",

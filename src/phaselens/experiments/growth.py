@@ -11,13 +11,19 @@ import numpy as np
 
 from phaselens.experiments.base import Experiment, Panel, Result, refusals
 from phaselens.experiments.pooled import Asked, pooled
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.interventions.records import Growth
 
-COLUMNS = {
-    "growth": "model:str family:str what:str unit:str value:float lo:float hi:float n_prompts:int",
-    "growth_curves": "model:str family:str along:str place:int depth:float value:float lo:float hi:float",
-}
+TABLES = (
+    Table(
+        "growth", "exponents of growth",
+        "model:str family:str what:str unit:str value:float lo:float hi:float n_prompts:int",
+    ),
+    Table(
+        "growth_curves", "growth along depth and along tokens",
+        "model:str family:str? along:str place:int depth:float value:float lo:float hi:float",
+    ),
+)  # fmt: skip
 BLOCK, TOKEN = "nats per block", "nats per token"
 ALONG_DEPTH, ALONG_TOKENS, EXCESS = "exponent along depth", "exponent along tokens", "along depth less the stream"
 
@@ -60,8 +66,7 @@ def analysed(stored: Sequence[Growth], seed: int, n_boot: int = 1000) -> Result:
         for along, place, share, values in curves(s):
             value, lo, hi, _ = mean(values)
             drawn.append({**who, "along": along, "place": place, "depth": share, "value": value, "lo": lo, "hi": hi})
-    both = zip(COLUMNS.items(), (rows, drawn), strict=True)
-    return Result({name: arrow_table(columns, found) for (name, columns), found in both})
+    return Result({table.name: table.arrow(found) for table, found in zip(TABLES, (rows, drawn), strict=True)})
 
 
 def _mean_of(s: Growth, seed: int, n_boot: int) -> Callable[[np.ndarray], tuple[float, float, float, int]]:
@@ -84,7 +89,7 @@ GROWTH = Experiment(
     needs_layers=(),
     needs_steps=(),
     claims=(),
-    tables=tuple(COLUMNS),
+    tables=TABLES,
     function=_analyse,
     summary="finite-time Lyapunov exponents of the state along depth and along tokens",
 )

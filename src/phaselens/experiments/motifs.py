@@ -13,17 +13,19 @@ from phaselens.dynamics.states import GRAMMAR
 from phaselens.experiments.base import Experiment, Panel, Result
 from phaselens.experiments.labelling import COLUMNS, Labelled, label_panel
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.statistics.multiplicity import holm
 
-MOTIFS = (
-    "group:str lens:str motif:str own_order:bool length:int p_order:float p_exchange:float p:float p_holm:float "
-    "conserved:bool n_models:int permutations:int exceedances:int"
-)
-BY_MODEL = (
-    "model:str group:str lens:str motif:str length:int count:int share:float share_first_order:float null:str p:float "
-    "permutations:int n_prompts:int n_chains:int"
-)
+MOTIFS = Table(
+    "motifs", "the motifs of the grammar",
+    "group:str lens:str motif:str own_order:bool length:int p_order:float? p_exchange:float? p:float? "
+    "p_holm:float conserved:bool n_models:int permutations:int exceedances:int?",
+)  # fmt: skip
+BY_MODEL = Table(
+    "motifs_models", "how frequent the motifs are",
+    "model:str group:str lens:str motif:str length:int count:int share:float share_first_order:float? "
+    "null:str p:float? permutations:int? n_prompts:int n_chains:int",
+)  # fmt: skip
 PER_BOOTSTRAP, EXCEEDANCES = 10, 20
 FEWEST_PLACES = 3
 WORDS = motifs(len(GRAMMAR))
@@ -252,8 +254,8 @@ def analyse_motifs(panel: Panel) -> Result:
     shown = [t for t in tests if t is not None]
     return Result(
         tables={
-            "motifs": arrow_table(MOTIFS, [row for t in shown for row in motif_rows(t)]),
-            "motifs_models": arrow_table(BY_MODEL, [row for t in shown for row in model_rows(panel, t)]),
+            MOTIFS.name: MOTIFS.arrow([row for t in shown for row in motif_rows(t)]),
+            BY_MODEL.name: BY_MODEL.arrow([row for t in shown for row in model_rows(panel, t)]),
         },
         evidence={"A4": _evidence(panel, *tests)},
     )
@@ -264,7 +266,7 @@ MOTIF = Experiment(
     needs_layers=COLUMNS,
     needs_steps=(),
     claims=("A4",),
-    tables=("motifs", "motifs_models"),
+    tables=(MOTIFS, BY_MODEL),
     function=analyse_motifs,
     evidence=motifs_evidence,
     summary="motifs of the grammar along depth, conserved over models under two nulls, and A4",

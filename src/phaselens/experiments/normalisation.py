@@ -16,7 +16,7 @@ from phaselens.dynamics.fingerprints import (
 )
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import Interval, jackknife_interval, undefined_interval
 
 METHODS = ("unit", "raw", "rms", "zscore", "clipped_mad")
@@ -27,14 +27,16 @@ PROFILE = "ln mean ct at four depths"
 MARGIN = 0.05
 KEPT = 0.01
 FEWEST_PROMPTS = 4
-GRID = (
+GRID = Table(
+    "normalisation", "the grid of normalisations",
     "method:str figure:str value:str estimate:float lo:float hi:float chance:float n_models:int n_prompts:int "
-    "reason:str"
-)
-DIFFERENCES = (
+    "reason:str",
+)  # fmt: skip
+DIFFERENCES = Table(
+    "normalisation_differences", "differences between two normalisations",
     "first:str second:str figure:str icc_first:float icc_second:float difference:float lo:float hi:float "
-    "n_prompts:int reason:str"
-)
+    "n_prompts:int reason:str",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,8 +233,8 @@ def analyse_normalisation(panel: Panel) -> Result:
     told = told_apart(panel)
     return Result(
         tables={
-            "normalisation": arrow_table(GRID, _grid_rows(panel, told)),
-            "normalisation_differences": arrow_table(DIFFERENCES, _difference_rows(told)),
+            GRID.name: GRID.arrow(_grid_rows(panel, told)),
+            DIFFERENCES.name: DIFFERENCES.arrow(_difference_rows(told)),
         },
         evidence=_evidence(panel, told),
     )
@@ -243,7 +245,7 @@ NORMALISATION = Experiment(
     needs_layers=tuple(column(m) for m in METHODS),
     needs_steps=(),
     claims=("N1",),
-    tables=("normalisation", "normalisation_differences"),
+    tables=(GRID, DIFFERENCES),
     function=analyse_normalisation,
     evidence=normalisation_evidence,
     summary="how well models can be told apart under each normalisation of states: the grid, and N1",

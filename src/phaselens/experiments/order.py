@@ -13,7 +13,7 @@ from phaselens.dynamics.regimes import WINDOW, max_over_mean, window_values
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.cells import BY_MEASURE, MEAN_CT, MEASURES, RATIO, Cells, cells, sampled_arm
 from phaselens.experiments.separations import counts, n_prompts_of
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.experiments.versions import Version, decided, units_needed
 from phaselens.statistics.agreement import kendall_w
 from phaselens.statistics.intervals import percentile_interval, undefined_interval
@@ -21,15 +21,20 @@ from phaselens.statistics.orders import OrderConsistency, order_consistency
 from phaselens.statistics.permutation import permutation_p
 from phaselens.statistics.resampling import resampled_median
 
-ORDER = (
-    "measure:str W:float ceiling:float gap:float lo:float hi:float p:float null:float n_models:int n_categories:int "
-    "n_prompts:int arm:str reason:str"
-)
-RANKS = "measure:str model:str category:str mean:float lo:float hi:float rank:float n_prompts:int n_runs:int"
-STABILITY = (
-    "kind:str first:str second:str spearman:float lo:float hi:float p:float self_first:float self_second:float "
-    "n_models:int n_prompts:int n_runs:int reason:str"
-)
+ORDER = Table(
+    "order_consistency", "how far categories agree on the order of models",
+    "measure:str W:float ceiling:float gap:float lo:float hi:float p:float? null:float? n_models:int "
+    "n_categories:int? n_prompts:int arm:str? reason:str?",
+)  # fmt: skip
+RANKS = Table(
+    "order_ranks", "the ranks of the models in every category",
+    "measure:str model:str category:str mean:float? lo:float? hi:float? rank:float n_prompts:int n_runs:int?",
+)  # fmt: skip
+STABILITY = Table(
+    "order_stability", "the order of models over temperatures and windows",
+    "kind:str first:str second:str spearman:float lo:float hi:float p:float self_first:float "
+    "self_second:float n_models:int n_prompts:int n_runs:int? reason:str",
+)  # fmt: skip
 CLAIMS = ("R2", "R3")
 MARGIN = 0.1
 ENOUGH_CEILING = 0.7
@@ -334,9 +339,9 @@ def analyse_order(panel: Panel) -> Result:
     found, lacking = pairs(panel)
     return Result(
         tables={
-            "order_consistency": arrow_table(ORDER, [_order_row(orders[m]) for m in reversed(MEASURES)]),
-            "order_ranks": arrow_table(RANKS, [r for m in reversed(MEASURES) for r in _rank_rows(panel, orders[m])]),
-            "order_stability": arrow_table(STABILITY, [_stability_row(f) for f in found]),
+            ORDER.name: ORDER.arrow([_order_row(orders[m]) for m in reversed(MEASURES)]),
+            RANKS.name: RANKS.arrow([r for m in reversed(MEASURES) for r in _rank_rows(panel, orders[m])]),
+            STABILITY.name: STABILITY.arrow([_stability_row(f) for f in found]),
         },
         evidence={"R2": _r2(panel, orders[RATIO]), "R3": _r3(panel, found, lacking)},
         notes=tuple(f"order of models over temperature and window: {what}" for what in lacking),
@@ -348,7 +353,7 @@ ORDERS = Experiment(
     needs_layers=("instability",),
     needs_steps=(),
     claims=CLAIMS,
-    tables=("order_consistency", "order_ranks", "order_stability"),
+    tables=(ORDER, RANKS, STABILITY),
     function=analyse_order,
     evidence=order_evidence,
     summary="the order of models over categories, temperatures and windows, and R2 and R3",

@@ -13,17 +13,24 @@ from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, belo
 from phaselens.dynamics.signatures import Share, SplitHalf, geometric, split_half, vector
 from phaselens.experiments.base import Experiment, Panel, Result, refusals
 from phaselens.experiments.pooled import identity
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.interventions.records import Signature
 from phaselens.statistics.intervals import undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights
 
-ROWS = (
-    "model:str family:str site:str condition:str layer:int depth:float strength:float gain:float lo:float hi:float "
-    "word:str kl:float kl_lo:float kl_hi:float"
-)
-REPRODUCED = "model:str family:str reproducibility:float lo:float hi:float nearest_other:str with_nearest:float"
-THROUGH = "model:str layer:int to:int gain:float"
+ROWS = Table(
+    "signatures", "what small changes do at every layer",
+    "model:str family:str? site:str condition:str layer:int? depth:float strength:float gain:float lo:float "
+    "hi:float word:str? kl:float kl_lo:float kl_hi:float",
+)  # fmt: skip
+REPRODUCED = Table(
+    "reproducibility", "how far the signature of a model comes back, and that of its nearest other",
+    "model:str family:str reproducibility:float lo:float hi:float nearest_other:str with_nearest:float",
+)  # fmt: skip
+THROUGH = Table(
+    "through", "gains from layer to layer",
+    "model:str layer:int to:int gain:float",
+)  # fmt: skip
 LEAST_KL = 1e-12
 LEAST = 16
 
@@ -163,18 +170,18 @@ def analysed(stored: Sequence[Signature], seed: int, n_boot: int = 1000) -> Resu
     alike = [s for s in stored if (s.strengths, len(s.prompts)) == (stored[0].strengths, len(stored[0].prompts))]
     if not alike:
         none: list[dict[str, object]] = []
-        return Result({n: arrow_table(c, none) for n, c in COLUMNS.items()}, evidence={"P1": evidence([], None, seed)})
+        return Result({t.name: t.arrow(none) for t in TABLES}, evidence={"P1": evidence([], None, seed)})
     split = compared(alike, seed, n_boot=n_boot)
     rows = (
         signature_rows(alike, weights_of(alike, seed, n_boot)),
         reproduced_rows(alike, split),
         through_rows(alike),
     )
-    tables = {name: arrow_table(columns, r) for (name, columns), r in zip(COLUMNS.items(), rows, strict=True)}
+    tables = {table.name: table.arrow(own) for table, own in zip(TABLES, rows, strict=True)}
     return Result(tables, evidence={"P1": evidence(alike, split, seed)})
 
 
-COLUMNS = {"signatures": ROWS, "reproducibility": REPRODUCED, "through": THROUGH}
+TABLES = (ROWS, REPRODUCED, THROUGH)
 
 
 def _analyse(panel: Panel) -> Result:
@@ -187,7 +194,7 @@ PERTURBATION = Experiment(
     needs_layers=(),
     needs_steps=(),
     claims=("P1",),
-    tables=tuple(COLUMNS),
+    tables=TABLES,
     function=_analyse,
     summary="perturbation signatures: what noise at a layer does on the way to the output, and to the output",
 )

@@ -28,7 +28,7 @@ from phaselens.experiments.base import Experiment, ModelData, Panel, Result, Sto
 from phaselens.experiments.fingerprints import FINGERPRINTS, sample_of, without_twins
 from phaselens.experiments.probe_transfer import MODELS, TEMPLATES, between_models, between_templates
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.probes.capacity import CapacityCurve, PeakDifference, capacity_curve, majority_share, peak_difference
 from phaselens.statistics.agreement import grouping_agreement, mantel
 from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
@@ -42,9 +42,19 @@ FEWEST_MODELS = 6
 PEAK_DRAWS = 10_000
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
 NEED = 'add probe_tasks = ["pos", "choice-chosen", "stabilisation"] to the study'
-ROWS = "model:str task:str function:str layer:int depth:float capacity:float lo:float hi:float selectivity:float"
-PAIRS = "task:str first:str second:str difference:float lo:float hi:float allowance:float p:float p_holm:float"
-GROUPS = "model:str dynamic_group:int functional_group:int k:int ari:float p_ari:float mantel:float p_mantel:float"
+ROWS = Table(
+    "probe_capacity", "what probes read along depth",
+    "model:str task:str function:str? layer:int? depth:float capacity:float lo:float hi:float "
+    "selectivity:float?",
+)  # fmt: skip
+PAIRS = Table(
+    "probe_pairs", "capacity of one model less that of another",
+    "task:str first:str second:str difference:float lo:float hi:float allowance:float p:float p_holm:float",
+)  # fmt: skip
+GROUPS = Table(
+    "probe_groups", "groups of models by function and by dynamics",
+    "model:str dynamic_group:int functional_group:int k:int ari:float p_ari:float mantel:float p_mantel:float",
+)  # fmt: skip
 Pair = tuple[ModelData, StoredReading]
 
 
@@ -335,11 +345,11 @@ def _analyse(panel: Panel) -> Result:
     ]  # fmt: skip
     moved = between_models(panel.trained, panel.generator("probe transfer"))
     tables = {
-        "probe_capacity": arrow_table(ROWS, rows),
-        "probe_pairs": arrow_table(PAIRS, pairs),
-        "probe_transfer": arrow_table(MODELS, moved),
-        "probe_templates": arrow_table(TEMPLATES, between_templates(panel.trained)),
-        "probe_groups": arrow_table(GROUPS, groups),
+        ROWS.name: ROWS.arrow(rows),
+        PAIRS.name: PAIRS.arrow(pairs),
+        MODELS.name: MODELS.arrow(moved),
+        TEMPLATES.name: TEMPLATES.arrow(between_templates(panel.trained)),
+        GROUPS.name: GROUPS.arrow(groups),
     }
     return Result(tables, evidence=found)
 
@@ -349,7 +359,7 @@ PROBES = Experiment(
     needs_layers=FINGERPRINTS.needs_layers,
     needs_steps=FINGERPRINTS.needs_steps,
     claims=("F1", "F2", "F3", "F4"),
-    tables=("probe_capacity", "probe_pairs", "probe_transfer", "probe_templates", "probe_groups"),
+    tables=(ROWS, PAIRS, MODELS, TEMPLATES, GROUPS),
     function=_analyse,
     summary="what linear probes read along depth: decodability, peak depth, dimensions, agreement with the dynamics",
     evidence=evidence,

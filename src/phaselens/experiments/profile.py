@@ -10,19 +10,24 @@ import numpy as np
 from phaselens.dynamics.profile import fit_values, instability_debt, late_ct, late_divergence, profile
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.regimes import run_collapses
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.resampling import resampled_ratio, sums_by_unit
 
 CHOICES = ("l*", "L")
 FIGURES = ("debt", "late_ct", "tension")
-MODELS = (
-    "model:str twin:bool layer_choice:str kind:str segment_1:float segment_2:float segment_3:float segment_4:float "
-    "contrast:str contrast_lo:float contrast_hi:float tau:float debt:float debt_lo:float debt_hi:float late_ct:float "
-    "late_ct_lo:float late_ct_hi:float tension:float tension_lo:float tension_hi:float n_prompts:int n_runs:int "
-    "reason:str"
-)
-RUNS = "model:str twin:bool layer_choice:str run:int prompt_id:str debt:float late_ct:float late_divergence:float"
+MODELS = Table(
+    "profile_models", "profiles over a run, by model",
+    "model:str twin:bool layer_choice:str kind:str segment_1:float segment_2:float segment_3:float "
+    "segment_4:float contrast:str contrast_lo:float contrast_hi:float tau:float debt:float debt_lo:float "
+    "debt_hi:float late_ct:float late_ct_lo:float late_ct_hi:float tension:float tension_lo:float "
+    "tension_hi:float n_prompts:int n_runs:int reason:str",
+)  # fmt: skip
+RUNS = Table(
+    "profile_runs", "profiles over a run, by run",
+    "model:str twin:bool layer_choice:str run:int prompt_id:str debt:float late_ct:float "
+    "late_divergence:float",
+)  # fmt: skip
 
 
 def run_profile(model: ModelData, layer: int) -> dict[str, np.ndarray] | None:
@@ -97,7 +102,7 @@ def analyse_profile(panel: Panel) -> Result:
             if found is not None:
                 models.append(_model_row(panel, model, choice, found))
                 runs += _run_rows(model, choice, found)
-    return Result(tables={"profile_models": arrow_table(MODELS, models), "profile_runs": arrow_table(RUNS, runs)})
+    return Result(tables={MODELS.name: MODELS.arrow(models), RUNS.name: RUNS.arrow(runs)})
 
 
 PROFILE = Experiment(
@@ -105,7 +110,7 @@ PROFILE = Experiment(
     needs_layers=("instability",),
     needs_steps=(),
     claims=(),
-    tables=("profile_models", "profile_runs"),
+    tables=(MODELS, RUNS),
     function=analyse_profile,
     summary="how instability is spread over a run: quarters, debt, late values, late divergence",
 )

@@ -18,28 +18,35 @@ from phaselens.experiments.separations import (
     panel_split,
     separation_row,
 )
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import Interval, percentile_interval
 from phaselens.statistics.resampling import resampled_median
 from phaselens.statistics.splits import Split
 
 GROUPS = (2, 3, 4)
 SHARES = tuple(name.lower() for name in regimes.REGIMES)
-RUNS = (
-    "model:str twin:bool arm:str run:int prompt_id:str category:str ratio_norm:float ratio_norm_32:float "
-    "ratio_norm_128:float q95_over_median:float n_values:int frozen_fraction:float mean_ct:float late_ct:float "
-    "label:str outside_published:bool label_panel:str collapsed:bool reason:str sample:int ratio_norm_later:float "
-    "ratio_norm_moving:float collapsed_masked:bool collapse_cause:str immediate_collapse:bool"
-)
-MODELS = (
+RUNS = Table(
+    "regimes_runs", "ratio_norm per run",
+    "model:str twin:bool arm:str? run:int prompt_id:str? category:str? ratio_norm:float ratio_norm_32:float? "
+    "ratio_norm_128:float? q95_over_median:float? n_values:int? frozen_fraction:float? mean_ct:float? "
+    "late_ct:float? label:str? outside_published:bool? label_panel:str? collapsed:bool? reason:str "
+    "sample:int? ratio_norm_later:float? ratio_norm_moving:float? collapsed_masked:bool? collapse_cause:str? "
+    "immediate_collapse:bool?",
+    always=True,
+)  # fmt: skip
+MODELS = Table(
+    "regimes_models",
+    "ratio_norm per model with its interval",
     "model:str twin:bool layer_choice:str ratio_norm:float lo:float hi:float n_prompts:int n_runs:int "
-    + "".join(f"share_{s}:float " for s in SHARES)
-    + "".join(f"share_{s}_panel:float " for s in SHARES)
-    + "".join(f"boot_share_{s}:float " for s in SHARES)
-    + "".join(f"boot_share_{s}_panel:float " for s in SHARES)
-    + "reason:str"
+    + "".join(f"{kind}_{s}{of}:float? " for kind in ("share", "boot_share") for of in ("", "_panel") for s in SHARES)
+    + "reason:str?",
+    always=True,
 )
-NULLS = "null:str model:str ratio_norm:float lo:float hi:float description:str"
+NULLS = Table(
+    "regimes_nulls", "what ratio_norm is where there is nothing to find",
+    "null:str model:str ratio_norm:float lo:float hi:float description:str",
+    always=True,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,9 +310,9 @@ def analyse_regimes(panel: Panel) -> Result:
         )
     return Result(
         tables={
-            "regimes_runs": arrow_table(RUNS, runs),
-            "regimes_models": arrow_table(MODELS, models),
-            "regimes_nulls": arrow_table(NULLS, null_rows(panel, at_record)),
+            RUNS.name: RUNS.arrow(runs),
+            MODELS.name: MODELS.arrow(models),
+            NULLS.name: NULLS.arrow(null_rows(panel, at_record)),
         },
         documents={"separation": [separation_row("R1", s, among=GROUPS) for s in (*splits, *others)]},
         evidence=found,
@@ -318,7 +325,7 @@ REGIMES = Experiment(
     needs_layers=("instability", "frozen"),
     needs_steps=(),
     claims=("R1",),
-    tables=("regimes_runs", "regimes_models", "regimes_nulls"),
+    tables=(RUNS, MODELS, NULLS),
     function=analyse_regimes,
     evidence=regimes_evidence,
     summary="ratio_norm of runs and models, its nulls, labels by published and by the panel's own bands, and R1",

@@ -18,25 +18,31 @@ from phaselens.experiments.labelling import (
     own_threshold,
 )
 from phaselens.experiments.state_claims import state_evidence, sweep_rows
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.resampling import resampled_ratio
 
-OCCUPANCIES = (
+OCCUPANCIES = Table(
+    "states", "how often each model is in which state",
     "model:str twin:bool alphabet:str threshold:str layer_choice:str state:str value:float lo:float hi:float "
-    "published_gpt2:float published_opt125m:float n_cells:int n_prompts:int n_runs:int reason:str"
-)
-TRANSITIONS = (
-    "model:str twin:bool alphabet:str axis:str layer_choice:str origin:str destination:str count:int left:int P:float "
-    "lo:float hi:float P_order:float excess:float excess_lo:float excess_hi:float n_prompts:int reason:str"
-)
-DWELL = (
-    "model:str twin:bool alphabet:str axis:str layer_choice:str state:str mean_length:float visits:int cut:int "
-    "reason:str"
-)
-SWEEP = (
-    "claim:str quantile:float rivalry:float version:str value:float null:float p:float fewest_events:int against:bool"
-)
+    "published_gpt2:float? published_opt125m:float? n_cells:int? n_prompts:int n_runs:int? reason:str?",
+)  # fmt: skip
+TRANSITIONS = Table(
+    "states_transitions", "which state follows which",
+    "model:str twin:bool alphabet:str axis:str layer_choice:str origin:str destination:str count:int left:int "
+    "P:float lo:float hi:float P_order:float excess:float? excess_lo:float excess_hi:float n_prompts:int "
+    "reason:str",
+)  # fmt: skip
+DWELL = Table(
+    "states_dwell", "how long states last",
+    "model:str twin:bool alphabet:str axis:str layer_choice:str state:str mean_length:float visits:int "
+    "cut:int reason:str",
+)  # fmt: skip
+SWEEP = Table(
+    "states_sweep", "claims about states under other thresholds",
+    "claim:str quantile:float rivalry:float version:str value:float null:float p:float fewest_events:int "
+    "against:bool",
+)  # fmt: skip
 CHOICES = ("l*", "all")
 PUBLISHED = {
     "GPT-2": {"E": 0.35, "A": 0.22, "C": 0.24, "D": 0.034},
@@ -219,12 +225,12 @@ def analyse_states(panel: Panel) -> Result:
     evidence, sweeps = state_evidence(panel, found, lacking_states(panel))
     return Result(
         tables={
-            "states": arrow_table(OCCUPANCIES, occupancy),
-            "states_transitions": arrow_table(
-                TRANSITIONS, [row for one, *where in each for row in transition_rows(panel, one, *where)]
+            OCCUPANCIES.name: OCCUPANCIES.arrow(occupancy),
+            TRANSITIONS.name: TRANSITIONS.arrow(
+                [row for one, *where in each for row in transition_rows(panel, one, *where)]
             ),
-            "states_dwell": arrow_table(DWELL, [row for one, *where in each for row in dwell_rows(one, *where)]),
-            "states_sweep": arrow_table(SWEEP, sweep_rows(sweeps)),
+            DWELL.name: DWELL.arrow([row for one, *where in each for row in dwell_rows(one, *where)]),
+            SWEEP.name: SWEEP.arrow(sweep_rows(sweeps)),
         },
         evidence=evidence,
         notes=_notes(panel, found),
@@ -236,7 +242,7 @@ STATES = Experiment(
     needs_layers=COLUMNS,
     needs_steps=(),
     claims=("G7", "G8"),
-    tables=("states", "states_transitions", "states_dwell", "states_sweep"),
+    tables=(OCCUPANCIES, TRANSITIONS, DWELL, SWEEP),
     function=analyse_states,
     evidence=states_evidence,
     summary="occupancies of states in both alphabets, transitions and dwell times on both axes, and G7, G8",

@@ -25,7 +25,7 @@ from phaselens.claims import (
 from phaselens.dynamics.order import Survival, lost_at_scale, subpanels
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import Interval, undefined_interval
 from phaselens.statistics.separation import separation, uniform_null
 
@@ -36,10 +36,11 @@ LOST = 0.5
 TRUE_GAP = 8
 TRUE_STUDIES = 60
 NULL_DRAWS = 4000
-TABLE = (
-    "claim:str found:float full:str full_supported:bool n_supported:int n_rejected:int n_open:int "
-    "n_not_applicable:int n_panels:int size:int"
-)
+TABLE = Table(
+    "subpanels", "the verdicts on smaller panels",
+    "claim:str found:float full:str full_supported:bool? n_supported:int n_rejected:int n_open:int "
+    "n_not_applicable:int n_panels:int size:int",
+)  # fmt: skip
 
 
 def part_of(panel: Panel, chosen: Sequence[int]) -> Panel:
@@ -127,7 +128,7 @@ def replayed(panel: Panel, experiments: Sequence[Experiment]) -> Result:
     """Table subpanels; evidence for T2, over the claims of `experiments`."""
     m, n_panels = len(panel.trained), panel.subpanels
     if m < SMALLEST:
-        return Result(tables={"subpanels": arrow_table(TABLE, [])}, evidence=_evidence(panel, None, None))
+        return Result(tables={TABLE.name: TABLE.arrow([])}, evidence=_evidence(panel, None, None))
     panels = subpanels(m, panel.generator("subpanels"), size=SIZE, n_panels=n_panels)
     full = verdicts(part_of(panel, range(m)), experiments)
     small = [verdicts(part_of(panel, chosen), experiments) for chosen in panels]
@@ -136,7 +137,7 @@ def replayed(panel: Panel, experiments: Sequence[Experiment]) -> Result:
     lost = lost_at_scale(hits, kept, panel.generator("claims resampled"))
     truth = true_effect(m, n_panels, panel.generator("simulated true effect"))
     return Result(
-        tables={"subpanels": arrow_table(TABLE, [_row(c, word, small) for c, word in full.items()])},
+        tables={TABLE.name: TABLE.arrow([_row(c, word, small) for c, word in full.items()])},
         evidence=_evidence(panel, lost, truth),
     )
 
@@ -165,7 +166,7 @@ def subpanel_experiment(experiments: Sequence[Experiment]) -> Experiment:
         needs_layers=(),
         needs_steps=(),
         claims=("T2",),
-        tables=("subpanels",),
+        tables=(TABLE,),
         function=analyse_subpanels,
         summary="the ledger on random panels of six models, and what of it the full panel keeps: T2",
     )

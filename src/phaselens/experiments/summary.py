@@ -6,16 +6,23 @@ from phaselens.dynamics.regimes import ratio_norm
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.gd import VERSIONS, gd_estimate, version_sums
 from phaselens.experiments.regimes import interval_of, model_median, run_collapses, run_figures
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.resampling import resampled_ratio, sums_by_unit
 
-PANEL = (
-    "model:str family:str twin:bool parameters:int n_layers:int d_model:int vocab_size:int n_prompts:int n_runs:int "
-    "n_tokens:int ratio_norm:float ratio_norm_lo:float ratio_norm_hi:float mean_ct:float frozen_fraction:float "
-    "collapse_share:float entropy_norm:float GD_ratio:float GD_lo:float GD_hi:float noise_floor:float"
-)
-DEPTH = "model:str twin:bool layer:int depth:float observable:str value:float lo:float hi:float n_prompts:int"
+PANEL = Table(
+    "panel", "one row of figures per model",
+    "model:str family:str twin:bool parameters:int n_layers:int d_model:int vocab_size:int n_prompts:int "
+    "n_runs:int n_tokens:int ratio_norm:float ratio_norm_lo:float ratio_norm_hi:float mean_ct:float "
+    "frozen_fraction:float collapse_share:float entropy_norm:float GD_ratio:float GD_lo:float GD_hi:float "
+    "noise_floor:float",
+    always=True,
+)  # fmt: skip
+DEPTH = Table(
+    "depth", "the observables by depth",
+    "model:str twin:bool layer:int? depth:float observable:str value:float lo:float hi:float n_prompts:int",
+    always=True,
+)  # fmt: skip
 KEYS = ("run", "step", "layer", "position", "token")
 
 
@@ -112,8 +119,8 @@ def analyse_panel(panel: Panel) -> Result:
     """Tables panel and depth."""
     return Result(
         tables={
-            "panel": arrow_table(PANEL, [_panel_row(panel, m) for m in panel.models]),
-            "depth": arrow_table(DEPTH, [row for m in panel.models for row in _depth_rows(panel, m)]),
+            PANEL.name: PANEL.arrow([_panel_row(panel, m) for m in panel.models]),
+            DEPTH.name: DEPTH.arrow([row for m in panel.models for row in _depth_rows(panel, m)]),
         }
     )
 
@@ -123,7 +130,7 @@ SUMMARY = Experiment(
     needs_layers=(),
     needs_steps=(),
     claims=(),
-    tables=("panel", "depth"),
+    tables=(PANEL, DEPTH),
     function=analyse_panel,
     summary="one row of figures per model, and every recorded observable by depth",
 )

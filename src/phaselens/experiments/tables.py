@@ -1,7 +1,11 @@
-"""Rows to Arrow tables with fixed columns, so that an empty result still has its columns and types."""
+"""The tables of `results/`: declared with unit and meaning, and filled so that an empty one keeps its columns."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
+from importlib import resources
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +13,79 @@ import pyarrow as pa
 from phaselens.errors import StateError
 
 TYPES = {"str": pa.string(), "float": pa.float64(), "int": pa.int64(), "bool": pa.bool_()}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column of a table of `results/`: name, type (str, float, int, bool), unit ("" has none), what it means.
+
+    The report does without a column that is not `required`: folders of earlier versions lack some.
+    """
+
+    name: str
+    kind: str
+    unit: str
+    meaning: str
+    required: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of `results/`, declared once: name, what it holds, columns as "name:type", with a ? where not required.
+
+    Units and meanings stand in `columns.txt` beside this file. `always` tables are made by every study.
+    """
+
+    name: str
+    about: str
+    columns: str
+    always: bool = False
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """Its columns in order. Raises StateError for one without a meaning."""
+        parts = [part.rstrip("?").split(":") + [part] for part in self.columns.split()]
+        return tuple(Field(name, kind, *meaning(self.name, name), not part.endswith("?")) for name, kind, part in parts)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its columns."""
+        return tuple(part.partition(":")[0] for part in self.columns.split())
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The columns without which the report does not draw it."""
+        return tuple(part.partition(":")[0] for part in self.columns.split() if not part.endswith("?"))
+
+    def arrow(self, rows: Sequence[Mapping[str, object]]) -> pa.Table:
+        """Rows as Arrow, also where there are none. Raises StateError where a row has other columns than declared."""
+        return arrow_table(self.columns.replace("?", ""), rows)
+
+
+ENDS = {"_lo": "lower end of the 95 % interval of {}", "_hi": "upper end of the 95 % interval of {}"}
+
+
+@cache
+def _meanings() -> dict[str, tuple[str, str]]:
+    text = resources.files("phaselens.experiments").joinpath("columns.txt").read_text(encoding="utf-8")
+    lines = [line.split("|", 2) for line in text.splitlines() if line.count("|") > 1]
+    return {name.strip(): (unit.strip(), words.strip()) for name, unit, words in lines}
+
+
+def meaning(table: str, column: str) -> tuple[str, str]:
+    """Unit and meaning of a column: of this table where it says so, else of the name, else of a pattern with *.
+
+    Raises StateError where `columns.txt` has none.
+    """
+    known = _meanings()
+    found = known.get(f"{table}.{column}") or known.get(column)
+    if found is None and (end := ENDS.get(column[-3:])):
+        unit = known.get(f"{table}.{column[:-3]}", known.get(column[:-3], ("", "")))[0]
+        return unit, end.format(column[:-3])
+    found = found or next((words for name, words in known.items() if "*" in name and fnmatch(column, name)), None)
+    if found is None:
+        raise StateError(f"column {column!r} of {table!r} has no line in experiments/columns.txt.")
+    return found
 
 
 def arrow_table(columns: str, rows: Sequence[Mapping[str, object]]) -> pa.Table:

@@ -22,7 +22,7 @@ from phaselens.dynamics.fingerprints import Identification, fingerprints, resamp
 from phaselens.experiments.base import Experiment, Panel, Result
 from phaselens.experiments.fingerprints import FINGERPRINTS, Sample, identified, sample_of, without_twins
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.statistics.agreement import adjusted_rand, grouping_agreement, mantel
 from phaselens.statistics.intervals import Interval, basic_interval, percentile_interval, undefined_interval
 
@@ -34,21 +34,28 @@ DISSOLVED = 0.5
 FEW = 0.25
 MANY = 0.5
 NULLS = ("principal", "columns")
-GROUPS = (
-    "panel:str model:str family:str group:int consensus_group:int x:float y:float leaf:int partner:str "
-    "left_out_ari:float"
-)
-PAIRS = (
-    "panel:str first:str second:str same_family:bool distance:float together:float together_fine:float "
-    "robust_principal:bool robust_columns:bool"
-)
-MERGES = "panel:str merge:int left:int right:int height:float n_models:int support:float"
-FIGURES = (
-    "panel:str n_models:int n_prompts:int n_features:int n_draws:int n_groups:int silhouette:float "
-    "n_consensus_groups:int fragmentation:float n_families:int ari:float ari_lo:float ari_hi:float ari_p:float "
-    "ari_best:float ari_best_p:float mantel_r:float mantel_p:float pairs_principal:int pairs_columns:int "
-    "critical_principal:float critical_columns:float share_robust:float stress:float reason:str"
-)
+GROUPS = Table(
+    "topology_models", "the groups of models",
+    "panel:str model:str family:str group:int? consensus_group:int x:float y:float leaf:int partner:str? "
+    "left_out_ari:float?",
+)  # fmt: skip
+PAIRS = Table(
+    "topology_pairs", "the robust pairs",
+    "panel:str first:str second:str same_family:bool? distance:float? together:float? together_fine:float? "
+    "robust_principal:bool robust_columns:bool",
+)  # fmt: skip
+MERGES = Table(
+    "topology_merges", "the dendrogram",
+    "panel:str merge:int left:int right:int height:float n_models:int? support:float",
+)  # fmt: skip
+FIGURES = Table(
+    "topology", "the figures of the groups of models",
+    "panel:str n_models:int n_prompts:int n_features:int n_draws:int n_groups:int? silhouette:float? "
+    "n_consensus_groups:int? fragmentation:float n_families:int? ari:float ari_lo:float ari_hi:float "
+    "ari_p:float ari_best:float? ari_best_p:float? mantel_r:float? mantel_p:float? pairs_principal:int? "
+    "pairs_columns:int? critical_principal:float? critical_columns:float? share_robust:float? stress:float "
+    "reason:str?",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,8 +288,7 @@ def _merge_rows(of: Grouped) -> list[dict]:
 
 
 def _figures(label: str, sample: Sample, of: Grouped | None, stress: float) -> dict:
-    row = {part.split(":")[0]: math.nan for part in FIGURES.split()}
-    row |= dict.fromkeys((part.split(":")[0] for part in FIGURES.split() if part.endswith(":int")), 0)
+    row = {field.name: 0 if field.kind == "int" else math.nan for field in FIGURES.fields}
     row |= {
         "panel": label,
         "n_models": len(sample.models),
@@ -339,10 +345,10 @@ def analyse_topology(panel: Panel) -> Result:
         decides = of
     return Result(
         tables={
-            "topology": arrow_table(FIGURES, figures),
-            "topology_models": arrow_table(GROUPS, models),
-            "topology_pairs": arrow_table(PAIRS, pairs),
-            "topology_merges": arrow_table(MERGES, merges),
+            FIGURES.name: FIGURES.arrow(figures),
+            GROUPS.name: GROUPS.arrow(models),
+            PAIRS.name: PAIRS.arrow(pairs),
+            MERGES.name: MERGES.arrow(merges),
         },
         evidence=_evidence(panel, fewer, decides),
         notes=_notes(fewer, decides),
@@ -366,7 +372,7 @@ TOPOLOGY = Experiment(
     needs_layers=FINGERPRINTS.needs_layers,
     needs_steps=FINGERPRINTS.needs_steps,
     claims=("T1",),
-    tables=("topology", "topology_models", "topology_pairs", "topology_merges"),
+    tables=(FIGURES, GROUPS, PAIRS, MERGES),
     function=analyse_topology,
     evidence=topology_evidence,
     summary="groups of models by their fingerprints, their support, robust pairs, and declared families: T1",

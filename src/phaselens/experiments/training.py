@@ -15,16 +15,17 @@ from phaselens.claims import IntervalEvidence, Outcome, PermutationEvidence, Req
 from phaselens.experiments.base import Experiment, ModelInfo, Panel, Result, shape_of, training_of
 from phaselens.experiments.regimes import model_median, run_figures
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.statistics.clustered import correlation_gap, pooled_correlation, share_given
 from phaselens.statistics.effects import units_for_correlation
 from phaselens.statistics.intervals import Interval, bootstrap_p, percentile_interval, undefined_interval
 from phaselens.statistics.permutation import permutation_p
 
-TRAINING = (
-    "model:str family:str training:str parameters:int training_loss:float other_loss:float training_tokens:float "
-    "ratio_norm:float reason:str"
-)
+TRAINING = Table(
+    "training", "what is known of how models were trained",
+    "model:str family:str training:str parameters:int training_loss:float other_loss:float "
+    "training_tokens:float ratio_norm:float reason:str",
+)  # fmt: skip
 ENOUGH_MODELS, FAMILIES, EACH, STEPS = 20, 3, 3, 3
 EQUAL_TOKENS = 1.1
 BOUND = 0.25
@@ -257,7 +258,7 @@ def analyse_training(panel: Panel) -> Result:
         }
         for m in trained_models(panel)
     ]
-    return Result({"training": arrow_table(TRAINING, rows)}, evidence=training_evidence(panel))
+    return Result({TRAINING.name: TRAINING.arrow(rows)}, evidence=training_evidence(panel))
 
 
 TRAINED = Experiment(
@@ -265,7 +266,7 @@ TRAINED = Experiment(
     needs_layers=("instability",),
     needs_steps=(),
     claims=("R4", "R6", "R7"),
-    tables=("training",),
+    tables=(TRAINING,),
     function=analyse_training,
     evidence=training_evidence,
     summary="ratio_norm beside training loss, family, size and tokens seen",

@@ -12,7 +12,7 @@ from phaselens.errors import MissingExtra
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.cells import BY_MEASURE, MEASURES, Cells, cells
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.experiments.versions import Version, alike, decided, units_needed
 from phaselens.statistics.interactions import Amplification, amplification
 from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
@@ -20,14 +20,18 @@ from phaselens.statistics.reml import reml
 from phaselens.statistics.variance import TERMS, Components, Design, components, three_way_shares
 from phaselens.statistics.variance_bootstrap import prompt_weights, share_draws, share_interval
 
-SHARES = (
-    "measure:str population:str estimator:str term:str share:float lo:float hi:float interval:str component:float "
-    "df:int levels:int n_models:int n_categories:int n_prompts:int n_seeds:int n_runs:int arm:str reason:str"
-)
-AMPLIFICATION = (
-    "measure:str category:str claimed:bool component:float ratio:float lo:float hi:float t:float ratio_length:float "
-    "lo_length:float hi_length:float mean_tokens:float n_models:int n_prompts:int reason:str"
-)
+SHARES = Table(
+    "variance_shares", "the shares of variance",
+    "measure:str population:str estimator:str term:str share:float lo:float hi:float interval:str "
+    "component:float? df:int levels:int n_models:int n_categories:int n_prompts:int n_seeds:int n_runs:int "
+    "arm:str reason:str",
+)  # fmt: skip
+AMPLIFICATION = Table(
+    "variance_amplification", "which categories amplify differences between models",
+    "measure:str category:str claimed:bool component:float ratio:float lo:float hi:float t:float "
+    "ratio_length:float lo_length:float hi_length:float mean_tokens:float n_models:int n_prompts:int "
+    "reason:str",
+)  # fmt: skip
 CLAIMS = ("V1", "V2", "V3")
 ENOUGH_PROMPTS = 8
 HEAVY = 0.2
@@ -403,9 +407,9 @@ def analyse_variance(panel: Panel) -> Result:
             notes.append(f"variance of {one.measure}: {one.reason}")
     return Result(
         tables={
-            "variance_shares": arrow_table(SHARES, [r for f in fits.values() for r in _share_rows(panel, f)]),
-            "variance_amplification": arrow_table(
-                AMPLIFICATION, [r for m in MEASURES for r in _amplification_rows(fits[m], found[m])]
+            SHARES.name: SHARES.arrow([r for f in fits.values() for r in _share_rows(panel, f)]),
+            AMPLIFICATION.name: AMPLIFICATION.arrow(
+                [r for m in MEASURES for r in _amplification_rows(fits[m], found[m])]
             ),
         },
         evidence=_evidence(panel, fits, CLAIMS, found),
@@ -418,7 +422,7 @@ VARIANCE = Experiment(
     needs_layers=("instability",),
     needs_steps=(),
     claims=CLAIMS,
-    tables=("variance_shares", "variance_amplification"),
+    tables=(SHARES, AMPLIFICATION),
     function=analyse_variance,
     evidence=variance_evidence,
     summary="shares of variance of model, category, prompt and seed, amplification by category, and V1 to V3",

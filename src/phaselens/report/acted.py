@@ -7,7 +7,10 @@ from markupsafe import Markup
 
 from phaselens.dynamics.signatures import CARRIED, deciding
 from phaselens.report import forest, svg, words
+from phaselens.report.cast import Member
+from phaselens.report.folder import Folder
 from phaselens.report.scale import Scale, span
+from phaselens.report.section import Block, Figure, Section
 
 Row = Mapping[str, object]
 HEAD, PLOT, FOOT, LEFT = 30.0, 230.0, 44.0, 52.0
@@ -42,16 +45,6 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure: its id, both forms, and its caption."""
-
-    id: str
-    wide: Markup
-    narrow: Markup
-    caption: Markup | str
-
-
-@dataclass(frozen=True)
 class Shown:
     """How a model is shown: its label, and the style class of its curve."""
 
@@ -66,17 +59,17 @@ def figures(tables: Mapping[str, Sequence[Row]], shown: Mapping[str, Shown]) -> 
     if signatures:
         at = deciding({float(r["strength"]) for r in signatures if words.is_number(r["strength"])})  # type: ignore[arg-type]
         forms = [signature_figure(f"signatures-{k}", signatures, at, shown, shape) for k, shape in SHAPES]
-        out.append(Figure("fig-signatures", *forms, signature_caption(signatures, at)))
+        out.append(Figure("signatures", *forms, signature_caption(signatures, at)))
     if growth:
         forms = [growth_figure(f"growth-{k}", growth, shown, shape) for k, shape in SHAPES]
-        out.append(Figure("fig-growth", *forms, GROWTH))
+        out.append(Figure("growth", *forms, GROWTH))
     if causal:
         forms = [causal_figure(f"causal-{k}", causal, shown, shape) for k, shape in SHAPES]
-        out.append(Figure("fig-causal", *forms, CAUSAL))
+        out.append(Figure("causal", *forms, CAUSAL))
     if control:
         layouts = (("wide", ROWS_WIDE), ("narrow", ROWS_NARROW))
         forms = [control_figure(f"control-{k}", control, shown, layout) for k, layout in layouts]
-        out.append(Figure("fig-control", *forms, control_caption(control)))
+        out.append(Figure("control", *forms, control_caption(control)))
     return out
 
 
@@ -319,3 +312,10 @@ def _framed(name: str, title: str, said: str, n: int, shape: Shape, *panels: Mar
     across = min(n, shape.across)
     down = -(-n // across)
     return svg.frame(name, title, said, across * shape.width, down * (HEAD + PLOT + FOOT), *panels)
+
+
+def _blocks(folder: Folder, members: list[Member]) -> list[Block]:
+    return figures({name: folder.rows(name) for name in TABLES}, {m.model: Shown(m.label, m.kind) for m in members})
+
+
+SECTION = Section("interventions", "Interventions", "Interventions", TABLES, _blocks)

@@ -6,6 +6,7 @@ from phaselens.report.cast import Member, of
 from phaselens.report.folder import Folder, Row
 from phaselens.report.forest import NARROW, WIDE, Layout, Mark, Panel, forest
 from phaselens.report.scale import span
+from phaselens.report.section import Block, Section, listed, pair
 from phaselens.report.symbols import unit_of
 from phaselens.report.tables import Column, Table, text_cell
 from phaselens.report.words import extent, number
@@ -83,3 +84,15 @@ def flags(folder: Folder) -> Table | None:
 def _count(content: object) -> object:
     cell = text_cell(number(content))
     return type(cell)(cell.text, cell.key, None, "num")
+
+
+def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
+    rows = folder.rows("ambiguity")
+    if not rows:
+        return []
+    drawn = pair("ambiguity", differences, members, rows, layouts=(WIDE, NARROW), caption=caption(rows))
+    return [drawn, listed(flags(folder))]
+
+
+TERMS = ("twin_cosine", "paired difference")
+SECTION = Section("ambiguity", "Ambiguity", "Ambiguity", ("ambiguity", "ambiguity_flags"), _blocks, TERMS)

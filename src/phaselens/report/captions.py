@@ -4,8 +4,7 @@ from markupsafe import Markup
 
 from phaselens.report.folder import Row
 from phaselens.report.symbols import GROUPS
-from phaselens.report.trajectory import Run, drawn
-from phaselens.report.words import count, extent, is_number, listing, number, visible
+from phaselens.report.words import count, extent, is_number, listing, visible
 
 
 def _caption(head: str, *body: str) -> Markup:
@@ -47,20 +46,6 @@ def label_bars(rows: list[Row]) -> Markup:
         "a comparison only, which decides nothing. Right: by quantile bands of this panel's calibration runs.",
         _sample(rows),
         "How sure the label of a model is: bootstrap columns of the table below.",
-    )
-
-
-def run(which: Run) -> Markup:
-    """Caption of the picture of one run."""
-    words = {key: "" if key in ("model", "arm") else key.replace("_id", "") + " " for key in which.title}
-    name = ", ".join(f"{words[key]}{visible(content)}" for key, content in which.title.items())
-    shown, steps = drawn(which), len(which.steps)
-    return _caption(
-        f"{name}." if name else "One run.",
-        "Instability ct along tokens (rad) and entropy of the lens distribution (nats) at every layer and step;",
-        f"n = 1 run of {number(steps)} steps: an illustration, without interval.",
-        "Beside each step stands the token chosen from its state. Hatched: undefined (ct needs two earlier steps).",
-        f"The first {number(shown)} of {number(steps)} steps are drawn." if shown < steps else "",
     )
 
 

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.scale import Scale, span
-from phaselens.report.words import interval, is_number, number, visible
+from phaselens.report.words import estimated, interval, is_number, number, visible
 
 WIDTH, LEFT, RIGHT, ROW, HEAD, FOOT = 720.0, 190.0, 40.0, 34.0, 58.0, 44.0
 STYLE = (
@@ -15,25 +15,6 @@ STYLE = (
     ".claim-dot{fill:#0072b2}.claim-null{stroke:#cf5500;stroke-width:1.5;stroke-dasharray:5 4}"
     ".claim-axis{stroke:#59636e;stroke-width:1}</style>"
 )
-
-# Which figure of the page shows the data behind a claim, by the name that `report.figures` gives it.
-BEHIND = {
-    "phase_map": ("R1", "R6"),
-    "gd_panels": ("G1", "G2", "G3", "G4", "G5", "G6", "G9", "G10"),
-    "variance_shares": ("V1", "V2", "V3"),
-    "order_ranks": ("R2", "R3"),
-    "occupancies": ("G7",),
-    "matrices": ("G8",),
-    "cycle_curves": ("C1",),
-    "heat_map": ("F0",),
-    "tree": ("T1", "T2"),
-    "grid": ("N1",),
-}
-
-
-def behind(claim: str) -> str:
-    """The name of the figure of the page that shows the data of a claim; "" where none does."""
-    return next((name for name, claims in BEHIND.items() if claim in claims), "")
 
 
 def claim_figure(row: Mapping[str, object], statistic: str = "") -> Markup:
@@ -112,3 +93,24 @@ def _axis(scale: Scale, y: float, name: str) -> Markup:
     for k, words in enumerate(svg.wrapped(name, WIDTH - RIGHT - 16, 11)):
         marks.append(svg.text(words, WIDTH - RIGHT, y + 34 + 14 * k, "claim-soft", "end"))
     return svg.group(svg.line(LEFT, y, WIDTH - RIGHT, y, "claim-axis"), *marks)
+
+
+SMALL = (230.0, 58.0)
+
+
+def small_figure(name: str, estimate: object, low: object, high: object, null: object) -> Markup:
+    """A claim at a glance: its estimate with interval, and the null as a dashed line; empty where there is none."""
+    ends = span([estimate, low, high, null], pad=0.15)
+    if ends is None or not is_number(estimate):
+        return Markup("")
+    width, height = SMALL
+    x = Scale(*ends, 8.0, width - 8)
+    marks = [svg.line(8, 36, width - 8, 36, "axis")]
+    if is_number(null):
+        marks.append(svg.line(x(null), 4, x(null), 36, "null-line"))
+        marks.append(svg.text(number(null, 2), x(null), 52, "tick", "middle"))
+    if is_number(low) and is_number(high):
+        marks.append(svg.line(x(low), 20, x(high), 20, "claim-range"))
+    said = estimated(estimate, low, high)
+    marks.append(svg.element("circle", svg.tip(said), cx=x(estimate), cy=20.0, r=5.0, class_="claim-point"))
+    return svg.frame(f"small-{name}", name, f"{said}; null {number(null)}", width, height, *marks)

@@ -7,8 +7,10 @@ from typing import Any
 from markupsafe import Markup
 
 from phaselens.report import svg
-from phaselens.report.folder import Row
+from phaselens.report.cast import Member
+from phaselens.report.folder import Folder, Row
 from phaselens.report.scale import Scale
+from phaselens.report.section import Block, Section, listed, pair
 from phaselens.report.tables import Cell, Column, Table, name_cell, text_cell
 from phaselens.report.words import DASH, is_number, number, visible
 
@@ -117,3 +119,12 @@ def _example(one: Row, name: str) -> Cell:
     return (
         name_cell(content) if name == "outcome" else text_cell(content) if content.strip() else Cell(DASH, kind="text")
     )
+
+
+def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
+    rows = [row for row in folder.rows("correctness") if not row["twin"]]
+    drawn = pair("correctness", forest, rows, layouts=(WIDE, NARROW), caption=caption(rows)) if rows else None
+    return [drawn, listed(examples(folder.results))]
+
+
+SECTION = Section("correctness", "Right and wrong answers", "Right and wrong answers", ("correctness",), _blocks)

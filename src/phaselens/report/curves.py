@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from phaselens.report import svg, words
+from phaselens.report import captions, svg, symbols, words
 from phaselens.report.cast import Member, of
-from phaselens.report.folder import Row
+from phaselens.report.folder import Folder, Row
 from phaselens.report.scale import Scale, span
+from phaselens.report.section import Block, Legend, Said, Section, pair
 from phaselens.report.symbols import unit_of
 from phaselens.report.words import is_number, number, visible
 
@@ -182,3 +183,33 @@ def _labels(x: Scale, y: Scale, members: list[Member], rows: list[Row], column: 
             )
         )
     return svg.group(*marks)
+
+
+def drawable(rows: list[Row], key: str, column: str) -> tuple[list[Row], list[str]]:
+    """Split off what no model has: the rows of names with a number somewhere, and the other names."""
+    known = {str(row[key]) for row in rows if is_number(row[column])}
+    absent = dict.fromkeys(str(row[key]) for row in rows if str(row[key]) not in known)
+    return [row for row in rows if str(row[key]) in known], list(absent)
+
+
+def nothing_defined(folder: Folder, table: str, column: str) -> Said | None:
+    """Say that nothing in a table is defined for any model; None where something is."""
+    rows = folder.rows(table)
+    if not rows or any(is_number(row[column]) for row in rows):
+        return None
+    return Said([f"results/{table}.parquet holds no defined {column} for any model: there is nothing to draw."])
+
+
+def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
+    rows, shown = folder.rows("depth"), []
+    for group in symbols.FIGURES:
+        every = [row for row in rows if symbols.group_of(str(row["observable"])) == group]
+        own, undefined = drawable(every, "observable", "value")
+        if own:
+            said = captions.profiles(own, group, undefined)
+            shown.append(pair(f"depth-{group}", profiles, members, own, layouts=(WIDE, NARROW), caption=said))
+    legend = Legend(twins=any(m.twin for m in members)) if shown else None
+    return [nothing_defined(folder, "depth", "value"), legend, *shown]
+
+
+SECTION = Section("depth", "Depth profiles", "Depth profiles", ("depth",), _blocks, always=True)

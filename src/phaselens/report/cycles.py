@@ -7,8 +7,9 @@ from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.cast import Member
-from phaselens.report.folder import Row
+from phaselens.report.folder import Folder, Row
 from phaselens.report.scale import Scale
+from phaselens.report.section import Block, Section, pair
 from phaselens.report.words import extent, is_number, number, visible
 
 
@@ -121,3 +122,14 @@ def caption(rows: list[Row]) -> Markup:
         f"n: {extent((r['entries'] for r in chosen), 'entries')}, "
         f"{extent((r['n_prompts'] for r in chosen), 'prompts')}.",
     )
+
+
+def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
+    curve, found = folder.rows("cycles_curve"), folder.rows("cycles")
+    if not (curve and found):
+        return []
+    return [pair("cycles", curves, members, curve, layouts=(WIDE, NARROW), caption=caption(found), claims=("C1",))]
+
+
+TERMS = ("collapse of entropy", "Kaplan-Meier")
+SECTION = Section("cycles", "Cycles", "Collapse and reopening", ("cycles", "cycles_curve"), _blocks, TERMS)

@@ -4,7 +4,7 @@ Only the rules of the style sheet that a figure uses go with it, colours resolve
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -24,33 +24,17 @@ MARGIN = 10  # on the page marks may stand over the edge; a file needs room for 
 FONTS = f"font-family: {raster.FAMILIES};"
 
 
-def figures_of(content: Mapping[str, object]) -> dict[str, Markup]:
-    """The wide form of every figure that the page of a study holds, by name, in the order of the page."""
-    return dict(_figures(content))
-
-
-def _figures(content: Mapping[str, object], inside: str = "") -> Iterator[tuple[str, Markup]]:
-    for key, value in content.items():
-        pair = getattr(value, "wide", None)
-        if pair is not None:
-            yield (inside or key), pair
-        elif isinstance(value, list):
-            for row in value:
-                if isinstance(row, Mapping) and "id" in row:
-                    yield from _figures(row, str(row["id"]).removeprefix("fig-"))
-
-
 def write_figures(study_dir: str | Path, out: str | Path | None = None, png: bool = False) -> tuple[Path, ...]:
     """Write every figure of a study as an SVG file into `out` (default: its folder `figures`); return the files.
 
     With `png` each also as PNG. Raises StudyFileError if the folder is not that of a study, OutputError where the place
     cannot be written, MissingExtra where PNG needs what is not installed.
     """
-    from phaselens.report.render import content
+    from phaselens.report.render import content, figures
 
     where = Path(study_dir)
     folder = Path(out) if out is not None else where / "figures"
-    return write_files(figures_of(content(read_folder(where))), folder, png)
+    return write_files({n: f.wide for n, f in figures(content(read_folder(where))).items()}, folder, png)
 
 
 def write_files(figures: Mapping[str, Markup], folder: Path, png: bool = False) -> tuple[Path, ...]:

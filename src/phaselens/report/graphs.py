@@ -28,6 +28,7 @@ class Layout:
 
 
 WIDE, NARROW = Layout(920, 4, 212), Layout(360, 2, 212)
+LAYOUTS = {"wide": WIDE, "narrow": NARROW}
 HEAD, RING, DOT, LOOP = 24.0, 48.0, 10.0, 18.0
 
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from phaselens.report import prose
-from phaselens.report.figures import figures_of, write_files
+from phaselens.report.figures import write_files
 from phaselens.report.folder import read_folder
-from phaselens.report.render import content
+from phaselens.report.render import content, figures
+from phaselens.report.section import Listed
 from phaselens.report.tables import Table
 from phaselens.report.words import marked
 from phaselens.trace.store import atomic_write
@@ -19,9 +20,9 @@ def write_markdown(study_dir: str | Path, png: bool = False) -> tuple[Path, ...]
     """
     where = Path(study_dir)
     shown = content(read_folder(where))
-    figures = figures_of(shown)
-    files = write_files(figures, where / "figures", png)
-    return (atomic_write(where / "report.md", "\n".join(_lines(shown, list(figures))) + "\n"), *files)
+    drawn = figures(shown)
+    files = write_files({name: one.wide for name, one in drawn.items()}, where / "figures", png)
+    return (atomic_write(where / "report.md", "\n".join(_lines(shown, list(drawn))) + "\n"), *files)
 
 
 def _lines(shown: Mapping[str, object], figures: list[str]) -> Iterator[str]:
@@ -32,9 +33,9 @@ def _lines(shown: Mapping[str, object], figures: list[str]) -> Iterator[str]:
         yield from ("No verdicts are in this folder.", "")
     else:
         yield from _ledger(shown["entries"])
-    for name in ("panel", "regimes", "separation", "gd", "temperature", "variance", "stability", "grading"):
-        table = shown.get(name)
-        if isinstance(table, Table):
+    blocks = [block for _, own in shown["sections"] for block in own]
+    for table in (shown["panel"], shown["separation"], *(b.table for b in blocks if isinstance(b, Listed))):
+        if table is not None:
             yield from _table(table)
     if figures:
         yield from ("## Figures", "")

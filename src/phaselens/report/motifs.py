@@ -6,10 +6,11 @@ from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.cast import Member
-from phaselens.report.folder import Row
+from phaselens.report.folder import Folder, Row
 from phaselens.report.forest import HEAD
 from phaselens.report.layout import Layout
 from phaselens.report.scale import Scale
+from phaselens.report.section import Block, Legend, Section, pair
 from phaselens.report.words import extent, is_number, number
 
 WIDE, NARROW = Layout(920, 196, 2, 19), Layout(360, 168, 1, 19)
@@ -112,3 +113,14 @@ def caption(rows: list[Row], models: list[Row]) -> Markup:
         f"n: {extent((r['n_models'] for r in rows), 'models')}, {extent((r['n_prompts'] for r in models), 'prompts')}, "
         f"{extent((r['n_chains'] for r in models), 'chains')} per model, at most {most}.",
     )
+
+
+def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
+    words, models = folder.rows("motifs"), folder.rows("motifs_models")
+    if not shown(words) or not models:
+        return []
+    drawn = pair("motifs", shares, members, words, models, layouts=(WIDE, NARROW), caption=caption(words, models))
+    return [Legend(twins=False), drawn]
+
+
+SECTION = Section("motifs", "Motifs", "Motifs", ("motifs", "motifs_models"), _blocks, ("motif", "grammar"))

@@ -8,6 +8,7 @@ from phaselens.report import svg
 from phaselens.report.cast import Member
 from phaselens.report.folder import Folder, Row
 from phaselens.report.scale import Scale
+from phaselens.report.section import Block, Section, listed, pair
 from phaselens.report.tables import Column, Reasons, Table, name_cell, text_cell
 from phaselens.report.words import extent, interval, is_number, number, visible
 
@@ -134,3 +135,16 @@ def table(folder: Folder) -> Table | None:
         "prompts; with itself: mean correlation between the orders of random halves of the prompts."
     )
     return Table("stability-table", said, columns, [("", lines)], reasons.found)
+
+
+def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
+    rows, orders = folder.rows("order_ranks"), folder.rows("order_consistency")
+    if not rows:
+        return []
+    said = caption(rows, orders)
+    drawn = pair("order", ranks, members, rows, orders, layouts=(WIDE, NARROW), caption=said, claims=("R2", "R3"))
+    return [drawn, listed(table(folder), "The order over temperatures and windows")]
+
+
+TABLES = ("order_ranks", "order_consistency", "order_stability")
+SECTION = Section("order", "Order of models", "The order of models", TABLES, _blocks, ("W",))

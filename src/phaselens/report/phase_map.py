@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from phaselens.dynamics.published import BANDS
-from phaselens.report import svg
+from phaselens.report import captions, labels, svg, tables
 from phaselens.report.cast import Member, of
-from phaselens.report.folder import Row
+from phaselens.report.folder import Folder, Row
 from phaselens.report.scale import Scale, span
+from phaselens.report.section import Block, Said, Section, listed, pair
 from phaselens.report.words import DASH, interval, is_number, number, visible
 
 RUNS_DRAWN = 400
@@ -255,3 +256,26 @@ def _describe(members: list[Member], models: list[Row], nulls: list[Row]) -> str
     ]
     said += [f"null {row['null']}: {number(row['ratio_norm'])}" for row in nulls]
     return "Dots with 95 % intervals. " + "; ".join(said) + "."
+
+
+def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
+    rows = folder.rows("regimes_models")
+    if not rows:
+        return []
+    args, claims = (rows, folder.rows("regimes_runs"), folder.rows("regimes_nulls")), ("R1", "R6")
+    said = captions.phase_map(rows)
+    out: list[Block | None] = [
+        pair("phase", phase_map, members, *args, layouts=(WIDE, NARROW), caption=said, claims=claims)
+    ]
+    shares = labels.labelled(rows)
+    if shares and any(labels.has_label(row) for row in shares):
+        said = captions.label_bars(shares)
+        out.append(pair("labels", labels.label_bars, members, rows, layouts=(labels.WIDE, labels.NARROW), caption=said))
+    elif shares:
+        out.append(Said([UNLABELLED]))
+    return [*out, listed(tables.regimes(folder, members), "The numbers of these figures")]
+
+
+UNLABELLED = "No run of any model has a ratio_norm, so no run has a label; the reasons stand under the panel table."
+TABLES = ("regimes_models", "regimes_runs", "regimes_nulls")
+SECTION = Section("regimes", "Phase map", "Phase map", TABLES, _blocks, ("ratio_norm", "ct"), always=True)

@@ -6,9 +6,10 @@ from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.cast import Member
-from phaselens.report.folder import Row
+from phaselens.report.folder import Folder, Row
 from phaselens.report.layout import Layout
 from phaselens.report.scale import Scale, span
+from phaselens.report.section import Block, Section, pair
 from phaselens.report.words import extent, interval, is_number, number, visible
 
 FULL = 3.0  # spreads at which a cell has its full colour
@@ -209,3 +210,38 @@ def grid_caption(rows: list[Row]) -> Markup:
         f"n: {extent((r['n_prompts'] for r in rows if is_number(r['estimate'])), 'prompts')}, "
         f"{extent((r['n_models'] for r in rows), 'models')}.",
     )
+
+
+def _heat(folder: Folder, members: list[Member]) -> list[Block | None]:
+    rows = folder.rows("fingerprints")
+    if not rows:
+        return []
+    said = heat_caption(rows, folder.rows("identification"))
+    return [pair("fingerprints", heat_map, members, rows, layouts=(WIDE, NARROW), caption=said, claims=("F0",))]
+
+
+def _tree(folder: Folder, members: list[Member]) -> list[Block | None]:
+    figures, *parts = (folder.rows(name) for name in GROUPS)
+    if not (figures and parts[0]):
+        return []
+    said = tree_caption(figures)
+    return [pair("topology", tree, members, *parts, layouts=(WIDE, NARROW), caption=said, claims=("T1", "T2"))]
+
+
+def _grid(folder: Folder, members: list[Member]) -> list[Block | None]:
+    rows = folder.rows("normalisation")
+    said = grid_caption(rows) if rows else ""
+    return [pair("normalisation", grid, rows, layouts=(WIDE, NARROW), caption=said, claims=("N1",))] if rows else []
+
+
+GROUPS = ("topology", "topology_models", "topology_merges", "topology_pairs")
+FINGERPRINTS = Section(
+    "fingerprints", "Fingerprints", "Fingerprints", ("fingerprints", "identification"), _heat, ("fingerprint", "spread")
+)
+TOPOLOGY = Section(
+    "topology", "Groups of models", "Groups of models", GROUPS, _tree,
+    ("consensus", "fragmentation", "ARI", "stress"),
+)  # fmt: skip
+NORMALISATION = Section(
+    "normalisation", "Normalisations", "Normalisations of states", ("normalisation",), _grid, ("ICC", "normalisation")
+)

@@ -24,6 +24,7 @@ class Layout:
 
 
 WIDE, NARROW = Layout(920, 4, 230, 150), Layout(360, 2, 190, 98)
+LAYOUTS = {"wide": WIDE, "narrow": NARROW}
 LEFT, HEAD, FOOT, SMALL, CELL = 46.0, 26.0, 34.0, 110.0, 34.0
 BASELINES = (("twin", "untrained twin", "hue1 dash1"), ("covariates", "covariates", "hue2 dash3"))
 

@@ -1,27 +1,15 @@
 """Probes in the report of a study: capacity of every model along depth, and how frozen probes do elsewhere."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-from markupsafe import Markup
 
 from phaselens.report import curves
 from phaselens.report import probe_figures as figures
 from phaselens.report.cast import Member
-from phaselens.report.probe_figures import NARROW, WIDE, Layout
+from phaselens.report.folder import Folder
+from phaselens.report.section import Block, Figure, Said, Section
 from phaselens.report.words import is_number, listing, number, visible
 
 Row = Mapping[str, object]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure of the section: its id, both forms, and its caption."""
-
-    id: str
-    wide: Markup
-    narrow: Markup
-    caption: str
 
 
 def section(
@@ -33,7 +21,7 @@ def section(
     if capacity:
         shapes = (("wide", curves.GD_WIDE), ("narrow", curves.GD_NARROW))
         forms = (curves.capacity_by_depth(f"probes-{k}", members, capacity, layout) for k, layout in shapes)
-        found.append(Figure("fig-probes", *forms, CAPACITY))
+        found.append(Figure("probes", *forms, CAPACITY))
     kinds = (
         ("models", transfer, ("source", "target"), MODELS),
         ("templates", _first(templates), ("trained_on", "read_on"), TEMPLATES),
@@ -44,8 +32,9 @@ def section(
             if not any(is_number(v) for i, line in enumerate(matrix) for k, v in enumerate(line) if i != k):
                 continue
             anchor = f"probe-{kind}-{task}"
-            forms = (figures.transfer(f"{anchor}-{k}", names, matrix, layout=layout) for k, layout in _layouts())
-            found.append(Figure(f"fig-{anchor}", *forms, f"{visible(task)}: {said}{_counted(rows, task)}"))
+            each = figures.LAYOUTS.items()
+            forms = (figures.transfer(f"{anchor}-{k}", names, matrix, layout=layout) for k, layout in each)
+            found.append(Figure(anchor, *forms, f"{visible(task)}: {said}{_counted(rows, task)}"))
     return found, agreement(groups)
 
 
@@ -63,10 +52,6 @@ def _counted(rows: Sequence[Row], task: str) -> str:
 def _ends(values: Sequence[float]) -> str:
     low, high = number(min(values)), number(max(values))
     return low if low == high else f"{low} to {high}"
-
-
-def _layouts() -> tuple[tuple[str, Layout], ...]:
-    return ("wide", WIDE), ("narrow", NARROW)
 
 
 def _first(rows: Sequence[Row]) -> list[Row]:
@@ -108,3 +93,12 @@ TEMPLATES = (
     "held-out accuracy of probes trained on one template (row) and read on another (column), of the first model that "
     "has them."
 )
+
+
+def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
+    found, said = section(members, *(folder.rows(name) for name in TABLES))
+    return [*found, Said([said], gone=False) if said and found else None]
+
+
+TABLES = ("probe_capacity", "probe_transfer", "probe_templates", "probe_groups")
+SECTION = Section("probes", "Probes", "Probes", TABLES, _blocks)

@@ -1,7 +1,6 @@
 """The pages of `phaselens probe`, Markdown and HTML: figures, tables, and what supports a conclusion or is algebra."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import jinja2
 from markupsafe import Markup
 
 from phaselens.report import probe_figures as figures
+from phaselens.report.section import Figure
 from phaselens.report.words import DASH, marked, visible
 from phaselens.trace.store import atomic_write
 from phaselens.version import __version__
@@ -46,18 +46,9 @@ def page(model: str, tasks: Sequence[Row]) -> str:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A figure drawn twice: for wide pages and for narrow ones."""
-
-    wide: Markup
-    narrow: Markup
-
-
-def _pair(draw: Callable[..., Markup], name: str, *given: object) -> Pair:
-    return Pair(
-        draw(f"{name}-wide", *given, layout=figures.WIDE), draw(f"{name}-narrow", *given, layout=figures.NARROW)
-    )
+def _figure(draw: Callable[..., Markup], name: str, caption: str, *given: object) -> Figure:
+    wide, narrow = (draw(f"{name}-{w}", *given, layout=lay) for w, lay in figures.LAYOUTS.items())
+    return Figure(name, wide, narrow, caption)
 
 
 def _section(k: int, task: Row) -> dict[str, object]:
@@ -65,12 +56,14 @@ def _section(k: int, task: Row) -> dict[str, object]:
     columns, rows = _layers(task)
     controls = _controls(task)
     moved: Mapping[str, list] = task.get("transfer") or {}  # type: ignore[assignment]
+    both = [moved[name] for name in ("families", "accuracy")] if moved else []
     return {
         "anchor": f"task{k}", "name": task["task"], "sentence": sentence(task), "lines": _figures(task),
-        "capacity": _pair(figures.capacity, f"capacity{k}", task), "capacity_caption": CAPACITY,
-        "small": _pair(figures.small, f"small{k}", task), "small_caption": SMALL,
-        "transfer": _pair(figures.transfer, f"transfer{k}", moved["families"], moved["accuracy"]) if moved else None,
-        "transfer_caption": transfer_caption(moved) if moved else "",
+        "figures": [
+            _figure(figures.capacity, f"task{k}", CAPACITY, task),
+            _figure(figures.small, f"task{k}-more", SMALL, task),
+            *([_figure(figures.transfer, f"task{k}-transfer", transfer_caption(moved), *both)] if moved else []),
+        ],
         "controls": _grid("Control table", controls[0], *controls[1:], mark=1) if controls else None,
         "layers": _grid("Layers", "Every layer, held out.", columns, rows),
     }  # fmt: skip

@@ -3,9 +3,23 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 from phaselens.report.cast import Member
-from phaselens.report.words import DASH, count, defined, is_number, listing, sentence, value, visible
+from phaselens.report.words import (
+    DASH,
+    count,
+    defined,
+    fixed,
+    is_number,
+    listing,
+    number,
+    places,
+    sentence,
+    value,
+    visible,
+)
 
 VERDICTS = ("supported", "rejected", "open", "not applicable")
 PHRASES = {
@@ -47,6 +61,9 @@ class Entry:
     post_hoc: str
     family: str
     keys: Mapping[str, str]
+    named: str
+    needs: str
+    ends: tuple[object, object, object, object]
 
 
 def ledger(claims: Iterable[Mapping[str, object]]) -> list[Entry]:
@@ -55,7 +72,14 @@ def ledger(claims: Iterable[Mapping[str, object]]) -> list[Entry]:
     for claim in claims:
         anchor = unique(f"claim-{claim['id']}", anchors)
         verdict = visible(str(claim["verdict"]))
-        written = {key: value(claim.get(key)) for key in ("estimate", "interval", "null", "p", "n", "published")}
+        written = {key: value(claim.get(key)) for key in ("estimate", "interval", "null", "n", "published")}
+        written["p"] = number(claim.get("p"), 2)
+        bounds = claim.get("interval")
+        low, high = bounds if isinstance(bounds, (list, tuple)) and len(bounds) == 2 else (None, None)
+        if (n := places(low, high, claim.get("estimate"))) is not None:
+            written |= {"estimate": fixed(claim.get("estimate"), n), "null": fixed(claim.get("null"), n)}
+            written["interval"] = f"[{fixed(low, n)}, {fixed(high, n)}]"
+        named, needs = estimates().get(str(claim["id"]), ("", "against"))
         said = {key: _said(claim.get(key)) for key in ("decided_by", "needed", "why")}
         statement = sentence(str(claim.get("statement") or "no statement recorded"))
         style = verdict.replace(" ", "-") if verdict in VERDICTS else "open"
@@ -67,9 +91,20 @@ def ledger(claims: Iterable[Mapping[str, object]]) -> list[Entry]:
             "post_hoc": _post_hoc(claim),
             "family": _said(claim.get("family")),
             "keys": _keys(claim, len(entries)),
+            "named": named,
+            "needs": needs,
+            "ends": (claim.get("estimate"), low, high, claim.get("null")),
         }
         entries.append(Entry(anchor, visible(str(claim["id"])), statement, verdict, style, **written, **said, **extra))
     return entries
+
+
+@cache
+def estimates() -> dict[str, tuple[str, str]]:
+    """What the estimate of each registered claim is called, and how it stands to its null."""
+    text = resources.files("phaselens.report").joinpath("templates", "estimates.txt").read_text(encoding="utf-8")
+    lines = [line.split(" | ") for line in text.splitlines()[1:]]
+    return {name: (words, needs) for name, words, needs in lines}
 
 
 def _keys(claim: Mapping[str, object], place: int) -> dict[str, str]:
@@ -97,7 +132,7 @@ def _further(claim: Mapping[str, object]) -> tuple[str, ...]:
     before = visible(str(claim.get("after") or ""))
     corrected = f"tested after {before}: p = " if before else "after Holm: p = "
     known = (("p_without_twins", "twins dropped: p = "), ("p_holm", corrected))
-    return tuple(words + value(claim[key]) for key, words in known if defined(claim.get(key)))
+    return tuple(words + number(claim[key], 2) for key, words in known if defined(claim.get(key)))
 
 
 def _controls(claim: Mapping[str, object]) -> tuple[tuple[str, str, str], ...]:
@@ -176,10 +211,22 @@ def _came_out(entries: list[Entry]) -> str:
     return f"Of {count(len(entries), 'claim')} registered before the data, {listing(parts)}."
 
 
+def matter(entries: list[Entry], most: int = 3) -> list[Entry]:
+    """The findings to show first: decided before open, with an estimate before without, in the order of the register.
+
+    Those that are post hoc or do not apply take no part.
+    """
+    order = {"supported": 0, "rejected": 0, "open": 1}
+    told = [e for e in entries if e.verdict in order and not e.post_hoc]
+    return sorted(told, key=lambda e: (order[e.verdict], e.estimate == DASH, e.interval == DASH))[:most]
+
+
 def finding(entry: Entry) -> str:
-    """Say in one clause what decided a claim."""
-    numbers = f"estimate {entry.estimate}" + (f" {entry.interval}" if entry.interval != DASH else "")
-    numbers += f" against {entry.null} under the null" if entry.null != DASH else ""
+    """Say in one clause what decided a claim: the estimate by its name, and what its null is."""
+    numbers = f"{entry.named or 'estimate'} {entry.estimate}" + (
+        f" {entry.interval}" if entry.interval != DASH else ""
+    )
+    numbers += f", {entry.needs} {entry.null}" if entry.null != DASH else ""
     parts = [numbers] if entry.estimate != DASH else []
     parts += [f"decided by {entry.decided_by}"] if entry.decided_by else []
     parts += [entry.why] if entry.estimate == DASH and entry.why else []

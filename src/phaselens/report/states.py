@@ -1,14 +1,16 @@
 """States: how often each model is in which, and how they follow each other along generation and along depth."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from markupsafe import Markup
 
-from phaselens.report import svg
+from phaselens.report import graphs, svg
 from phaselens.report.cast import Member, of
-from phaselens.report.folder import Row
+from phaselens.report.folder import Folder, Row
 from phaselens.report.layout import Layout
 from phaselens.report.scale import Scale
+from phaselens.report.section import Block, Figure, Section, pair
 from phaselens.report.words import extent, interval, is_number, number
 
 LETTERS = "ABCDE"
@@ -167,3 +169,22 @@ def matrix_caption(rows: list[Row]) -> Markup:
 
 def _sample(rows: list[Row]) -> str:
     return extent((r["n_prompts"] for r in rows if r["n_prompts"]), "prompts")
+
+
+def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
+    occupancy, steps = shown(folder.rows("states")), folder.rows("states_transitions")
+    layouts, out = (WIDE, NARROW), []
+    if occupancy:
+        said = occupancy_caption(occupancy)
+        out.append(pair("states", occupancy_bars, members, occupancy, layouts=layouts, caption=said, claims=("G7",)))
+    if steps:
+        said = matrix_caption(steps)
+        out.append(pair("matrices", matrices, members, steps, layouts=layouts, caption=said, claims=("G8",)))
+        forms = [graphs.graphs(f"graphs-{w}", members, steps, lay) for w, lay in graphs.LAYOUTS.items()]
+        pages = partial(graphs.pages, members, steps)
+        out.append(Figure("graphs", *forms, graphs.caption(steps), pages=pages))
+    return out
+
+
+TERMS = ("turbulence", "states", "grammar", "excess")
+SECTION = Section("states", "States", "States", ("states", "states_transitions"), _blocks, TERMS)

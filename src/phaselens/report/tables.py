@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from phaselens.dynamics.published import REGIMES
 from phaselens.report.cast import Member, of
 from phaselens.report.folder import Folder, Row
-from phaselens.report.words import DASH, defined, interval, is_number, number, value, visible
+from phaselens.report.words import DASH, defined, estimated, is_number, number, value, visible
 
 NO_REASON = "undefined in the results file, which gives no reason"
 ONE_PROMPT = "an interval needs at least two prompts"
@@ -71,7 +71,7 @@ class Reasons:
             return Cell(DASH, "", self(reason))
         if not (is_number(low) and is_number(high)):
             return Cell(f"{number(content)} {DASH}", repr(content), self(why))
-        return Cell(f"{number(content)} {interval(low, high)}", repr(content))
+        return Cell(estimated(content, low, high), repr(content))
 
 
 def name_cell(label: str) -> Cell:

@@ -2,11 +2,15 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from markupsafe import Markup
 
 from phaselens.report import png, svg
-from phaselens.report.words import is_number, number, token
+from phaselens.report.cast import Member
+from phaselens.report.folder import Folder
+from phaselens.report.section import Block, Figure, Said, Section
+from phaselens.report.words import defined, is_number, number, token, visible
 
 ACROSS, ROWS_DRAWN = 72, 4
 LEFT, RIGHT = 60.0, 916.0
@@ -251,3 +255,46 @@ def strip(run: Run) -> list[tuple[str, int | None, str]]:
 def drawn(run: Run) -> int:
     """Give how many of the run's steps the picture shows."""
     return min(len(run.steps), ACROSS * ROWS_DRAWN)
+
+
+def caption(which: Run) -> Markup:
+    """Caption of the picture of one run."""
+    words = {key: "" if key in ("model", "arm") else key.replace("_id", "") + " " for key in which.title}
+    name = ", ".join(f"{words[key]}{visible(content)}" for key, content in which.title.items())
+    shown, steps = drawn(which), len(which.steps)
+    said = (
+        "Instability ct along tokens (rad) and entropy of the lens distribution (nats) at every layer and step;",
+        f"n = 1 run of {number(steps)} steps: an illustration, without interval.",
+        "Beside each step stands the token chosen from its state. Hatched: undefined (ct needs two earlier steps).",
+        f"The first {number(shown)} of {number(steps)} steps are drawn." if shown < steps else "",
+    )
+    head = f"{name}." if name else "One run."
+    return Markup("<b>{}</b> {}").format(head, " ".join(part for part in said if part))
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The text of a run, token by token, below its picture."""
+
+    kind: ClassVar[str] = "strip"
+    prompt: str
+    tokens: list[tuple[str, int | None, str]]
+    first: bool
+
+
+def _blocks(folder: Folder, members: list[Member]) -> list[Block | Strip | None]:
+    gone = folder.lack("results/trajectory.json")
+    if "trajectory" not in folder.results:
+        return [Said(gone)] if gone else []
+    found, faults = read_runs(folder.results["trajectory"])
+    out: list[Block | Strip | None] = [Said(faults)] if faults else []
+    for k, one in enumerate(found):
+        forms = picture(f"run{k}-wide", one), tall_picture(f"run{k}-narrow", one)
+        out.append(Figure(f"run{k}", *forms, caption(one)))
+        out.append(Strip(visible(str(one.prompt)) if defined(one.prompt) else "", strip(one), k == 0))
+    return out
+
+
+SECTION = Section(
+    "trajectory", "One run", "One run, layer by step", (), _blocks, ("instability", "entropy"), always=True
+)

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+from phaselens.report.cast import Member
 from phaselens.report.folder import Folder
+from phaselens.report.section import Block, Said, Section, listed
 from phaselens.report.tables import Column, Table, name_cell, text_cell
 from phaselens.report.words import visible
 from phaselens.validity.table import CLAIM_COLUMNS, SCENARIO_COLUMNS, claim_rows, scenario_rows
@@ -18,28 +20,27 @@ EACH = (
 )
 
 
-def shown(folder: Folder) -> bool:
-    """Whether the page has a section on the instrument: the folder holds the file, even one that cannot be read."""
-    return "validity" in folder.results or bool(folder.lack(FILE))
-
-
-def tables(folder: Folder) -> dict[str, Table | list[str] | None]:
-    """Build the table per claim, the table per scenario, and a sentence where the file is not what it should be."""
+def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
+    if gone := folder.lack(FILE):
+        return [Said(gone)]
     document = folder.results.get("validity")
-    nothing = {"validity_claims": None, "validity_scenarios": None, "validity_faults": folder.lack(FILE)}
     if document is None:
-        return nothing
+        return []
     try:
         claims, scenarios = claim_rows(document), scenario_rows(document)
     except (KeyError, TypeError, AttributeError, IndexError):
-        return nothing | {"validity_faults": [f"{FILE} is not what `phaselens validate --out` writes: not shown."]}
-    return {
-        "validity_claims": _table("validity-table", CAPTION, CLAIM_COLUMNS, claims),
-        "validity_scenarios": _table("scenarios-table", EACH, SCENARIO_COLUMNS, scenarios),
-        "validity_faults": [],
-    }
+        return [Said([f"{FILE} is not what `phaselens validate --out` writes: not shown."])]
+    found = _table("scenarios-table", EACH, SCENARIO_COLUMNS, scenarios)
+    return [listed(_table("validity-table", CAPTION, CLAIM_COLUMNS, claims)), listed(found, "Every scenario")]
 
 
 def _table(anchor: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     lines = [[name_cell(visible(row[0])), *(text_cell(cell) for cell in row[1:])] for row in rows]
     return Table(anchor, caption, [Column(c, kind="text") for c in columns], [("", lines)], ())
+
+
+LEAD = (
+    "The rules of the claims, applied by the same code to simulated studies whose truth is known. A rule should "
+    "support at most 5\u00a0% of studies without the effect, or with what only looks like it."
+)
+SECTION = Section("validity", "Instrument", "Does the instrument hold?", (), _blocks, lead=LEAD)

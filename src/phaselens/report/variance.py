@@ -4,10 +4,12 @@ from markupsafe import Markup
 
 from phaselens.dynamics.published import SHARES
 from phaselens.report import svg
+from phaselens.report.cast import Member
 from phaselens.report.folder import Folder, Row
 from phaselens.report.forest import whisker
 from phaselens.report.layout import Layout
 from phaselens.report.scale import Scale, span
+from phaselens.report.section import Block, Section, listed, pair
 from phaselens.report.tables import Column, Reasons, Table, name_cell, text_cell
 from phaselens.report.words import extent, interval, is_number, listing, number, visible
 
@@ -144,3 +146,14 @@ def table(folder: Folder) -> Table | None:
     )
     said = "Shares of variance with 95 % intervals, not clipped at 0, and the number of levels behind each."
     return Table("variance-table", said, columns, list(groups.items()), reasons.found)
+
+
+def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
+    rows = folder.rows("variance_shares")
+    if not rows:
+        return []
+    drawn = pair("variance", shares, rows, layouts=(WIDE, NARROW), caption=caption(rows), claims=("V1", "V2", "V3"))
+    return [drawn, listed(table(folder), "The numbers of this figure")]
+
+
+SECTION = Section("variance", "Variance", "What varies", ("variance_shares",), _blocks, ("share of variance",))

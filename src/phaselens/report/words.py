@@ -62,6 +62,44 @@ def interval(low: object, high: object) -> str:
     return f"[{number(low)}, {number(high)}]" if defined(low) and defined(high) else DASH
 
 
+def places(low: object, high: object, at: object = None) -> int | None:
+    """Decimals that show the width of an interval with two digits; None where `number` knows better.
+
+    Where the estimate `at` lies close to one end, that distance counts instead.
+
+    >>> places(0.008468, 0.008817), places(0.51, 0.94), places(0.2, 38.7, 0.5), places(1200.0, 1900.0), places(1.0, 1.0)
+    (5, 2, 1, None, None)
+    """
+    if not (is_number(low) and is_number(high)) or not high > low or max(abs(low), abs(high)) >= 1e5:  # type: ignore[operator,arg-type]
+        return None
+    width = float(high) - float(low)  # type: ignore[arg-type]
+    near = min(abs(float(at) - float(low)), abs(float(high) - float(at))) if is_number(at) else width  # type: ignore[arg-type]
+    found = 1 - math.floor(math.log10(min(width, 4 * near) if near > 0 else width))
+    return found if 0 <= found <= 6 else None
+
+
+def fixed(content: object, decimals: int | None) -> str:
+    """Write a number with so many decimals; as `number` does where they are None.
+
+    >>> fixed(0.7996, 2), fixed(-1.5, None)
+    ('0.80', '−1.5')
+    """
+    if decimals is None or not is_number(content):
+        return number(content)
+    return f"{content:,.{decimals}f}".replace("-", "−")
+
+
+def estimated(content: object, low: object, high: object) -> str:
+    """Write a number with its interval, both with the digits that the interval leaves to it.
+
+    >>> estimated(0.7996, 0.5114, 0.9447), estimated(2.0, float("nan"), 3.0)
+    ('0.80 [0.51, 0.94]', '2 —')
+    """
+    n = places(low, high, content)
+    bounds = f"[{fixed(low, n)}, {fixed(high, n)}]" if is_number(low) and is_number(high) else DASH
+    return f"{fixed(content, n)} {bounds}"
+
+
 def defined(value: object) -> bool:
     """Say whether there is anything to write: neither None nor NaN, nor an empty text."""
     if value is None or value == "":

@@ -177,7 +177,7 @@ class Study(Part):
     @model_validator(mode="after")
     def _claims_have_their_tables(self) -> Self:
         """A claim reads tables that the study makes; which experiment makes a table is said where it is not asked."""
-        makers = {table: e.name for e in EXPERIMENTS for table in e.tables}
+        makers = {table.name: e.name for e in EXPERIMENTS for table in e.tables}
         for claim in self.claims:
             for table in (claim.table, *(c.table for c in claim.controls if c.table)):
                 if table not in makers:
