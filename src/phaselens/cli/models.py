@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Which models can be read, and the proof.", no_args_is_help=True)
 
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="organism:NAME, a folder, or a Hub id.")]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="organism:NAME, a folder, a GGUF file, or a Hub id.")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
 Overrides = Annotated[Path | None, typer.Option(help="TOML that says where blocks, norm and head are.")]
 Revision = Annotated[str | None, typer.Option(help="Revision of a Hub model.")]
