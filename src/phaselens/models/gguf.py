@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from phaselens.errors import InputError, ModelRefused, missing_extra
 from phaselens.models.kept import home
-from phaselens.models.weights import first_line, quiet, weights_of
+from phaselens.models.weights import became_of, first_line, quiet
 
 RECORD = "dequantised.json"
 MAGIC = b"GGUF"
@@ -69,7 +69,7 @@ def convert(path: Path, folder: Path) -> Path:
             )
     except Exception as error:  # the reader fails in its own words, and those of its packages
         raise ModelRefused(f"{path}: {first_line(error)} {LIST.format(', '.join(architectures()))}") from error
-    weights_of(network, report).refuse(str(path), network.config)
+    became_of(str(path), network, report)
     network.hf_quantizer = None  # the weights are plain: the library would not save what it calls quantised
     network.config.__dict__.pop("quantization_config", None)
     part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}")
@@ -101,14 +101,14 @@ def described(path: Path) -> dict[str, str]:
         raise missing_extra(f"reading {path.name}", "gguf and accelerate", "gguf") from error
     try:
         reader = GGUFReader(path)
-        fields = {name: reader.fields[f"general.{name}"].contents() for name in ("architecture",)}
+        architecture = reader.fields["general.architecture"].contents()
         kind = reader.fields.get("general.file_type")
         named = None if kind is None else LlamaFileType(kind.contents()).name
     except (ValueError, KeyError, IndexError) as error:
         raise InputError(f"{path} cannot be read as GGUF: {first_line(error)} Get the file again.") from error
     common = Counter(tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1).most_common(1)
     quantisation = (named or common[0][0]).removeprefix("ALL_").removeprefix("MOSTLY_")
-    return {"file": path.name, "architecture": str(fields["architecture"]), "quantisation": quantisation}
+    return {"file": path.name, "architecture": architecture, "quantisation": quantisation}
 
 
 def architectures() -> list[str]:

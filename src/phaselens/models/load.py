@@ -139,7 +139,7 @@ def load(
     tokenizer = tokenizer if tokenizer is not None else _tokenizer(folder, trust_remote_code, revision)
     revision = revision if Path(folder).is_dir() else resolved(folder, revision)
     model = _assemble(network.to(place).eval(), tokenizer, name, str(source), revision, given)
-    model = replace(model, weights=weights.words, origin=origin(Path(folder)))
+    model = replace(model, weights=weights, origin=origin(Path(folder)))
     if not check:
         return model
     return _passed(model, prove(model) if trust_remote_code else proof_of(model, given))

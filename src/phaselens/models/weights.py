@@ -3,9 +3,8 @@
 import os
 import re
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from phaselens.errors import InputError, ModelRefused, unknown_name
+from phaselens.models.facts import declared_layers
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # Left over by design: masks and angles that older versions stored, and parts of a model that text does not use.
@@ -27,77 +27,41 @@ LAYER = re.compile(r"\.(\d+)\.")
 NAMED = 6
 
 
-@dataclass(frozen=True)
-class Weights:
-    """What became of the tensors of a file: how many the network has, and the names of those that do not fit.
+def became_of(source: str, network: nn.Module, report: dict[str, Any]) -> str:
+    """What became of a file's tensors, e.g. `272 of 272 tensors, none missing, none left over`; tied ones count once.
 
-    `mismatched` holds (name, shape in the file, shape in the network); `aside` what was left over by design.
+    By the library's load `report`. Raises ModelRefused, naming them, where some are missing, left over or of another
+    shape.
     """
-
-    wanted: int
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
-    aside: tuple[str, ...] = ()
-
-    @property
-    def words(self) -> str:
-        """One line, e.g. `272 of 272 tensors, none missing, none left over`."""
-        found = self.wanted - len(self.missing) - len(self.mismatched)
-        over = _counted(self.unexpected, "left over") if self.unexpected else "none left over"
-        over += f", {len(self.aside)} of other parts left aside" if self.aside else ""
-        return f"{found} of {self.wanted} tensors, {_counted(self.missing, 'missing')}, {over}"
-
-    def refuse(self, source: str, config: Any) -> None:
-        """Raise ModelRefused, naming them, where tensors are missing, left over or of another shape."""
-        faults = []
-        if self.missing:
-            faults.append(f"{len(self.missing)} of {self.wanted} tensors are missing ({_some(self.missing)})")
-        if self.mismatched:
-            said = [f"{name}: {list(there)} in the file, {list(here)} wanted" for name, there, here in self.mismatched]
-            faults.append(f"{len(said)} are of another shape ({_some(said)})")
-        if self.unexpected:
-            faults.append(f"{len(self.unexpected)} of the file are left over ({_some(self.unexpected)})")
-        if faults:
-            raise ModelRefused(
-                f"{source}: the weights are not those that config.json describes: {'; '.join(faults)}."
-                f"{self._layers(config)} Parts without weights would be random and change at every load. Give the "
-                "files that were saved with this config.json."
-            )
-
-    def _layers(self, config: Any) -> str:
-        """How many layers config and file have, where the tensors that do not fit say so."""
-        declared = getattr(config.get_text_config(), "num_hidden_layers", None)
-        over = {int(n) for name in self.unexpected for n in LAYER.findall(name)[:1]}
-        lacking = {int(n) for name in self.missing for n in LAYER.findall(name)[:1]}
-        if declared and over and min(over) >= declared:
-            return f" The file holds {max(over) + 1} layers, config.json declares {declared}."
-        if declared and lacking and not self.unexpected:
-            return f" Layers concerned: {_some([str(n) for n in sorted(lacking)])} of {declared}."
-        return ""
-
-
-def _counted(names: Collection[str], what: str) -> str:
-    return f"{len(names) or 'none'} {what}"
-
-
-def _some(names: Collection[str]) -> str:
-    """The first few names, and how many more there are."""
-    names = list(names)
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-
-
-def weights_of(network: nn.Module, report: dict[str, Any]) -> Weights:
-    """What the library's load report says of a network's tensors (tied ones count once)."""
-    over, own = sorted(report["unexpected_keys"]), dict(network.named_parameters())
+    own = dict(network.named_parameters())
     tied = {name for name, _ in network.named_parameters(remove_duplicate=False)} - set(own)
-    return Weights(
-        wanted=len(own),
-        missing=tuple(sorted(set(report["missing_keys"]) - tied)),
-        unexpected=tuple(name for name in over if not ASIDE.search(name)),
-        mismatched=tuple(sorted((n, tuple(a), tuple(b)) for n, a, b in report["mismatched_keys"])),
-        aside=tuple(name for name in over if ASIDE.search(name)),
+    missing, over = sorted(set(report["missing_keys"]) - tied), sorted(report["unexpected_keys"])
+    aside = [name for name in over if ASIDE.search(name)]
+    over = [name for name in over if name not in aside]
+    other = [f"{n}: {list(a)} in the file, {list(b)} wanted" for n, a, b in sorted(report["mismatched_keys"])]
+    faults = [f"{len(missing)} of {len(own)} tensors are missing ({_some(missing)})"] if missing else []
+    faults += [f"{len(other)} are of another shape ({_some(other)})"] if other else []
+    faults += [f"{len(over)} of the file are left over ({_some(over)})"] if over else []
+    if not faults:
+        beside = f", {len(aside)} of other parts left aside" if aside else ""
+        return f"{len(own)} of {len(own)} tensors, none missing, none left over{beside}"
+    declared = declared_layers(network.config)
+    layers = sorted({int(n) for name in over or missing for n in LAYER.findall(name)[:1]})
+    if declared and layers:
+        faults.append(
+            f"the file holds {layers[-1] + 1} layers, config.json declares {declared}"
+            if over and layers[0] >= declared
+            else f"layers concerned: {_some([str(n) for n in layers])} of {declared}"
+        )
+    raise ModelRefused(
+        f"{source}: the weights are not those that config.json describes: {'; '.join(faults)}. Parts without weights "
+        "would be random and change at every load. Give the files that were saved with this config.json."
     )
+
+
+def _some(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def device_of(name: str | torch.device) -> torch.device:
@@ -117,8 +81,8 @@ def dtype_of(name: str | torch.dtype) -> torch.dtype:
     return DTYPES[name]
 
 
-def read_network(source: str, dtype: torch.dtype, trust: bool, revision: str | None) -> tuple[nn.Module, Weights]:
-    """The network of a folder or Hub id and what became of its tensors.
+def read_network(source: str, dtype: torch.dtype, trust: bool, revision: str | None) -> tuple[nn.Module, str]:
+    """The network of a folder or Hub id and what became of its tensors, in words.
 
     Raises InputError where nothing readable is there, ModelRefused where the family is unknown or the weights are not
     those that the configuration describes.
@@ -155,9 +119,7 @@ def read_network(source: str, dtype: torch.dtype, trust: bool, revision: str | N
             why = f"{source}: no weights could be read from safetensors ({first_line(error)})"
             raise InputError(f"{why} {_packed(config) or PICKLED}") from error
         raise _not_found(source, error) from error
-    weights = weights_of(network, report)
-    weights.refuse(source, config)
-    return network, weights
+    return network, became_of(source, network, report)
 
 
 def _without_config(folder: Path) -> str:
