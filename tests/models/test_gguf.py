@@ -137,6 +137,13 @@ def test_what_cannot_be_read_is_one_line_and_leaves_nothing(network, tmp_path):
     assert {"llama", "gemma3", "qwen2"} <= set(architectures())
 
 
+def test_a_cache_that_cannot_be_written_is_one_line(file, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PHASELENS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"cannot be written.*PHASELENS_CACHE"):
+        load(file)
+
+
 def test_other_folders_say_nothing_of_an_origin(tmp_path):
     assert origin(tmp_path) is None
     (tmp_path / "dequantised.json").write_text(json.dumps([]))

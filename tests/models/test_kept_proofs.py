@@ -42,6 +42,12 @@ def test_a_command_asks_again_when_told_to(folder, proofs, tmp_path):
     assert len(proofs) == 2
 
 
+def test_a_place_that_cannot_be_written_keeps_nothing_and_stops_nothing(folder, proofs, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PHASELENS_CACHE", str(tmp_path / "file"))
+    assert load(folder).proof.passed and load(folder).proof.passed and len(proofs) == 2
+
+
 def test_a_damaged_one_is_made_again(folder, proofs):
     load(folder)
     (file,) = (kept.home() / "proofs").iterdir()

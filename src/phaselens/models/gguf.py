@@ -81,7 +81,8 @@ def convert(path: Path, folder: Path) -> Path:
         os.replace(part, folder)
     except OSError as error:
         if not (folder / RECORD).is_file():  # else another process was first, and its folder is the same
-            raise InputError(f"{folder} cannot be written: {first_line(error)} Give another place.") from error
+            why = f"{folder} cannot be written: {first_line(error)} Give another place (PHASELENS_CACHE)."
+            raise InputError(why) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder

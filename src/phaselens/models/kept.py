@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,11 +18,9 @@ from phaselens.models.check import Proof, Row, prove
 
 
 def home() -> Path:
-    """Where it is kept: PHASELENS_CACHE, else `phaselens` in XDG_CACHE_HOME or ~/.cache; made where absent."""
+    """Where it is kept: PHASELENS_CACHE, else `phaselens` in XDG_CACHE_HOME or ~/.cache."""
     named = os.environ.get("PHASELENS_CACHE")
-    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phaselens"
-    base.mkdir(parents=True, exist_ok=True)
-    return base
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "phaselens"
 
 
 @cache
@@ -52,10 +51,11 @@ def proof_of(model: Any, overrides: Any) -> Proof:
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: then it is made
         proof = prove(model)
     if proof.passed:
-        place.parent.mkdir(exist_ok=True)
         part = place.with_name(f"{place.name}.{uuid.uuid4().hex[:12]}.tmp")
-        part.write_text(json.dumps(proof.to_dict()), encoding="utf-8")
-        os.replace(part, place)
+        with suppress(OSError):  # a place that cannot be written keeps nothing; the next command proves again
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(proof.to_dict()), encoding="utf-8")
+            os.replace(part, place)
     return proof
 
 
