@@ -97,7 +97,7 @@ def test_files_of_all_three_kinds_and_half_precision(tmp_path):
         (np.ones((3, 9, 8)), {"layers": (0, 1)}, "2 layer numbers for arrays of 3"),
         (np.ones((3, 9, 8)), {"layers": (0, 2, 1)}, "must ascend"),
         (np.ones((3, 9, 8)), {"n_layers": 1}, "at most n_layers = 1"),
-        (np.ones((3, 9, 8)), {"axes": "d step layer"}, "axes must be"),
+        (np.ones((3, 9, 8)), {"axes": "d steps layer"}, "axes are layer, step and d"),
         (np.ones((3, 9, 8)), {"unembedding": np.ones((5, 7))}, r"wanted \[vocab, 8\]"),
         (np.ones((3, 9, 8)), {"unembedding": Unembedding(np.ones((5, 8)), norm="batch")}, "norm of an unembedding"),
         (np.ones((3, 9, 8)), {"unembedding": Unembedding(np.ones((5, 8)), bias=np.ones(4))}, r"bias .* wanted \(5,\)"),
@@ -153,3 +153,87 @@ def test_duckdb_reads_the_tables_as_the_page_says(tmp_path, observed):
     for layer, ct in rows:
         own = layers["instability"][layers["layer"] == layer]
         assert ct == pytest.approx(float(np.median(own[np.isfinite(own)])), rel=1e-6)
+
+
+NAMES = {
+    "blocks.{}.hook_resid_post": 1,  # TransformerLens
+    "model.layers.{}": 1,  # nnsight, baukit
+    "transformer.h.{}": 1,
+    "transformer.h.{}.output": 1,
+    "blocks.{}.hook_resid_pre": 0,
+    "hidden_states.{}": 0,
+    "layer_{}": 0,
+}
+
+
+@pytest.mark.parametrize("form", NAMES)
+@pytest.mark.parametrize("kind", ["arrays", "tuples with a graph", "file"])
+def test_one_tensor_per_layer_is_one_layer_of_every_run(tmp_path, form, kind):
+    whole = G.standard_normal((5, 2, 70, 8)).astype(np.float32)  # [layer, run, step, d]
+    cache = {form.format(k): whole[k] for k in range(5)}
+    if kind == "tuples with a graph":
+        cache = {name: (torch.tensor(a, requires_grad=True),) for name, a in cache.items()}
+    elif kind == "file":
+        save_file(cache, tmp_path / "cache.safetensors")
+        cache = tmp_path / "cache.safetensors"
+    trace = measure_states(cache)
+    first = NAMES[form]
+    assert sorted(set(trace.numpy("layers")["layer"].tolist())) == list(range(first, first + 5))
+    again = measure_states([whole[:, 0], whole[:, 1]], layers=range(first, first + 5))
+    np.testing.assert_array_equal(trace.numpy("layers")["step_length"], again.numpy("layers")["step_length"])
+
+
+def test_axes_are_chosen_or_asked_for():
+    whole = G.standard_normal((3, 2, 9, 8))
+    wanted = measure_states([whole[:, 0], whole[:, 1]]).numpy("layers")["step_length"]
+    for axes, order in (("layer batch position d", (0, 1, 2, 3)), ("run step layer d", (1, 2, 0, 3))):
+        got = measure_states(whole.transpose(order), axes=axes).numpy("layers")["step_length"]
+        np.testing.assert_array_equal(got, wanted)
+    with pytest.raises(InputError, match="say which is which"):
+        measure_states(whole)
+    with pytest.raises(InputError, match="has 3 axes and 'run layer step d' names 4"):
+        measure_states(whole[0], axes="run layer step d")
+    with pytest.raises(InputError, match="two of .* name one layer"):
+        measure_states({"blocks.0.hook_resid_post": whole[0], "blocks.1.hook_resid_pre": whole[0]})
+
+
+def test_ids_beside_the_states_are_the_tokens_that_they_chose_and_say_which_axis_is_time(tmp_path):
+    states, ids = G.standard_normal((9, 3, 8)).astype(np.float32), np.arange(10, 19)
+    save_file({"hidden_states": states, "token_ids": ids}, tmp_path / "vllm.safetensors")
+    trace = measure_states(tmp_path / "vllm.safetensors")
+    assert trace.numpy("steps")["token"].tolist() == [*range(11, 19), -1]
+    assert set(trace.numpy("layers")["layer"].tolist()) == {0, 1, 2}
+    with pytest.raises(InputError, match="an id for each state"):
+        measure_states({"hidden_states": states[:8].swapaxes(0, 1), "input_ids": ids})
+
+
+def test_zero_padding_is_no_state():
+    whole = G.standard_normal((4, 10, 8))
+    whole[:, 7:] = 0
+    rows = measure_states(whole).numpy("layers")
+    padded = rows["step"] >= 7
+    assert np.isnan(rows["step_length"][padded]).all()
+    assert np.isfinite(rows["step_length"][~padded & (rows["step"] > 0)]).all()
+
+
+def test_bfloat16_works_from_python():
+    states = torch.randn(3, 9, 8, dtype=torch.bfloat16, requires_grad=True)
+    got = measure_states(states).numpy("layers")["step_length"]
+    np.testing.assert_array_equal(got, measure_states(states.detach().float().numpy()).numpy("layers")["step_length"])
+
+
+@pytest.mark.parametrize("what", ["tokens", "prompt_ids", "categories"])
+def test_names_that_match_no_run_are_an_error(what):
+    with pytest.raises(InputError, match=f"unknown run in {what} 'run7'. Did you mean 'run0'"):
+        measure_states(G.standard_normal((3, 9, 8)), **{what: {"run7": [1] * 9}})
+
+
+def test_the_unembedding_of_a_model_is_its_readout(tmp_path, capsys):
+    model = phaselens.load("organism:llama-512")
+    said = phaselens.generate(model, ["The"], max_new_tokens=6, seed=0)
+    trace = phaselens.observe(model, said, keep_hidden=True)
+    np.save(tmp_path / "s.npy", trace.hidden["run0"].swapaxes(0, 1))
+    given = ["measure", str(tmp_path / "s.npy"), "--unembedding", "organism:llama-512", "--out", str(tmp_path / "o")]
+    assert call(given) == 0
+    again = phaselens.read_trace(tmp_path / "o", "trace")
+    np.testing.assert_allclose(again.numpy("steps")["entropy"], trace.numpy("steps")["entropy"], atol=1e-5)

@@ -15,10 +15,15 @@ def measure(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the tables of the trace.")],
     unembedding: Annotated[
-        Path | None, typer.Option(help="File with `weight` [vocab, d] (and bias, gain, shift), or one array.")
+        str | None, typer.Option(help="File with `weight` [vocab, d] (and bias, gain, shift), or a model.")
     ] = None,
     norm: Annotated[str | None, typer.Option(help="Norm before the unembedding: rms or layer; default: none.")] = None,
-    axes: Annotated[str, typer.Option(help="Order of the axes: 'layer step d' or 'step layer d'.")] = "layer step d",
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            help="Order of the axes, e.g. 'run step layer d'; default: by names and shapes, else 'layer step d'."
+        ),
+    ] = None,
     layers: Annotated[str | None, typer.Option(help="Numbers of the layers, e.g. 0,4,8; default 0, 1, 2 ...")] = None,
     n_layers: Annotated[int | None, typer.Option(help="Blocks of the model; default: the last layer given.")] = None,
     observables: Annotated[str | None, typer.Option(help="Names, separated by commas; default: all.")] = None,
@@ -26,12 +31,17 @@ def measure(
 ) -> None:
     """Measure hidden states that another tool saved: the trace that `observe` writes, without running the model."""
     from phaselens.errors import InputError
-    from phaselens.imported import Unembedding, measure_states, read_states
+    from phaselens.imported import SUFFIXES, Unembedding, measure_states, read_states
     from phaselens.studies.store.folder import held
     from phaselens.trace.store import write_trace
 
     head = None
-    if unembedding is not None:
+    if unembedding is not None and Path(unembedding).suffix not in SUFFIXES:
+        from phaselens.cli.models import open_model
+
+        model = open_model(unembedding)
+        head, n_layers = model.readout, n_layers or model.n_layers
+    elif unembedding is not None:
         found = read_states(unembedding)
         weight = found.get("weight", next(iter(found.values())) if len(found) == 1 else None)
         if weight is None:
