@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from phaselens.claims.own import OWN, OwnControl, RegisteredOwn, listed
-from phaselens.claims.record import LEVEL, Claim
+from phaselens.claims.record import ELSEWHERE, LEVEL, Claim
 
 # (what to look for in the words of a claim, the term, what it means)
 TERMS: tuple[tuple[str, str, str], ...] = (
@@ -103,7 +103,8 @@ def _own_control(control: OwnControl) -> str:
 
 def document_name(number: int) -> str:
     """What a family of claims is called."""
-    return "your own claims" if number == OWN else f"seed document {number:03d}"
+    named = {OWN: "your own claims", ELSEWHERE: "papers of others"}
+    return named.get(number, f"seed document {number:03d}")
 
 
 def family_words(claim: Claim, family: Sequence[Claim]) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from phaselens.statistics.intervals import Interval, undefined_interval
 
 LEVEL = 0.05
+ELSEWHERE = 9  # the family of claims that come from no seed document but from papers of others
 
 VerdictWord = Literal["supported", "rejected", "open", "not applicable"]
 OutcomeWord = Literal["survived", "explains it away", "undecided", "missing"]

@@ -17,6 +17,7 @@ from phaselens.experiments.gd_controls import GD_CONTROLS
 from phaselens.experiments.growth import GROWTH
 from phaselens.experiments.motifs import MOTIF
 from phaselens.experiments.normalisation import NORMALISATION
+from phaselens.experiments.observability import OBSERVABILITY
 from phaselens.experiments.order import ORDERS
 from phaselens.experiments.perturbation import PERTURBATION
 from phaselens.experiments.probes import PROBES
@@ -55,6 +56,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     CONTROL,
     TRAINED,
     CORRECTNESS,
+    OBSERVABILITY,
     SUBPANELS,
 )
 DEFAULT: tuple[str, ...] = ("regimes", "gd", "variance", "order", "conditions", "states", "motifs", "cycles")

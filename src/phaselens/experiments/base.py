@@ -137,6 +137,21 @@ class StoredReading:
         return np.nanmean(self.hits, axis=1)
 
 
+@dataclass(frozen=True, eq=False)
+class StoredScores:
+    """What `readings.observability` made of one model, as stored; arrays as it documents them."""
+
+    loss: np.ndarray
+    score: np.ndarray
+    untrained: np.ndarray
+    shuffled: np.ndarray
+    covariates: np.ndarray
+    document: np.ndarray
+    layer: np.ndarray
+    depth: np.ndarray
+    curve: np.ndarray
+
+
 @dataclass(frozen=True)
 class ModelData:
     """The stored columns of one model, all its units together.
@@ -151,7 +166,7 @@ class ModelData:
     begins (None: not known).
     `pairs` holds the runs of the study's minimal pairs, apart from all others and in the same form; their prompts are
     called PAIR/ambiguous, PAIR/first and PAIR/second (None: none were observed). `readings` are those of probes, by
-    task; `acted` is what came of changing the running model.
+    task; `scores` those of the next token's loss; `acted` is what came of changing the running model.
     """
 
     info: ModelInfo
@@ -163,6 +178,7 @@ class ModelData:
     word_start_tokens: frozenset[int] | None = None
     pairs: "ModelData | None" = None
     readings: Mapping[str, StoredReading] = field(default_factory=dict)
+    scores: StoredScores | None = None
     acted: Acted = Acted()
 
     def __post_init__(self) -> None:

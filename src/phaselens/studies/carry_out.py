@@ -34,7 +34,7 @@ from phaselens.studies.stages.members import (
     require_some,
     threads,
 )
-from phaselens.studies.stages.probing import make_readings
+from phaselens.studies.stages.probing import make_readings, make_scores
 from phaselens.studies.stages.recipes import made_of
 from phaselens.studies.stages.traces import (
     Tick,
@@ -115,6 +115,8 @@ def run_study(
             each("answers", per, lambda m, tick, _: make_answers(work, m, tick))
         if study.probe_tasks:
             each("probe", len(study.probe_tasks), lambda m, tick, _: make_readings(study, folder, m, work.shelf, tick))
+        if study.documents and "observability" in study.experiments:
+            each("read documents", 1, lambda m, tick, _: make_scores(study, folder, m, work.shelf, tick))
         if wanted(study):
             each("intervene", len(wanted(study)), lambda m, tick, _: make_acted(work, m, tick))
         if not fewer:

@@ -71,6 +71,8 @@ class Study(Part):
     probe_tasks: tuple[str, ...] = ()
     probe_examples: Annotated[int, Field(ge=20)] = 400
     probe_permutations: Annotated[int, Field(ge=19)] = 499
+    documents: str | None = None
+    document_tokens: Annotated[int, Field(ge=500)] = 8000
     interventions: Asked | None = None
     experiments: tuple[str, ...] = DEFAULT
     claims: tuple[OwnClaim, ...] = ()

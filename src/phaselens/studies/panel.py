@@ -15,7 +15,7 @@ from phaselens.experiments import ModelData, Panel
 from phaselens.interventions.records import Acted
 from phaselens.interventions.stored import FOLDER, read_acted
 from phaselens.studies.store.beginnings import read_beginnings
-from phaselens.studies.store.readings import read_readings
+from phaselens.studies.store.readings import read_readings, read_scores
 from phaselens.studies.store.record import ModelRecord, Record, UnitRecord
 from phaselens.trace.store import read_table, stored_columns, trace_paths
 from phaselens.trace.transcripts import read_jsonl
@@ -62,11 +62,16 @@ class Columns(Mapping[str, np.ndarray]):
 
 def panel_of(folder: Path, record: Record, *, seed: int, n_boot: int, subpanels: int = 20) -> Panel:
     """The panel of a study, from its folder."""
-    read, acted = read_readings(folder), read_acted(sorted((folder / FOLDER).glob("*.safetensors")))
+    scores, read, acted = (
+        read_scores(folder),
+        read_readings(folder),
+        read_acted(sorted((folder / FOLDER).glob("*.safetensors"))),
+    )
     models = tuple(
         replace(
             _with_pairs(folder, m, record.units_of(m.info.name)),
             readings=read.get(m.info.name, {}),
+            scores=scores.get(m.info.name),
             acted=acted.get(m.info.name, Acted()),
         )
         for m in record.models

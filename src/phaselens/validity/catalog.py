@@ -6,6 +6,7 @@ from phaselens.validity import gd, regimes
 from phaselens.validity.acted import ACTED
 from phaselens.validity.distribution import DISTRIBUTION
 from phaselens.validity.graded import GRADED
+from phaselens.validity.observability import OBSERVED
 from phaselens.validity.panels import SHAPES
 from phaselens.validity.prints import PRINTS
 from phaselens.validity.probing import PROBING
@@ -188,4 +189,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     *TRAINING,
     *ACTED,
     *GRADED,
+    *OBSERVED,
 )

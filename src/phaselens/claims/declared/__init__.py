@@ -5,6 +5,7 @@ from phaselens.claims.declared import (
     correctness,
     distribution,
     interventions,
+    observability,
     probes,
     separation,
     states,
@@ -25,4 +26,5 @@ REGISTER: tuple[Claim, ...] = (
     *training.CLAIMS,
     *correctness.CLAIMS,
     *interventions.CLAIMS,
+    *observability.CLAIMS,
 )

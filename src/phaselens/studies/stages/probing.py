@@ -1,4 +1,7 @@
-"""Readings of probes as units of work: one safetensors file for each model and task, named by its content key."""
+"""Readings of probes as units of work: one safetensors file for each model and task, named by its content key.
+
+The documents of a study are one more task: what the states know of the next token's loss.
+"""
 
 import time
 from collections.abc import Callable
@@ -9,11 +12,12 @@ import numpy as np
 from phaselens.errors import InputError
 from phaselens.models import untrained_twin
 from phaselens.readings.analysis import Settings
+from phaselens.readings.observability import documents_of, observability
 from phaselens.readings.stored import stored_reading
 from phaselens.readings.tasks import task_named
 from phaselens.studies.declaration import Study
 from phaselens.studies.stages.members import Member, Shelf, model_of
-from phaselens.studies.store.readings import READINGS
+from phaselens.studies.store.readings import READINGS, SCORES
 from phaselens.trace.seal import arrays_bytes, is_sound
 from phaselens.trace.store import atomic_write, digest
 from phaselens.version import versions
@@ -44,6 +48,27 @@ def make_readings(
                 arrays, facts = {"none": np.zeros(0)}, {"task": name, "refused": str(error)}
             atomic_write(path, arrays_bytes(arrays, {"model": member.label, **facts}))
         tick(0, time.monotonic() - started, there)
+    return True
+
+
+def make_scores(
+    study: Study, folder: Path, member: Member, shelf: Shelf, tick: Callable[[int, float, bool], None]
+) -> bool:
+    """Read the next token's loss in the study's documents from one trained model, or pass over what is on disk."""
+    started, texts = time.monotonic(), documents_of(study.documents or "")
+    asked = [member.facts.get("fingerprint"), texts, study.document_tokens, study.seed]
+    key = digest({"asked": asked, "model": member.label, "versions": versions()})[:NAME_LENGTH]
+    path = folder / READINGS / f"{key}.safetensors"
+    there = is_sound(path)
+    if not there and not member.untrained:
+        model, facts = model_of(study, member, shelf), {"model": member.label, "task": SCORES}
+        try:
+            twin = untrained_twin(model, study.seed + TWIN_SEED)
+            arrays = observability(model, twin, texts, tokens=study.document_tokens, seed=study.seed)
+        except InputError as error:
+            arrays, facts = {"none": np.zeros(0)}, {**facts, "refused": str(error)}
+        atomic_write(path, arrays_bytes(arrays, facts))
+    tick(0, time.monotonic() - started, there)
     return True
 
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from phaselens.experiments.base import StoredReading
+from phaselens.experiments.base import StoredReading, StoredScores
 from phaselens.probes.alignment import PeakProbes
 from phaselens.trace.seal import read_arrays
 
 READINGS = "readings"
 PEAK = "peak."
+SCORES = "observability"
 
 
 def read_readings(folder: Path) -> dict[str, dict[str, StoredReading]]:
@@ -17,7 +18,7 @@ def read_readings(folder: Path) -> dict[str, dict[str, StoredReading]]:
     out: dict[str, dict[str, StoredReading]] = {}
     for path in sorted((folder / READINGS).glob("*.safetensors")):
         arrays, facts = read_arrays(path)
-        if "refused" not in facts:
+        if "refused" not in facts and facts["task"] != SCORES:
             peak = {name.removeprefix(PEAK): arrays.pop(name) for name in sorted(arrays) if name.startswith(PEAK)}
             made = StoredReading(
                 facts["task"], facts["function"], units=np.array(facts["units"]), best=facts["best"], **arrays,
@@ -25,4 +26,14 @@ def read_readings(folder: Path) -> dict[str, dict[str, StoredReading]]:
                 templates=tuple(facts.get("templates", ())),
             )  # fmt: skip
             out.setdefault(facts["model"], {})[facts["task"]] = made
+    return out
+
+
+def read_scores(folder: Path) -> dict[str, StoredScores]:
+    """The scores of the next token's loss in a study folder, by model."""
+    out = {}
+    for path in sorted((folder / READINGS).glob("*.safetensors")):
+        arrays, facts = read_arrays(path)
+        if facts["task"] == SCORES and "refused" not in facts:
+            out[facts["model"]] = StoredScores(**arrays)
     return out
