@@ -11,6 +11,7 @@ from phaselens.experiments.conditions import CONDITIONS
 from phaselens.experiments.control import CONTROL
 from phaselens.experiments.correctness import CORRECTNESS
 from phaselens.experiments.cycles import CYCLE
+from phaselens.experiments.differences import DIFFERENCES
 from phaselens.experiments.fingerprints import FINGERPRINTS
 from phaselens.experiments.gd import GD
 from phaselens.experiments.gd_controls import GD_CONTROLS
@@ -35,6 +36,7 @@ from phaselens.experiments.variance import VARIANCE
 SUBPANELS = subpanel_experiment((REGIMES, GD, FINGERPRINTS))
 EXPERIMENTS: tuple[Experiment, ...] = (
     SUMMARY,
+    DIFFERENCES,
     REGIMES,
     PROFILE,
     GD,
@@ -59,7 +61,17 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     OBSERVABILITY,
     SUBPANELS,
 )
-DEFAULT: tuple[str, ...] = ("regimes", "gd", "variance", "order", "conditions", "states", "motifs", "cycles")
+DEFAULT: tuple[str, ...] = (
+    "regimes",
+    "gd",
+    "variance",
+    "order",
+    "conditions",
+    "states",
+    "motifs",
+    "cycles",
+    "differences",
+)
 
 __all__ = [
     "DEFAULT",

@@ -12,16 +12,20 @@ import numpy as np
 from phaselens.claims import IntervalEvidence, Outcome, above, below
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result, StoredScores
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import arrow_table
+from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import Interval, bootstrap_p, expanded_interval, undefined_interval
 from phaselens.statistics.partial import clustered_correlation, rank_residuals
 from phaselens.statistics.resampling import bootstrap_weights
 
-TABLE = (
+TABLE = Table(
+    "observability", "what states know of what comes beyond the output",
     "model:str claim:str given:str estimate:float lo:float hi:float untrained:float untrained_lo:float "
-    "untrained_hi:float shuffled:float n:int n_units:int depth:float published:str"
-)
-CURVE = "model:str depth:float value:float"
+    "untrained_hi:float shuffled:float n:int n_units:int depth:float published:str",
+)  # fmt: skip
+CURVE = Table(
+    "observability_curve", "the same by depth, on the documents that choose the layer",
+    "model:str depth:float value:float",
+)  # fmt: skip
 GIVEN = (("nothing", 0), ("confidence", 2), ("confidence and entropy", 3), ("confidence, entropy, rank, margin", 5))
 SMALLEST, FEWEST, MIDDLE = 0.05, 200, (1 / 3, 2 / 3)
 # Raw, given confidence, and entropy: T. Carmichael 2026, arXiv 2604.24801, by a part of the model's name.
@@ -208,7 +212,7 @@ def analyse_observability(panel: Panel) -> Result:
                  "depth": 0.5, "published": "about .15 (arXiv 2604.23985)"}
             )  # fmt: skip
     return Result(
-        {"observability": arrow_table(TABLE, rows), "observability_curve": arrow_table(CURVE, curve)},
+        {TABLE.name: TABLE.arrow(rows), CURVE.name: CURVE.arrow(curve)},
         evidence={"O1": o1(panel, scores), "O2": o2(panel, curved)},
     )
 
@@ -218,7 +222,7 @@ OBSERVABILITY = Experiment(
     needs_layers=("turning_angle",),
     needs_steps=("entropy",),
     claims=("O1", "O2"),
-    tables=("observability", "observability_curve"),
+    tables=(TABLE, CURVE),
     function=analyse_observability,
     evidence=observability_evidence,
     summary="what states know of the next token's loss beyond the output, and curvature beside entropy: O1, O2",

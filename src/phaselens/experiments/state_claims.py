@@ -259,7 +259,7 @@ def _at_equal_place(
     n = min(len(np.unique(one.cells.prompt)) for one, _ in usable)
     interval = percentile_interval(own, n)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio, kept = own / draws, value / estimate
+        ratio, kept = own / draws, float(np.divide(value, estimate))
     left = percentile_interval(ratio[np.isfinite(ratio)], n)
     said = f"at equal place in the word the excess is {value:.3f} [{interval.lo:.3f}, {interval.hi:.3f}]"
     gone = left.hi < HALF and not interval.hi < 0

@@ -35,6 +35,7 @@ AMPLIFICATION = Table(
 CLAIMS = ("V1", "V2", "V3")
 ENOUGH_PROMPTS = 8
 HEAVY = 0.2
+DESIGN = 16
 SCIENCE = ("reasoning", "science", "scientific reasoning", "scientific_reasoning")
 THREE = ("model", "category", "rest")
 CHUNK = 100
@@ -139,6 +140,8 @@ def _shares_evidence(panel: Panel, fits: Mapping[str, Fit], of: Mapping[str, flo
         if units
         else "prompts that every model answers in every seed: a balanced design with >= 8 of a category"
     )
+    if one.n_prompts < DESIGN:
+        needed += f"; {DESIGN} prompts per category find the published shares in .95 of studies, 8 in half of them"
     separable = all(f.components is not None and np.isfinite(f.components.values[2]) for f in fits.values())
     outcomes = (
         Outcome("token pseudo-replication", "survived", "one value per run; prompts are resampled, never tokens"),

@@ -41,7 +41,7 @@ def gd_by_depth(name: str, members: list[Member], rows: list[Row], layout: Layou
     plot = layout.plot if len(versions) <= 2 else 0.66 * layout.plot
     layout = replace(layout, plot=max(plot, 13.0 * sum(not m.twin for m in members)))  # room for every label
     title = "GD_ratio by relative depth"
-    return _grid(name, title, members, panels, layout, log=True, labelled=True)
+    return grid(name, title, members, panels, layout, log=True, labelled=True)
 
 
 def kl_by_depth(name: str, members: list[Member], rows: list[Row], layout: Layout = GD_WIDE) -> Markup:
@@ -54,7 +54,7 @@ def kl_by_depth(name: str, members: list[Member], rows: list[Row], layout: Layou
         for lens in dict.fromkeys(str(row["lens"]) for row in shown)
     ]
     layout = replace(layout, plot=max(0.66 * layout.plot, 13.0 * sum(not m.twin for m in members)))
-    return _grid(name, "KL from the output by relative depth", members, panels, layout, log=True, labelled=True)
+    return grid(name, "KL from the output by relative depth", members, panels, layout, log=True, labelled=True)
 
 
 def capacity_by_depth(name: str, members: Sequence[Member], rows: Sequence[Row], layout: Layout = GD_WIDE) -> Markup:
@@ -66,7 +66,7 @@ def capacity_by_depth(name: str, members: Sequence[Member], rows: Sequence[Row],
     ]
     layout = replace(layout, plot=max(0.66 * layout.plot, 13.0 * sum(not m.twin for m in members)))
     title = "Capacity of probes by relative depth"
-    return _grid(name, title, list(members), panels, layout, log=False, labelled=True)
+    return grid(name, title, list(members), panels, layout, log=False, labelled=True)
 
 
 def profiles(name: str, members: list[Member], rows: list[Row], layout: Layout = WIDE) -> Markup:
@@ -75,18 +75,20 @@ def profiles(name: str, members: list[Member], rows: list[Row], layout: Layout =
     for observable in dict.fromkeys(str(row["observable"]) for row in rows):
         chosen = [row for row in rows if str(row["observable"]) == observable]
         domain = span([row[c] for row in chosen for c in ("value", "lo", "hi")]) or (0.0, 1.0)
-        panels.append((_heading(observable), "value", chosen, domain))
-    return _grid(name, "Observables by relative depth", members, panels, layout, log=False, labelled=False)
+        panels.append((heading(observable), "value", chosen, domain))
+    return grid(name, "Observables by relative depth", members, panels, layout, log=False, labelled=False)
 
 
-def _heading(observable: str) -> str:
+def heading(observable: str) -> str:
+    """Name an observable with its unit."""
     unit = unit_of(observable)
     return f"{visible(observable)} ({unit})" if unit else visible(observable)
 
 
-def _grid(
+def grid(
     name: str, title: str, members: list[Member], panels: list, layout: Layout, *, log: bool, labelled: bool
 ) -> Markup:
+    """Draw panels (heading, column, rows, domain) of curves over l/L, side by side; names at the ends of curves."""
     across = min(layout.across, len(panels))
     pitch, high = layout.width / layout.across, HEAD + layout.plot + FOOT
     marks = []

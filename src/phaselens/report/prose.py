@@ -223,9 +223,7 @@ def matter(entries: list[Entry], most: int = 3) -> list[Entry]:
 
 def finding(entry: Entry) -> str:
     """Say in one clause what decided a claim: the estimate by its name, and what its null is."""
-    numbers = f"{entry.named or 'estimate'} {entry.estimate}" + (
-        f" {entry.interval}" if entry.interval != DASH else ""
-    )
+    numbers = f"{entry.named or 'estimate'} {entry.estimate}" + (f" {entry.interval}" if entry.interval != DASH else "")
     numbers += f", {entry.needs} {entry.null}" if entry.null != DASH else ""
     parts = [numbers] if entry.estimate != DASH else []
     parts += [f"decided by {entry.decided_by}"] if entry.decided_by else []

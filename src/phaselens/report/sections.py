@@ -6,6 +6,7 @@ from phaselens.report import (
     correctness,
     curves,
     cycles,
+    differences,
     gd,
     motifs,
     order,
@@ -20,6 +21,7 @@ from phaselens.report import (
 from phaselens.report.section import Section
 
 SECTIONS: tuple[Section, ...] = (
+    differences.SECTION,
     phase_map.SECTION,
     trajectory.SECTION,
     gd.SECTION,

@@ -1,0 +1,249 @@
+"""Experiment: how do two models differ on the same prompts? Every observable, at the output and at equal depth.
+
+Descriptive, without a claim: it is what a panel of two or three models has to say. Differences are paired by unit, and
+one max-statistic holds the error over all observables and depths of a pair.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from phaselens.dynamics.fingerprints import DEPTHS
+from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.tables import Table
+from phaselens.statistics.intervals import expanded_interval
+from phaselens.statistics.permutation import sign_flip_max
+from phaselens.statistics.resampling import sums_by_unit
+from phaselens.statistics.unit_effects import mean_effect
+
+TABLE = Table(
+    "differences", "what differs between two models",
+    "first:str second:str rank:int observable:str place:str depth:float category:str first_mean:float "
+    "second_mean:float difference:float lo:float hi:float effect:float p:float n_units:int untrained:float "
+    "untrained_lo:float untrained_hi:float before:str noise_floor:float reason:str",
+)  # fmt: skip
+CURVE = Table(
+    "differences_curve", "their differences by depth",
+    "first:str second:str observable:str depth:float value:float lo:float hi:float n_units:int",
+)  # fmt: skip
+KEYS = frozenset({"run", "step", "layer", "position", "token", "finite", "text", "sink"})
+# The scale of a model's states is its own unit.
+OF_SCALE = frozenset({"log_rms", "log_rms_core"})
+# What a larger vocabulary moves by itself; left out where the two vocabularies are of unlike size.
+OF_VOCABULARY = frozenset(
+    {"entropy", "nucleus_entropy", "nucleus_size", "surprisal", "rank", "n_above_1pct", "branching", "commitment",
+     "logit_std", "kl_to_final"}
+)  # fmt: skip
+GRID = np.linspace(0, 1, 21)
+FEWEST, SHOWN, EVERY, HALF = 6, 3, "all", 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """One model: mean by unit of every observable, at the output [unit] and by layer [unit, recorded layer]."""
+
+    model: ModelData
+    output: Mapping[str, np.ndarray]
+    layers: Mapping[str, np.ndarray]
+
+    def at(self, observable: str, depth: float) -> np.ndarray | None:
+        """Values [unit] at the layer `round(depth L)`; None where it was not recorded."""
+        layer = max(1, round(depth * self.model.info.n_layers))
+        if layer not in self.model.recorded_layers:
+            return None
+        return self.layers[observable][:, self.model.recorded_layers.index(layer)]
+
+    def along(self, observable: str) -> np.ndarray:
+        """Values [unit, grid] over relative depth, straight lines between recorded layers; NaN beyond them."""
+        x = np.array(self.model.recorded_layers) / self.model.info.n_layers
+        out = np.full((len(self.layers[observable]), len(GRID)), np.nan)
+        for row, values in zip(out, self.layers[observable], strict=True):
+            seen = np.isfinite(values)
+            if seen.sum() > 1:
+                row[:] = np.interp(GRID, x[seen], values[seen], left=np.nan, right=np.nan)
+        return out
+
+
+def profile_of(panel: Panel, model: ModelData) -> Profile:
+    """The means by unit of all recorded observables of a model's measured runs, over steps and runs."""
+    index = panel.unit_index(model)
+
+    def by_unit(values: np.ndarray) -> np.ndarray:
+        """[run, step, ...] -> [unit, ...]."""
+        seen = np.isfinite(values)
+        n = seen.sum(axis=1)
+        mean = np.divide(np.where(seen, values, 0).sum(axis=1), n, out=np.full(n.shape, np.nan), where=n > 0)
+        sums, counts = sums_by_unit(mean[:, None], index, len(panel.units))
+        return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0).T
+
+    output = {c: by_unit(model.per_step(c)) for c in _observables(model.steps)}
+    return Profile(model, output, {c: by_unit(model.per_layer(c)) for c in _observables(model.layers)})
+
+
+def _observables(table: Mapping[str, np.ndarray]) -> list[str]:
+    return [c for c in table if c not in KEYS and "__" not in c and np.asarray(table[c]).dtype.kind in "fbiu"]
+
+
+Values = dict[tuple[str, str, float], tuple[np.ndarray, np.ndarray]]
+
+
+def paired(first: Profile, second: Profile) -> Values:
+    """Values [unit] of both models by (observable, place, depth), of all that both have and can be compared."""
+    unlike = first.model.info.vocab_size != second.model.info.vocab_size
+    found: Values = {}
+    for name in first.output:
+        if name in second.output and not (unlike and name in OF_VOCABULARY):
+            found[name, "output", 1.0] = first.output[name], second.output[name]
+    for name in first.layers:
+        if name not in second.layers or name in OF_SCALE or (unlike and name in OF_VOCABULARY):
+            continue
+        for depth in DEPTHS:
+            a, b = first.at(name, depth), second.at(name, depth)
+            if a is not None and b is not None:
+                found[name, "depth", depth] = a, b
+    return {k: v for k, v in found.items() if _enough(v[0] - v[1])}
+
+
+def _enough(difference: np.ndarray) -> bool:
+    seen = difference[np.isfinite(difference)]
+    return len(seen) >= FEWEST and bool(np.ptp(seen) > 0)
+
+
+def _categories(panel: Panel) -> np.ndarray:
+    """The category of every unit, [unit]."""
+    place = {u: i for i, u in enumerate(panel.units)}
+    out = np.full(len(panel.units), "", object)
+    for model in panel.models:
+        for unit, category, used in zip(model.units, model.runs["category"], model.measured, strict=True):
+            if used and str(unit) in place:
+                out[place[str(unit)]] = str(category)
+    return out
+
+
+def _interval(panel: Panel, difference: np.ndarray) -> tuple[float, float, str]:
+    """Interval of the mean over units, units resampled: lower bound, upper bound, why there is none."""
+    seen = np.isfinite(difference)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        draws = (panel.weights @ np.where(seen, difference, 0)) / (panel.weights @ seen)
+    found = expanded_interval(draws, int(seen.sum()))
+    return found.lo, found.hi, found.reason
+
+
+def _floor(first: ModelData, second: ModelData, observable: str, place: str) -> float:
+    """The larger noise floor of the two, where it was measured: of the output's entropy."""
+    if place != "output" or observable not in ("entropy", "entropy_norm"):
+        return math.nan
+    nats = max(first.info.noise_floor, second.info.noise_floor)
+    return nats / math.log(min(first.info.vocab_size, second.info.vocab_size)) if observable == "entropy_norm" else nats
+
+
+def pair_rows(panel: Panel, profiles: Mapping[str, Profile], first: ModelData, second: ModelData) -> list[dict]:
+    """The rows of one pair of models, the largest difference (in SDs over units) first, categories behind it."""
+    names = first.info.name, second.info.name
+    values = paired(*(profiles[name] for name in names))
+    if not values:
+        return []
+    twins = [panel.untrained_twin(name) for name in names]
+    before = {} if None in twins else paired(*(profiles[t.info.name] for t in twins))  # type: ignore[union-attr]
+    differences = np.stack([a - b for a, b in values.values()], axis=1)
+    p = sign_flip_max(differences, panel.generator(f"differences {names}"), n_flips=panel.n_boot)
+    with np.errstate(invalid="ignore"):
+        effect = np.nanmean(differences, axis=0) / np.nanstd(differences, axis=0, ddof=1)
+    category = _categories(panel)
+    rows = []
+    for rank, i in enumerate(np.argsort(-np.abs(effect), kind="stable"), 1):
+        key, difference = list(values)[i], differences[:, i]
+        seen = np.isfinite(difference)
+        lo, hi, reason = _interval(panel, difference)
+        common = {"first": names[0], "second": names[1], "rank": rank} | dict(
+            zip(("observable", "place", "depth"), key, strict=True)
+        )
+        means = [float(v[seen].mean()) for v in values[key]]
+        rows.append(
+            common
+            | {"category": EVERY, "first_mean": means[0], "second_mean": means[1], "difference": means[0] - means[1]}
+            | {"lo": lo, "hi": hi, "effect": effect[i], "p": p[i], "n_units": int(seen.sum()), "reason": reason}
+            | {"noise_floor": _floor(first, second, *key[:2]), **_before(panel, before.get(key), means[0] - means[1])}
+        )
+        rows += _by_category(common, category, values[key])
+    return rows
+
+
+def _before(panel: Panel, twins: tuple[np.ndarray, np.ndarray] | None, difference: float) -> dict:
+    """What the untrained twins of the pair differ by, and whether that is most of it."""
+    if twins is None:
+        return {"untrained": math.nan, "untrained_lo": math.nan, "untrained_hi": math.nan, "before": ""}
+    apart = twins[0] - twins[1]
+    lo, hi, _ = _interval(panel, apart)
+    value = float(np.nanmean(apart))
+    most = value * difference > 0 and abs(value) > HALF * abs(difference)
+    return {"untrained": value, "untrained_lo": lo, "untrained_hi": hi, "before": "yes" if most else "no"}
+
+
+def _by_category(common: dict, category: np.ndarray, values: tuple[np.ndarray, np.ndarray]) -> list[dict]:
+    rows = []
+    blank = dict.fromkeys(("p", "untrained", "untrained_lo", "untrained_hi", "noise_floor"), math.nan)
+    for name in sorted(set(category) - {""}):
+        a, b = (v[category == name] for v in values)
+        seen = np.isfinite(a - b)
+        if seen.sum() < 2:
+            continue
+        found = mean_effect((a - b)[seen])
+        spread = float((a - b)[seen].std(ddof=1))
+        rows.append(
+            common
+            | {"category": name, "first_mean": a[seen].mean(), "second_mean": b[seen].mean()}
+            | {"difference": found.value, "lo": found.interval.lo, "hi": found.interval.hi, "before": ""}
+            | {"effect": found.value / spread if spread > 0 else math.nan, "n_units": int(seen.sum())}
+            | {"reason": found.interval.reason, **blank}
+        )
+    return rows
+
+
+def curve_rows(panel: Panel, rows: Sequence[dict], first: Profile, second: Profile) -> list[dict]:
+    """The difference along relative depth of the observables whose difference at some depth is largest."""
+    largest = dict.fromkeys(r["observable"] for r in rows if r["place"] == "depth" and r["category"] == EVERY)
+    out = []
+    for observable in list(largest)[:SHOWN]:
+        apart = first.along(observable) - second.along(observable)
+        for depth, values in zip(GRID, apart.T, strict=True):
+            seen = np.isfinite(values)
+            if seen.sum() < FEWEST:
+                continue
+            lo, hi, _ = _interval(panel, values)
+            out.append(
+                {"first": first.model.info.name, "second": second.model.info.name, "observable": observable,
+                 "depth": float(depth), "value": float(values[seen].mean()), "lo": lo, "hi": hi,
+                 "n_units": int(seen.sum())}
+            )  # fmt: skip
+    return out
+
+
+def analyse_differences(panel: Panel) -> Result:
+    """Tables differences and differences_curve."""
+    profiles = {m.info.name: profile_of(panel, m) for m in panel.models}
+    rows, curves, notes = [], [], []
+    for first, second in combinations(panel.trained, 2):
+        own = pair_rows(panel, profiles, first, second)
+        rows += own
+        curves += curve_rows(panel, own, profiles[first.info.name], profiles[second.info.name])
+        if first.info.vocab_size != second.info.vocab_size:
+            notes.append(
+                f"{first.info.name} and {second.info.name} have vocabularies of unlike size: "
+                f"{', '.join(sorted(OF_VOCABULARY))} are not compared"
+            )
+    return Result({TABLE.name: TABLE.arrow(rows), CURVE.name: CURVE.arrow(curves)}, notes=tuple(notes))
+
+
+DIFFERENCES = Experiment(
+    name="differences",
+    needs_layers=(),
+    needs_steps=(),
+    claims=(),
+    tables=(TABLE, CURVE),
+    function=analyse_differences,
+    summary="what differs between two models on the same prompts, at the output and at equal depth, largest first",
+)
