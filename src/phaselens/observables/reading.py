@@ -32,15 +32,16 @@ class Reading:
         self.cross, self.above = torch.zeros(2, selection.count, dtype=selection.exact, device=device)
         self.mixed = torch.zeros(selection.shape[0], selection.shape[1] - 1, dtype=selection.exact, device=device)
 
-    def _scaled(self, y: Tensor) -> Tensor:
-        return y if self.plain else torch.mul(y, self.cold, out=self.of.part(1, y.shape[1]))
+    def _powers(self, y: Tensor) -> Tensor:
+        """2^(y / temperature), in working memory."""
+        e = self.of.part(1, y.shape[1])
+        return torch.exp2(y if self.plain else torch.mul(y, self.cold, out=e), out=e)
 
     def mass(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums [row] of e = 2^y and of e y over a tile of y = z - its peak, at this temperature."""
-        y = self._scaled(y)
-        e = torch.exp2(y, out=self.of.part(2, y.shape[1]))
+        """Sums [row] of e = 2^(y / T) and of e y / T over a tile of y = z - its peak."""
+        e = self._powers(y)
         total = e.sum(-1).to(self.total.dtype)
-        return total, e.mul_(y).sum(-1).to(self.total.dtype)
+        return total, e.mul_(y).sum(-1).mul_(self.cold[:, 0]).to(self.total.dtype)
 
     def add(self, mass: tuple[Tensor, Tensor], fall: Tensor | None, rise: Tensor) -> None:
         """Add the sums of a tile. `fall` is what the old peak is above the new one, less than 0, `rise` the tile's."""
@@ -76,9 +77,8 @@ class Reading:
     def second(self, y: Tensor) -> None:
         """Add a tile to what needs probabilities; they are multiplied by 2^40 here."""
         width, shape = y.shape[1], self.of.shape
-        y = self._scaled(y)
-        p = torch.exp2(y, out=self.of.part(2, width)).mul_(self.scale)
-        flat_work = self.of.part(3, width)
+        p = self._powers(y).mul_(self.scale)
+        flat_work = self.of.part(2, width)
         if self.counts:
             self.above += torch.gt(p, ONE_PERCENT * 2.0**LIFT, out=flat_work).sum(-1)
         y, p, work = (t.unflatten(0, shape) for t in (y, p, flat_work))
@@ -104,7 +104,7 @@ class Reading:
             out["nucleus"] = self._nucleus(z)
         out = {name: values.unflatten(0, of.shape) for name, values in out.items()}
         undefined = ~out["logit_spread"].isfinite()
-        cross = (self.log_total - self.cross * 2.0**-LIFT).unflatten(0, of.shape) * LN2
+        cross = (self.log_total - self.cross * self.cold[:, 0] * 2.0**-LIFT).unflatten(0, of.shape) * LN2
         out["kl_from_final"] = (cross.float() - out["entropy_nats"][:, -1:]).clamp(min=0)
         out["kl_from_final"][:, -1] = 0.0
         out["agrees_with_final"] = of.agrees.unflatten(0, of.shape).masked_fill(undefined[:, -1:], math.nan)

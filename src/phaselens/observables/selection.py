@@ -209,7 +209,7 @@ class Selection:
             return
         if asked:
             # Comparison into a float buffer: the sum of its ones is exact and much faster than counting booleans.
-            self.rank += torch.gt(v, self.emitted_at, out=self.part(3, v.shape[1])).sum(-1)
+            self.rank += torch.gt(v, self.emitted_at, out=self.part(2, v.shape[1])).sum(-1)
         if later:
             y = torch.sub(self.capped(v), self.peak[:, None], out=self.part(0, v.shape[1]))
             for one in later:

@@ -96,7 +96,7 @@ def measure(
     count = shape[0] * shape[1]
     width = vocab if device.type != "cpu" else min(vocab, max(1, TILE_NUMBERS // count // TILE) * TILE)
     flat = buffer(buffers, "logits", (count * vocab,), device)
-    scratch = tuple(buffer(buffers, name, (count * width,), device) for name in ("y", "scaled", "p", "work"))
+    scratch = tuple(buffer(buffers, name, (count * width,), device) for name in ("y", "p", "work"))
     tiles = [(a, min(a + width, vocab)) for a in range(0, vocab, width)]
     # Each tile in one piece: rows that are a vocabulary apart would miss the processor's table of pages.
     z = [flat[a * count : b * count].view(count, b - a) for a, b in tiles]
