@@ -26,9 +26,9 @@ batteries: errors
 engines: errors
 perturbations: errors
 statistics: errors
-trace: errors
 web: errors
-models: errors types
+trace: errors signs
+models: errors signs types
 observables: errors products types
 controls: perturbations
 claims: errors statistics
@@ -55,9 +55,10 @@ validity: claims dynamics errors experiments interventions statistics
 watch: batteries capture dynamics errors models monitor observables organisms recording signs trace web
 study: studies
 report: dynamics errors experiments signs trace validity version
-__init__: batteries bridges capture imported measure models monitor organisms recording studies study trace version
 cli: batteries capture claims engines errors experiments imported interventions models monitor organisms readings
     recording report signs studies trace validity version view watch web
+__init__: batteries bridges capture cli imported measure models monitor organisms recording studies study trace
+    version
 __main__: cli
 """
 IMPORTS = {head: rest.split() for head, _, rest in (row.partition(":") for row in re.split(r"\n(?! )", TABLE.strip()))}

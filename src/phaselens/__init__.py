@@ -43,6 +43,8 @@ _HOMES = {
     "tuned_lens": "phaselens.studies.stages.distribution",
     "analyse_study": "phaselens.studies",
     "Monitor": "phaselens.monitor",
+    "probe": "phaselens.cli.probing",
+    "perturb": "phaselens.cli.perturbing",
 }
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from phaselens.batteries import Battery, Prompt, load_battery
     from phaselens.bridges import read_transcripts
     from phaselens.capture import GREEDY, Plan, Sampling, generate
+    from phaselens.cli.perturbing import perturb
+    from phaselens.cli.probing import probe
     from phaselens.imported import Unembedding, measure_states
     from phaselens.measure import LensSpec
     from phaselens.models import Model, untrained_twin
@@ -83,6 +87,8 @@ __all__ = [
     "measure_states",
     "noise_floor",
     "observe",
+    "perturb",
+    "probe",
     "read_jsonl",
     "read_study",
     "read_trace",

@@ -97,9 +97,9 @@ class UnitsError(PhaselensError, TypeError):
 class MissingExtra(PhaselensError, RuntimeError):
     """An optional package is needed now.
 
-    The message has the line that installs it. Extras: `tables` (Polars, xarray), `report` (figures as PNG),
-    `gguf` (GGUF files), `watch` (browser page and API), `query` (DuckDB), `stats` (statsmodels), `probes`, `docs`,
-    `dev`. `phaselens doctor` says which are here.
+    The message has the line that installs it. Extras: `tables` (Polars, xarray), `report` (figures as PNG), `gguf`
+    (GGUF files), `watch` (browser page and API), `plot` (matplotlib), `query` (DuckDB), `stats` (statsmodels),
+    `probes`, `docs`, `dev`. `phaselens doctor` says which are here.
     """
 
 

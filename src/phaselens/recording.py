@@ -11,8 +11,9 @@ import numpy as np
 from phaselens.bridges import read_transcripts
 from phaselens.capture import Plan, Sampling, replay
 from phaselens.capture import live as watch
-from phaselens.capture.generate import OnStep, Progress
+from phaselens.capture.generate import OnStep
 from phaselens.capture.intervene import At
+from phaselens.capture.progress import Progress, showing
 from phaselens.capture.prompts import Given
 from phaselens.clouds import Clouds
 from phaselens.errors import InputError, unknown_name
@@ -46,7 +47,7 @@ def observe(
     chunk: int = 256,
     batch_size: int | None = None,
     interventions: Sequence[At] = (),
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Trace:
     """Measure transcripts at every step and layer in one teacher-forced pass, as a trace.
 
@@ -69,7 +70,8 @@ def observe(
     hidden: dict[str, np.ndarray] | None = {} if keep_hidden else None
     settings = {"layers": plan.layers, "chunk": chunk, "batch_size": batch_size, "interventions": interventions}
     gathered = Gathered()
-    replay(model, said, reducer, **settings, sink=gathered, keep_hidden=hidden, progress=progress)
+    with showing(progress, "observe") as told:
+        replay(model, said, reducer, **settings, sink=gathered, keep_hidden=hidden, progress=told)
     steps, layer_rows, columns = gathered.table("steps"), gathered.table("layers"), column_info(reducer)
     steps |= texts_of(model, said, steps)
     for one in (lens for lens in plan.lenses if lens.mask_first):
@@ -151,7 +153,7 @@ def live(
     system: str | None = None,
     interventions: Sequence[At] = (),
     on_step: OnStep | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> tuple[Transcripts, Trace]:
     """Generate and measure at the same time; returns what was said and its trace.
 
@@ -163,23 +165,24 @@ def live(
     """
     plan, reducer = prepare(model, lens, observables, layers, False, 1, normalisations)
     gathered = Gathered()
-    said = watch(
-        model,
-        prompts,
-        reducer,
-        layers=plan.layers,
-        max_new_tokens=max_new_tokens,
-        sampling=sampling,
-        samples=samples,
-        seed=seed,
-        batch_size=batch_size,
-        chat=chat,
-        system=system,
-        interventions=interventions,
-        on_step=on_step,
-        sink=gathered,
-        progress=progress,
-    )
+    with showing(progress, "live") as told:
+        said = watch(
+            model,
+            prompts,
+            reducer,
+            layers=plan.layers,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            samples=samples,
+            seed=seed,
+            batch_size=batch_size,
+            chat=chat,
+            system=system,
+            interventions=interventions,
+            on_step=on_step,
+            sink=gathered,
+            progress=told,
+        )
     steps, rows = gathered.table("steps"), gathered.table("layers")
     steps |= texts_of(model, said, steps)
     meta = provenance(model, said, plan, "live", batch_size, interventions)

@@ -12,6 +12,7 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 
 from phaselens.capture.cache import roomy_cache
 from phaselens.capture.intervene import At, Clock, intervening
+from phaselens.capture.progress import Progress, showing
 from phaselens.capture.prompts import Chat, Given, Job, as_chat, batches, jobs, length_kind, text_notes
 from phaselens.capture.sampling import Sampling, choose, uniforms
 from phaselens.models import Model, run
@@ -20,7 +21,6 @@ from phaselens.trace.transcripts import Transcript, Transcripts
 BATCH = 32
 Rows = Mapping[str, Mapping[str, np.ndarray]]
 OnStep = Callable[[int, Rows], bool | Iterable[int] | None]
-Progress = Callable[[int, int], None]
 Each = Callable[["Stepper", int, Tensor], None]
 
 
@@ -57,6 +57,7 @@ class Stepper:
         self.length = torch.zeros(len(batch), dtype=torch.long, device=model.device)
         self.tokens: list[Tensor] = []
         self.halted = False
+        self.told: Callable[[int], None] | None = None  # hears of the tokens so far
 
     def __call__(self, ids: Tensor, logits: Tensor) -> Tensor:
         """Choose one token per run from `logits` [run, vocab]; return scores whose argmax is that token."""
@@ -66,6 +67,8 @@ class Stepper:
             real[:, self.eos] = -torch.inf
         tokens = choose(real, None if self.uniform is None else self.uniform[:, step], self.sampling)
         self.tokens.append(tokens)
+        if self.told is not None:
+            self.told(len(self.tokens) * len(self.batch))
         self.clock.end = (self.clock.end or 0) + 1
         self.length += self.alive
         if self.each is not None:
@@ -138,7 +141,7 @@ def generate(
     system: str | None = None,
     interventions: Sequence[At] = (),
     on_step: OnStep | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Transcripts:
     """Generate `samples` completions of every prompt, up to `max_new_tokens` tokens each, in input order.
 
@@ -153,7 +156,7 @@ def generate(
 
     `on_step(step, {"steps": {run, step, position, token}})` is called after every step of a batch; it may return run
     numbers to stop, or True to stop all and begin no further batch (runs never begun are left out). `progress(done,
-    total)` counts tokens.
+    total)` counts tokens; None shows a bar in a terminal or notebook, False none.
 
     Raises InputError for no prompts or counts below 1; PromptError for an empty prompt, ids outside the vocabulary, or
     a prompt too long for the context; TokenizerError for text without a tokenizer.
@@ -167,8 +170,8 @@ def generate(
     work = jobs(model, prompts, samples, max_new_tokens, how)
     sampling = sampling.settled(any(job.in_turns for job in work))
     runs: list[Transcript] = []
-    with intervening(model, interventions) as clock:
-        for stepper in decode_all(model, work, max_new_tokens, sampling, seed, batch_size, hook, progress, clock):
+    with intervening(model, interventions) as clock, showing(progress, "generate") as told:
+        for stepper in decode_all(model, work, max_new_tokens, sampling, seed, batch_size, hook, told, clock):
             runs += stepper.transcripts(seed)
     kept = settings(sampling, max_new_tokens, samples, seed, batch_size, how, text_notes(model, prompts, how))
     return Transcripts(tuple(sorted(runs, key=lambda t: t.run)), kept, model.fingerprint)
@@ -228,7 +231,8 @@ def decode_all(
 
     done, total = 0, len(work) * n
     for batch in batches(work, length, batch_size or BATCH, alike=kind if model.facts.pads_left is True else length):
-        stepper = decode(model, batch, n, sampling, seed, each, clock)
+        told = None if progress is None else (lambda k, done=done: progress(done + k, total))
+        stepper = decode(model, batch, n, sampling, seed, each, clock, told)
         yield stepper
         done += len(batch) * n
         if progress is not None:
@@ -245,9 +249,11 @@ def decode(
     seed: int,
     each: Each | None,
     clock: Clock | None = None,
+    told: Callable[[int], None] | None = None,
 ) -> Stepper:
     """Generate up to `n` tokens for one batch; the stepper holds what was chosen, the clock counts columns."""
     stepper = Stepper(model, batch, n, sampling, seed, each, clock)
+    stepper.told = told
     ids, mask = pad_left([job.ids for job in batch], model.pad_id, model.device)
     stepper.clock.begin(ids.shape[1], ids.shape[1] - 1, stepper.runs)
     with torch.no_grad():

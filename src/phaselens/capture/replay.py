@@ -9,6 +9,7 @@ from torch import Tensor
 
 from phaselens.capture.cache import roomy_cache
 from phaselens.capture.intervene import At, Clock, intervening
+from phaselens.capture.progress import Progress
 from phaselens.capture.prompts import batches, check_transcripts, length_kind
 from phaselens.errors import InputError
 from phaselens.models import Model, Taps, guarded, record
@@ -20,7 +21,6 @@ from phaselens.trace.transcripts import Transcript, Transcripts
 # Enough rows for full speed of the matrix products; more would leave the processor's cache between two of them.
 TOKENS_PER_PASS, DEVICE_TOKENS_PER_PASS = 1024, 8192
 TILE_BYTES = 1 << 25
-Progress = Callable[[int, int], None]
 Columns = dict[str, np.ndarray]
 
 

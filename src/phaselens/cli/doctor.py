@@ -34,6 +34,7 @@ EXTRAS = (
     ("tables", "xarray", "Trace.to_xarray"),
     ("gguf", "gguf", "models in GGUF files"),
     ("report", "resvg_py", "figures as PNG"),
+    ("plot", "matplotlib", "Trace.plot"),
     ("query", "duckdb", "SQL over the Parquet files"),
     ("stats", "statsmodels", "REML beside our own shares of variance"),
     ("watch", "starlette", "phaselens watch"),

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -10,9 +10,6 @@ from phaselens.cli.models import Revision, Trust, open_model
 from phaselens.cli.run import AsJson, Device, Dtype, Prove
 from phaselens.cli.show import bounded, note, number, numbers, print_json, print_table, say
 from phaselens.errors import InputError
-
-if TYPE_CHECKING:
-    from phaselens.interventions.asked import Asked
 
 
 def perturb(
@@ -48,11 +45,11 @@ def perturb(
     as_json: AsJson = False,
 ) -> None:
     """Add noise at every layer and strength and follow it to the output; with two families, judge P1."""
-    from phaselens.cli.perturbing import Request, perturb_into
+    from phaselens.cli.perturbing import Request, perturb_into, sizes_of
 
     if len(set(models)) != len(models):
         raise InputError(f"a model is named twice: {', '.join(models)}. Name each once.")
-    sizes = _asked(
+    sizes = sizes_of(
         prompts=n_prompts, tokens=max_new_tokens, strengths=numbers(strengths, float, "--strengths"), draws=draws,
         site=site, action=action, **({"questions": control} if control else {}),
     )  # fmt: skip
@@ -62,28 +59,6 @@ def perturb(
     settings = {"device": device, "dtype": dtype, "revision": revision, "trust_remote_code": trust_remote_code}
     found = perturb_into([partial(open_model, name, **settings) for name in models], models, request, out, note)
     print_json(found) if as_json else _print(found)
-
-
-OPTIONS = {
-    "prompts": "--n-prompts", "tokens": "--max-new-tokens", "strengths": "--strengths", "draws": "--draws",
-    "site": "--site", "action": "--action", "questions": "--control",
-}  # fmt: skip
-
-
-def _asked(**given: Any) -> "Asked":
-    """The sizes asked for. Raises InputError for one that cannot be; names the option and what is allowed."""
-    from pydantic import ValidationError
-
-    from phaselens.interventions.asked import Asked
-
-    try:
-        return Asked(**given)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        option = OPTIONS.get(str(first["loc"][0]) if first["loc"] else "", "--strengths")
-        said = str(first["msg"]).removeprefix("Value error, ")
-        got = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
-        raise InputError(f"{option}: {said[:1].lower()}{said[1:]}{got}.") from error
 
 
 def _print(found: dict[str, Any]) -> None:

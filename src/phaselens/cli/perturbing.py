@@ -3,10 +3,12 @@
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from phaselens.batteries import by_turns, load_battery, natural_battery
 from phaselens.claims import claims_by_id, judge_all, ledger_rows, lock
@@ -51,12 +53,12 @@ Say = Callable[[str], None]
 class Request:
     """What `phaselens perturb` was asked for; `asked` holds its sizes."""
 
-    prompts: Path | None
-    temperature: float
-    n_boot: int
-    seed: int
-    layers: tuple[int, ...]
-    asked: Asked
+    prompts: Path | None = None
+    temperature: float = 0.7
+    n_boot: int = 1000
+    seed: int = 0
+    layers: tuple[int, ...] = ()
+    asked: Asked = Asked()
     growth: bool = False
     causal: bool = False
     control: bool = False
@@ -142,6 +144,42 @@ def texts_of(request: Request, model: Model) -> list[Any]:
     if len(found) < n:
         raise InputError(f"there are {len(found)} prompts; {n} were asked for. Lower --n-prompts.")
     return [p.text for p in found[:n]]
+
+
+OPTIONS = {
+    "prompts": "--n-prompts", "tokens": "--max-new-tokens", "strengths": "--strengths", "draws": "--draws",
+    "site": "--site", "action": "--action", "questions": "--control",
+}  # fmt: skip
+
+
+def sizes_of(**given: Any) -> Asked:
+    """The sizes asked for. Raises InputError for one that cannot be; names the option and what is allowed."""
+    try:
+        return Asked(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = OPTIONS.get(str(first["loc"][0]) if first["loc"] else "", "--strengths")
+        said = str(first["msg"]).removeprefix("Value error, ")
+        got = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
+        raise InputError(f"{option}: {said[:1].lower()}{said[1:]}{got}.") from error
+
+
+def perturb(
+    models: Model | Sequence[Model], *, out: str | Path, prompts: str | Path | None = None, **asked: Any
+) -> dict[str, Any]:
+    """What `phaselens perturb` does, in one call: noise at every layer and strength, followed to the output.
+
+    `prompts` is a file (None: the model's battery). `asked` are fields of `Request` (`temperature`, `n_boot`, `seed`,
+    `layers`, `growth`, `causal`, `control`) and sizes (`tokens`, `strengths`, `draws`, `n_prompts` ...). Returns what
+    `--json` prints; errors are those of the command.
+    """
+    many = [models] if isinstance(models, Model) else list(models)
+    plain = {f.name: asked.pop(f.name) for f in fields(Request) if f.name in asked}
+    sizes = {{"n_prompts": "prompts"}.get(name, name): value for name, value in asked.items()}
+    request = Request(None if prompts is None else Path(prompts), asked=sizes_of(**sizes), **plain)
+    request.check()
+    opened = [partial(lambda one: one, one) for one in many]
+    return perturb_into(opened, [one.name for one in many], request, Path(out), lambda text: None)
 
 
 def perturb_into(

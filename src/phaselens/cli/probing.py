@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,16 +47,16 @@ class Request:
     """What `phaselens probe` was asked for."""
 
     data: Path | None
-    tasks: tuple[str, ...]
-    columns: Columns
-    pool: str
-    layers: tuple[int, ...]
-    l2: tuple[float, ...]
-    folds: int
-    draws: int
-    permutations: int
-    most: int
-    seed: int
+    tasks: tuple[str, ...] = ()
+    columns: Columns = Columns()
+    pool: str = "mean"
+    layers: tuple[int, ...] = ()
+    l2: tuple[float, ...] = (1000.0, 100.0, 10.0, 1.0)
+    folds: int = 5
+    draws: int = 20
+    permutations: int = 200
+    most: int = 1000
+    seed: int = 0
     bins: int | None = None
 
     def settings(self) -> Settings:
@@ -76,6 +76,19 @@ class Request:
             )
         if self.folds < 2 or self.draws < 1 or self.permutations < 0 or not all(x > 0 for x in self.l2):
             raise InputError("wanted: at least 2 folds, 1 draw, 0 permutations, and l2 above 0.")
+
+
+def probe(model: Model, data: str | Path | None = None, *, out: str | Path, **asked: Any) -> dict[str, Any]:
+    """What `phaselens probe` does, in one call: probes on every layer, baselines, controls, written into `out`.
+
+    `data` is the file of labelled texts (None: `tasks` of the organisms' world). `asked` are columns of it (`text`,
+    `label`, `group`, `kind`, `span`, `fold`) and fields of `Request`: `tasks`, `pool`, `layers`, `l2`, `folds`,
+    `draws`, `permutations`, `most`, `seed`, `bins`. Returns what `--json` prints; errors are those of the command.
+    """
+    columns = {f.name: asked.pop(f.name) for f in fields(Columns) if f.name in asked}
+    request = Request(None if data is None else Path(data), columns=Columns(**columns), **asked)
+    request.check("organism:" if "organisms" in model.source else model.name)
+    return probe_into(model, request, Path(out), lambda text: None)
 
 
 def probe_into(model: Model, request: Request, out: Path, say: Callable[[str], None]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from phaselens.engines.events import Event, Listener
 
 DASH = "\u2013"
+EVERY = 30.0  # seconds between lines where there is no terminal
 SHORT = 30  # cells up to this length stay on one line
 
 
@@ -141,7 +142,7 @@ def _bars() -> "Iterator[Listener]":
                 if total is None:
                     progress.update(tasks[event.stage], total=1, completed=0)
             elif event.kind == "part":
-                progress.update(tasks[event.stage], now=visible(event.text))
+                progress.update(tasks[event.stage], completed=event.done + event.share, now=visible(event.text))
             else:
                 tokens, seconds = counted.get(event.stage, (0, 0.0))
                 counted[event.stage] = tokens + event.tokens, seconds + event.seconds
@@ -163,19 +164,30 @@ def rate_text(tokens: int, seconds: float) -> str:
 
 
 def _lines() -> "Listener":
-    """A line when a stage begins and one when it is done."""
-    state: dict[str, float] = {"tokens": 0, "start": time.monotonic()}
+    """A line when a stage begins, one every 30 seconds with the time left, and one when it is done."""
+    state: dict[str, float] = {"tokens": 0, "start": time.monotonic(), "said": time.monotonic(), "skipped": 0}
+
+    def going_on(event: "Event") -> None:
+        now, done = time.monotonic(), event.done + event.share
+        if now - state["said"] < EVERY or not event.total or done >= event.total:
+            return
+        state["said"], made = now, done - state["skipped"]
+        left = f", about {(now - state['start']) / made * (event.total - done) / 60:.1f} min left" if made > 0 else ""
+        note(f"{event.stage}: {done:.1f} of {event.total}{left} ({event.text})")
 
     def listener(event: "Event") -> None:
         if event.kind == "note":
             note(event.text)
         elif event.kind == "stage":
-            state.update(tokens=0, start=time.monotonic(), skipped=0)
+            state.update(tokens=0, start=time.monotonic(), said=time.monotonic(), skipped=0)
             if not event.total:
                 note(f"{event.stage}: {event.text}")
+        elif event.kind == "part":
+            going_on(event)
         elif event.kind == "unit":
             state["tokens"] += event.tokens
             state["skipped"] += event.skipped
+            going_on(event)
             if event.done == event.total:
                 seconds = time.monotonic() - state["start"]
                 there = f", {state['skipped']:.0f} were there" if state["skipped"] else ""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from phaselens.cli.run import Device, Dtype
+from phaselens.cli.show import say
 
 
 def view(
@@ -52,12 +53,12 @@ def view(
         numbers = [part.strip() for part in runs.split(",")]
         if not all(n.isdecimal() for n in numbers):
             raise InputError(f"--runs takes whole numbers parted by commas; got {runs!r}.")
-        print(keep(reader, [int(n) for n in numbers], export))
+        say(keep(reader, [int(n) for n in numbers], export))
         return
     from phaselens.view.app import make_app
     from phaselens.web.server import Server
 
     with Server(host, port, token) as server:
         facts = {"url": server.url, "port": server.port, "runs": len(found)}
-        print(json.dumps(facts) if as_json else f"{len(found):,} runs at {server.url} (Ctrl-C ends it)", flush=True)
+        say(json.dumps(facts) if as_json else f"{len(found):,} runs at {server.url} (Ctrl-C ends it)")
         server.run(make_app(reader, server.door))

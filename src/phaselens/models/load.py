@@ -7,6 +7,7 @@ import platform
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from phaselens.models.gguf import converted, gguf_file, origin
 from phaselens.models.kept import proof_of
 from phaselens.models.weights import device_of, dtype_of, first_line, offline, read_network, resolved
 from phaselens.models.wrappers import unwrapped
+from phaselens.signs import visible
 from phaselens.types import Readout
 
 VOLATILE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "_attn_implementation", "architectures")
@@ -75,6 +77,9 @@ class Model:
             f"Model({self.name}: {self.family}, {self.n_layers} layers, width {self.d_model}, "
             f"{self.vocab_size} tokens, {kind} on {self.device}, {'proved' if self.proof else 'not proved'})"
         )
+
+    def _repr_html_(self) -> str:
+        return f"<code>{escape(visible(repr(self)))}</code>"
 
     def to_dict(self) -> dict[str, Any]:
         """Provenance for manifests, as plain JSON values: which weights, revision, dtype, kernel and versions."""

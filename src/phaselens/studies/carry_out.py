@@ -198,7 +198,8 @@ def _each(
     def hear(i: int, kind: str, *said: Any) -> None:
         label = members[i].label
         if kind == "part":
-            tell(Event("part", stage, f"{label}: {said[0]:,} of {said[1]:,} tokens", sum(counts), total))
+            text = f"{label}: {said[0]:,} of {said[1]:,} tokens"
+            tell(Event("part", stage, text, sum(counts), total, share=said[0] / max(1, said[1])))
             return
         if kind == "unit":
             tokens, seconds, skipped = said

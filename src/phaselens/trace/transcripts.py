@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from phaselens.errors import InputError, PromptError, StudyFileError
+from phaselens.signs import visible
 from phaselens.trace.seal import SEAL, DamagedFile, file_fits, sealed
 from phaselens.trace.store import atomic_write, canonical_json
 
@@ -77,6 +79,16 @@ class Transcripts:
 
     def __len__(self) -> int:
         return len(self.runs)
+
+    def __repr__(self) -> str:
+        prompts, tokens = len({t.prompt_id for t in self.runs}), sum(t.n_generated for t in self.runs)
+        return f"Transcripts({len(self)} runs of {prompts} prompts, {tokens:,} generated tokens)"
+
+    def _repr_html_(self) -> str:
+        shown = [[str(t.run), *(visible(s or "", 200) for s in (t.prompt, t.completion))] for t in self.runs[:8]]
+        rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in shown)
+        head = "<tr><th>run</th><th>prompt</th><th>completion</th></tr>"
+        return f"<p><code>{escape(repr(self))}</code></p><table>{head}{rows}</table>"
 
     def __iter__(self) -> Iterator[Transcript]:
         return iter(self.runs)
