@@ -1,4 +1,4 @@
-"""Evidence for the claims about answers: S1, S2, S3, S5, S7, A5.
+"""Evidence for the claims about answers: S1, S2, S3, S5, S7, A5, O3.
 
 Kinds of question differ in difficulty and in everything measured, so runs are compared within strata of one model, one
 category and one sampling arm; the number without strata stands beside and decides nothing. Each model gives one number
@@ -7,24 +7,25 @@ and models weigh the same: what each says, how many lie on either side, and how 
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
 
-from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, below, inside, outside
+from phaselens.claims import IntervalEvidence, Outcome, Requirement, inside, outside
 from phaselens.dynamics.correctness import prefix_means
 from phaselens.experiments.base import Panel
+from phaselens.experiments.by_model import Own, below_bound, mean_evidence, own, refitted_gain
 from phaselens.experiments.graded import Graded
-from phaselens.experiments.pooled import Pooled, each_model, of_draws, signs
+from phaselens.experiments.pooled import Pooled, of_draws, signs
 from phaselens.experiments.separations import counts
 from phaselens.experiments.tables import Table
 from phaselens.statistics.detection import resampled_auroc_within
 from phaselens.statistics.intervals import Interval, percentile_interval
 from phaselens.statistics.strata import coefficient_within, crossed, rank_correlation_within
 
-CLAIMS = ("S1", "S2", "S3", "S5", "S7", "A5")
+CLAIMS = ("S1", "S2", "S3", "S5", "S7", "A5", "O3")
 FEWEST_RUNS, FEWEST_UNITS, FEWEST_CALIBRATION = 1000, 300, 10
 MARGIN = 0.2
 UPTO = 16
@@ -36,32 +37,10 @@ MODELS = Table(
     "answers_models", "what each model says of the claims about answers",
     "claim:str model:str value:float lo:float hi:float without_strata:float n_runs:int n_units:int",
 )  # fmt: skip
+NO_TEXT = "no model has both texts and the states its answers begin with: run the study anew"
+LEAST_GAIN = 0.02  # of AUROC: what states add to text is as good as nothing below it
 
 Oriented = Mapping[str, Mapping[str, np.ndarray]]
-# A statistic of runs given the stratum of each and weights [draw, unit]: [draw].
-Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
-class Own:
-    """What one model says of a claim (unit of the claim): its value, draws over units, and the value without strata."""
-
-    model: str
-    value: float
-    draws: np.ndarray
-    plain: float
-    runs: int
-    units: int
-
-
-def own(panel: Panel, g: Graded, use: np.ndarray, of: Statistic) -> Own | None:
-    """One number of one model over the graded runs in `use`; None where it is undefined."""
-    stratum, ones = g.strata[use], np.ones((1, len(panel.units)), int)
-    drawn = of(stratum, np.vstack([ones, panel.weights]))
-    if not math.isfinite(drawn[0]):
-        return None
-    plain = float(of(np.zeros_like(stratum), ones)[0])
-    return Own(g.model.info.name, float(drawn[0]), drawn[1:], plain, int(use.sum()), len(np.unique(g.unit[use])))
 
 
 def trap_risk(panel: Panel, g: Graded) -> Own | None:
@@ -315,28 +294,29 @@ def grammar_gain(panel: Panel, g: Graded, turned: Mapping[str, np.ndarray]) -> O
     return own(panel, g, use, gain)
 
 
+def beyond_text(panel: Panel, g: Graded) -> Own | None:
+    """O3: AUROC gain of text and the linear probe of the states over text alone, in predicting wrong answers (1)."""
+    texts = [v for name, v in g.baselines.items() if name.startswith("text: ")]
+    probe = g.baselines.get("linear probe")
+    if not texts or probe is None:
+        return None
+    use = g.measured & np.isfinite([*texts, probe]).all(0)
+    if use.sum() < FEWEST_CALIBRATION or len(np.unique(g.wrong[use])) < 2:
+        return None
+    plain = [v[use] for v in texts]
+    return refitted_gain(
+        panel, g.model.info.name, ([*plain, probe[use]], plain), g.wrong[use], g.unit[use], g.strata[use]
+    )
+
+
 def answers_by_model(panel: Panel, graded: Sequence[Graded], turned: Oriented) -> dict[str, list[Own]]:
     """What each model says of each of the claims; models of which it is undefined are left out."""
     of = {
         "S1": trap_risk, "S2": resolved_difference, "S3": decoupling, "S5": earlier, "S7": load_slope,
+        "O3": beyond_text,
         "A5": lambda panel, g: grammar_gain(panel, g, turned[g.model.info.name]),
     }  # fmt: skip
     return {claim: [o for g in graded if (o := make(panel, g)) is not None] for claim, make in of.items()}
-
-
-def model_rows(found: Mapping[str, Sequence[Own]]) -> list[dict]:
-    """Rows of the table answers_models."""
-    rows = []
-    for claim, several in found.items():
-        for one in several:
-            ends = percentile_interval(one.draws, one.units)
-            rows.append(
-                {
-                    "claim": claim, "model": one.model, "value": one.value, "lo": ends.lo, "hi": ends.hi,
-                    "without_strata": one.plain, "n_runs": one.runs, "n_units": one.units,
-                }
-            )  # fmt: skip
-    return rows
 
 
 def answers_evidence(
@@ -360,45 +340,10 @@ def answers_evidence(
         "S5": {"requirements": (enough,), "outcomes": earlier_beside(panel, graded, turned)},
         "S7": {"lacking": lacking or no_hops},
         "A5": {"requirements": (enough,)},
+        "O3": {"requirements": (enough,), "lacking": lacking or ("" if found["O3"] else NO_TEXT), "least": LEAST_GAIN},
     }
     out = {c: mean_evidence(found[c], units, counted, **{"lacking": lacking, **more[c]}) for c in more}
     return out | {"S3": _every_model(found["S3"], units, counted, lacking, many)}
-
-
-def mean_evidence(
-    found: Sequence[Own],
-    units: int,
-    counted: Mapping[str, int],
-    *,
-    lacking: str = "",
-    requirements: tuple[Requirement, ...] = (),
-    outcomes: tuple[Outcome, ...] = (),
-) -> IntervalEvidence:
-    """Evidence that a mean over models lies above 0 (below rejects), with what each model says beside."""
-    known = of_draws([(o.model, o.value, o.draws) for o in found], units) if found else None
-    nothing = percentile_interval(np.full(1, np.nan), units)
-    draws = np.mean([o.draws for o in found], axis=0) if found else np.full(1, np.nan)
-    return IntervalEvidence(
-        estimate=known.whole.value if known else math.nan,
-        interval=known.whole.interval if known else nothing,
-        supported=above(0),
-        rejected=below(0),
-        counts=counted,
-        n=units,
-        needed=f"more prompts about other things (this study: {units} units)",
-        requirements=requirements,
-        outcomes=(*outcomes, each_model(known, below(0))) if known else (),
-        p=_below(draws, 0.0),
-        null=0.0,
-        lacking=lacking,
-        beside=f"without strata {np.mean([o.plain for o in found]):.3g}" if found else "",
-    )
-
-
-def _below(draws: np.ndarray, bound: float) -> float:
-    """P that the truth is at most the bound (probability), from the draws; NaN where too few are defined."""
-    seen = draws[np.isfinite(draws)]
-    return float((1 + (seen <= bound).sum()) / (len(seen) + 1)) if len(seen) >= 0.9 * len(draws) else math.nan
 
 
 def _every_model(
@@ -418,7 +363,7 @@ def _every_model(
         ends = next(e for e in own_ends if e.reason)
     else:
         ends = Interval(min(e.lo for e in own_ends), max(e.hi for e in own_ends))
-    p = max((max(_below(s * o.draws, -MARGIN) for s in (1, -1)) for o in found), default=math.nan)
+    p = max((max(below_bound(s * o.draws, -MARGIN) for s in (1, -1)) for o in found), default=math.nan)
     said = "the model farthest from 0, its own interval" if coupled else "the model farthest from 0, and all intervals"
     whole = of_draws([(o.model, o.value, o.draws) for o in found], units) if found else None
     return IntervalEvidence(

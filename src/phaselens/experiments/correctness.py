@@ -13,6 +13,7 @@ from phaselens.dynamics.early_exit import exit_curve
 from phaselens.experiments import answers, later
 from phaselens.experiments.ambiguity import turbulent_above
 from phaselens.experiments.base import Experiment, Panel, Result
+from phaselens.experiments.by_model import model_rows
 from phaselens.experiments.graded import AT_OUTPUT, AT_RECORD, COMBINED, Graded, graded_runs
 from phaselens.experiments.tables import Table
 from phaselens.statistics.detection import (
@@ -95,7 +96,7 @@ def scored(panel: Panel, one: Graded) -> tuple[list[dict], dict[str, np.ndarray]
         found[name], how[name] = oriented(one, values)
     found["combined"], how["combined"] = combined(panel, one, constant=False), "as given"
     of = {name: auroc(v[here], wrong) for name, v in found.items()}
-    every = np.vstack([np.ones(len(wrong), int), weights])
+    every = np.vstack([np.ones(len(wrong), int), weights[:DRAWS_BESIDE]])
     inner = {n: resampled_auroc_within(v[here], wrong, stratum, every) for n, v in found.items()}
     usable = [n for n in one.baselines if np.isfinite(inner[n][0])]
     best = max(usable, key=lambda n: inner[n][0], default="")
@@ -264,11 +265,11 @@ def correctness_evidence(panel: Panel) -> Mapping[str, object]:
 def _evidence(
     panel: Panel, graded: Mapping[str, Graded], turned: Mapping[str, Mapping[str, np.ndarray]]
 ) -> tuple[dict[str, object], list[dict]]:
-    """The evidence of all nine claims, and what each model says of those about answers."""
+    """The evidence of all ten claims, and what each model says of those about answers."""
     every = tuple(graded.values())
     found = answers.answers_by_model(panel, every, turned)
     evidence = answers.answers_evidence(panel, every, turned, found) | later.later_evidence(panel, every)
-    return evidence, answers.model_rows(found)
+    return evidence, model_rows(found)
 
 
 def analyse_correctness(panel: Panel) -> Result:

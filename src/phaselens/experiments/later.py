@@ -8,19 +8,18 @@ import numpy as np
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, below
 from phaselens.dynamics.correctness import cycle_start, repetition, run_mean_of
 from phaselens.dynamics.regimes import max_over_mean, ratio_norm
-from phaselens.experiments.answers import UNGRADED, Own, mean_evidence
+from phaselens.experiments.answers import UNGRADED
 from phaselens.experiments.base import ModelData, Panel
+from phaselens.experiments.by_model import Own, mean_evidence, refitted_gain
 from phaselens.experiments.graded import Graded
 from phaselens.experiments.separations import counts
 from phaselens.statistics.detection import resampled_auroc_within, run_weights
 from phaselens.statistics.intervals import percentile_interval
-from phaselens.statistics.logistic import resampled_held_out
 from phaselens.statistics.strata import crossed
 from phaselens.statistics.unit_effects import UnitEffect, rank_correlation_effect
 
 CLAIMS = ("X3", "R5", "R8")
 FEWEST_COLLAPSES, FEWEST_MODELS, FEWEST_LATER = 10, 8, 40
-REFITS, SPLITS, AGAIN = 150, 5, 3  # resamples in which X3's predictions are fitted anew; splits of the whole, of each
 BAND = (2.27, 2.92)
 ONSET, BEFORE, LAST = 32, 8, 8
 REASONING = ("science", "reasoning")
@@ -37,12 +36,7 @@ def later_evidence(panel: Panel, graded: Sequence[Graded]) -> dict[str, Interval
 
 
 def later_regime(panel: Panel, m: ModelData) -> Own | None:
-    """X3: AUROC gain of values 1-8 of the dynamics over prompt length, entropy and surprisal for the later regime (1).
-
-    Both predictions are fitted anew in every resample of units: with predictions held fixed the interval knows nothing
-    of what other training runs would have given, and missed 0 in 17 % of studies without a link. Means over splits into
-    folds, since one split moves the gain by as much as half of its error does.
-    """
+    """X3: AUROC gain of values 1-8 of the dynamics over prompt length, entropy, surprisal for the later regime (1)."""
     ct = m.at_layer("instability", m.layer_of_record)
     if ct is None or not {"entropy", "surprisal"} <= set(m.steps):
         return None
@@ -56,22 +50,8 @@ def later_regime(panel: Panel, m: ModelData) -> Own | None:
     plain, inner = _early(m, first + 8)
     unit = panel.unit_index(m)[use]
     stratum = crossed(np.asarray(m.runs["category"])[use], np.asarray(m.runs["arm"])[use])
-    features = [np.column_stack(columns)[use] for columns in ([*plain, *inner], plain)]
-
-    draws = panel.generator(f"later regime {m.info.name}")
-
-    def gain(of: np.ndarray, w: np.ndarray, splits: int) -> float:
-        scores = [[resampled_held_out(x, label, unit, w, draws) for x in features] for _ in range(splits)]
-        found = [[resampled_auroc_within(s, label, of, w[None, unit])[0] for s in pair] for pair in scores]
-        return float(np.mean([first - second for first, second in found]))
-
-    ones = np.ones(len(panel.units), int)
-    value, without = (gain(of, ones, SPLITS) for of in (stratum, np.zeros_like(stratum)))
-    if not math.isfinite(value):
-        return None
-    again = [gain(stratum, w, AGAIN) for w in panel.weights[:REFITS]]
-    spread = np.array(again) - np.nanmean(again)
-    return Own(m.info.name, value, value + spread, without, int(use.sum()), len(np.unique(unit)))
+    features = tuple([column[use] for column in columns] for columns in ([*plain, *inner], plain))
+    return refitted_gain(panel, m.info.name, features, label, unit, stratum)
 
 
 def _early(m: ModelData, upto: int) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -124,11 +124,14 @@ def graded_model(
     difficulty: float = 0.0,
     kinds: float = 0.0,
     wordings: int = 1,
+    states: float | None = None,
 ) -> ModelData:
     """One model with graded runs; `right` is the share of right answers, `difficulty` the SD of units in log odds.
 
     With `kinds` the links go with the category, which moves errors by as many log odds to either side, and with nothing
-    within it. `wordings` prompts ask about one thing, which has one difficulty and one level of every column.
+    within it. `wordings` prompts ask about one thing, which has one difficulty and one level of every column. With
+    `states` a word of the prompt says which units are hard, the states at the beginning of the answer say so too, and
+    beyond that are shifted by so many SD where the answer is wrong.
     """
     n_prompts = prompts + calibration
     n = n_prompts * samples
@@ -161,6 +164,12 @@ def graded_model(
         "answer_state": rng.normal(size=(n, 4)),
         "tag": np.array([f"{k} steps" if k > 1 else "1 step" for k in level]),
     }
+    if states is not None:
+        hinted = np.broadcast_to(hard, n) > 1
+        runs["prompt"] = np.array([f"q{u} {'rare' if h else 'common'}" for u, h in zip(unit, hinted, strict=True)])
+        runs["answered"] = np.array([f"a{k}" for k in rng.integers(0, 20, n)])
+        runs["answer_state"][:, 0] += 2 * hinted
+        runs["answer_state"][:, 1] += states * wrong
     info = ModelInfo(name, "f", LAYERS, 16, 500, int(rng.integers(10**6, 10**8)), training_loss=rng.normal(2.0, 0.3))
     steps = {"run": run, "step": step} | {k: v.ravel() for k, v in plain.items()}
     return ModelData(info, runs, steps, layers, tuple(map(tuple, tokens.tolist())))
@@ -266,6 +275,14 @@ GRADED: tuple[Scenario, ...] = (
         "answers, one model against", "null", ("S1", "S2"),
         "three models with the links and one with their opposite: not every model says so",
         "links as above", partial(several, links=(PLANTED,) * 3 + (OPPOSITE,), samples=3), _judge_answers,
+    ),
+    Scenario(
+        "O3 text tells all", "null", ("O3",), "a word of the prompt says which questions are hard; states know no more",
+        "0", partial(linked, states=0.0), _judge_answers,
+    ),
+    Scenario(
+        "O3 states know more", "effect", ("O3",), "as above, and states are shifted where the answer is wrong",
+        "0.4 SD", partial(linked, states=0.4), _judge_answers, headline=True,
     ),
     Scenario(
         "R8 null", "null", ("R8",), "reasoning does not go with the band", "0, M = 12", partial(reasoning, slope=0.0),

@@ -1,6 +1,6 @@
 """Claims about whether the dynamics say anything about the answer, and about what comes later in the run."""
 
-from phaselens.claims.record import Claim
+from phaselens.claims.record import ELSEWHERE, Claim
 
 RULE = "p <= .05 after Holm within the family"
 WITHIN = "within strata of model, category and arm"
@@ -121,5 +121,19 @@ CLAIMS: tuple[Claim, ...] = (
         controls=("size", "loss"),
         nulls=("correlation 0",),
         published="Qwen",
+    ),
+    Claim(
+        id="O3",
+        seed_doc=ELSEWHERE,
+        statement="Text alone does not explain what the states know about errors.",
+        statistic="AUROC for a wrong answer of held-out logistic predictions from three scores of text (TF-IDF of the "
+        "prompt, of prompt and answer; hashed n-grams of characters) and the linear probe of the states that the "
+        f"answer begins with, less those of text alone, over pairs {WITHIN}; {MEAN}, fitted anew in each of 150 "
+        "resamples; >= 1,000 runs",
+        supported=f"interval above 0, {RULE}",
+        rejected="interval below .02",
+        controls=(EACH,),
+        nulls=("equal AUROC",),
+        published="four of six public corpora leak (PARALLAX, arXiv 2605.17028)",
     ),
 )
