@@ -128,7 +128,7 @@ def natural_asked(n: int) -> tuple[list[Question], list[str]]:
 def own_asked(prompts: Sequence[Prompt], calibration: Sequence[str], n: int) -> tuple[list[Question], list[str]]:
     """The prompts of a battery that have an answer, the first `n` of them. Raises InputError where none has."""
     asked = [
-        Question(p.id, p.text, tuple(a for a in (p.answer, *p.aliases) if a), p.id, GUARD + p.text, True)
+        Question(p.id, p.text, tuple(a for a in (p.answer, *p.aliases) if a), p.unit, GUARD + p.text, True)
         for p in prompts if p.answer
     ]  # fmt: skip
     if not asked:
