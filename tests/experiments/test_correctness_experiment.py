@@ -5,11 +5,18 @@ from tests.experiments.graded_panel import graded_model, graded_panel
 from phaselens.claims import claims_by_id, judge
 from phaselens.experiments import Panel, experiments_by_name
 from phaselens.experiments.correctness import CORRECTNESS, analyse_correctness, correctness_evidence
+from phaselens.validity.graded import Links
+from phaselens.validity.graded import graded_model as model_with
+
+
+def known_by_text(states, **size):
+    return model_with("m", np.random.default_rng(5), difficulty=1.0, states=states, **size)
 
 
 def verdicts(panel, *ids):
-    found = correctness_evidence(panel)
-    return {c.id: judge(c, found[c.id], found[c.id].p).verdict for c in claims_by_id(ids or CORRECTNESS.claims)}
+    ids = ids or CORRECTNESS.claims
+    found = correctness_evidence(panel, ids)
+    return {c.id: judge(c, found[c.id], found[c.id].p).verdict for c in claims_by_id(ids)}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +59,29 @@ def test_reasoning_goes_with_the_band_over_models_or_against_it():
     small = {"models": 10, "prompts": 60, "calibration": 10, "samples": 1}
     assert verdicts(graded_panel(**small, closeness=near, right=right), "R8") == {"R8": "supported"}
     assert verdicts(graded_panel(**small, closeness=near, right=right[::-1]), "R8") == {"R8": "rejected"}
+
+
+def test_states_that_know_more_than_text_are_told_from_states_that_do_not():
+    told = {"prompts": 200, "samples": 6, "right": 0.5}
+    knows, same = (Panel((known_by_text(states, **told),), n_boot=200) for states in (0.6, 0.0))
+    assert verdicts(knows, "O3") == {"O3": "supported"} and verdicts(same, "O3")["O3"] in ("rejected", "open")
+    bare = graded_panel(1, prompts=20)
+    assert verdicts(bare, "O3") == {"O3": "not applicable"}
+
+
+def test_four_coupled_models_of_opposite_signs_are_not_decoupled():
+    planted = {"unstable": [0.6, -0.6, 0.6, -0.6], "prompts": 350, "samples": 1}
+    found = correctness_evidence(graded_panel(4, **planted), ("S3",))["S3"]
+    (claim,) = claims_by_id(["S3"])
+    assert judge(claim, found, found.p).verdict == "rejected" and "tau" in found.beside
+
+
+def test_what_moves_with_the_kind_of_question_is_not_taken_for_a_link():
+    rng = np.random.default_rng(3)
+    confounded = Panel((model_with("m", rng, Links(trap=0.3, coherent=0.5), kinds=1.0),), n_boot=200)
+    found = correctness_evidence(confounded, ("S1", "S5"))
+    assert all(judge(c, found[c.id], found[c.id].p).verdict != "supported" for c in claims_by_id(("S1", "S5")))
+    assert float(found["S1"].beside.split()[-1]) > found["S1"].estimate + 0.1, "without strata it looks like a trap"
 
 
 def test_too_little_is_open_and_no_grades_do_not_apply():

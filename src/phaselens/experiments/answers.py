@@ -309,20 +309,22 @@ def beyond_text(panel: Panel, g: Graded) -> Own | None:
     )
 
 
-def answers_by_model(panel: Panel, graded: Sequence[Graded], turned: Oriented) -> dict[str, list[Own]]:
+def answers_by_model(
+    panel: Panel, graded: Sequence[Graded], turned: Oriented, claims: Sequence[str] = CLAIMS
+) -> dict[str, list[Own]]:
     """What each model says of each of the claims; models of which it is undefined are left out."""
     of = {
         "S1": trap_risk, "S2": resolved_difference, "S3": decoupling, "S5": earlier, "S7": load_slope,
         "O3": beyond_text,
         "A5": lambda panel, g: grammar_gain(panel, g, turned[g.model.info.name]),
     }  # fmt: skip
-    return {claim: [o for g in graded if (o := make(panel, g)) is not None] for claim, make in of.items()}
+    return {claim: [o for g in graded if (o := of[claim](panel, g)) is not None] for claim in claims if claim in of}
 
 
 def answers_evidence(
     panel: Panel, graded: Sequence[Graded], turned: Oriented, found: Mapping[str, Sequence[Own]]
 ) -> dict[str, IntervalEvidence]:
-    """The evidence of the claims about answers from what each model says."""
+    """The evidence of those claims about answers of which it is given what each model says."""
     n_runs = sum(int(g.measured.sum()) for g in graded)
     units = len({int(u) for g in graded for u in g.unit[g.measured]})
     lacking = "" if graded else UNGRADED
@@ -336,14 +338,22 @@ def answers_evidence(
     )
     more: dict[str, dict] = {
         "S1": {"requirements": (enough,)},
-        "S2": {"requirements": (enough,), "outcomes": (resolved_at_equal_length(panel, graded),)},
-        "S5": {"requirements": (enough,), "outcomes": earlier_beside(panel, graded, turned)},
+        "S2": {"requirements": (enough,)},
+        "S5": {"requirements": (enough,)},
         "S7": {"lacking": lacking or no_hops},
         "A5": {"requirements": (enough,)},
-        "O3": {"requirements": (enough,), "lacking": lacking or ("" if found["O3"] else NO_TEXT), "least": LEAST_GAIN},
+        "O3": {
+            "requirements": (enough,),
+            "lacking": lacking or ("" if found.get("O3") else NO_TEXT),
+            "least": LEAST_GAIN,
+        },
     }
-    out = {c: mean_evidence(found[c], units, counted, **{"lacking": lacking, **more[c]}) for c in more}
-    return out | {"S3": _every_model(found["S3"], units, counted, lacking, many)}
+    if "S2" in found:
+        more["S2"]["outcomes"] = (resolved_at_equal_length(panel, graded),)
+    if "S5" in found:
+        more["S5"]["outcomes"] = earlier_beside(panel, graded, turned)
+    out = {c: mean_evidence(found[c], units, counted, **{"lacking": lacking, **more[c]}) for c in more if c in found}
+    return out | ({"S3": _every_model(found["S3"], units, counted, lacking, many)} if "S3" in found else {})
 
 
 def _every_model(

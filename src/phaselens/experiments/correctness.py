@@ -55,6 +55,7 @@ EXIT = Table(
     "early_exit", "tokens saved by leaving early",
     "model:str twin:bool threshold:float saved:float agreement:float oracle_saved:float n_tokens:int",
 )  # fmt: skip
+CLAIMS = (*answers.CLAIMS, *later.CLAIMS)
 FOLLOWED = ("turning_angle", "coherence", "instability", "turbulence")
 OUTPUT = ("surprisal", "entropy")
 UPTO = 16
@@ -255,20 +256,23 @@ def graded_of(panel: Panel) -> dict[str, Graded]:
     return {m.info.name: one for m in panel.trained if (one := graded_runs(panel, m, turbulent)) is not None}
 
 
-def correctness_evidence(panel: Panel) -> Mapping[str, object]:
-    """The evidence as `analyse_correctness` gives it, without its tables."""
+def correctness_evidence(panel: Panel, claims: Sequence[str] = CLAIMS) -> Mapping[str, object]:
+    """The evidence for all of the claims, or some of them, as `analyse_correctness` gives it, without its tables."""
     every = graded_of(panel)
     turned = {name: {n: oriented(one, v)[0] for n, v in one.baselines.items()} for name, one in every.items()}
-    return _evidence(panel, every, turned)[0]
+    return _evidence(panel, every, turned, claims)[0]
 
 
 def _evidence(
-    panel: Panel, graded: Mapping[str, Graded], turned: Mapping[str, Mapping[str, np.ndarray]]
+    panel: Panel,
+    graded: Mapping[str, Graded],
+    turned: Mapping[str, Mapping[str, np.ndarray]],
+    claims: Sequence[str] = CLAIMS,
 ) -> tuple[dict[str, object], list[dict]]:
-    """The evidence of all ten claims, and what each model says of those about answers."""
+    """The evidence of the claims, and what each model says of those about answers."""
     every = tuple(graded.values())
-    found = answers.answers_by_model(panel, every, turned)
-    evidence = answers.answers_evidence(panel, every, turned, found) | later.later_evidence(panel, every)
+    found = answers.answers_by_model(panel, every, turned, claims)
+    evidence = answers.answers_evidence(panel, every, turned, found) | later.later_evidence(panel, every, claims)
     return evidence, model_rows(found)
 
 
@@ -317,7 +321,7 @@ CORRECTNESS = Experiment(
     name="correctness",
     needs_layers=AT_RECORD,
     needs_steps=(*AT_OUTPUT, *OUTPUT),
-    claims=(*answers.CLAIMS, *later.CLAIMS),
+    claims=CLAIMS,
     tables=(TABLE, CHANCE, EARLY, CURVE, EXIT, answers.MODELS),
     function=analyse_correctness,
     summary="Whether dynamics say anything about the answer beyond baselines, and when.",

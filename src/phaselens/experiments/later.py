@@ -25,14 +25,17 @@ ONSET, BEFORE, LAST = 32, 8, 8
 REASONING = ("science", "reasoning")
 
 
-def later_evidence(panel: Panel, graded: Sequence[Graded]) -> dict[str, IntervalEvidence]:
-    """The evidence of X3, R5 and R8."""
-    x3 = [o for m in panel.trained if (o := later_regime(panel, m)) is not None]
-    return {
-        "X3": mean_evidence(x3, len(panel.units), counts(panel)),
-        "R5": _r5(panel),
-        "R8": reasoning_evidence(panel, graded),
-    }
+def later_evidence(
+    panel: Panel, graded: Sequence[Graded], claims: Sequence[str] = CLAIMS
+) -> dict[str, IntervalEvidence]:
+    """The evidence of X3, R5 and R8, or some of them."""
+    of = {"X3": _x3, "R5": lambda panel, graded: _r5(panel), "R8": _r8}
+    return {claim: of[claim](panel, graded) for claim in claims if claim in of}
+
+
+def _x3(panel: Panel, graded: Sequence[Graded]) -> IntervalEvidence:
+    found = [o for m in panel.trained if (o := later_regime(panel, m)) is not None]
+    return mean_evidence(found, len(panel.units), counts(panel))
 
 
 def later_regime(panel: Panel, m: ModelData) -> Own | None:
@@ -151,7 +154,7 @@ def _reasoning(graded: Sequence[Graded]) -> dict[str, list[dict[str, float]]]:
     return groups
 
 
-def reasoning_evidence(panel: Panel, graded: Sequence[Graded]) -> IntervalEvidence:
+def _r8(panel: Panel, graded: Sequence[Graded]) -> IntervalEvidence:
     """R8: rank correlation over models, siblings as one, of closeness to the adaptive band with right reasoning (1)."""
     groups = _reasoning(graded)
     of = {k: np.array([np.mean([r[k] for r in g]) for g in groups.values()]) for k in ("near", "right", "size", "loss")}

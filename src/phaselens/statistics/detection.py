@@ -4,14 +4,10 @@ High scores are to mean "wrong". Everywhere `wrong` is 0 or 1 per run, and a res
 often its prompt was drawn), so that all runs of a prompt move together.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy.stats import rankdata
 
 from phaselens.errors import InputError
-
-Statistic = Callable[[np.ndarray, np.ndarray], float]
 
 
 def auroc(scores: np.ndarray, wrong: np.ndarray) -> float:
@@ -194,13 +190,6 @@ def calibration_error(predicted: np.ndarray, wrong: np.ndarray, *, n_bins: int =
     """Mean distance of predicted and observed share over the bins of `calibration_curve`, by count (1)."""
     mean, share, count = calibration_curve(predicted, wrong, n_bins=n_bins)
     return float((np.abs(mean - share) * count).sum() / count.sum()) if len(count) else float("nan")
-
-
-def resampled(statistic: Statistic, scores: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Any of the statistics above in each resample; weights int [n_boot, run] -> [n_boot]."""
-    s, y = _checked(scores, wrong)
-    rows = np.arange(len(s))
-    return np.array([statistic(s[(drawn := np.repeat(rows, w))], y[drawn]) for w in np.asarray(weights)])
 
 
 def run_weights(weights: np.ndarray, unit: np.ndarray) -> np.ndarray:

@@ -10,10 +10,7 @@ from functools import partial
 import numpy as np
 
 from phaselens.experiments import ModelData, ModelInfo, Panel
-from phaselens.experiments.answers import CLAIMS as ANSWERS
-from phaselens.experiments.answers import answers_by_model, answers_evidence
-from phaselens.experiments.correctness import graded_of, oriented
-from phaselens.experiments.later import reasoning_evidence
+from phaselens.experiments.correctness import correctness_evidence
 from phaselens.validity.panels import BOOTSTRAPS
 from phaselens.validity.scenario import Ruling, Scenario, by_experiment, rulings
 
@@ -209,17 +206,13 @@ _ONE_SAMPLE = {"samples": 1, "prompts": 400}
 ABOUT = ("S1", "S2", "S5", "A5")
 
 
-def _judge_reasoning(panel: Panel) -> dict[str, Ruling]:
-    return rulings(("R8",), {"R8": reasoning_evidence(panel, tuple(graded_of(panel).values()))})
+def _judge_some(panel: Panel, *, claims: tuple[str, ...]) -> dict[str, Ruling]:
+    """The judge of some of the claims, for studies in which the others are of no interest."""
+    return rulings(claims, correctness_evidence(panel, claims))
 
 
-def _judge_answers(panel: Panel) -> dict[str, Ruling]:
-    """The judge of the claims about answers alone, for studies in which nothing else is of interest."""
-    every = graded_of(panel)
-    turned = {name: {n: oriented(one, v)[0] for n, v in one.baselines.items()} for name, one in every.items()}
-    models = tuple(every.values())
-    found = answers_by_model(panel, models, turned)
-    return rulings(ANSWERS, answers_evidence(panel, models, turned, found))
+_judge_answers, _judge_reasoning = (partial(_judge_some, claims=some) for some in (ABOUT, ("R8",)))
+_judge_s3, _judge_o3 = (partial(_judge_some, claims=some) for some in (("S3",), ("O3",)))
 
 
 GRADED: tuple[Scenario, ...] = (
@@ -237,11 +230,11 @@ GRADED: tuple[Scenario, ...] = (
     ),
     Scenario(
         "S3 coupled at the margin", "null", ("S3",), "instability goes with answers by just the margin", "r = .2",
-        partial(linked, links=Links(unstable=AT_MARGIN), **_ONE_SAMPLE), _JUDGE,
+        partial(linked, links=Links(unstable=AT_MARGIN), **_ONE_SAMPLE), _judge_s3,
     ),
     Scenario(
         "S3 decoupled", "effect", ("S3",), "instability and answers are independent", "r = 0, 400 prompts",
-        partial(linked, **_ONE_SAMPLE), _JUDGE, headline=True,
+        partial(linked, **_ONE_SAMPLE), _judge_s3, headline=True,
     ),
     Scenario(
         "answers, small links", "effect", TOGETHER, "the same seven links, weaker: true, but too small to find",
@@ -260,16 +253,16 @@ GRADED: tuple[Scenario, ...] = (
     Scenario(
         "S3 decoupled, kinds of question", "effect", ("S3",), "as above: nothing goes together within a kind",
         "1 log odds to either side", partial(linked, links=Links(unstable=0.3), kinds=1.0, **_ONE_SAMPLE),
-        _judge_answers,
+        _judge_s3,
     ),
     Scenario(
         "S3 opposite signs", "null", ("S3",), "four models strongly coupled, two of them the other way round",
         "r about .35", partial(several, links=tuple(Links(unstable=s) for s in (0.3, -0.3, 0.3, -0.3)), **_ONE_SAMPLE),
-        _judge_answers,
+        _judge_s3,
     ),
     Scenario(
         "S3 decoupled, four models", "effect", ("S3",), "instability and answers are independent in all four",
-        "r = 0, 400 prompts", partial(several, links=(Links(),) * 4, **_ONE_SAMPLE), _judge_answers,
+        "r = 0, 400 prompts", partial(several, links=(Links(),) * 4, **_ONE_SAMPLE), _judge_s3,
     ),
     Scenario(
         "answers, one model against", "null", ("S1", "S2"),
@@ -278,11 +271,11 @@ GRADED: tuple[Scenario, ...] = (
     ),
     Scenario(
         "O3 text tells all", "null", ("O3",), "a word of the prompt says which questions are hard; states know no more",
-        "0", partial(linked, states=0.0), _judge_answers,
+        "0", partial(linked, states=0.0), _judge_o3,
     ),
     Scenario(
         "O3 states know more", "effect", ("O3",), "as above, and states are shifted where the answer is wrong",
-        "0.4 SD", partial(linked, states=0.4), _judge_answers, headline=True,
+        "0.4 SD", partial(linked, states=0.4), _judge_o3, headline=True,
     ),
     Scenario(
         "R8 null", "null", ("R8",), "reasoning does not go with the band", "0, M = 12", partial(reasoning, slope=0.0),
