@@ -28,7 +28,7 @@ CURVE = Table(
 )  # fmt: skip
 GIVEN = (("nothing", 0), ("confidence", 2), ("confidence and entropy", 3), ("confidence, entropy, rank, margin", 5))
 SMALLEST, FEWEST, MIDDLE = 0.05, 200, (1 / 3, 2 / 3)
-# Raw, given confidence, and entropy: T. Carmichael 2026, arXiv 2604.24801, by a part of the model's name.
+# Raw, given confidence, and entropy: T. Carmichael 2026, arXiv 2604.24801, by the model's name.
 PUBLISHED: Mapping[str, str] = {
     "gpt2": ".514 / .288 / .211", "pythia-70m": ".340 / .301 / .228", "pythia-160m": ".549 / .382 / .255",
     "pythia-410m": ".175 / .105 / .035", "qwen2.5-0.5b": ".534 / .215 / .019",
@@ -187,7 +187,6 @@ def analyse_observability(panel: Panel) -> Result:
     rows, curve = [], []
     for model in panel.trained:
         name = model.info.name
-        published = max((k for k in PUBLISHED if k in name.lower()), key=len, default="")
         for f in scores.get(name, ()):
             one, twin = expanded_interval(f.draws, f.n_units), expanded_interval(f.twin[1], f.n_units)
             rows.append(
@@ -195,7 +194,7 @@ def analyse_observability(panel: Panel) -> Result:
                  "untrained": f.twin[0], "untrained_lo": twin.lo, "untrained_hi": twin.hi,
                  "shuffled": float(np.quantile(f.shuffled, 0.975)), "n": f.n, "n_units": f.n_units,
                  "depth": float(np.mean(model.scores.layer)) / model.info.n_layers,
-                 "published": PUBLISHED.get(published, "")}
+                 "published": PUBLISHED.get(name.lower().rpartition("/")[2], "")}
             )  # fmt: skip
         if name in scores:
             pairs = zip(model.scores.depth, model.scores.curve, strict=True)
