@@ -5,7 +5,7 @@ import torch
 from tests.capture.stand_ins import Keep
 from tests.capture.zoo import network
 
-from phaselens.capture import replay
+from phaselens.capture import live, replay
 from phaselens.errors import ModelRefused
 from phaselens.models import load
 from phaselens.trace.transcripts import from_pairs
@@ -18,7 +18,7 @@ def changed(change):
     plain = network("llama")
     own = plain.forward
 
-    def forward(input_ids, attention_mask=None, position_ids=None, past_key_values=None, use_cache=None):
+    def forward(input_ids, attention_mask=None, position_ids=None, past_key_values=None, use_cache=None, **rest):
         out = own(
             input_ids, attention_mask=attention_mask, position_ids=position_ids,
             past_key_values=past_key_values, use_cache=use_cache,
@@ -48,9 +48,16 @@ def test_what_begins_after_the_proof_fails_the_run_with_both_numbers(name, chunk
         replay(m, from_pairs(PAIRS), Keep(), chunk=chunk)
 
 
+@pytest.mark.parametrize("name", LATE)
+def test_it_fails_while_generating_too(name):
+    with pytest.raises(ModelRefused, match="own logit of token"):
+        live(changed(LATE[name]), [list(range(10, 15)), list(range(20, 38))], Keep(), max_new_tokens=20)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
 def test_a_network_that_is_what_the_proof_saw_passes(family, dtype):
     m, kept = load(network(family).to(dtype)), Keep()
     replay(m, from_pairs(PAIRS), kept, layers=(1,), chunk=5)
     assert len(kept.labels()) == 32
+    live(m, [[20, 21], list(range(30, 45))], Keep(), max_new_tokens=20, layers=(1,))

@@ -10,7 +10,7 @@ from phaselens.capture.intervene import At, intervening
 from phaselens.capture.prompts import Given, as_chat, jobs, text_notes
 from phaselens.capture.replay import Columns, Reduces
 from phaselens.capture.sampling import Sampling
-from phaselens.models import Model, Taps, record
+from phaselens.models import Guard, Model, Taps, guarded, record
 from phaselens.models.hooks import check_layers
 from phaselens.trace.tile import Tile
 from phaselens.trace.transcripts import Transcript, Transcripts
@@ -43,15 +43,17 @@ def live(
     no further batch. A run that is stopped at step s keeps its token s. With `sink`, finished rows are drained into
     it. Without a callback, steps are handed on sixteen at a time, which is faster and gives the same numbers.
 
-    Raises as `generate` does, and InputError for a layer that does not exist.
+    Raises as `generate` does, InputError for a layer that does not exist, and ModelRefused as `replay` does, where it
+    looks at every sixteenth step.
     """
     chosen = check_layers(layers, model.n_layers)
     how = as_chat(chat, system)
     work = jobs(model, prompts, samples, max_new_tokens, how)
     sampling = sampling.settled(any(job.in_turns for job in work))
     runs: list[Transcript] = []
-    with record(model, chosen, last_only=True) as taps, intervening(model, interventions) as clock:
-        watcher = _Watcher(taps, reducer, on_step, sink)
+    observing = record(model, chosen, last_only=True), guarded(model), intervening(model, interventions)
+    with observing[0] as taps, observing[1] as guard, observing[2] as clock:
+        watcher = _Watcher(taps, guard, reducer, on_step, sink)
         for stepper in decode_all(model, work, max_new_tokens, sampling, seed, batch_size, watcher, progress, clock):
             watcher.flush()
             runs += stepper.transcripts(seed)
@@ -63,9 +65,14 @@ class _Watcher:
     """Gathers the states of steps, and hands them on as tiles: each at once for a callback, else several together."""
 
     def __init__(
-        self, taps: Taps, reducer: Reduces, on_step: OnStep | None, sink: Callable[[Columns, Columns], None] | None
+        self,
+        taps: Taps,
+        guard: Guard,
+        reducer: Reduces,
+        on_step: OnStep | None,
+        sink: Callable[[Columns, Columns], None] | None,
     ) -> None:
-        self.taps, self.reducer, self.on_step, self.sink = taps, reducer, on_step, sink
+        self.taps, self.guard, self.reducer, self.on_step, self.sink = taps, guard, reducer, on_step, sink
         self.hidden: list[Tensor] = []
         self.tokens: list[Tensor] = []
         self.valid: list[Tensor] = []
@@ -74,6 +81,8 @@ class _Watcher:
     def __call__(self, stepper: Stepper, step: int, tokens: Tensor) -> None:
         """Take the states of the pass that just ended; called when its tokens are chosen."""
         self.stepper = stepper
+        if step % GATHER == 0:
+            self.guard.check(stepper.runs, max(len(job.ids) for job in stepper.batch) - 1 + step)
         self.hidden.append(torch.cat([self.taps.states[layer][:, None] for layer in self.taps.layers], dim=1).float())
         self.tokens.append(tokens)
         self.valid.append(stepper.alive)

@@ -6,7 +6,7 @@
 from phaselens.models.check import Proof, Row, prove
 from phaselens.models.facts import Facts
 from phaselens.models.forward import Pass, positions_of, run
-from phaselens.models.guard import guarded
+from phaselens.models.guard import Guard, guarded
 from phaselens.models.hooks import Taps, edit, record
 from phaselens.models.load import Model, fingerprint, load, require_tokenizer, untrained_twin
 from phaselens.models.text import Encoder, encoder, template_hash
@@ -14,6 +14,7 @@ from phaselens.models.text import Encoder, encoder, template_hash
 __all__ = [
     "Encoder",
     "Facts",
+    "Guard",
     "Model",
     "Pass",
     "Proof",
