@@ -98,8 +98,8 @@ class MissingExtra(PhaselensError, RuntimeError):
     """An optional package is needed now.
 
     The message has the line that installs it. Extras: `tables` (Polars, xarray), `report` (figures as PNG), `gguf`
-    (GGUF files), `watch` (browser page and API), `plot` (matplotlib), `query` (DuckDB), `stats` (statsmodels),
-    `probes`, `docs`, `dev`. `phaselens doctor` says which are here.
+    (GGUF files), `watch` (browser page and API), `plot` (matplotlib), `ray` and `slurm` (engines), `query` (DuckDB),
+    `stats` (statsmodels), `probes`, `docs`, `dev`. `phaselens doctor` says which are here.
     """
 
 

@@ -72,7 +72,9 @@ def test_a_refusal_is_kept_with_its_reason_and_another_file_is_named(tmp_path, m
 def work(tmp_path):
     study = Study(name="s", models=["organism:llama-512"], experiments=["perturbation", "control"])
     battery = types.SimpleNamespace(prompts=(), calibration=())
-    return types.SimpleNamespace(study=study, folder=tmp_path, battery=battery, shelf={}, units=lambda member: ())
+    return types.SimpleNamespace(
+        study=study, folder=tmp_path, battery=battery, shelf={}, units=lambda member: (), mine=lambda items: items
+    )
 
 
 def member(work, **change):
@@ -99,6 +101,6 @@ def test_a_model_whose_nothing_is_something_stops_the_study_before_anything(work
     monkeypatch.setattr(acting, "model_of", lambda *given: None)
     monkeypatch.setattr(acting, "require_neutral", moves)
     with pytest.raises(ModelRefused, match="strength 0"):
-        acting.check_neutral(work, [member(work)])
+        acting.check_neutral(work, member(work))
     plain = types.SimpleNamespace(**{**vars(work), "study": work.study.changed(experiments=["gd"])})
-    acting.check_neutral(plain, [member(work)])
+    acting.check_neutral(plain, member(work))

@@ -9,6 +9,7 @@ from phaselens.errors import InputError, StudyFileError
 from phaselens.studies.declaration import Study
 from phaselens.studies.stages import probing
 from phaselens.studies.stages.members import Member
+from phaselens.studies.stages.traces import Work
 from phaselens.studies.store import readings
 
 ARRAYS = {
@@ -45,9 +46,9 @@ def test_a_reading_is_made_once_and_comes_back_equal(study, member, tmp_path, mo
     monkeypatch.setattr(probing, "untrained_twin", lambda *given: None)
     monkeypatch.setattr(probing, "stored_reading", lambda *a, **k: calls.append(1) or (given, facts))
     for _ in range(2):
-        probing.make_readings(study, tmp_path, member, {}, lambda *given: ticks.append(given[2]))
+        probing.make_readings(Work(study, tmp_path, None, {}), member, lambda *given: ticks.append(given[2]))
     twin = dataclasses.replace(member, label="m:untrained", untrained=True)
-    probing.make_readings(study, tmp_path, twin, {}, lambda *given: None)
+    probing.make_readings(Work(study, tmp_path, None, {}), twin, lambda *given: None)
     assert len(calls) == 1 and ticks == [False, True]
     found = readings.read_readings(tmp_path)
     assert list(found) == ["m"] and found["m"]["pos"].best == 0.75 and found["m"]["pos"].twin_hits is None
@@ -66,7 +67,7 @@ def test_a_task_that_cannot_be_asked_is_left_out(study, member, tmp_path, monkey
     monkeypatch.setattr(probing, "model_of", lambda *given: None)
     monkeypatch.setattr(probing, "untrained_twin", lambda *given: None)
     monkeypatch.setattr(probing, "stored_reading", refuse)
-    probing.make_readings(study, tmp_path, member, {}, lambda *given: None)
+    probing.make_readings(Work(study, tmp_path, None, {}), member, lambda *given: None)
     assert readings.read_readings(tmp_path) == {}
     next((tmp_path / "readings").iterdir()).write_bytes(b"broken")
     with pytest.raises(StudyFileError, match="Delete it"):

@@ -69,6 +69,8 @@ app.command("check")(compare.check)
 app.command("doctor")(doctor.doctor)
 app.command("validate")(validate.validate)
 app.command("verify")(folders.verify)
+app.command("pull")(folders.pull)
+app.command("work")(folders.work)
 
 
 @app.command("explain")

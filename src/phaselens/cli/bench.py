@@ -86,6 +86,16 @@ def bench_study(
     _show(_run(scripts_folder() / "study.py", quick), as_json)
 
 
+@app.command("scale")
+def bench_scale(
+    quick: Annotated[bool, typer.Option("--quick", help="A fifth of the units and 4 x the tokens at most.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how the driver grows with units, a resume with files, and analyses with tokens."""
+    note(f"benchmarks/scale.py{' --quick' if quick else ''}")
+    _show(_run(scripts_folder() / "scale.py", quick), as_json)
+
+
 def _show(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)

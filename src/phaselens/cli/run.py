@@ -36,9 +36,19 @@ Prove = Annotated[
 ]
 
 
+class EngineName(StrEnum):
+    """Where the units of a study are done."""
+
+    LOCAL = "local"
+    RAY = "ray"
+    SLURM = "slurm"
+
+
 def run(
     study: Annotated[str | None, typer.Argument(help="A preset or a study.toml.", show_default="organisms")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to fill; by default the study's name.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder to fill, or a URI (s3://, gs://, ...); by default the study's name.")
+    ] = None,
     source: Annotated[
         Path | None, typer.Option("--from", help="Analyse the stored traces of this folder again; loads no model.")
     ] = None,
@@ -66,6 +76,15 @@ def run(
         typer.Option(help="With --from and --out: your claims (TOML) that came after the data; shown as post hoc."),
     ] = None,
     prove: Prove = False,
+    engine: Annotated[
+        EngineName | None, typer.Option(help="Where the units of work are done: here, on a Ray cluster, by Slurm.")
+    ] = None,
+    address: Annotated[str, typer.Option(help="With ray: the address of the cluster, or local.")] = "auto",
+    cluster: Annotated[str, typer.Option(help="With slurm: local starts the jobs as processes here.")] = "slurm",
+    partition: Annotated[str | None, typer.Option(help="With slurm: the partition.")] = None,
+    begin: Annotated[
+        bool, typer.Option("--begin", help="Register the study and stop, for `phaselens work` to go on.")
+    ] = False,
     fewer: Annotated[
         bool, typer.Option("--fewer", help="Write over results of more models where a model fails this time.")
     ] = False,
@@ -96,14 +115,36 @@ def run(
             given = {"a study": study, "--quick": quick or None, "--device": device, "--dtype": dtype}
             given |= {"--models-from": models_from}
             _refuse([name for name, value in given.items() if value is not None])
-            outcome = _again(source, out, experiments, seed, workers, claims, listener)
+            outcome = _again(source, None if out is None else Path(out), experiments, seed, workers, claims, listener)
         elif experiments is not None or claims is not None:
             option = "--claims" if experiments is None else "--experiments"
             raise InputError(f"{option} goes with --from; a study that is carried out declares its own.")
         else:
             asked = _plain(study, out, model, prompts, questions, chat, system, samples, grader)
-            outcome = _carried_out(asked, out, quick, seed, device, dtype, models_from, workers, fewer, listener)
+            where = {"name": engine, "address": address, "cluster": cluster, "partition": partition}
+            found = _carried_out(
+                asked,
+                out,
+                quick,
+                seed,
+                device,
+                dtype,
+                models_from,
+                workers,
+                fewer,
+                listener,
+                where,
+                begin,
+            )
+            if found is None:
+                say(f"begun: {out}. `phaselens work {out} --part I/N` goes on; this command without --begin ends it.")
+                return
+            outcome = found
         page = render(outcome.folder)
+        if out is not None and "://" in out:
+            from phaselens.studies.store.place import Place
+
+            Place(out, outcome.folder).put([page.name])
     if as_json:
         print_json(_document(outcome, page))
     else:
@@ -112,7 +153,7 @@ def run(
 
 def _carried_out(
     study: "str | Study",
-    out: Path | None,
+    out: str | None,
     quick: bool,
     seed: int | None,
     device: str | None,
@@ -121,8 +162,11 @@ def _carried_out(
     workers: int | None,
     fewer: bool,
     listener: "Listener",
-) -> "Outcome":
-    """The study, carried out or gone on with."""
+    where: dict[str, Any],
+    begin: bool,
+) -> "Outcome | None":
+    """The study, carried out or gone on with, on the engine that `where` says; None: only begun."""
+    from phaselens.engines import engine_named
     from phaselens.engines.workers import spare_cores
     from phaselens.studies import run_study
     from phaselens.studies.declaration import read_study
@@ -133,19 +177,24 @@ def _carried_out(
     declared = declared.quickened() if quick else declared
     declared = declared.changed(seed=seed, device=device, dtype=dtype)
     declared = declared if models_from is None else located(declared, models_from)
-    check_device(declared.device)
+    name = where.pop("name")
+    engine = None if name is None else engine_named(name, workers=workers, device=declared.device, **where)
+    if name in (None, EngineName.LOCAL):
+        check_device(declared.device)
     needs = needs_of(declared)
     for line in needs.lines():
         note(line)
     require_reachable(needs)
     if workers is None:
-        workers = spare_cores() if declared.bundled and declared.device == "cpu" else 1
-    return run_study(declared, out or Path(declared.name), listener=listener, workers=workers, fewer=fewer)
+        workers = spare_cores() if declared.bundled and declared.device == "cpu" and engine is None else 1
+    return run_study(
+        declared, out or declared.name, listener=listener, workers=workers, fewer=fewer, engine=engine, begin_only=begin
+    )
 
 
 def _plain(
     study: str | None,
-    out: Path | None,
+    out: str | None,
     models: list[str] | None,
     prompts: Path | None,
     questions: bool,
@@ -168,8 +217,8 @@ def _plain(
     if out is None:
         raise InputError("say where the study goes: --out DIR.")
     return plain_study(
-        models, out.name or "study", prompts=prompts, questions=questions, chat=chat, system=system, samples=samples,
-        grader=grader,
+        models, Path(out).name or "study", prompts=prompts, questions=questions, chat=chat, system=system,
+        samples=samples, grader=grader,
     )  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def spread(
     if workers <= 1:
         return [do(i, lambda *said, i=i: hear(i, *said)) for i in range(n)]
     out: list[Any] = [None] * n
-    hands = [_hand(do) for _ in range(workers)]
+    hands = [hand(do) for _ in range(workers)]
     try:
         waiting = iter(range(n))
         busy = {line: next(waiting) for _, line in hands}
@@ -101,10 +101,10 @@ def _listen(line: Connection, busy: dict[Connection, int], waiting: Any, out: li
         line.send(following)
 
 
-def _hand(do: Callable[[int, Say], Any]) -> tuple[Any, Connection]:
-    """A process that does the tasks it is sent, and the line to it."""
+def hand(do: Callable[[Any, Say], Any], way: str = "fork") -> tuple[Any, Connection]:
+    """A process that does the tasks it is sent, and the line to it; `way` is how it is started, fork or spawn."""
     here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(target=_work, args=(do, there, here), daemon=True)
+    process = multiprocessing.get_context(way).Process(target=_work, args=(do, there, here), daemon=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: ours only draw progress
         process.start()
@@ -112,7 +112,7 @@ def _hand(do: Callable[[int, Say], Any]) -> tuple[Any, Connection]:
     return process, here
 
 
-def _work(do: Callable[[int, Say], Any], line: Connection, other: Connection) -> None:
+def _work(do: Callable[[Any, Say], Any], line: Connection, other: Connection) -> None:
     """Do tasks until the line is closed."""
     other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process is told, and ends the others

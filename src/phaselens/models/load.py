@@ -138,10 +138,10 @@ def load(
         name = getattr(network.config, "name_or_path", "") or network.config.model_type
         model = _assemble(network.eval(), tokenizer, name, "memory", revision, given)
         return _passed(model, prove(model)) if check else model
-    name, folder = _place(str(source))
+    name, folder = placed(str(source))
     place, kind = device_of(device), dtype_of(dtype)
     network, weights = read_network(folder, kind, trust_remote_code, revision)
-    tokenizer = tokenizer if tokenizer is not None else _tokenizer(folder, trust_remote_code, revision)
+    tokenizer = tokenizer if tokenizer is not None else read_tokenizer(folder, trust_remote_code, revision)
     revision = revision if Path(folder).is_dir() else resolved(folder, revision)
     model = _assemble(network.to(place).eval(), tokenizer, name, str(source), revision, given)
     model = replace(model, weights=weights, origin=origin(Path(folder)))
@@ -150,7 +150,7 @@ def load(
     return _passed(model, prove(model) if trust_remote_code else proof_of(model, given))
 
 
-def _place(source: str) -> tuple[str, str]:
+def placed(source: str) -> tuple[str, str]:
     """Name of a model, and the folder or Hub id to read it from: a GGUF file is read from what it was converted to."""
     file = gguf_file(source)
     if file is not None:
@@ -159,7 +159,7 @@ def _place(source: str) -> tuple[str, str]:
     return Path(source).resolve().parent.name if name == "hf" else name, source
 
 
-def _tokenizer(source: str, trust: bool, revision: str | None) -> Any | None:
+def read_tokenizer(source: str, trust: bool, revision: str | None) -> Any | None:
     """The tokenizer beside the weights; None where there is none."""
     path = Path(source)
     if path.is_dir() and not any((path / name).is_file() for name in TOKENIZER_FILES):

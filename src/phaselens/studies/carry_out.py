@@ -4,57 +4,48 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from phaselens.batteries.graders import FUNCTION, Grader
-from phaselens.capture.generate import Progress
 from phaselens.claims import Claim, claims_by_id, lock
+from phaselens.engines.engine import Done, Engine
 from phaselens.engines.events import Event, Listener
-from phaselens.engines.workers import Say, checked, spread
-from phaselens.errors import InputError, OutputError, PhaselensError
+from phaselens.engines.local import LocalEngine
+from phaselens.engines.workers import checked
+from phaselens.errors import InputError, OutputError
 from phaselens.experiments import ModelInfo, experiments_by_name
-from phaselens.measure import LensSpec
 from phaselens.studies.conclude import Outcome, Wanted, analyse
 from phaselens.studies.declaration import Study
-from phaselens.studies.stages.acting import check_neutral, make_acted, wanted
-from phaselens.studies.stages.answers import make_answers
+from phaselens.studies.stages import acting
 from phaselens.studies.stages.calibration import entropy_at_one
+from phaselens.studies.stages.known import Known, known_of
 from phaselens.studies.stages.members import (
     Member,
-    admit,
     battery_of,
     candidates,
-    model_of,
     plain_source,
     require_some,
     threads,
 )
-from phaselens.studies.stages.probing import make_readings, make_scores
 from phaselens.studies.stages.recipes import made_of
-from phaselens.studies.stages.traces import (
-    Tick,
-    Traced,
-    Work,
-    lenses_of,
-    make_calibration,
-    make_traces,
-    make_transcripts,
-    temperatures,
-    to_trace,
-)
-from phaselens.studies.stages.vocabulary import digit_tokens, token_bytes, word_start_tokens
+from phaselens.studies.stages.traces import Traced, Work, to_trace
+from phaselens.studies.stages.vocabulary import digit_tokens, word_start_tokens
 from phaselens.studies.store.folder import begin, log, opened, require_no_fewer
-from phaselens.studies.store.record import ModelRecord, Pictured, Record, UnitRecord, write_record
+from phaselens.studies.store.place import Place
+from phaselens.studies.store.record import PANEL, UNITS, ModelRecord, Pictured, Record, UnitRecord, write_record
 from phaselens.studies.store.registration import registration
-from phaselens.trace.seal import DamagedFile
+from phaselens.studies.worker import FIRST, GRADERS, SECOND, Unit, asked_of, missing, units_of_stage, write_lenses
+from phaselens.trace.hashes import CLAIMS, DECLARATION, MANIFEST, RESULTS
 from phaselens.trace.store import digest
 from phaselens.trace.transcripts import read_jsonl
 from phaselens.version import versions
+
+ATTEMPTS = 3
 
 
 def run_study(
@@ -65,67 +56,59 @@ def run_study(
     workers: int = 1,
     fewer: bool = False,
     grader: Callable[[str, tuple[str, ...]], bool] | None = None,
-) -> Outcome:
-    """Do everything the study asks for in the folder `out`, or what is left of it, and return what it gave.
+    engine: Engine | None = None,
+    begin_only: bool = False,
+) -> Outcome | None:
+    """Do everything the study asks for at `out`, or what is left of it, and return what it gave.
 
-    Units of work that are on disk are passed over, so a killed run goes on where it was; the claims are locked in the
-    manifest before the first token. A model that is refused, or fails later, is reported and the others go on. With
-    more than one of `workers` as many processes, of one thread each, work on a model or an experiment at a time (on a
-    CPU under Linux); the files are those of one process with one thread.
+    `out` is a folder, or a URI of a file system that pyarrow or fsspec knows. Units of work that are there are passed
+    over, so a killed run goes on where it was; the claims are locked in the manifest before the first token. A model
+    that is refused, or fails later, is reported and the others go on. `engine` does the units (default: this process,
+    or as many as `workers`, of one thread each, forked on a CPU under Linux); what an engine loses is asked for again,
+    three times in all. The files are those of one process with as many threads. Analyses are made here, by `workers`.
 
-    A finished folder is not written over with results of fewer models unless `fewer` says so.
-    `grader(text, answers)` says whether a generation is right, in place of the study's `grader` by name; the study then
-    declares its name, and goes on only with a function of that name.
+    A finished folder is not written over with results of fewer models unless `fewer` says so. `begin_only` stops when
+    the study is registered (None is returned), for workers of `phaselens work` to go on. `grader(text, answers)` says
+    whether a generation is right, in place of the study's `grader` by name; the study then declares its name, and goes
+    on only with a function of that name, in this process and those forked from it.
 
-    Raises OutputError where the folder cannot be used or is full; ModelRefused where no model is left; InputError for
+    Raises OutputError where the place cannot be used or is full; ModelRefused where no model is left; InputError for
     prompts that cannot be used, and for workers beside another device than the CPU.
     """
     started, tell = time.monotonic(), listener or (lambda event: None)
-    if checked(workers) > 1 and study.device != "cpu":
-        raise InputError(f"several workers share a CPU, not device {study.device!r}: say workers = 1.")
+    if engine is None and checked(workers) > 1 and study.device != "cpu":
+        raise InputError(f"several workers share a CPU, not device {study.device!r}: say workers = 1 or an engine.")
     rule = Grader.of(grader or _declared(study))
     study = study if grader is None else study.changed(grader=rule.name)
-    with _one_thread(workers > 1), opened(out, study) as folder:
+    own, place, engine = engine is None, Place(out), engine or LocalEngine(workers)
+    GRADERS[place.root] = rule
+    place.fetch([DECLARATION, MANIFEST, PANEL, UNITS, CLAIMS, f"{RESULTS}/panel.parquet"])
+    with closing(engine), _one_thread(workers > 1 or not own), opened(place.folder, study) as folder:
         log(folder, "begin", study=study.name, hash=study.hash, workers=workers)
-        work = Work(study, folder, battery_of(study), {}, rule)
-        failed: list[dict[str, str]] = []
-        members, refused = _load(work, tell)
-        check_neutral(work, members)
-        chosen = claims_by_id([c for e in experiments_by_name(study.experiments) for c in e.claims])
-        manifest = _manifest(work, members, refused, chosen)
-        begin(folder, manifest)
-
-        def each(stage: str, per: int, do: Callable[[Member, Tick, Progress], Any]) -> dict[str, Any]:
-            nonlocal members
-            found, errors = _each(work, tell, stage, members, per, do, workers)
-            failed.extend(errors)
-            members = _left(members, found)
-            require_some(members, [*refused, *failed])
-            return found
-
-        per = len(work.units(members[0]))
-        each("generate", per, lambda m, tick, part: make_transcripts(work, m, tick, part) or True)
-        curves = each("calibrate", 1, lambda m, tick, part: make_calibration(work, m, tick, part))
-        known = _known(work, members, curves)
+        place.put([DECLARATION])
+        run = _Run(Work(study, folder, battery_of(study), {}, rule), place, engine, tell)
+        manifest = run.load()
+        if begin_only:
+            return None
+        members, work = run.members, run.work
+        run.stages(FIRST)
+        known = known_of(work, run.members)
+        lenses = write_lenses(work, known.lenses)
+        place.put(lenses.values())
+        members = run.members
         if not fewer:
-            require_no_fewer(folder, [m.label for m in members], failed)
-        _keep(work, members, known, failed)  # now, so that once its traces are whole the folder can be analysed
-        each("observe", per, lambda m, tick, part: make_traces(work, m, known.lenses[m.label], tick, part) or True)
-        if "correctness" in study.experiments:
-            each("answers", per, lambda m, tick, _: make_answers(work, m, tick))
-        if study.probe_tasks:
-            each("probe", len(study.probe_tasks), lambda m, tick, _: make_readings(study, folder, m, work.shelf, tick))
-        if study.documents and "observability" in study.experiments:
-            each("read documents", 1, lambda m, tick, _: make_scores(study, folder, m, work.shelf, tick))
-        if wanted(study):
-            each("intervene", len(wanted(study)), lambda m, tick, _: make_acted(work, m, tick))
+            require_no_fewer(folder, [m.label for m in members], run.failed)
+        _keep(work, members, known, run.failed)  # now, so that once its traces are whole the folder can be analysed
+        place.put_results()
+        run.stages(SECOND, lenses)
         if not fewer:
-            require_no_fewer(folder, [m.label for m in members], failed)
-        record = _keep(work, members, known, failed)
+            require_no_fewer(folder, [m.label for m in run.members], run.failed)
+        record = _keep(work, run.members, known, run.failed)
         tell(Event("stage", "analyse", "experiments and claims"))
         found = analyse(folder, folder, manifest, record, Wanted.of(study.declaration()), workers)
         seconds = time.monotonic() - started
         log(folder, "end", seconds=round(seconds, 3))
+        place.put_results()
         return Outcome(folder=folder, seconds=seconds, **found)
 
 
@@ -136,28 +119,107 @@ def _declared(study: Study) -> str | None:
     return study.grader
 
 
-def _load(work: Work, tell: Listener) -> tuple[list[Member], list[dict[str, str]]]:
-    """Admit every model that loads, proves itself and can run the prompts; the others with their reasons."""
-    wanted = candidates(work.study)
-    tell(Event("stage", "load", f"{len(wanted)} models", 0, len(wanted)))
-    members: list[Member] = []
-    refused: list[dict[str, str]] = []
-    for i, member in enumerate(wanted, start=1):
-        started = time.monotonic()
-        if member.untrained and member.twin_of in {r["model"] for r in refused}:
-            continue
-        try:
-            members.append(admit(work.study, member, work.battery, work.shelf))
-        except OutputError:
-            raise
-        except PhaselensError as error:
-            refused.append({"model": member.label, "reason": str(error)})
-            tell(Event("note", "load", f"{member.label} cannot take part: {error}"))
-        seconds = time.monotonic() - started
-        log(work.folder, "load", model=member.label, seconds=round(seconds, 3))
-        tell(Event("unit", "load", member.label, i, len(wanted), 0, seconds))
-    require_some(members, refused)
-    return _left(members, {m.label: True for m in members}), refused
+@dataclass
+class _Run:
+    """A study on its way: what is asked of the engine, who is left, and who failed."""
+
+    work: Work
+    place: Place
+    engine: Engine
+    tell: Listener
+    members: list[Member] = field(default_factory=list)
+    refused: list[dict[str, str]] = field(default_factory=list)
+    failed: list[dict[str, str]] = field(default_factory=list)
+
+    def load(self) -> dict[str, Any]:
+        """Admit every model that loads, proves itself and can run the prompts; register the study; the manifest."""
+        study = self.work.study
+        wanted = candidates(study)
+        asked = {m.label: Unit("load", m.label, 0) for m in wanted}
+        done, errors = self._ask(list(asked.values()), "load")
+        facts = {label: done[unit.key].facts for label, unit in asked.items() if unit.key in done}
+        for m in wanted:
+            if m.label in errors and not (m.untrained and m.twin_of in errors):
+                self.refused.append({"model": m.label, "reason": errors[m.label]})
+        self.members = _left([replace(m, facts=facts.get(m.label, {})) for m in wanted], facts)
+        require_some(self.members, self.refused)
+        if acting.wanted(study):
+            log(self.place.folder, "identity", models=sum(not m.untrained for m in self.members), largest=0.0)
+        chosen = claims_by_id([c for e in experiments_by_name(study.experiments) for c in e.claims])
+        manifest = _manifest(self.work, self.members, self.refused, chosen)
+        begin(self.place.folder, manifest)
+        self.place.put([MANIFEST])
+        return manifest
+
+    def stages(self, names: Sequence[str], lenses: Mapping[str, str] | None = None) -> None:
+        """Do these stages of all models; a model that fails is left out, and the others go on."""
+        asked = asked_of(self.work.study, names)
+        units = [u for n in asked for u in units_of_stage(self.work, n, self.members, lenses or {})]
+        _, errors = self._ask(units, *asked)
+        self.failed += [{"model": m.label, "reason": errors[m.label]} for m in self.members if m.label in errors]
+        self.members = _left(self.members, {m.label: True for m in self.members if m.label not in errors})
+        require_some(self.members, [*self.refused, *self.failed])
+
+    def _ask(self, units: Sequence[Unit], *stages: str) -> tuple[dict[str, Done], dict[str, str]]:
+        """Have the units done: what was said of each, and why models failed. What an engine lost is asked for again."""
+        totals = {stage: sum(u.stage == stage for u in units) for stage in stages}
+        counts = dict.fromkeys(stages, 0)
+        for stage, total in totals.items():
+            if total:
+                self.tell(Event("stage", stage, f"{len({u.model for u in units})} models", 0, total))
+        said: dict[str, Done] = {}
+        errors: dict[str, str] = {}
+        by_key = {u.key: u for u in units}
+
+        def hear(done: Done) -> None:
+            unit = by_key[done.key]
+            if done.of:
+                text = f"{unit.model}: {done.tokens:,} of {done.of:,} tokens"
+                share = done.tokens / done.of
+                self.tell(Event("part", unit.stage, text, counts[unit.stage], totals[unit.stage], share=share))
+                return
+            if done.fatal:
+                raise OutputError(done.error)
+            if done.error:
+                errors.setdefault(unit.model, done.error if unit.stage == "load" else done.error.splitlines()[0])
+                self.tell(Event("note", unit.stage, _fell(unit, done.error)))
+            elif done.key in said:
+                return
+            else:
+                said[done.key] = done
+            counts[unit.stage] += 1
+            facts = {"tokens": done.tokens, "skipped": done.skipped} if unit.files else {}
+            facts |= {"note": done.note} if done.note else {}
+            log(self.place.folder, unit.stage, model=unit.model, seconds=round(done.seconds, 3), **facts)
+            skipped = done.skipped and bool(unit.files)
+            self.tell(
+                Event("unit", unit.stage, unit.model, counts[unit.stage], totals[unit.stage], done.tokens, done.seconds,
+                      skipped)
+            )  # fmt: skip
+
+        left = missing(self.place, units)
+        there = {u.key for u in left}
+        for unit in units:
+            if unit.key not in there:
+                hear(Done(unit.key, skipped=True))
+        for _ in range(ATTEMPTS):
+            self.engine.run(left, self.place.root, hear)
+            left = [u for u in left if u.model not in errors]
+            left = [u for u in missing(self.place, left) if u.files or u.key not in said]
+            if not left:
+                break
+        for unit in left:
+            lost = (
+                f"{unit.stage} {unit.part} was asked for {ATTEMPTS} times and is not there: its worker was killed, "
+                "which is what a machine without memory left does. Try fewer --workers"
+            )
+            errors.setdefault(unit.model, lost)
+            self.tell(Event("note", unit.stage, _fell(unit, lost)))
+        return said, errors
+
+
+def _fell(unit: Unit, why: str) -> str:
+    return f"{unit.model} {'cannot take part' if unit.stage == 'load' else 'failed and is left out'}: {why}"
 
 
 def _left(members: Sequence[Member], found: dict[str, Any]) -> list[Member]:
@@ -169,53 +231,6 @@ def _left(members: Sequence[Member], found: dict[str, Any]) -> list[Member]:
         lost = m.twin_of is not None and m.twin_of not in found
         out.append(Member(m.label, m.source, m.untrained, None if lost else m.twin_of, m.facts))
     return out
-
-
-def _each(
-    work: Work,
-    tell: Listener,
-    stage: str,
-    members: Sequence[Member],
-    per: int,
-    do: Callable[[Member, Tick, Progress], Any],
-    workers: int,
-) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """Do one stage for every model; an error of one model leaves the others and all finished units as they are."""
-    total, counts = per * len(members), [0] * len(members)
-    tell(Event("stage", stage, f"{len(members)} models", 0, total))
-
-    def attempt(i: int, say: Say) -> tuple[bool, Any]:
-        try:
-            found = do(members[i], lambda *unit: say("unit", *unit), lambda *part: say("part", *part))
-        except (OutputError, DamagedFile):  # no failure of the model: a damaged file is made anew by going on
-            raise
-        except (PhaselensError, torch.OutOfMemoryError) as error:
-            say("failed", str(error))
-            return False, str(error).splitlines()[0]
-        say("whole")
-        return True, found
-
-    def hear(i: int, kind: str, *said: Any) -> None:
-        label = members[i].label
-        if kind == "part":
-            text = f"{label}: {said[0]:,} of {said[1]:,} tokens"
-            tell(Event("part", stage, text, sum(counts), total, share=said[0] / max(1, said[1])))
-            return
-        if kind == "unit":
-            tokens, seconds, skipped = said
-            counts[i] += 1
-            log(work.folder, stage, model=label, tokens=tokens, seconds=round(seconds, 3), skipped=skipped)
-            tell(Event("unit", stage, label, sum(counts), total, tokens, seconds, skipped))
-            return
-        counts[i] = per
-        if kind == "failed":
-            tell(Event("note", stage, f"{label} failed and is left out: {said[0]}"))
-
-    ended = spread(attempt, len(members), workers, hear)
-    labels = [m.label for m in members]
-    found = {label: value for label, (well, value) in zip(labels, ended, strict=True) if well}
-    failed = [{"model": label, "reason": why} for label, (well, why) in zip(labels, ended, strict=True) if not well]
-    return found, failed
 
 
 @contextmanager
@@ -274,49 +289,7 @@ def _manifest(
     }
 
 
-def _tokenizers(work: Work, members: Sequence[Member]) -> dict[str, Any]:
-    """The tokenizer of every model that has one; a twin has its original's."""
-    out: dict[str, Any] = {}
-    for m in members:
-        if m.facts["tokenizer"] is None:
-            continue
-        shared = out.get(m.twin_of or "") if m.untrained else None
-        out[m.label] = shared or model_of(work.study, m, work.shelf).tokenizer
-    return out
-
-
-def _vocabularies(members: Sequence[Member], tokenizers: Mapping[str, Any]) -> dict[str, dict[int, bytes]]:
-    """Token bytes of every model that has a tokenizer; a twin has its original's."""
-    out: dict[str, dict[int, bytes]] = {}
-    for m in members:
-        if m.untrained and m.twin_of in out:
-            out[m.label] = out[m.twin_of]
-        elif m.label in tokenizers:
-            out[m.label] = token_bytes(tokenizers[m.label], m.facts["vocab_size"])
-    return out
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What is known of all models once they are calibrated; mappings by label."""
-
-    target: float
-    heat: Mapping[str, float]
-    curves: Mapping[str, Mapping[str, Any]]
-    lenses: Mapping[str, tuple[LensSpec, ...]]
-    tokenizers: Mapping[str, Any]
-    vocabularies: Mapping[str, Mapping[int, bytes]]
-
-
-def _known(work: Work, members: Sequence[Member], curves: Mapping[str, Mapping[str, Any]]) -> _Known:
-    target, heat = temperatures(members, curves)
-    tokenizers = _tokenizers(work, members)
-    vocabularies = _vocabularies(members, tokenizers)
-    lenses = lenses_of(work.study, members, heat, vocabularies, curves)
-    return _Known(target, heat, curves, lenses, tokenizers, vocabularies)
-
-
-def _keep(work: Work, members: Sequence[Member], known: _Known, failed: Sequence[Mapping[str, str]]) -> Record:
+def _keep(work: Work, members: Sequence[Member], known: Known, failed: Sequence[Mapping[str, str]]) -> Record:
     """Write what analyses need beside the traces, and return it."""
     units = [u for m in members for u in _unit_records(m, to_trace(work, m, known.lenses[m.label]))]
     picture = _pictured(work, members, units, known.tokenizers)
@@ -329,7 +302,7 @@ def _keep(work: Work, members: Sequence[Member], known: _Known, failed: Sequence
 FACTS = ("family", "n_layers", "d_model", "vocab_size", "parameters")
 
 
-def _model_record(member: Member, known: _Known) -> ModelRecord:
+def _model_record(member: Member, known: Known) -> ModelRecord:
     """What analyses need to know of one model."""
     curve, words = known.curves[member.label], known.vocabularies.get(member.label)
     noise = curve["noise_floor"]

@@ -1,10 +1,12 @@
 """From traces on disk to what experiments are given: one panel of columns; and the picture of one run."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,18 +24,23 @@ from phaselens.trace.transcripts import read_jsonl
 
 NO_MATCH = "no temperature in [0.05, 20] matches"
 PICTURE = ("instability", "entropy")
+KEPT = 128 << 20  # bytes of columns
 
 
 class Columns(Mapping[str, np.ndarray]):
-    """The columns of one table of one model over all its units, each read when it is first asked for, and then kept.
+    """The columns of one table of one model over all its units, each read when it is asked for.
 
     `first[i]` is added to the run numbers of file i, so that runs are numbered over all units. Measures stay float32.
+    Those asked for last are kept, up to `KEPT` bytes over all tables, so that memory does not grow with the study.
     """
+
+    _kept: ClassVar[OrderedDict[tuple[int, str], np.ndarray]] = OrderedDict()
+    _count: ClassVar[Iterator[int]] = count()
 
     def __init__(self, files: Sequence[Path], first: Sequence[int]) -> None:
         self._readers = [stored_columns(file) for file in files]
         self._first = tuple(first)
-        self._kept: dict[str, np.ndarray] = {}
+        self._number = next(Columns._count)
         self._names = self._readers[0].names if self._readers else ()
         for reader in self._readers:
             if reader.names != self._names:
@@ -41,14 +48,19 @@ class Columns(Mapping[str, np.ndarray]):
                 raise StudyFileError(f"{reader.path} and {self._readers[0].path} differ in columns {differ}.")
 
     def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._kept:
+        key = self._number, name
+        if key not in self._kept:
             if name not in self._names:
                 raise unknown_name("column", name, self._names)
             parts = [reader.read(name) for reader in self._readers]
             if name == "run":
                 parts = [part.astype(np.int64) + first for part, first in zip(parts, self._first, strict=True)]
-            self._kept[name] = np.concatenate(parts)
-        return self._kept[name]
+            self._kept[key] = np.concatenate(parts)
+            size = sum(column.nbytes for column in self._kept.values())
+            while size > KEPT and len(self._kept) > 1:
+                size -= self._kept.popitem(last=False)[1].nbytes
+        self._kept.move_to_end(key)
+        return self._kept[key]
 
     def __contains__(self, name: object) -> bool:
         return name in self._names

@@ -1,7 +1,7 @@
 """Interventions as units of work: one file for each trained model and kind, named by its content key."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from phaselens.batteries import NATURAL, natural_questions
@@ -23,7 +23,6 @@ from phaselens.studies.declaration import Study
 from phaselens.studies.stages.members import Member, model_of
 from phaselens.studies.stages.traces import Work, read_transcripts
 from phaselens.studies.stages.units import Unit, sampling_of
-from phaselens.studies.store.folder import log
 from phaselens.trace.store import digest
 from phaselens.version import versions
 
@@ -40,38 +39,33 @@ def asked_of(study: Study) -> Asked:
     return study.interventions or Asked()
 
 
-def check_neutral(work: Work, members: Sequence[Member]) -> None:
-    """Before anything is generated: strength 0 through the hooks changes no bit of any trained model.
+def check_neutral(work: Work, member: Member) -> None:
+    """Before anything is generated: strength 0 through the hooks changes no bit of a trained model.
 
     Raises ModelRefused, which stops the whole study: nothing that it would say of interventions would mean anything.
     """
-    if not wanted(work.study):
-        return
-    for member in members:
-        if not member.untrained:
-            require_neutral(model_of(work.study, member, work.shelf), asked_of(work.study).site)
-    log(work.folder, "identity", models=sum(not m.untrained for m in members), largest=0.0)
+    if wanted(work.study) and not member.untrained:
+        require_neutral(model_of(work.study, member, work.shelf), asked_of(work.study).site)
 
 
-def make_acted(work: Work, member: Member, tick: Callable[[int, float, bool], None]) -> bool:
+def make_acted(work: Work, member: Member, tick: Callable[[int, float, bool], None]) -> None:
     """Change one trained model as the study asks, or pass over what is on disk; twins are left out."""
-    for kind in wanted(work.study):
+    for kind in work.mine(wanted(work.study)):
         started, there = time.monotonic(), True
         if not member.untrained:
-            path = _path(work, member, kind)
+            path = acted_path(work, member, kind)
             there = kept(path, kind, member.label, lambda kind=kind: _record(work, member, kind))
             for old in path.parent.glob(f"{_start(member, kind)}*"):
                 if old != path:
                     old.unlink()
         tick(0, time.monotonic() - started, there)
-    return True
 
 
 def _start(member: Member, kind: str) -> str:
     return f"{kind}-{digest({'model': member.label})[:8]}-"
 
 
-def _path(work: Work, member: Member, kind: str) -> Path:
+def acted_path(work: Work, member: Member, kind: str) -> Path:
     """Where the record stands: named by the model, the kind and all that it depends on."""
     depends = {
         "kind": kind, "model": member.facts.get("fingerprint"), "asked": asked_of(work.study).model_dump(mode="json"),

@@ -49,10 +49,10 @@ def beginnings(model: Model, said: Transcripts, layer: int) -> np.ndarray:
     return torch.stack(rows).numpy().astype(np.float32)
 
 
-def make_answers(work: Work, member: Member, tick: Tick) -> bool:
+def make_answers(work: Work, member: Member, tick: Tick) -> None:
     """Keep the states of every unit of one model with graded runs, or pass over what is on disk."""
     layer = round(0.75 * member.facts["n_layers"])
-    for unit in work.units(member):
+    for unit in work.mine(work.units(member)):
         started, path = time.monotonic(), beginnings_path(work.folder, unit.name)
         there = is_sound(path)
         if not there and not unit.paired:
@@ -60,5 +60,6 @@ def make_answers(work: Work, member: Member, tick: Tick) -> bool:
             if np.isfinite(grades_of(graded(said, work.grader).runs)).any():
                 states = beginnings(model_of(work.study, member, work.shelf), said, layer)
                 atomic_write(path, arrays_bytes({"states": states}, {"unit": unit.name}))
+            elif work.part is not None:  # it was asked for, so that nothing is to be kept is written down
+                atomic_write(path, arrays_bytes({"states": np.zeros((0, 0))}, {"unit": unit.name}))
         tick(0, time.monotonic() - started, there)
-    return True

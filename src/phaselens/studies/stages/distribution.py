@@ -100,6 +100,12 @@ def measure_controls(model: Model, transcripts: Transcripts) -> dict[str, Any]:
     }
 
 
+def controls_paths(folder: Path, key: str, lenses: Sequence[str]) -> list[Path]:
+    """The files that `kept_controls` writes for these lenses."""
+    wanted = {"controls.json": set(lenses) & set(MEASURED), "tuned.safetensors": "tuned" in lenses}
+    return [folder / f"{key}.{end}" for end, needed in wanted.items() if needed]
+
+
 def kept_controls(
     folder: Path,
     key: str,

@@ -23,12 +23,13 @@ from phaselens.batteries import (
 from phaselens.capture.prompts import as_chat, jobs, text_notes
 from phaselens.errors import InputError, ModelRefused, OutputError
 from phaselens.models import Model, template_hash, untrained_twin
-from phaselens.organisms import PROMPT_CATEGORIES, load, minimal_pairs, prompts
+from phaselens.models.load import placed, read_tokenizer
+from phaselens.organisms import PROMPT_CATEGORIES, load, minimal_pairs, prompts, resolve
 from phaselens.organisms import world_battery as the_world_battery
 from phaselens.studies.declaration import Source, Study
 from phaselens.studies.stages.recipes import has_qk_norm
 
-# Models stay in memory between the stages up to this many bytes of weights; larger ones are loaded once per stage.
+# Models stay in memory side by side up to this many bytes of weights; of larger ones the last.
 KEPT_BYTES = 2 << 30
 CALIBRATION_SHARE = 4
 # Twins draw weights from the study's seed moved by this, so that no twin repeats a network made from a small seed.
@@ -159,6 +160,11 @@ def load_member(study: Study, source: Source) -> Model:
     )
 
 
+def tokenizer_of(source: Source) -> Any | None:
+    """The tokenizer of a model, without its weights."""
+    return read_tokenizer(placed(resolve(source.source))[1], source.trust_remote_code, source.revision)
+
+
 def model_of(study: Study, member: Member, shelf: Shelf) -> Model:
     """The loaded model of `member`, from the shelf if it stands there.
 
@@ -182,10 +188,11 @@ def model_of(study: Study, member: Member, shelf: Shelf) -> Model:
 
 
 def _keep(shelf: Shelf, label: str, model: Model) -> None:
-    """Put the model on the shelf if there is room."""
+    """Put the model on the shelf; where there is no room for several, alone."""
     size = sum(p.numel() * p.element_size() for m in (*shelf.values(), model) for p in m.network.parameters())
-    if size <= KEPT_BYTES:
-        shelf[label] = model
+    if size > KEPT_BYTES:
+        shelf.clear()
+    shelf[label] = model
 
 
 def candidates(study: Study) -> list[Member]:

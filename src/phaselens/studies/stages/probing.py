@@ -4,7 +4,6 @@ The documents of a study are one more task: what the states know of the next tok
 """
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,8 @@ from phaselens.readings.observability import documents_of, observability
 from phaselens.readings.stored import stored_reading
 from phaselens.readings.tasks import task_named
 from phaselens.studies.declaration import Study
-from phaselens.studies.stages.members import Member, Shelf, model_of
+from phaselens.studies.stages.members import Member, model_of
+from phaselens.studies.stages.traces import Tick, Work
 from phaselens.studies.store.readings import READINGS, SCORES
 from phaselens.trace.seal import arrays_bytes, is_sound
 from phaselens.trace.store import atomic_write, digest
@@ -26,15 +26,19 @@ TWIN_SEED = 7
 NAME_LENGTH = 16
 
 
-def make_readings(
-    study: Study, folder: Path, member: Member, shelf: Shelf, tick: Callable[[int, float, bool], None]
-) -> bool:
+def reading_path(work: Work, member: Member, task: str) -> Path:
+    """Where the reading of one model and task stands."""
+    return work.folder / READINGS / f"{_key(work.study, member, task)}.safetensors"
+
+
+def make_readings(work: Work, member: Member, tick: Tick) -> None:
     """Probe one trained model about every task of the study, or pass over what is on disk; twins are read with it."""
-    for name in study.probe_tasks:
-        started, path = time.monotonic(), folder / READINGS / f"{_key(study, member, name)}.safetensors"
+    study = work.study
+    for name in work.mine(study.probe_tasks):
+        started, path = time.monotonic(), reading_path(work, member, name)
         there = is_sound(path)
         if not there and not member.untrained:
-            model = model_of(study, member, shelf)
+            model = model_of(study, member, work.shelf)
             settings = Settings(
                 l2=(100.0,), n_boot=100, n_permutations=study.probe_permutations, table=False, code=False,
                 seed=study.seed,
@@ -48,28 +52,29 @@ def make_readings(
                 arrays, facts = {"none": np.zeros(0)}, {"task": name, "refused": str(error)}
             atomic_write(path, arrays_bytes(arrays, {"model": member.label, **facts}))
         tick(0, time.monotonic() - started, there)
-    return True
 
 
-def make_scores(
-    study: Study, folder: Path, member: Member, shelf: Shelf, tick: Callable[[int, float, bool], None]
-) -> bool:
-    """Read the next token's loss in the study's documents from one trained model, or pass over what is on disk."""
-    started, texts = time.monotonic(), documents_of(study.documents or "")
-    asked = [member.facts.get("fingerprint"), texts, study.document_tokens, study.seed]
+def scores_path(work: Work, member: Member) -> Path:
+    """Where the readings of the study's documents in one model stand."""
+    study = work.study
+    asked = [member.facts.get("fingerprint"), documents_of(study.documents or ""), study.document_tokens, study.seed]
     key = digest({"asked": asked, "model": member.label, "versions": versions()})[:NAME_LENGTH]
-    path = folder / READINGS / f"{key}.safetensors"
+    return work.folder / READINGS / f"{key}.safetensors"
+
+
+def make_scores(work: Work, member: Member, tick: Tick) -> None:
+    """Read the next token's loss in the study's documents from one trained model, or pass over what is on disk."""
+    study, started, path = work.study, time.monotonic(), scores_path(work, member)
     there = is_sound(path)
     if not there and not member.untrained:
-        model, facts = model_of(study, member, shelf), {"model": member.label, "task": SCORES}
+        model, facts = model_of(study, member, work.shelf), {"model": member.label, "task": SCORES}
         try:
-            twin = untrained_twin(model, study.seed + TWIN_SEED)
+            twin, texts = untrained_twin(model, study.seed + TWIN_SEED), documents_of(study.documents or "")
             arrays = observability(model, twin, texts, tokens=study.document_tokens, seed=study.seed)
         except InputError as error:
             arrays, facts = {"none": np.zeros(0)}, {**facts, "refused": str(error)}
         atomic_write(path, arrays_bytes(arrays, facts))
     tick(0, time.monotonic() - started, there)
-    return True
 
 
 def _key(study: Study, member: Member, task: str) -> str:

@@ -4,9 +4,11 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from phaselens.batteries import Battery
 from phaselens.batteries.graders import Grader
@@ -17,7 +19,7 @@ from phaselens.observables.normalisation import Calibration
 from phaselens.recording import observe
 from phaselens.studies.declaration import Study
 from phaselens.studies.stages.calibration import calibrate, entropy_at_one, matching_temperature
-from phaselens.studies.stages.distribution import control_lenses, controls_key, kept_controls
+from phaselens.studies.stages.distribution import control_lenses, controls_key, controls_paths, kept_controls
 from phaselens.studies.stages.members import Member, Shelf, model_of
 from phaselens.studies.stages.normalisations import fit_states, largest_share_dropped, packed, unpacked
 from phaselens.studies.stages.units import (
@@ -33,6 +35,7 @@ from phaselens.studies.stages.vocabulary import shared_tokens
 from phaselens.studies.store.grades import graded
 from phaselens.trace.seal import is_sound, json_bytes, read_json
 from phaselens.trace.store import atomic_write, is_valid, write_trace
+from phaselens.trace.trace import Trace
 from phaselens.trace.transcripts import Transcripts, read_jsonl
 
 # (tokens, seconds, whether the unit was there already): called after every unit.
@@ -41,17 +44,28 @@ Tick = Callable[[int, float, bool], None]
 
 @dataclass(frozen=True)
 class Work:
-    """What the stages share: the study, its folder, its prompts, and the models in memory."""
+    """What the stages share: the study, its folder, its prompts, the models in memory, and words for the diary."""
 
     study: Study
     folder: Path
     battery: Battery
     shelf: Shelf
     grader: Grader = Grader()
+    part: int | None = None
+    notes: list[str] = field(default_factory=list)
+    cache: dict[Any, Any] = field(default_factory=dict)
+
+    def mine(self, items: Sequence[Any]) -> Sequence[Any]:
+        """All of the items of a stage, or the one that is this unit's `part`."""
+        return items if self.part is None else items[self.part : self.part + 1]
 
     def units(self, member: Member) -> tuple[Unit, ...]:
         """All units of one model, calibration first."""
-        return units_of(self.study, member, self.battery.prompts, self.battery.calibration, self.battery.pairs)
+        known = (member.label, member.facts["fingerprint"])
+        if known not in self.cache:
+            battery = self.battery
+            self.cache[known] = units_of(self.study, member, battery.prompts, battery.calibration, battery.pairs)
+        return self.cache[known]
 
 
 @dataclass(frozen=True)
@@ -69,26 +83,45 @@ class Traced:
 
 def make_transcripts(work: Work, member: Member, tick: Tick, part: Progress | None = None) -> None:
     """Generate the transcripts of every unit of one model. `part(done, total)` counts tokens within a unit."""
-    study = work.study
-    for unit in work.units(member):
+    for unit in work.mine(work.units(member)):
         started, path = time.monotonic(), transcript_path(work.folder, unit)
         there, tokens = is_sound(path), 0
         if not there:
-            made = generate(
-                model_of(study, member, work.shelf),
-                unit.prompts,
-                max_new_tokens=unit.tokens,
-                sampling=unit.sampling,
-                samples=unit.samples,
-                seed=study.seed,
-                batch_size=study.batch_size,
-                chat=study.chat,
-                system=study.system,
-                progress=part,
+            made = with_less(
+                lambda size, unit=unit: _generated(work, member, unit, size, part), work.study.batch_size, work
             )
             made.write_jsonl(path)
             tokens = sum(t.n_generated for t in made)
         tick(tokens, time.monotonic() - started, there)
+
+
+def _generated(work: Work, member: Member, unit: Unit, batch_size: int, part: Progress | None) -> Transcripts:
+    study = work.study
+    return generate(
+        model_of(study, member, work.shelf),
+        unit.prompts,
+        max_new_tokens=unit.tokens,
+        sampling=unit.sampling,
+        samples=unit.samples,
+        seed=study.seed,
+        batch_size=batch_size,
+        chat=study.chat,
+        system=study.system,
+        progress=part,
+    )
+
+
+def with_less(do: Callable[[int], Any], batch_size: int, work: Work) -> Any:
+    """`do(batch_size)`, and where memory does not hold it once more with half the batch, said in the diary.
+
+    The unit keeps its name: another batch moves numbers by no more than the noise floor that every model has on record.
+    """
+    try:
+        return do(batch_size)
+    except torch.OutOfMemoryError:
+        half = max(1, batch_size // 2)
+        work.notes.append(f"out of memory with a batch of {batch_size}: done with {half}")
+        return do(half)
 
 
 def read_transcripts(folder: Path, units: Sequence[Unit]) -> Transcripts:
@@ -101,7 +134,7 @@ def make_calibration(work: Work, member: Member, tick: Tick, part: Progress | No
     """The calibration of one model, from calibration/KEY.json where it is there, with what control lenses need."""
     started = time.monotonic()
     units = [unit for unit in work.units(member) if unit.calibration]
-    path = work.folder / "calibration" / f"{calibration_key(units)[:NAME_LENGTH]}.json"
+    path = calibration_paths(work, member)[0]
     there = is_sound(path)
     if not there:
         found = calibrate(model_of(work.study, member, work.shelf), read_transcripts(work.folder, units), part)
@@ -117,6 +150,15 @@ def make_calibration(work: Work, member: Member, tick: Tick, part: Progress | No
     )
     tick(0, time.monotonic() - started, there)
     return {**curve, "dropped": largest_share_dropped(fitted), **controls}
+
+
+def calibration_paths(work: Work, member: Member) -> list[Path]:
+    """The files of the calibration of one model: the curve first, then those of normalisations and control lenses."""
+    units, folder = [unit for unit in work.units(member) if unit.calibration], work.folder / "calibration"
+    key, normal = calibration_key(units), normalisation_key(work.study, units)
+    out = [folder / f"{key[:NAME_LENGTH]}.json"]
+    out += [folder / f"{normal[:NAME_LENGTH]}.safetensors"] if normal else []
+    return out + controls_paths(folder, controls_key(key)[:NAME_LENGTH], work.study.lenses)
 
 
 def normalisations_of(work: Work, member: Member) -> dict[str, Calibration | None]:
@@ -184,7 +226,7 @@ def make_traces(
 ) -> None:
     """Observe every unit of one model and write the traces."""
     plan = plan_of(work.study, lenses)
-    for one in to_trace(work, member, lenses):
+    for one in work.mine(to_trace(work, member, lenses)):
         started = time.monotonic()
         there = is_valid(work.folder / "traces", one.trace, one.key)
         tokens = 0 if there else _observe(work, member, one, plan, part)
@@ -194,16 +236,21 @@ def make_traces(
 def _observe(work: Work, member: Member, one: Traced, plan: Plan, part: Progress | None) -> int:
     """Observe one unit and write its trace; return the number of tokens."""
     transcripts = graded(read_jsonl(transcript_path(work.folder, one.unit)), work.grader)
-    trace = observe(
-        model_of(work.study, member, work.shelf),
-        transcripts,
-        lens=plan.lenses,
-        observables=plan.observables or None,
-        normalisations=normalisations_of(work, member),
-        keep_hidden=plan.keep_hidden,
-        chunk=plan.chunk,
-        progress=part,
-    )
+
+    def observed(batch_size: int) -> Trace:
+        return observe(
+            model_of(work.study, member, work.shelf),
+            transcripts,
+            lens=plan.lenses,
+            observables=plan.observables or None,
+            normalisations=normalisations_of(work, member),
+            keep_hidden=plan.keep_hidden,
+            chunk=plan.chunk,
+            progress=part,
+            batch_size=None if batch_size == len(transcripts) else batch_size,
+        )
+
+    trace = with_less(observed, len(transcripts), work)
     model = {k: v for k, v in trace.meta["model"].items() if k != "source"}  # where it stood moves no number
     meta = {**trace.meta, "model": {**model, "name": member.label}, "calibration": one.unit.calibration}
     write_trace(replace(trace, meta=meta), work.folder / "traces", one.trace, one.key)

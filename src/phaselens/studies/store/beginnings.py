@@ -33,6 +33,8 @@ def _read(path: Path, count: int) -> np.ndarray | None:
     if not path.is_file():
         return None
     states = read_arrays(path)[0]["states"]
+    if not states.size:
+        return None
     if states.ndim != 2 or len(states) != count:
         raise StudyFileError(f"{path} holds {len(states)} states of {count} runs. Delete it and run the command again.")
     return states

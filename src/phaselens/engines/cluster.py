@@ -1,0 +1,81 @@
+"""Ray: actors on the machines of a cluster, each with one model, given their next unit as they finish one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from phaselens.engines.engine import Done, Hear, Queue, Serving, Unit
+from phaselens.errors import missing_extra
+
+CARD = 80e9  # bytes of a GPU where the cluster does not say
+
+
+class RayEngine:
+    """Actors of a Ray cluster at `address` ("auto": the one that this machine belongs to, "local": a new one here).
+
+    An actor takes one CPU, and with `gpus` the share of a card of `card` bytes that its first unit needs. A machine
+    that is lost takes its actors and their units with it; the others go on. `workers` bounds the actors (default: as
+    many as fit). Needs the extra `ray`.
+    """
+
+    def __init__(
+        self, address: str = "auto", workers: int | None = None, *, gpus: bool = False, card: float = CARD
+    ) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise missing_extra("the engine ray", "ray", "ray") from error
+        self._ray, self._workers, self._gpus, self._card = ray, workers, gpus, card
+        if not ray.is_initialized():
+            ray.init(
+                address=None if address == "local" else address, logging_level="ERROR", log_to_driver=False,
+                include_dashboard=False if address == "local" else None,
+            )  # fmt: skip
+        self._actors: dict[Any, str | None] = {}
+
+    def run(self, units: Sequence[Unit], root: str, hear: Hear) -> None:
+        """Do the units on as many actors as fit; those of earlier calls first, with what they hold."""
+        ray, queue, busy = self._ray, Queue(units), {}
+        for _ in range(max(0, min(len(units), self._room(units)) - len(self._actors))):
+            self._actors[self._actor(units, root)] = None
+
+        def give(actor: Any) -> None:
+            unit = queue.take(self._actors[actor])
+            if unit is not None:
+                self._actors[actor] = unit.model
+                busy[actor.do.remote(unit.to_json())] = actor
+
+        for actor in list(self._actors):
+            give(actor)
+        while busy:
+            (ready, *_), _ = ray.wait(list(busy), num_returns=1)
+            actor = busy.pop(ready)
+            try:
+                done = Done.from_json(ray.get(ready))
+            except ray.exceptions.RayError:  # the actor, or its machine, is gone: the unit stays missing
+                self._actors.pop(actor, None)
+                continue
+            if done.error:
+                queue.drop(self._actors[actor] or "")
+            hear(done)
+            give(actor)
+
+    def _room(self, units: Sequence[Unit]) -> int:
+        """How many actors the cluster has room for."""
+        found = self._ray.cluster_resources()
+        fit = found.get("GPU", 0) / self._share(units) if self._gpus else found.get("CPU", 1)
+        return max(1, int(min(fit, self._workers or fit)))
+
+    def _share(self, units: Sequence[Unit]) -> float:
+        """The share of a card that the largest unit needs, in tenths; whole cards beyond one."""
+        tenths = max(1, -(-10 * max(u.need for u in units) // self._card))
+        return tenths / 10 if tenths <= 10 else float(-(-tenths // 10))
+
+    def _actor(self, units: Sequence[Unit], root: str) -> Any:
+        options = {"num_cpus": 1, "max_restarts": 0, **({"num_gpus": self._share(units)} if self._gpus else {})}
+        return self._ray.remote(Serving).options(**options).remote(type(units[0]), root)
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+        self._actors.clear()
