@@ -1,6 +1,7 @@
 """Tokens as bytes: what two vocabularies share is found by what the tokens stand for, not by how they are written."""
 
 import pytest
+from tests.tokenizer_kinds import kind
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -59,6 +60,30 @@ def test_digit_tokens():
 def test_words_begin_with_white_space_or_hold_a_line_break():
     vocabulary = {0: b"a", 1: b" a", 2: b"\n", 3: b".\n", 4: b"", 5: b"\tx", 6: b"x "}
     assert word_start_tokens(vocabulary) == {1, 2, 3, 5}
+
+
+def test_chinese_and_japanese_characters_begin_words_and_korean_and_latin_ones_do_not():
+    begins = ["\u4f60", "\u597d\u4e16", "\u306e", "\u30ab\u30ca", "\u3002", "\u300c", "\uff0c", "\U00020000"]
+    inside = ["a", "\u00e9", "\u043f", "\ud55c\uad6d", "\u0e01", "\U0001f600", "\u2026"]
+    vocabulary = {i: text.encode() for i, text in enumerate([*begins, *inside])}
+    assert word_start_tokens(vocabulary) == set(range(len(begins)))
+    assert word_start_tokens({0: b"\xe4", 1: b"\xe4\xbd", 2: b"\xbd\xa0", 3: b"\xa0"}) == {0, 1}, "parts of a character"
+
+
+SPACED = ("SentencePiece, space before", "WordPiece", "Unigram")
+
+
+@pytest.mark.parametrize("name", ["byte BPE, BOS", "SentencePiece", *SPACED])
+def test_of_every_kind_words_begin_where_they_do_in_the_text(name):
+    coder = kind(name)
+    known = word_start_tokens(token_bytes(coder, len(coder)))
+    ids = coder.encode("she had a red ball", add_special_tokens=False)
+    found = sum(i in known for i in ids)
+    assert found == (5 if name in SPACED else 4)
+
+
+def test_where_the_end_of_a_word_is_marked_nothing_is_known_of_beginnings():
+    assert word_start_tokens({0: b"the</w>", 1: b"s", 2: b"\n"}) is None
 
 
 @pytest.mark.assets

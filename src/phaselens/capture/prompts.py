@@ -10,6 +10,7 @@ from phaselens.models import Encoder, Model, encoder
 from phaselens.trace.transcripts import Transcripts
 
 Given = str | Prompt | Sequence[int] | Sequence[Mapping[str, str]]
+MOST_RUNS = 10**6
 T = TypeVar("T")
 
 
@@ -88,6 +89,10 @@ def jobs(
     for name, value in (("samples", samples), ("max_new_tokens", max_new_tokens)):
         if value < 1:
             raise InputError(f"{name} is {value}; wanted at least 1.")
+    if samples * len(given) > MOST_RUNS:
+        raise InputError(
+            f"{samples:,} samples of {len(given):,} prompts are more than {MOST_RUNS:,} runs; lower samples."
+        )
     out, prompts = [], [as_prompt(item, number) for number, item in enumerate(given)]
     text = None if all(prompt.token_ids for prompt in prompts) else encoder(model)
     ends = text.turn_ends if text is not None and any(_in_turns(prompt, chat) for prompt in prompts) else ()

@@ -33,7 +33,7 @@ OWN = -1  # the family of a study's own claims, where those of the seeds have th
 UNITS = ("model", "prompt_id", "family")
 Plain = str | bool | int | float
 Where = dict[str, Plain | tuple[Plain, ...]]
-PART = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=False)
+PART = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=False, allow_inf_nan=False)
 
 
 class Groups(BaseModel):

@@ -35,6 +35,7 @@ from phaselens.version import __version__
 # Newer versions of Typer carry their own copy of click: the base of its usage errors is found through one of them.
 UsageProblem = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 INTERRUPTED = 130
+LONGEST = 4000
 
 GREETING = """phaselens measures the internal dynamics of decoder-only language models while they generate.
 
@@ -150,7 +151,8 @@ def _say(message: str, debug: bool) -> None:
     """One line on stderr; the traceback before it where it was asked for."""
     if debug and sys.exc_info()[0]:
         traceback.print_exc()
-    note(" ".join(message.split()))
+    line = " ".join(message.split())
+    note(line if len(line) <= LONGEST else f"{line[:LONGEST]}... ({len(line):,} characters)")
 
 
 def _set_environment(debug: bool) -> None:

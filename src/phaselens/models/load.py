@@ -183,7 +183,7 @@ def read_overrides(overrides: Path | str | Mapping[str, Any] | None) -> dict[str
         return dict(overrides or {})
     try:
         return tomllib.loads(Path(overrides).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StudyFileError(f"overrides {overrides} cannot be read as TOML: {error}. {FORM}") from error
 
 

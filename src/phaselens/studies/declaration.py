@@ -48,17 +48,17 @@ PRESETS = files("phaselens") / "presets"
 class Study(Part):
     """The declaration of a study. Everything that moves a number stands here, and its hash names the study."""
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1, max_length=200)]
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     models: Annotated[tuple[Source, ...], Field(min_length=1)]
     twins: bool = True
-    battery: str = "world"
+    battery: Annotated[str, Field(max_length=4096)] = "world"
     columns: dict[str, str | list[str]] | None = None
     separator: str | None = None
-    prompts_per_category: Annotated[int, Field(ge=1)] | None = None
-    calibration_prompts: Annotated[int, Field(ge=1)] | None = None
+    prompts_per_category: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    calibration_prompts: Annotated[int, Field(ge=1, le=10**6)] | None = None
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = (Arm(temperature=0.7, samples=3), Arm(temperature=0))
-    max_new_tokens: Annotated[int, Field(ge=1)] = 72
+    max_new_tokens: Annotated[int, Field(ge=1, le=10**7)] = 72
     suppress_eos: bool = True
     chat: bool = False
     system: str | None = None
@@ -67,20 +67,20 @@ class Study(Part):
     distribution_controls: bool = False
     observables: tuple[str, ...] = ()
     normalisations: tuple[str, ...] = ()
-    minimal_pairs: Annotated[int, Field(ge=0)] = 0
+    minimal_pairs: Annotated[int, Field(ge=0, le=10**6)] = 0
     probe_tasks: tuple[str, ...] = ()
-    probe_examples: Annotated[int, Field(ge=20)] = 400
-    probe_permutations: Annotated[int, Field(ge=19)] = 499
+    probe_examples: Annotated[int, Field(ge=20, le=10**6)] = 400
+    probe_permutations: Annotated[int, Field(ge=19, le=10**6)] = 499
     documents: str | None = None
-    document_tokens: Annotated[int, Field(ge=500)] = 8000
+    document_tokens: Annotated[int, Field(ge=500, le=10**7)] = 8000
     interventions: Asked | None = None
     experiments: tuple[str, ...] = DEFAULT
     claims: tuple[OwnClaim, ...] = ()
-    subpanels: Annotated[int, Field(ge=1)] = 20
-    bootstraps: Annotated[int, Field(ge=100)] = 2000
+    subpanels: Annotated[int, Field(ge=1, le=10**5)] = 20
+    bootstraps: Annotated[int, Field(ge=100, le=10**6)] = 2000
     keep_hidden: bool = False
-    chunk: Annotated[int, Field(ge=1)] = 256
-    batch_size: Annotated[int, Field(ge=1)] = 64
+    chunk: Annotated[int, Field(ge=1, le=10**7)] = 256
+    batch_size: Annotated[int, Field(ge=1, le=10**6)] = 64
     device: str = "cpu"
     dtype: str = "float32"
     quick: dict[str, Any] = Field(default_factory=dict)
@@ -304,7 +304,7 @@ def read_claims(path: str | Path) -> tuple[OwnClaim, ...]:
     try:
         text = Path(path).read_text(encoding="utf-8")
         values = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise StudyFileError(f"cannot read the claims {path}: {reason}. docs/claims.md shows the form.") from error
     try:
@@ -317,7 +317,7 @@ def _parse(text: str, where: str, folder: Path | None) -> Study:
     """A study from TOML text; `folder` is where relative paths start."""
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also brackets nested too deeply, numbers of thousands of digits
         raise StudyFileError(f"{where} is not TOML: {error}. docs/study.md shows the form of a study.") from error
     if isinstance(values.get("claims"), str):
         values["claims"] = [c.model_dump() for c in read_claims((folder or Path()) / values["claims"])]

@@ -15,7 +15,7 @@ HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 class Part(BaseModel):
     """A frozen part of the declaration; unknown fields are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Arm(Part):
@@ -24,7 +24,7 @@ class Arm(Part):
     temperature: Annotated[float, Field(ge=0, le=20)]
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
-    samples: Annotated[int, Field(ge=1)] = 1
+    samples: Annotated[int, Field(ge=1, le=10**5)] = 1
 
     @model_validator(mode="after")
     def _one_greedy_sample(self) -> Self:
@@ -44,8 +44,8 @@ class Source(Part):
     disk be said before anything is downloaded.
     """
 
-    source: str
-    name: str | None = None
+    source: Annotated[str, Field(max_length=4096)]
+    name: Annotated[str, Field(max_length=200)] | None = None
     twin_of: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False

@@ -6,6 +6,9 @@ from functools import cache
 from typing import Any
 
 METASPACE = "\u2581"
+# How a character of Chinese or Japanese begins in UTF-8, their punctuation and full-width forms too; a lead byte alone
+# says it, so a token that holds only a part of the character counts where it holds the first.
+CJK = re.compile(rb"\xe2[\xba-\xbf]|[\xe3-\xe9]|\xef[\xa4-\xab\xb8\xb9\xbc-\xbf]|\xf0[\xa0-\xaf]")
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
 
 
@@ -27,8 +30,12 @@ def _is_byte_level(tokenizer: Any) -> bool:
 def token_bytes(tokenizer: Any, size: int) -> dict[int, bytes]:
     """Token id -> the bytes it stands for, for ids below `size`; special and added control tokens are left out.
 
-    Byte-level vocabularies are decoded character by character; in the others U+2581 is a space and `<0x0A>` a byte.
+    Byte-level vocabularies are decoded character by character; in the others U+2581 is a space and `<0x0A>` a byte. In
+    WordPiece, which marks what goes on instead of what begins, the others begin with the space that they stand for.
     """
+    onward = getattr(
+        getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None), "continuing_subword_prefix", ""
+    )
     level, chars = _is_byte_level(tokenizer), _byte_of_char()
     special = set(getattr(tokenizer, "all_special_ids", ()))
     out = {}
@@ -39,6 +46,8 @@ def token_bytes(tokenizer: Any, size: int) -> dict[int, bytes]:
             out[index] = bytes(chars[c] for c in text)
         elif not level and (one := BYTE_TOKEN.match(text)):
             out[index] = bytes([int(one.group(1), 16)])
+        elif not level and onward:
+            out[index] = (text.removeprefix(onward) if text.startswith(onward) else f" {text}").encode()
         else:
             out[index] = (text if level else text.replace(METASPACE, " ")).encode()
     return out
@@ -49,13 +58,17 @@ def digit_tokens(vocabulary: Mapping[int, bytes]) -> frozenset[int]:
     return frozenset(index for index, text in vocabulary.items() if re.search(rb"[0-9]", text))
 
 
-def word_start_tokens(vocabulary: Mapping[int, bytes]) -> frozenset[int]:
+def word_start_tokens(vocabulary: Mapping[int, bytes]) -> frozenset[int] | None:
     """Ids of the tokens with which a word begins: their text begins with white space or holds a line break.
 
+    Chinese and Japanese set no spaces: each of their characters, and of their punctuation, begins one. None: no token
+    begins so, as where the *end* of a word is marked (`</w>`), and then nothing is known of beginnings.
     What follows a line break in the next token begins a word too, which a token's own text cannot say; the first token
     of a generation is a start whatever it is, and whoever reads the ids says so.
     """
-    return frozenset(index for index, text in vocabulary.items() if text[:1].isspace() or b"\n" in text)
+    begun = {index for index, text in vocabulary.items() if text[:1].isspace() or CJK.match(text)}
+    known = any(not vocabulary[index].startswith((b"\n", b"\r")) for index in begun)
+    return frozenset(begun | {index for index, text in vocabulary.items() if b"\n" in text}) if known else None
 
 
 def shared_tokens(vocabularies: Mapping[str, Mapping[int, bytes]]) -> dict[str, tuple[int, ...]]:
