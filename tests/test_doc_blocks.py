@@ -55,9 +55,11 @@ def place(tmp_path_factory):
     """A folder with what a reader of the pages has: a model, prompts, transcripts, states, batteries, cards."""
     folder = tmp_path_factory.mktemp("reader")
     model = phaselens.load(save_model(folder / "MODEL"))
+    model.tokenizer.chat_template = "{% for m in messages %}{{ m.content }} {% endfor %}"
     write = {
         "my-prompts.jsonl": [{"prompt": "a b c"}, {"prompt": "d e"}],
         "said.jsonl": [{"prompt": "a b", "completion": "c d e"}],
+        "samples.jsonl": [{"prompt": "a b", "completion": " c d e"}],
         "gsm8k.jsonl": [{"question": "1 + 1?", "answer": "one and one\n#### 2"}],
         "blimp.jsonl": [{"UID": "u", "pairID": "0", "sentence_good": "a b", "sentence_bad": "b a"}],
     }
@@ -85,6 +87,7 @@ def namespace(place):
         "phaselens": phaselens, "model": model, "said": said, "prompts": ["a b c"], "ids": [3, 4, 5, 6],
         "array": states, "array1": states, "array2": states, "W": np.ones((20, 8), np.float32),
         "g": np.ones(8, np.float32),
+        "tl_cache": {f"blocks.{i}.hook_resid_post": torch.randn(1, 9, model.d_model) for i in range(model.n_layers)},
         "my_transformers_model": model.network, "my_tokenizer": model.tokenizer,
         "inputs": {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, "mean": torch.zeros(model.d_model),
     }  # fmt: skip

@@ -100,7 +100,7 @@ GIVEN = {
     "table": "steps",
     "name": "surprisal_given",
     "unit": "nats",
-    "kind": "float32",
+    "kind": "float",
     "bounds": (0.0, math.inf),
     "keeps": (),
     "description": "Surprisal of the token as the tool that generated it gave it.",

@@ -1,17 +1,21 @@
 """Rows of other tools as transcripts: every format from its own fields, and one clear line for each mistake."""
 
 import json
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.models.test_text import CHATML
 from tests.tokenizer_kinds import KINDS
 
+from phaselens import generate, load, observe
 from phaselens.bridges import read_transcripts
 from phaselens.cli import call
-from phaselens.errors import StudyFileError, TokenizerError
+from phaselens.errors import StudyFileError, TokenizerError, UnknownNameError
 from phaselens.models import encoder
 
 
@@ -212,3 +216,56 @@ def test_a_file_that_is_not_there(tmp_path):
         read_transcripts(tmp_path / "none.jsonl")
     with pytest.raises(StudyFileError, match="no row was found"):
         read_transcripts(write(tmp_path, ""))
+
+
+DATA = Path(__file__).parent / "data"
+
+
+def test_files_that_lm_eval_wrote(text):
+    """Made by lm-evaluation-harness 0.4.13 with `log_samples`, two filters and a multiple choice."""
+    said = read_transcripts(DATA / "lm_eval_generate.jsonl", text)
+    assert [(t.prompt, t.completion, t.answer, t.correct) for t in said] == [
+        ("Q: 2+2? A:", " 4", "4", True),
+        ("Q: 2+3? A:", " 4", "5", False),
+    ]
+    assert "loose" in said.sampling["notes"][0]
+    said = read_transcripts(DATA / "lm_eval_choice.jsonl", text)
+    assert [(t.completion.split()[0], t.correct) for t in said] == [("Paris", True), ("five", False)]
+
+
+def test_logs_of_inspect_ai_by_its_reader(tmp_path, text, monkeypatch):
+    """The reader is theirs: here a stand-in that gives samples of its form (docs/bridges.md)."""
+    (tmp_path / "log.eval").write_bytes(b"PK\x03\x04")
+    turns = [SimpleNamespace(role="user", text="Where is she?"), SimpleNamespace(role="assistant", text="In Oslo.")]
+    scores = {"match": SimpleNamespace(value="I"), "includes": SimpleNamespace(value="C")}
+    good = SimpleNamespace(id="a", epoch=1, messages=turns, scores=scores, target="Oslo", error=None)
+    bad = SimpleNamespace(id="b", epoch=1, messages=turns[:1], scores={}, target="", error="x")
+    module = SimpleNamespace(read_eval_log=lambda path: SimpleNamespace(samples=[good, bad], status="success"))
+    monkeypatch.setitem(sys.modules, "inspect_ai", SimpleNamespace(log=module))
+    monkeypatch.setitem(sys.modules, "inspect_ai.log", module)
+    (run,) = read_transcripts(tmp_path / "log.eval", text)
+    assert (run.prompt_id, run.completion, run.answer, run.correct) == ("a", "In Oslo.", "Oslo", False)
+    assert read_transcripts(tmp_path / "log.eval", text, scorer="includes")[0].correct is True
+    with pytest.raises(UnknownNameError, match="unknown scorer"):
+        read_transcripts(tmp_path / "log.eval", text, scorer="none")
+
+
+def test_log_probabilities_of_the_file_stand_beside_ours_and_are_compared(tmp_path):
+    model = load("organism:llama-512")
+    said = generate(model, ["The", "A"], max_new_tokens=6, seed=0)
+    trace = observe(model, said)
+    ours = trace.numpy("steps")["surprisal"].reshape(2, 6)
+
+    def read(shift):
+        rows = [
+            {"prompt_token_ids": list(t.prompt_ids),
+             "outputs": [{"text": "", "token_ids": list(t.completion_ids),
+                          "logprobs": [{str(i): float(-s - shift)} for i, s in zip(t.completion_ids, o, strict=True)]}]}
+            for t, o in zip(said, ours, strict=True)
+        ]  # fmt: skip
+        return observe(model, read_transcripts(write(tmp_path, *rows)))
+
+    same, other = read(0.0), read(0.5)
+    np.testing.assert_allclose(same.numpy("steps")["surprisal_given"], ours.ravel(), atol=1e-5)
+    assert same.meta["given"]["notes"] == []
+    assert "0.5 nats from this model's" in other.meta["given"]["notes"][0]

@@ -8,7 +8,7 @@ from phaselens.errors import StudyFileError, missing_extra, unknown_name
 
 
 def inspect_rows(path: Path, scorer: str | None) -> tuple[Row, ...]:
-    """The samples of a log: turns, id, target, and the grade of the scorer (default: the first that a sample has).
+    """The samples of a log that ended without an error: turns, id, target, and the grade of the scorer.
 
     Raises StudyFileError for an archive that is no log, UnknownNameError for a scorer that did not score.
     """
@@ -22,7 +22,9 @@ def inspect_rows(path: Path, scorer: str | None) -> tuple[Row, ...]:
     except Exception as error:  # the library raises errors of many kinds for an archive that is no log
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise StudyFileError(f"{path} is a ZIP archive and no log of inspect_ai ({why[:120]}).") from error
-    samples = log.samples or []
+    samples = [sample for sample in log.samples or [] if sample.error is None]
+    if not samples:
+        raise StudyFileError(f"{path} is a log of inspect_ai ({log.status}) without a sample that ended well.")
     known = sorted({name for sample in samples for name in sample.scores or {}})
     if scorer is not None and scorer not in known:
         raise unknown_name("scorer", scorer, known)
