@@ -51,7 +51,7 @@ def clustered_correlation(
     n = weights.shape[1]
     sums = np.stack([np.bincount(cluster, v, minlength=n) for v in (x * y, x * x, y * y)])
 
-    def r(parts: np.ndarray) -> np.ndarray:
+    def r(parts: np.ndarray) -> np.ndarray | np.float64:
         with np.errstate(invalid="ignore", divide="ignore"):
             return parts[0] / np.sqrt(parts[1] * parts[2])
 

@@ -1,0 +1,60 @@
+"""What states know beyond the output: partial correlations by depth, and the table with the controls beside it."""
+
+from markupsafe import Markup
+
+from phaselens.report import curves
+from phaselens.report.cast import Member
+from phaselens.report.folder import Folder
+from phaselens.report.scale import span
+from phaselens.report.section import Block, Section, listed, pair
+from phaselens.report.tables import Column, Reasons, Table, name_cell, text_cell
+from phaselens.report.words import visible
+
+CAPTION = Markup(
+    "<b>At which depth do states know more of the next token's loss than the output's confidence does?</b> Partial "
+    "rank correlation (1) of a linear probe with the loss, given max-softmax and norm, on the documents that choose "
+    "the layer; the verdict is of other documents."
+)
+
+
+def figure(name: str, members: list[Member], rows: list[dict], layout: curves.Layout = curves.GD_WIDE) -> Markup:
+    """Draw the partial correlation on the choosing documents over l/L, a curve a model."""
+    full = [{**r, "twin": False, "lo": None, "hi": None} for r in rows]
+    panels = [("given confidence", "value", full, span([0.0, *(r["value"] for r in rows)]) or (0.0, 1.0))]
+    return curves.grid(name, "What states know of the loss", members, panels, layout, log=False, labelled=True)
+
+
+def table(folder: Folder) -> Table | None:
+    """Every correlation with its interval, untrained twin, shuffled losses and the published column."""
+    rows, reasons = folder.rows("observability"), Reasons()
+    groups: dict[str, list] = {}
+    for r in rows:
+        groups.setdefault(str(r["model"]), []).append(
+            [
+                name_cell(f"{r['claim']}, given {visible(str(r['given']))}"),
+                reasons.estimate(r["estimate"], r["lo"], r["hi"]),
+                reasons.estimate(r["untrained"], r["untrained_lo"], r["untrained_hi"], "no untrained twin"),
+                reasons.cell(r["shuffled"], "no losses to shuffle"),
+                text_cell(str(r["published"])),
+                reasons.cell(r["n_units"]),
+            ]
+        )
+    columns = (
+        Column("beyond", kind="text"), Column("correlation", "95 %"), Column("untrained twin", "95 %"),
+        Column("shuffled", "97.5 % point"), Column("published", kind="text"), Column("n", "units"),
+    )  # fmt: skip
+    said = "Rank correlations beyond what is given. Published figures are of other models, and never a pass mark."
+    return Table("observability-table", said, columns, list(groups.items()), reasons.found) if groups else None
+
+
+def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
+    rows, trained = folder.rows("observability_curve"), [m for m in members if not m.twin]
+    drawn = None
+    if rows:
+        layouts = (curves.GD_WIDE, curves.GD_NARROW)
+        drawn = pair("observability", figure, trained, rows, layouts=layouts, caption=CAPTION, claims=("O1",))
+    return [drawn, listed(table(folder), "" if drawn is None else "The correlations and their controls")]
+
+
+TABLES = ("observability", "observability_curve")
+SECTION = Section("observability", "Beyond the output", "What states know beyond the output", TABLES, _blocks)
