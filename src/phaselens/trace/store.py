@@ -199,11 +199,13 @@ def read_facts(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     try:
         found = (pq.read_schema(path).metadata or {}).get(META_KEY)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise StudyFileError(f"cannot read {path} as Parquet: {error}.") from error
-    if found is None:
+        facts = None if found is None else json.loads(found)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        if is_sound(path) or not path.is_file() or file_fits(path) is None:
+            raise StudyFileError(f"cannot read {path} as Parquet: {error}.") from error
+        raise DamagedFile(f"{path} is not what was written: its SHA-256 does not fit its bytes. {AGAIN}") from error
+    if facts is None:
         raise StudyFileError(f"{path} is a Parquet file, but not one that phaselens wrote.")
-    facts = json.loads(found)
     if facts.get("schema_version", 0) > SCHEMA_VERSION:
         raise StudyFileError(
             f"{path} has schema version {facts['schema_version']}, this phaselens reads up to {SCHEMA_VERSION}: "
