@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from phaselens.claims import judge
-from phaselens.claims.declared.probes import CLAIMS
+from phaselens.claims.declared import declared
 from phaselens.experiments import ModelData, ModelInfo, Panel
 from phaselens.experiments.base import StoredReading
 from phaselens.experiments.probe_transfer import between_models
 from phaselens.experiments.probes import PROBES, evidence
 from phaselens.probes.alignment import PeakProbes
 
-CLAIM = {claim.id: claim for claim in CLAIMS}
+CLAIM = {claim.id: claim for claim in declared("probes")}
 N, L = 400, 8
 
 

@@ -1,30 +1,29 @@
-"""The claims, one module a kind of rule; nothing here is computed."""
+"""The claims, as data: one TOML file a kind of rule, in the order of the ledger; nothing here is computed."""
 
-from phaselens.claims.declared import (
-    ambiguity,
-    correctness,
-    distribution,
-    interventions,
-    observability,
-    probes,
-    separation,
-    states,
-    topology,
-    training,
-    variance,
-)
+import tomllib
+from importlib import resources
+
 from phaselens.claims.record import Claim
 
-REGISTER: tuple[Claim, ...] = (
-    *separation.CLAIMS,
-    *distribution.CLAIMS,
-    *variance.CLAIMS,
-    *states.CLAIMS,
-    *topology.CLAIMS,
-    *ambiguity.CLAIMS,
-    *probes.CLAIMS,
-    *training.CLAIMS,
-    *correctness.CLAIMS,
-    *interventions.CLAIMS,
-    *observability.CLAIMS,
+KINDS = (
+    "separation",
+    "distribution",
+    "variance",
+    "states",
+    "topology",
+    "ambiguity",
+    "probes",
+    "training",
+    "correctness",
+    "interventions",
+    "observability",
 )
+
+
+def declared(kind: str) -> tuple[Claim, ...]:
+    """The claims of one file, as they stand there."""
+    text = resources.files(__package__).joinpath(f"{kind}.toml").read_text(encoding="utf-8")
+    return tuple(Claim.model_validate(row) for row in tomllib.loads(text)["claims"])
+
+
+REGISTER: tuple[Claim, ...] = tuple(claim for kind in KINDS for claim in declared(kind))
