@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from phaselens.batteries import load_battery
+from phaselens.cli.plans import Plan, plan_one, print_plan
 from phaselens.cli.run import AsJson, Device, Dtype, Prove, check_device
 from phaselens.cli.show import note, number, print_json, print_table, quiet_models, say
 from phaselens.errors import InputError
@@ -57,6 +59,7 @@ def observe(
     revision: Revision = None,
     trust_remote_code: Trust = False,
     prove: Prove = False,
+    plan: Plan = False,
     as_json: AsJson = False,
 ) -> None:
     """Generate on your prompts (or take transcripts) and write what happens at every step and layer."""
@@ -67,6 +70,10 @@ def observe(
         samples, temperature, False if allow_eos else None, chat, system, keep_hidden, batch_size, seed,
     )  # fmt: skip
     request.check()
+    if plan:
+        n = 1 if prompts is None else len(load_battery(prompts).prompts) * samples
+        print_plan(plan_one(model, n, max_new_tokens, len(request.lens), dtype=dtype), as_json)
+        return
     settings = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
     opened = open_model(model, device=device, dtype=dtype, **settings)
     found = observe_into(opened, request, out)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from phaselens.cli.models import Revision, Trust, open_model
+from phaselens.cli.plans import Plan, plan_one, print_plan
 from phaselens.cli.run import AsJson, Device, Dtype, Prove
 from phaselens.cli.show import bounded, note, number, numbers, print_json, print_table, say
 from phaselens.errors import InputError
@@ -42,6 +43,7 @@ def perturb(
     revision: Revision = None,
     trust_remote_code: Trust = False,
     prove: Prove = False,
+    plan: Plan = False,
     as_json: AsJson = False,
 ) -> None:
     """Add noise at every layer and strength and follow it to the output; with two families, judge P1."""
@@ -56,6 +58,11 @@ def perturb(
     at = tuple(numbers(layers, int, "--layers"))
     request = Request(prompts, temperature, bootstraps, seed, at, sizes, growth, causal, control != 0)
     request.check()
+    if plan:  # at every layer each strength and draw goes on from that layer: half of the blocks in the mean
+        rows = len(sizes.strengths) * draws / 2
+        for name in models:
+            print_plan(plan_one(name, n_prompts, max_new_tokens, 1, per_layer=rows, dtype=dtype), as_json)
+        return
     settings = {"device": device, "dtype": dtype, "revision": revision, "trust_remote_code": trust_remote_code}
     found = perturb_into([partial(open_model, name, **settings) for name in models], models, request, out, note)
     print_json(found) if as_json else _print(found)

@@ -5,7 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from phaselens.batteries.rows import read_table
 from phaselens.cli.models import ModelName, Overrides, Revision, Trust, open_model
+from phaselens.cli.plans import Plan, plan_one, print_plan
 from phaselens.cli.run import AsJson, Device, Dtype, Prove
 from phaselens.cli.show import bounded, note, number, numbers, print_json, print_table, say
 from phaselens.errors import InputError
@@ -58,6 +60,7 @@ def probe(
     revision: Revision = None,
     trust_remote_code: Trust = False,
     prove: Prove = False,
+    plan: Plan = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit linear probes on every layer, with baselines and the control table, and write them down."""
@@ -73,6 +76,10 @@ def probe(
         examples, seed, bins,
     )  # fmt: skip
     request.check(model)
+    if plan:  # no text is generated: every example is read once, by the model and by its untrained twin
+        n = examples if data is None else len(read_table(data).rows)
+        print_plan(plan_one(model, n, 1, 0, passes=2.0, dtype=dtype), as_json)
+        return
     settings = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
     opened = open_model(model, device=device, dtype=dtype, **settings)
     found = probe_into(opened, request, out, note)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phaselens.batteries.graders import KINDS
+from phaselens.cli.plans import Plan, print_plan
 from phaselens.cli.show import bounded, note, number, print_json, print_table, quiet_models, say, watching
 from phaselens.errors import InputError
 
@@ -101,6 +102,7 @@ def run(
         str | None,
         typer.Option(help=f"... graded by: {', '.join(KINDS)} (regex:PATTERN)."),
     ] = None,
+    plan: Plan = False,
     as_json: AsJson = False,
 ) -> None:
     """Carry a study out: generate, observe, analyse, judge, report. Run it again to go on after an interruption.
@@ -120,7 +122,12 @@ def run(
             option = "--claims" if experiments is None else "--experiments"
             raise InputError(f"{option} goes with --from; a study that is carried out declares its own.")
         else:
+            if model is not None and out is None and plan:
+                out = "plan"
             asked = _plain(study, out, model, prompts, questions, chat, system, samples, grader)
+            if plan:
+                print_plan(_planned(asked, quick, seed, device, dtype, models_from, workers), as_json)
+                return
             where = {"name": engine, "address": address, "cluster": cluster, "partition": partition}
             found = _carried_out(
                 asked,
@@ -169,14 +176,10 @@ def _carried_out(
     from phaselens.engines import engine_named
     from phaselens.engines.workers import spare_cores
     from phaselens.studies import run_study
-    from phaselens.studies.declaration import read_study
-    from phaselens.studies.stages.needs import located, needs_of, require_reachable
+    from phaselens.studies.stages.needs import needs_of, require_reachable
 
     quiet_models()
-    declared = read_study(study) if isinstance(study, str) else study
-    declared = declared.quickened() if quick else declared
-    declared = declared.changed(seed=seed, device=device, dtype=dtype)
-    declared = declared if models_from is None else located(declared, models_from)
+    declared = _declared(study, quick, seed, device, dtype, models_from)
     name = where.pop("name")
     engine = None if name is None else engine_named(name, workers=workers, device=declared.device, **where)
     if name in (None, EngineName.LOCAL):
@@ -185,11 +188,40 @@ def _carried_out(
     for line in needs.lines():
         note(line)
     require_reachable(needs)
+    if not declared.bundled and not needs.absent:
+        from phaselens.studies.plan import plan_of, short
+
+        note(short(plan_of(declared, workers or 1)))
     if workers is None:
         workers = spare_cores() if declared.bundled and declared.device == "cpu" and engine is None else 1
     return run_study(
         declared, out or declared.name, listener=listener, workers=workers, fewer=fewer, engine=engine, begin_only=begin
     )
+
+
+def _declared(
+    study: "str | Study",
+    quick: bool,
+    seed: int | None,
+    device: str | None,
+    dtype: str | None,
+    models_from: Path | None,
+) -> "Study":
+    """The study as asked for, with the options laid over it."""
+    from phaselens.studies.declaration import read_study
+    from phaselens.studies.stages.needs import located
+
+    declared = read_study(study) if isinstance(study, str) else study
+    declared = (declared.quickened() if quick else declared).changed(seed=seed, device=device, dtype=dtype)
+    return declared if models_from is None else located(declared, models_from)
+
+
+def _planned(asked: "str | Study", *given: Any) -> dict[str, Any]:
+    """The plan of a study; the last of `given` is the number of workers."""
+    from phaselens.studies.plan import plan_of
+
+    quiet_models()
+    return plan_of(_declared(asked, *given[:-1]), given[-1] or 1)
 
 
 def _plain(
