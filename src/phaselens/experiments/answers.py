@@ -8,7 +8,7 @@ and models weigh the same: what each says, how many lie on either side, and how 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import rankdata
@@ -113,25 +113,18 @@ def resolved_difference(panel: Panel, g: Graded) -> Own | None:
 
 def resolved_at_equal_length(panel: Panel, graded: Sequence[Graded]) -> Outcome:
     """S2's control: the same with the difference in answer length taken out (intercept over pairs)."""
-    parts = []
-    for g in graded:
-        found = _contrast(g)
-        if found is None:
-            continue
-        c = found[1]
-        x = np.column_stack([np.ones(len(c.right)), c.tokens])
-        w = np.vstack([np.ones((1, len(panel.units)), int), panel.weights])
-        if c.tokens.any():
-            one = np.zeros(len(c.right), int)
-            slope = coefficient_within(c.tokens[:, None], c.right, one, c.unit, w)
-            drawn = _paired_mean(c, w) - slope * _paired_mean(_Contrast(x[:, 1], c.tokens, c.unit), w)
-        else:
-            drawn = _paired_mean(c, w)
-        parts.append((g.model.info.name, float(drawn[0]), drawn[1:]))
-    if not parts:
+    found = [(g.model.info.name, c[1]) for g in graded if (c := _contrast(g)) is not None]
+    if not found:
         return Outcome("length", "missing", "no runs to compare")
-    if not any(_contrast(g)[1].tokens.any() for g in graded if _contrast(g) is not None):
+    if not any(c.tokens.any() for _, c in found):
         return Outcome("length", "survived", "all answers have one length")
+    w, parts = np.vstack([np.ones((1, len(panel.units)), int), panel.weights]), []
+    for name, c in found:
+        drawn = _paired_mean(c, w)
+        if c.tokens.any():  # undefined where length differs by one number in all: what it does cannot be told apart
+            slope = coefficient_within(c.tokens[:, None], c.right, np.zeros(len(c.right), int), c.unit, w)
+            drawn = drawn - slope * _paired_mean(replace(c, right=c.tokens), w)
+        parts.append((name, float(drawn[0]), drawn[1:]))
     return _still(of_draws(parts, len(panel.units)), "length", "at equal length")
 
 
