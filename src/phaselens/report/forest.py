@@ -8,7 +8,7 @@ from markupsafe import Markup
 from phaselens.report import svg
 from phaselens.report.layout import Layout
 from phaselens.report.scale import Scale, span
-from phaselens.report.words import interval, is_number, number
+from phaselens.report.words import estimated, is_number, number
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def forest(
 
 
 def _said(mark: Mark) -> str:
-    return f"{number(mark.value)} {interval(mark.low, mark.high)}"
+    return f"{estimated(mark.value, mark.low, mark.high)}"
 
 
 def _names(rows: Sequence[tuple[str, str, str]], top: float, layout: Layout) -> Markup:

@@ -11,7 +11,7 @@ from phaselens.report.folder import Folder, Row
 from phaselens.report.layout import Layout
 from phaselens.report.scale import Scale, span
 from phaselens.report.section import Block, Said, Section, listed, pair
-from phaselens.report.words import interval, is_number, number
+from phaselens.report.words import estimated, is_number, number
 
 TITLE = "GD_ratio of every model under every version"
 PUBLISHED = "published, others"
@@ -109,7 +109,7 @@ def _estimate(axis: Scale, y: float, member: Member, row: Row) -> Markup:
     value = row["GD_ratio"]
     if not is_number(value) or value <= 0:
         return svg.text("—", axis.start + 2, y + 4, "note")
-    marks = [svg.tip(f"{member.label}, {row['version']}: {number(value)} {interval(row['lo'], row['hi'])}")]
+    marks = [svg.tip(f"{member.label}, {row['version']}: {estimated(value, row['lo'], row['hi'])}")]
     if is_number(row["lo"]) and is_number(row["hi"]) and row["lo"] > 0:
         low, high = axis.clipped(row["lo"]), axis.clipped(row["hi"])
         d = f"M{svg.place(low)} {svg.place(y - 4.5)}v9m0-4.5H{svg.place(high)}m0-4.5v9"

@@ -12,7 +12,7 @@ from phaselens.report.cast import Member, of
 from phaselens.report.folder import Folder, Row
 from phaselens.report.scale import Scale, span
 from phaselens.report.section import Block, Said, Section, listed, pair
-from phaselens.report.words import DASH, interval, is_number, number, visible
+from phaselens.report.words import DASH, estimated, is_number, number, visible
 
 RUNS_DRAWN = 400
 FAR = 4.0  # from this ratio of its ends on the axis is logarithmic
@@ -154,7 +154,7 @@ def _model(axis: Scale, layout: Layout, y: float, member: Member, rows: list[Row
 def _estimate(axis: Scale, y: float, row: Row, kind: str, choice: str, label: str) -> Markup:
     if not is_number(row["ratio_norm"]):
         return Markup("")
-    what = f"{label}, {choice}: {number(row['ratio_norm'])} {interval(row['lo'], row['hi'])}"
+    what = f"{label}, {choice}: {estimated(row['ratio_norm'], row['lo'], row['hi'])}"
     marks = [svg.tip(what)]
     if is_number(row["lo"]) and is_number(row["hi"]):
         marks.append(svg.line(axis.clipped(row["lo"]), y, axis.clipped(row["hi"]), y, f"whisker {kind}"))
@@ -169,7 +169,7 @@ def _label(layout: Layout, y: float, label: str, kind: str) -> Markup:
 
 
 def _figure(layout: Layout, y: float, row: Row | None) -> Markup:
-    written = DASH if row is None else f"{number(row['ratio_norm'])} {interval(row['lo'], row['hi'])}"
+    written = DASH if row is None else f"{estimated(row['ratio_norm'], row['lo'], row['hi'])}"
     written = DASH if row is None or not is_number(row["ratio_norm"]) else written
     if layout.stacked:
         return svg.text(written, layout.right, y + 14, "figure", "end")
@@ -199,7 +199,7 @@ def _own_nulls(axis: Scale, layout: Layout, y: float, member: Member, nulls: lis
     for row in nulls if not member.twin else ():
         if row["model"] == member.model and row["null"] != "untrained twin" and axis.holds(row["ratio_norm"]):
             words = (
-                f"{row['null']}: {number(row['ratio_norm'])} {interval(row['lo'], row['hi'])} ({row['description']})"
+                f"{row['null']}: {estimated(row['ratio_norm'], row['lo'], row['hi'])} ({row['description']})"
             )
             marks.append(svg.group(svg.tip(visible(words)), _diamond(axis(row["ratio_norm"]), middle, 3)))
     return svg.group(*marks)
@@ -249,7 +249,7 @@ def _strip(
 
 def _describe(members: list[Member], models: list[Row], nulls: list[Row]) -> str:
     said = [
-        f"{member.label}: {number(row['ratio_norm'])} {interval(row['lo'], row['hi'])}"
+        f"{member.label}: {estimated(row['ratio_norm'], row['lo'], row['hi'])}"
         for member in members
         for row in of(models, member)
         if row["layer_choice"] != "L"

@@ -10,7 +10,7 @@ from phaselens.report.folder import Folder, Row
 from phaselens.report.layout import Layout
 from phaselens.report.scale import Scale, span
 from phaselens.report.section import Block, Section, pair
-from phaselens.report.words import extent, interval, is_number, number, visible
+from phaselens.report.words import estimated, extent, interval, is_number, number, visible
 
 FULL = 3.0  # spreads at which a cell has its full colour
 DECIDES = "twins removed"
@@ -156,7 +156,7 @@ def _estimate(x: Scale, y: float, row: Row) -> Markup:
     if not is_number(row["estimate"]):
         return svg.group(svg.tip(visible(str(row["reason"]))), svg.text("—", x.start + 2, y + 4, "note"))
     words = (
-        f"{row['method']}: {number(row['estimate'])} {interval(row['lo'], row['hi'])}, n = {row['n_prompts']} prompts"
+        f"{row['method']}: {estimated(row['estimate'], row['lo'], row['hi'])}, n = {row['n_prompts']} prompts"
     )
     marks = [svg.tip(words)]
     if is_number(row["lo"]) and is_number(row["hi"]):
@@ -171,7 +171,7 @@ def heat_caption(rows: list[Row], found: list[Row]) -> Markup:
     """Caption of the heat map; `found` are the rows of results/identification.parquet."""
     told = [r for r in found if is_number(r["accuracy"]) and is_number(r["chance"])]
     said = "; ".join(
-        f"{r['panel']}: {number(r['accuracy'])} {interval(r['lo'], r['hi'])} over halves, "
+        f"{r['panel']}: {estimated(r['accuracy'], r['lo'], r['hi'])} over halves, "
         f"chance {number(r['chance'])}, p = {number(r['p'])}"
         for r in told
     )
@@ -187,7 +187,7 @@ def heat_caption(rows: list[Row], found: list[Row]) -> Markup:
 def tree_caption(figures: list[Row]) -> Markup:
     """Caption of dendrogram and map; `figures` are the rows of results/topology.parquet."""
     row = deciding(figures)[-1]
-    ari = f"ARI with families {number(row['ari'])} {interval(row['ari_lo'], row['ari_hi'])} (95 %), p = "
+    ari = f"ARI with families {estimated(row['ari'], row['ari_lo'], row['ari_hi'])} (95 %), p = "
     ari += number(row["ari_p"])
     if not is_number(row["ari"]):
         ari = "ARI with families undefined: no two models of one family, or all of one"

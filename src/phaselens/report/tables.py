@@ -60,7 +60,7 @@ class Reasons:
     def cell(self, content: object, reason: str = NO_REASON) -> Cell:
         """Write a number, or a dash that refers to the reason."""
         if is_number(content):
-            return Cell(number(content), repr(content))
+            return Cell(number(content, 3), repr(content))
         return Cell(DASH, "", self(reason))
 
     def estimate(
@@ -117,7 +117,7 @@ def panel(folder: Folder, members: list[Member]) -> Table | None:
         Column("family", kind="text"),
         Column("parameters"),
         Column("layers", "L × d"),
-        Column("vocabulary", "V"),
+        Column("vocab", "V"),
         Column("n", "prompts / runs"),
         Column("tokens", "n"),
         Column("ratio_norm", "1, 95 %"),

@@ -11,7 +11,7 @@ from phaselens.report.layout import Layout
 from phaselens.report.scale import Scale, span
 from phaselens.report.section import Block, Section, listed, pair
 from phaselens.report.tables import Column, Reasons, Table, name_cell, text_cell
-from phaselens.report.words import extent, interval, is_number, listing, number, visible
+from phaselens.report.words import estimated, extent, is_number, listing, number, visible
 
 TITLE = "Shares of variance"
 NAMES = {"model:category": "model × category", "model:prompt": "model × prompt"}
@@ -63,7 +63,7 @@ def _ends(rows: list[Row]) -> tuple[float, float]:
 
 
 def _said(row: Row) -> str:
-    return f"{number(row['share'], 3)} {interval(row['lo'], row['hi'])}"
+    return f"{estimated(row['share'], row['lo'], row['hi'])}"
 
 
 def _ticks(axis: Scale, top: float, bottom: float) -> Markup:

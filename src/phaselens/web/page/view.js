@@ -151,7 +151,7 @@ const place = (run) => ({ step: Math.min(Math.max(0, run.step.indexOf(Number(sta
 
 function cursor(run) {
   const at = place(run);
-  if (at.layer < 0) at.layer = run.layers.length - 1;
+  if (at.layer < 0) at.layer = near(run, 0.75);
   return at;
 }
 
@@ -291,7 +291,8 @@ async function drawCell() {
     const line = make("tr"), head = make("th", "", fact.name), unit = make("td", "", fact.unit === "1" ? "" : fact.unit);
     head.scope = "row";
     line.title = fact.description;
-    line.append(head, make("td", "", text(value)), unit, make("td", "soft", fact.description));
+    head.append(make("span", "soft", fact.description));
+    line.append(head, make("td", "", text(value)), unit);
     if (first) head.style.fontWeight = "700";
     return line;
   };
