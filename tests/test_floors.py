@@ -20,14 +20,15 @@ TABLE = """
 version:
 errors:
 products:
+scripts:
 signs:
 types:
 batteries: errors
 engines: errors
 perturbations: errors
 statistics: errors
-web: errors
-trace: errors signs
+web: errors scripts
+trace: errors scripts signs
 models: errors signs types
 observables: errors products types
 controls: perturbations

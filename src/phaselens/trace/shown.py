@@ -37,14 +37,14 @@ def grid_of(trace: "Trace", name: str, run: int) -> tuple[np.ndarray, np.ndarray
     return values, layers, steps, [visible(t) if t is not None else str(i) for t, i in zip(texts, ids, strict=True)]
 
 
-def heat_html(trace: "Trace", name: str = "instability") -> str:
-    """The first run as an HTML table, layers from bottom to top, tokens below; every text escaped."""
+def heat_html(trace: "Trace", name: str = "instability", run: int | None = None) -> str:
+    """One run (None: the first) as an HTML table, layers from bottom to top, tokens below; every text escaped."""
     columns = [c.name for c in trace.columns("layers")]
     name = name if name in columns else next((c for c in columns if c not in ("run", "step", "layer")), "")
     head = f"<p><code>{escape(repr(trace))}</code></p>"
     if not name or not trace.runs.num_rows:
         return head
-    values, layers, _, tokens = grid_of(trace, name, int(trace.runs.column("run")[0].as_py()))
+    values, layers, _, tokens = grid_of(trace, name, int(trace.runs.column("run")[0].as_py()) if run is None else run)
     values, tokens = values[:, :STEPS], tokens[:STEPS]
     low, high = (float(f(values)) if np.isfinite(values).any() else 0.0 for f in (np.nanmin, np.nanmax))
     lines = [

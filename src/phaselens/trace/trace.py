@@ -124,6 +124,15 @@ class Trace:
         """One line per run at one layer (None: the layer of record, round(0.75 L)); errors as of `plot`."""
         return shown.plot_runs(self, observable, layer, ax)
 
+    def view(self, run: int = 0, observable: str = "instability") -> Any:
+        """One run as a widget for Jupyter and marimo: text and heat map on one cursor; a still without `notebook`.
+
+        Raises UnknownNameError for a column that `layers` lacks, InputError for a run that is not there.
+        """
+        from phaselens.trace.widget import widget
+
+        return widget(self, run, observable)
+
     def to_pandas(self, name: str = "steps") -> "pandas.DataFrame":
         """Table `name` as a pandas frame, first column the name of the model where it is known; NaN stays NaN."""
         frame = self.table(name).to_pandas()

@@ -1,20 +1,19 @@
 """One page, one file: markup, style and script put together, with the policy under which a browser runs it.
 
-Scripts are ES modules on the disk; put together in one they share one scope, so their top names differ and their
-`import` and `export` words are taken out. The policy names the hashes of exactly this style and this script, and lets
+The policy names the hashes of exactly this style and this script, and lets
 nothing else run, whatever a model says.
 """
 
 import base64
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from phaselens.scripts import script, source
+
 SHARED = ("colours.js", "pictures.js", "parts.js")
-IMPORT, EXPORT = re.compile(r"^import .*?;\n", re.M | re.S), re.compile(r"^export ", re.M)
 
 
 @dataclass(frozen=True)
@@ -23,16 +22,6 @@ class Page:
 
     html: str
     policy: str
-
-
-def source(name: str) -> str:
-    """One file of the folder `page`."""
-    return resources.files("phaselens.web").joinpath("page", name).read_text(encoding="utf-8")
-
-
-def script(*names: str) -> str:
-    """Several modules as one."""
-    return "\n".join(EXPORT.sub("", IMPORT.sub("", source(name))) for name in names)
 
 
 def whole(name: str, data: Any = None) -> Page:

@@ -47,7 +47,9 @@ function prepared(canvas, height) {
   return [pen, width];
 }
 
-export const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+let ground = document.documentElement;
+export const drawOn = (element) => { ground = element; };  // whose colours are taken
+export const style = (name) => getComputedStyle(ground).getPropertyValue(name).trim();
 
 const pitch = (width, n) => Math.min(WIDEST, (width - LEFT - 2) / Math.max(n, 1));
 const tallness = (n) => Math.max(3, Math.min(20, 320 / Math.max(n, 1)));
