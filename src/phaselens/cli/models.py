@@ -91,7 +91,8 @@ def observe(
     for path in found["files"]:
         say(f"  {path}")
     print_table(SUMMARY, summarised(out))
-    note(f"means over runs, without intervals (those come from a study). Next:\n{NEXT.format(out=out)}")
+    note("means over runs, without intervals (those come from a study). Next:")
+    say(*NEXT.format(out=out).splitlines(), err=True)
 
 
 def _names(given: str | None) -> tuple[str, ...] | None:

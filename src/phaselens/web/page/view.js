@@ -304,7 +304,7 @@ async function drawCell() {
   $("no-top").textContent = found.top || kept ? "" : "Start with --model and the model of this run: the ten likeliest tokens under the lens then stand here.";
   $("top-list").replaceChildren(...(found.top || []).map((one) => {
     const item = make("li");
-    item.append(make("code", "", one.text === "" ? `⟨${one.token}⟩` : one.text), document.createTextNode(` ${text(one.p)}`));
+    item.append(make("code", "", one.text === "" ? `⟨${one.token}⟩` : one.text.replaceAll("\n", "↵")), document.createTextNode(` ${text(one.p)}`));
     return item;
   }));
 }
