@@ -349,7 +349,7 @@ class Format(StrEnum):
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="The folder of a study.")],
+    root: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder of a study, or a URI.")],
     form: Annotated[
         Format, typer.Option("--format", help="One HTML file; report.md with its figures; or a page to print as PDF.")
     ] = Format.HTML,
@@ -359,7 +359,12 @@ def report(
 ) -> None:
     """Write the report of a study again, from the files in its folder; figures as SVG and PNG for papers."""
     from phaselens.report import render
+    from phaselens.studies.store.place import Place
 
+    place = Place(root)
+    if place.remote:  # traces stay where they are: the page is of results
+        place.fetch(n for n in place.names() if not n.startswith(("traces/", "transcripts/", "calibration/")))
+    folder = place.folder
     if form is Format.MARKDOWN:
         from phaselens.report.markdown import write_markdown
 
@@ -369,6 +374,7 @@ def report(
 
         page = render(folder, paper=form is Format.PAPER)
         drawn = list(write_figures(folder, png=png)) if figures or png else []
+    place.put(file.relative_to(folder).as_posix() for file in (page, *drawn))
     if as_json:
         print_json({"report": str(page), **({"figures": [str(file) for file in drawn]} if drawn else {})})
         return
