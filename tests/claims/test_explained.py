@@ -12,10 +12,13 @@ LEDGER = (
     "P1 F0 F1 F2 F3 F4 F5 A1 A2 A3 A4 A5"
 ).split()
 
+# Claims of papers by others, registered beside the ledger.
+PAPERS = ("O1", "O2", "O3")
+
 
 def test_the_register_is_the_ledger_and_no_claim_is_judged_twice():
     ids = [c.id for c in REGISTER]
-    assert sorted(ids) == sorted(LEDGER)
+    assert sorted(ids) == sorted([*LEDGER, *PAPERS])
     judged = [claim for e in EXPERIMENTS for claim in e.claims]
     assert len(set(judged)) == len(judged) and set(judged) <= set(ids)
 
