@@ -1,7 +1,7 @@
 """Float32 products on a processor by oneDNN.
 
 The product that Torch takes by itself is MKL's, which needs twice to three times as long on processors that are not
-Intel's (170 against 400 GFlop/s on two Zen 5 cores); on Intel's both are about equal. Where this build of Torch has no
+Intel's (170 against 400 GFlop/s on two Zen 5 cores); on Intel's it was not measured. Where this build of Torch has no
 oneDNN, all here is Torch's own. Nothing is timed, so the same machine gives the same bytes.
 """
 
