@@ -124,7 +124,8 @@ def test_progress_counts_tokens(m):
     generate(
         m, [[5], [6], [7]], max_new_tokens=4, batch_size=2, progress=lambda done, total: calls.append((done, total))
     )
-    assert calls == [(8, 12), (12, 12)]
+    done = [n for n, _ in calls]
+    assert {8, 12} <= set(done) and done == sorted(done) and {total for _, total in calls} == {12}
 
 
 def test_batches_waste_little_padding():

@@ -93,7 +93,7 @@ def test_what_lies_beyond_a_fixed_axis_is_an_arrow():
     inside, beyond = (str(forest.whisker(axis, 10.0, 0.2, high, "hue0")) for high in (0.8, 7.0))
     assert inside.count("V") == 2 and beyond.count("V") == 1 and "M96 7L100 10L96 13" in beyond
     mark = forest.Mark(3.0, 2.0, 4.0, "hue0", "m0")
-    assert "circle" not in str(forest.estimate(axis, 10.0, mark)) and "m0: 3 [2, 4]" in str(
+    assert "circle" not in str(forest.estimate(axis, 10.0, mark)) and "m0: 3.0 [2.0, 4.0]" in str(
         forest.estimate(axis, 10.0, mark)
     )
     assert str(forest.estimate(axis, 10.0, forest.Mark(NAN, NAN, NAN, "hue0", "m0"))) == ""

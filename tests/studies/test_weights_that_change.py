@@ -4,7 +4,7 @@ import pytest
 from tests.tiny_panel import save_model, save_study
 
 from phaselens.errors import OutputError
-from phaselens.studies import carry_out, run_study
+from phaselens.studies import run_study, worker
 from phaselens.studies.declaration import read_study
 from phaselens.studies.stages import members
 
@@ -12,13 +12,13 @@ from phaselens.studies.stages import members
 def test_weights_that_change_while_a_study_runs_stop_it(tmp_path, monkeypatch):
     study = read_study(save_study(tmp_path / "in", families=("llama", "llama"))).changed(twins=False)
     monkeypatch.setattr(members, "KEPT_BYTES", 0)  # as for models too large to stay in memory between stages
-    make = carry_out.make_calibration
+    make = worker.make_calibration
 
-    def changed(work, member, tick):
+    def changed(*given):
         save_model(tmp_path / "in" / "llama0", seed=5)
-        return make(work, member, tick)
+        return make(*given)
 
-    monkeypatch.setattr(carry_out, "make_calibration", changed)
+    monkeypatch.setattr(worker, "make_calibration", changed)
     with pytest.raises(OutputError, match=r"llama0: its weights changed while the study ran \(fingerprint"):
         run_study(study, tmp_path / "out")
     assert not list((tmp_path / "out" / "traces").glob("*.parquet")), "nothing is measured after it"
