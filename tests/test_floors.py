@@ -46,6 +46,7 @@ clouds: measure observables trace
 normalised: errors measure observables trace
 openings: dynamics measure trace
 recording: bridges capture clouds errors measure models normalised observables openings trace version
+inspect_hook: bridges errors models recording trace
 imported: clouds errors measure normalised observables recording trace types version
 interventions: batteries capture dynamics errors models observables organisms perturbations probes recording trace
 experiments: claims dynamics errors interventions probes statistics

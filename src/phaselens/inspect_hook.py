@@ -31,7 +31,7 @@ def register(**options: Any) -> None:
         from inspect_ai.log import read_eval_log, write_eval_log
         from inspect_ai.model import get_model
     except ModuleNotFoundError as error:
-        raise missing_extra("the hook for inspect_ai", "inspect-ai", "bridges") from error
+        raise missing_extra("the hook for inspect_ai", "inspect-ai", "inspect") from error
 
     @hooks(name=KEY, description="hidden dynamics of local models, beside the log")
     class Dynamics(Hooks):

@@ -52,14 +52,14 @@ def test_each_sample_gets_its_run_or_a_reason(tmp_path):
 
 def test_without_inspect_ai_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "inspect_ai.hooks", None)
-    with pytest.raises(phaselens.errors.MissingExtra, match=r"phaselens\[bridges\]"):
+    with pytest.raises(phaselens.errors.MissingExtra, match=r"phaselens\[inspect\]"):
         inspect_hook.register()
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # inspect_ai leaves streams of its own open
 def test_an_evaluation_by_its_hugging_face_provider(tmp_path):
-    inspect_ai = pytest.importorskip("inspect_ai", reason="inspect_ai is not installed (extra bridges)")
+    inspect_ai = pytest.importorskip("inspect_ai", reason="inspect_ai is not installed (extra inspect)")
     from inspect_ai.dataset import Sample
     from inspect_ai.log import read_eval_log
     from inspect_ai.scorer import includes

@@ -57,7 +57,7 @@ def plain(row: Values) -> list[Said]:
 
 def beside(row: Values) -> dict[str, Any]:
     """Id, category, answer, tag, unit and grade of a row that uses our names."""
-    name = row.get("id", row.get("prompt_id", row.get("custom_id")))
+    name = row.get("custom_id", row.get("id", row.get("prompt_id")))
     texts = {key: word(row[key], key) for key in ("category", "tag", "unit") if key in row}
     answer = None if "answer" not in row else word(row["answer"], "answer")
     named = None if name is None else word(name, "id")
