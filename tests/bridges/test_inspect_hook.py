@@ -70,7 +70,10 @@ def test_an_evaluation_by_its_hugging_face_provider(tmp_path):
     settings = {"max_tokens": 8, "log_dir": str(tmp_path), "display": "none", "epochs": 2}
     (log,) = inspect_ai.eval(task, model=f"hf/{folder}", model_args={"device": "cpu"}, **settings)
     assert log.status == "success", log.error
-    samples = read_eval_log(log.location).samples
+    written = read_eval_log(log.location)
+    samples = written.samples
+    assert written.results == log.results and written.status == log.status and len(written.reductions) == 1
+    assert all(s.scores["includes"].value in ("C", "I") and s.events for s in samples)
     trace = phaselens.read_trace(next(tmp_path.glob("*.phaselens")))
     steps = trace.numpy("steps")
     assert len(samples) == 4
