@@ -56,9 +56,8 @@ class SplitEvidence:
         if self.lacking:
             return Decision("not applicable", "panel", self.lacking, self.lacking)
         if test.reason:
-            return Decision(
-                "not applicable", "panel", f"the S test is undefined: {test.reason}", "add models: the test needs four"
-            )
+            needed = _unrecorded(self.outcomes) or "add models: the test needs four"
+            return Decision("not applicable", "panel", f"the S test is undefined: {test.reason}", needed)
         if self.base is None and test.p > max(self.largest_p, LEVEL):
             why = f"{said}; 95 % of panels with groups {SMALLEST_GAP} SD apart have a p below {self.largest_p:.3g}"
             return Decision("rejected", f"{SMALLEST_GAP} SD excluded", why, "")
@@ -130,7 +129,7 @@ def _of(test: Separation) -> str:
 
 
 def _needed(evidence: SplitEvidence, tested: Split) -> str:
-    """How many models would settle it, in words."""
+    """What would settle it, in words: how many models, and which lens or control that was not recorded."""
     m = min(tested.test.m, tested.without_twins.m)
     low = min(tested.test.s, tested.without_twins.s) <= NO_SEPARATION
     parts = []
@@ -143,6 +142,12 @@ def _needed(evidence: SplitEvidence, tested: Split) -> str:
         parts.append(f"{max(count, m + 1) if count else 'more than 120'} models if this S holds")
     elif tested.p > LEVEL and not parts:
         parts.append("other models: no number of them makes an S this low significant")
+    parts += filter(None, [_unrecorded(evidence.outcomes)])
     if not parts:
         parts.append("more prompts, or models that are twins of none, to decide the control")
     return f"{'; '.join(parts)} (this panel: {m})"
+
+
+def _unrecorded(outcomes: tuple[Outcome, ...]) -> str:
+    missing = ", ".join(o.name for o in outcomes if o.outcome == "missing")
+    return f"add to the study what was not recorded: {missing}" if missing else ""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 DASH = "\u2013"
 EVERY = 30.0  # seconds between lines where there is no terminal
 SHORT = 30  # cells up to this length stay on one line
+GAP = 3  # signs between two columns of a table
 
 
 def plain(value: Any) -> Any:
@@ -69,22 +70,46 @@ def bounded(row: Mapping[str, Any], name: str, lo: str, hi: str) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
-    """A table on stdout; numbers to the right, wrapped to the width of the terminal."""
+    """A table on stdout; numbers to the right. Texts are wrapped to the width of the terminal, names and numbers never.
+
+    Columns that do not fit beside the others follow in a block below, behind the first column again.
+    """
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     body = [list(row) for row in rows]
-    table = Table(title=title and Text(visible(title)), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for i, column in enumerate(columns):
-        numeric = all(isinstance(row[i], (int, float, type(None))) for row in body) and body
-        short = all(len(str(row[i])) <= SHORT for row in body)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=short)
-    for row in body:
-        table.add_row(*(Text(visible(cell) if isinstance(cell, str) else number(cell)) for cell in row))
-    wide = None if sys.stdout.isatty() else 200
-    Console(file=sys.stdout, width=wide, highlight=False).print(table)
+    shown = [[visible(cell) if isinstance(cell, str) else number(cell) for cell in row] for row in body]
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False)
+    widest = [max(map(cell_len, cells)) for cells in zip(columns, *shown, strict=True)]
+    words = [max((cell_len(word) for row in shown for word in row[i].split()), default=0) for i in range(len(columns))]
+    needed = [
+        max(len(name), min(width, max(SHORT, word), console.width // 2 - GAP))
+        for name, width, word in zip(columns, widest, words, strict=True)
+    ]
+    for n, block in enumerate(_blocks(needed, console.width)):
+        head = Text(visible(title)) if title and not n else None
+        table = Table(title=head, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        for i in block:
+            numeric = body and all(isinstance(row[i], (int, float, type(None))) for row in body)
+            justify, fits = "right" if numeric else "left", widest[i] <= needed[i]
+            table.add_column(columns[i], justify=justify, overflow="fold", no_wrap=fits, min_width=needed[i])
+        for row in shown:
+            table.add_row(*(Text(row[i]) for i in block))
+        console.print(table)
+
+
+def _blocks(needed: Sequence[int], width: int) -> list[list[int]]:
+    """Columns (their numbers) that fit beside each other; every block begins with the first, and holds another."""
+    out, used = [[0]], GAP + needed[0]
+    for i in range(1, len(needed)):
+        if used + GAP + needed[i] > width and len(out[-1]) > 1:
+            out, used = [*out, [0]], GAP + needed[0]
+        out[-1].append(i)
+        used += GAP + needed[i]
+    return out
 
 
 def numbers(given: str | None, kind: type, option: str) -> list[Any]:

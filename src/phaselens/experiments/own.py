@@ -4,11 +4,9 @@ Untrained twins take no part unless the claim speaks of the column `twin`: a tra
 draws of the same thing.
 """
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +14,7 @@ import pyarrow as pa
 from phaselens.claims import IntervalEvidence, Outcome, OwnClaim, Region
 from phaselens.claims.own import OwnControl
 from phaselens.errors import InputError, UnknownNameError, unknown_name
+from phaselens.experiments import EXPERIMENTS
 from phaselens.statistics.intervals import undefined_interval
 from phaselens.statistics.unit_effects import (
     UnitEffect,
@@ -151,8 +150,8 @@ def _seen(own: OwnClaim, tables: Tables) -> Seen:
 
 @cache
 def _known() -> dict[str, dict[str, str | list[str]]]:
-    """What every column of `results/` can hold (`tests/studies/columns.py` makes the file)."""
-    return json.loads(files("phaselens.experiments").joinpath("columns.json").read_text(encoding="utf-8"))
+    """What every column of `results/` can hold."""
+    return {table.name: table.holds for e in EXPERIMENTS for table in e.tables}
 
 
 def _averaged(own: OwnClaim, table: pa.Table, units: np.ndarray, keep: np.ndarray) -> str:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from phaselens.errors import StateError
 
 TYPES = {"str": pa.string(), "float": pa.float64(), "int": pa.int64(), "bool": pa.bool_()}
+HOLDS = {"str": "open", "float": "number", "int": "number", "bool": "truth"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ class Table:
         """The columns without which the report does not draw it."""
         return tuple(part.partition(":")[0] for part in self.columns.split() if not part.endswith("?"))
 
+    @property
+    def holds(self) -> dict[str, str | list[str]]:
+        """What every column holds: `number`, `truth`, `place`, `said`, `open` (names of the study), or fixed names."""
+        parts = (part.rstrip("?").split(":") for part in self.columns.split())
+        return {n: _held().get(f"{self.name}.{n}") or _held().get(n) or HOLDS[kind] for n, kind in parts}
+
     def arrow(self, rows: Sequence[Mapping[str, object]]) -> pa.Table:
         """Rows as Arrow, also where there are none. Raises StateError where a row has other columns than declared."""
         return arrow_table(self.columns.replace("?", ""), rows)
@@ -66,10 +73,20 @@ ENDS = {"_lo": "lower end of the 95 % interval of {}", "_hi": "upper end of the 
 
 
 @cache
+def _lines() -> list[str]:
+    return resources.files("phaselens.experiments").joinpath("columns.txt").read_text(encoding="utf-8").splitlines()
+
+
+@cache
 def _meanings() -> dict[str, tuple[str, str]]:
-    text = resources.files("phaselens.experiments").joinpath("columns.txt").read_text(encoding="utf-8")
-    lines = [line.split("|", 2) for line in text.splitlines() if line.count("|") > 1]
+    lines = [line.split("|", 2) for line in _lines() if line.count("|") > 1]
     return {name.strip(): (unit.strip(), words.strip()) for name, unit, words in lines}
+
+
+@cache
+def _held() -> dict[str, str | list[str]]:
+    lines = [line.split(" = ", 1) for line in _lines() if " = " in line and line.count("|") < 2 and line[0].islower()]
+    return {name: said if said in ("place", "said") else [v.strip() for v in said.split(";")] for name, said in lines}
 
 
 def meaning(table: str, column: str) -> tuple[str, str]:

@@ -130,9 +130,8 @@ def _counts(claim: Mapping[str, object]) -> str:
 def _further(claim: Mapping[str, object]) -> tuple[str, ...]:
     """Write the p-values beside the first: with twins dropped, and after Holm or the claim that is presupposed."""
     before = visible(str(claim.get("after") or ""))
-    corrected = f"tested after {before}: p = " if before else "after Holm: p = "
-    known = (("p_without_twins", "twins dropped: p = "), ("p_holm", corrected))
-    return tuple(words + number(claim[key], 2) for key, words in known if defined(claim.get(key)))
+    known = (("p_without_twins", "twins dropped"), ("p_holm", f"tested after {before}" if before else "after Holm"))
+    return tuple(f"{words}: p = {number(claim[key], 2)}" for key, words in known if defined(claim.get(key)))
 
 
 def _controls(claim: Mapping[str, object]) -> tuple[tuple[str, str, str], ...]:

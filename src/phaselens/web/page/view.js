@@ -377,7 +377,7 @@ function drawMany() {
     swatch.style.background = style(INKS[k % INKS.length]);
     item.append(swatch, make("span", "", names[group.name] || group.name), make("span", "soft", `${group.n.toLocaleString("en")} runs`));
     return item;
-  }), ...(spread.left_out ? [make("li", "soft", `and ${spread.left_out} smaller groups`)] : []));
+  }), ...(spread.left_out ? [make("li", "soft", `and ${spread.left_out} more groups, of no more runs each`)] : []));
 }
 
 const binName = (bin) => `${state.measure}@${state.axis === "depth" ? "" : "s"}${bin}`;
