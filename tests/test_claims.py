@@ -82,6 +82,16 @@ def test_a_control_decides_and_is_named(word, expected):
     assert (v.needed != "") == (expected == "open")
 
 
+def test_a_lens_that_was_not_recorded_is_named_and_no_models_are_asked_for():
+    none, lens = made([np.nan] * 9, version="tuned"), Outcome("tuned lens", "missing", "not recorded")
+    v = verdict(G4, evidence(none, [lens], base=made(GROUPED)), 1.0)
+    assert v.verdict == "not applicable" and v.needed == "add to the study what was not recorded: tuned lens"
+    v = verdict(G4, evidence(made(EVEN), [lens], base=made(EVEN)))
+    assert v.verdict == "open" and "recorded: tuned lens" in v.needed
+    few = verdict(G4, evidence(made(GROUPED[:3]), [], base=made(GROUPED[:3])), 1.0)
+    assert few.verdict == "not applicable" and few.needed == "add models: the test needs four"
+
+
 def test_a_control_cannot_explain_away_what_is_not_there():
     v = verdict(G1, evidence(made(EVEN), [Outcome("untrained twin", "explains it away", "because")], largest_p=1.0))
     assert v.verdict == "open" and v.decided_by == "S test"

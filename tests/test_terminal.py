@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,20 @@ def test_lines_tables_notes_and_json(capsys):
     print_json({HOSTILE: HOSTILE})
     out = capsys.readouterr().out
     assert not obeyed(out) and json.loads(out) == {HOSTILE: HOSTILE}
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
+def test_no_heading_name_or_number_of_a_table_is_cut(width, monkeypatch, capsys):
+    names = ("model", "parameters", "ratio_norm", "mean ct", "entropy_norm", "GD_ratio", "collapsed")
+    row = ("llama-512", 603_360, "1.35 [1.28, 1.42]", "2.24", "0.0878", "1.95 [1.69, 2.26]", "0.208")
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_table((*names, "why"), [(*row, "a sentence that is wrapped " * 9)])
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= width
+    for cell in (*names, "why", *row[2:], "603,360"):
+        assert any(cell in line for line in lines), (cell, width)
+    assert sum("llama-512" in line for line in lines) == sum("model" in line for line in lines) >= 1 + (width < 100)
 
 
 @pytest.mark.parametrize(

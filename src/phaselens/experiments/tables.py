@@ -74,19 +74,20 @@ ENDS = {"_lo": "lower end of the 95 % interval of {}", "_hi": "upper end of the 
 
 @cache
 def _lines() -> list[str]:
-    return resources.files("phaselens.experiments").joinpath("columns.txt").read_text(encoding="utf-8").splitlines()
+    return resources.files("phaselens.experiments").joinpath("columns.txt").read_text(encoding="utf-8").splitlines()[3:]
 
 
 @cache
 def _meanings() -> dict[str, tuple[str, str]]:
-    lines = [line.split("|", 2) for line in _lines() if line.count("|") > 1]
+    lines = [line.split("|", 2) for line in _lines() if "|" in line]
     return {name.strip(): (unit.strip(), words.strip()) for name, unit, words in lines}
 
 
 @cache
 def _held() -> dict[str, str | list[str]]:
-    lines = [line.split(" = ", 1) for line in _lines() if " = " in line and line.count("|") < 2 and line[0].islower()]
-    return {name: said if said in ("place", "said") else [v.strip() for v in said.split(";")] for name, said in lines}
+    lines = [line.split(" = ", 1) for line in _lines() if line and "|" not in line]
+    found = {name: [v.strip() for v in said.split(";")] for names, said in lines for name in names.split()}
+    return {name: said[0] if said[0] in ("place", "said") else said for name, said in found.items()}
 
 
 def meaning(table: str, column: str) -> tuple[str, str]:
