@@ -106,17 +106,24 @@ def test_one_run_follows_one_cursor_in_text_map_and_cell(browser, url):
     browser.press("ArrowRight", 39)
     browser.until("document.querySelector('#one-text [aria-current]')?.dataset.step === '2'")
     browser.press("ArrowDown", 40)
-    browser.until("document.getElementById('cell-name').textContent === 'Step 2, layer 1'")
+    browser.until("document.getElementById('cell-name').textContent === 'Step 2, layer 0'")
     browser.until("document.querySelectorAll('#cell-values tr').length > 6")
-    assert "layer 1: instability" in browser.js("document.getElementById('spoken').textContent")
+    assert "layer 0: instability" in browser.js("document.getElementById('spoken').textContent")
     label = browser.js("document.getElementById('one-map').getAttribute('aria-label')")
     assert label.startswith("instability of run 50, 3 layers by 8 steps, from ")
     pen = "document.getElementById('one-map').getContext('2d')"
     assert browser.js(f"[...{pen}.getImageData(60, 20, 40, 20).data].some((v) => v > 0)")
     browser.press("m", 77)
     browser.until("document.getElementById('one-map').getAttribute('aria-label').startsWith('entropy of')")
-    assert browser.js(STATE) == {"view": "one", "run": "50", "step": "2", "layer": "1", "shown": "entropy"}
+    assert browser.js(STATE) == {"view": "one", "run": "50", "step": "2", "layer": "0", "shown": "entropy"}
     assert browser.errors == []
+
+
+@pytest.mark.parametrize(("n_layers", "record"), [(6, 4), (10, 8), (18, 14), (28, 21)])
+def test_a_run_opens_at_the_layer_of_record(browser, tmp_path, n_layers, record):
+    with Serving(observed(tmp_path / "one", 1, n_layers=n_layers + 1)) as url:
+        opened(browser, url, "view=one&run=0", view="one")
+        assert browser.js("document.getElementById('record').textContent") == str(record) == str(round(0.75 * n_layers))
 
 
 def test_two_runs_stand_on_one_cursor_with_their_difference(browser, url):

@@ -149,9 +149,12 @@ function drawFilters() {
 
 const place = (run) => ({ step: Math.min(Math.max(0, run.step.indexOf(Number(state.step))), run.step.length - 1), layer: run.layers.indexOf(Number(state.layer)) });
 
+// l* = round(.75 L), halves to the even number as Python rounds, and below L as in watch.
+const recordOf = (n, x = 0.75 * n, r = Math.round(x)) => Math.max(1, Math.min(x % 1 === 0.5 && r % 2 ? r - 1 : r, n - 1));
+
 function cursor(run) {
   const at = place(run);
-  if (at.layer < 0) at.layer = near(run, 0.75);
+  if (at.layer < 0) at.layer = near(run, recordOf(run.n_layers) / run.n_layers);
   return at;
 }
 
