@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from scipy import stats
 
 from phaselens.errors import InputError
 
@@ -59,32 +58,6 @@ def risk(events: np.ndarray, censored: np.ndarray) -> np.ndarray:
     return np.flip(np.cumsum(np.flip(leaving, axis=-1), axis=-1), axis=-1)
 
 
-def greenwood(events: np.ndarray, censored: np.ndarray) -> np.ndarray:
-    """Standard error of the Kaplan-Meier curve (proportion), [..., time].
-
-    `S sqrt(sum_{u <= t} d_u / (n_u (n_u - d_u)))`. It takes subjects as independent: for entries of one text it is too
-    small, and a bootstrap over prompts stands in its place. NaN: as `survival`, and where the curve has reached 0.
-    Source: Greenwood 1926.
-    """
-    events, at_risk = np.asarray(events, float), risk(events, censored)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(at_risk > events, events / (at_risk * (at_risk - events)), np.nan)
-    return survival(events, censored) * np.sqrt(np.cumsum(terms, axis=-1))
-
-
-def log_log_interval(events: np.ndarray, censored: np.ndarray, *, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Pointwise interval of the curve on the log(-log) scale (proportion), two [..., time] within 0..1.
-
-    `S^exp(+-z e / (S ln S))` with e of `greenwood`. NaN: as `greenwood`, and while the curve is 1.
-    Source: Kalbfleisch and Prentice 1980.
-    """
-    curve, error = survival(events, censored), greenwood(events, censored)
-    inner = (curve > 0) & (curve < 1)
-    log = np.log(np.where(inner, curve, np.nan))
-    shift = stats.norm.ppf((1 + level) / 2) * error / (np.abs(log) * np.where(inner, curve, np.nan))
-    return np.exp(log * np.exp(shift)), np.exp(log * np.exp(-shift))
-
-
 def event_share(events: np.ndarray, censored: np.ndarray, at: int) -> np.ndarray | np.float64:
     """Share with an event up to and including time `at`, censoring taken out (proportion), [...]: `1 - S(at)`.
 
@@ -107,9 +80,3 @@ def event_rate(events: np.ndarray, censored: np.ndarray, at: int) -> np.ndarray 
     exposure = risk(events, censored)[..., 1 : at + 1].sum(axis=-1)
     seen = np.asarray(events, float)[..., 1 : at + 1].sum(axis=-1)
     return np.divide(seen, exposure, out=np.full(np.shape(exposure), math.nan), where=exposure > 0)
-
-
-def median_time(events: np.ndarray, censored: np.ndarray) -> np.ndarray:
-    """First time at which the curve is at most one half (steps), float64 [...]; NaN: it stays above."""
-    below = survival(events, censored) <= 0.5
-    return np.where(below.any(axis=-1), below.argmax(axis=-1), math.nan)
