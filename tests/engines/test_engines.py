@@ -1,5 +1,6 @@
 """One study on every engine: the same bytes, whoever is killed on the way; the folder alone says what is missing."""
 
+import contextlib
 import json
 import os
 import signal
@@ -295,12 +296,13 @@ def test_slurm_jobs_as_processes_one_tree_killed_and_submitted_again(study, whol
     def kill():
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not killed:
-            here = psutil.Process().children(recursive=True)
-            jobs = [p for p in here if "submitit" in " ".join(p.cmdline()) and p.parent().pid == os.getpid()]
-            if jobs and list(tmp_path.glob("out/transcripts/*.jsonl")):
-                for process in [*jobs[-1].children(recursive=True), jobs[-1]]:
-                    process.kill()
-                killed.append(jobs[-1].pid)
+            with contextlib.suppress(psutil.NoSuchProcess):  # one that ended while it was looked at
+                here = psutil.Process().children(recursive=True)
+                jobs = [p for p in here if "submitit" in " ".join(p.cmdline()) and p.parent().pid == os.getpid()]
+                if jobs and list(tmp_path.glob("out/transcripts/*.jsonl")):
+                    for process in [*jobs[-1].children(recursive=True), jobs[-1]]:
+                        process.kill()
+                    killed.append(jobs[-1].pid)
             time.sleep(0.02)
 
     hunter = threading.Thread(target=kill)

@@ -229,6 +229,10 @@ def _steps(panel: Panel) -> Cells | None:
     if len(levels) < 2:
         return None
     whole = cells(panel, BY_MEASURE[MEAN_CT], labels=runs)
+    # Steps that only prompts of other arms have are none of this design.
+    levels = [level for level in levels if level in whole.categories]
+    if len(levels) < 2:
+        return None
     order = [whole.categories.index(level) for level in levels]
     prompts = tuple(whole.prompts[i] for i in order)
     return Cells(whole.y[:, order], whole.arm, whole.models, tuple(levels), prompts, whole.absent)
