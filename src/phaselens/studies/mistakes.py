@@ -8,6 +8,8 @@ from pydantic import BaseModel
 
 from phaselens.errors import unknown_name
 
+LONGEST_NAME = 1000
+
 
 def mistake(error: Mapping[str, Any], text: str, parts: Mapping[str, type[BaseModel]], whole: type[BaseModel]) -> str:
     """One mistake of `whole` or one of its `parts` in words: line, field, what was got and wanted."""
@@ -36,6 +38,8 @@ def _line_of(text: str, place: list[str]) -> int | None:
     """The line where the field stands, by its last name that is a word; None where it cannot be told."""
     names = [part for part in place if not part.isdigit()]
     for name in reversed(names):
+        if len(name) > LONGEST_NAME:  # compiling a pattern of megabytes takes longer than the whole check
+            continue
         key = re.compile(rf"^\s*(?:\[\[?\s*)?[\"']?{re.escape(name)}[\"']?\s*(?:=|\.|\])")
         found = [i for i, line in enumerate(text.splitlines(), start=1) if key.match(line)]
         if found:
