@@ -167,8 +167,10 @@ class TestWheel:
         live = said(installed, "phaselens", "watch", "organism:llama-512", cwd=tmp_path, code=2)
         assert "pip install 'phaselens[watch]'" in live
         unit = next(Path(tmp_path, "first", "traces").glob("*.runs.parquet")).name.removesuffix(".runs.parquet")
-        table = f"import phaselens; phaselens.read_trace('first/traces', '{unit}').to_pandas('steps')"
-        assert "pip install 'phaselens[tables]'" in said(installed, "python", "-c", table, cwd=tmp_path, code=1)
+        read = f"import phaselens; phaselens.read_trace('first/traces', '{unit}')"
+        said(installed, "python", "-c", f"{read}.to_pandas('steps')", cwd=tmp_path)
+        polars = said(installed, "python", "-c", f"{read}.to_polars('steps')", cwd=tmp_path, code=1)
+        assert "pip install 'phaselens[tables]'" in polars
 
 
 def _under(file: Path) -> str:
