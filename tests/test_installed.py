@@ -144,7 +144,7 @@ class TestWheel:
         assert {"probes", "report", "watch", "docs", "dev", "tables", "query", "stats"} <= extras
 
     def test_nothing_of_the_developer_is_there(self, installed, tmp_path):
-        for name in ("pytest", "hypothesis", "pandas", "statsmodels", "starlette", "resvg_py", "mkdocs"):
+        for name in ("pytest", "hypothesis", "polars", "statsmodels", "starlette", "resvg_py", "mkdocs"):
             assert "No module named" in said(installed, "python", "-c", f"import {name}", cwd=tmp_path, code=1)
         where = said(installed, "python", "-c", "import phaselens; print(phaselens.__file__)", cwd=tmp_path)
         assert str(ROOT) not in where
