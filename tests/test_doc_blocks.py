@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^ *```", re.S | re.M)
 SHELL = ("", "sh", "console", "bash")
 # Commands that train, simulate, serve or measure speed: their options are checked, and they are run elsewhere.
-ELSEWHERE = ("bench", "work", "pull", "organisms train", "watch", "claims import")
+ELSEWHERE = ("bench", "view", "work", "pull", "organisms train", "watch", "claims import")
 LONG = ("validate", "run", "probe", "perturb", "claims", "report", "calibrate")
 
 
