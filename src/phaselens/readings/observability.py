@@ -25,7 +25,6 @@ TITLE = re.compile(r"(?m)^ *= [^=\n].*[^=\n] = *$")
 FOLDS, LAYERS, SHUFFLES, FEWEST, ROOM, START = 5, 9, 19, 10, 384, 8
 L2 = (1e2, 1e3, 1e4)
 COVARIATES = ("max_softmax", "norm", "entropy", "candidates", "margin")
-CONFIDENCE = 2  # the first of them
 
 
 def documents_of(path: str | Path) -> tuple[str, ...]:
