@@ -413,13 +413,14 @@ async function render() {
 const cellsAsked = () => [state.shown, state.colour.startsWith("layers/") ? state.colour.slice(7) : ""].filter(Boolean).join(",");
 
 function draw() {
-  if (!about) return;
+  const there = { runs: list, one, two: two.length, many: spread }[state.view];
+  if (!about || !there) return;
   cancelAnimationFrame(drawing);
   drawing = requestAnimationFrame(() => {
-    if (state.view === "runs" && list) { drawFilters(); drawRuns(); }
-    if (state.view === "one" && one) { drawOne(); drawCell().catch((error) => complain(error.message)); }
+    if (state.view === "runs") { drawFilters(); drawRuns(); }
+    if (state.view === "one") { drawOne(); drawCell().catch((error) => complain(error.message)); }
     if (state.view === "two") drawTwo();
-    if (state.view === "many" && spread) drawMany();
+    if (state.view === "many") drawMany();
     document.body.dataset.drawn = state.view;
   });
 }
