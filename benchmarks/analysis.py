@@ -38,7 +38,7 @@ def measured_columns(n_layers: int) -> dict[str, list]:
     """Every column that a study records by default, per table, as the reducer declares them."""
     import torch
 
-    from phaselens.measure import LensSpec, Reducer
+    from phaselens.measure.reducer import LensSpec, Reducer
     from phaselens.observables import DEFAULT
     from phaselens.types import Readout
 
@@ -105,7 +105,7 @@ def write_study(folder: Path, n_models: int) -> None:
     from phaselens.experiments import ModelInfo, registered_claims
     from phaselens.studies.declaration import Study
     from phaselens.studies.store.folder import pretty_json
-    from phaselens.studies.store.record import ModelRecord, Pictured, Record, UnitRecord, write_record
+    from phaselens.studies.store.panel_record import ModelRecord, Pictured, Record, UnitRecord, write_record
     from phaselens.studies.store.registration import registration
     from phaselens.trace.store import atomic_write, write_trace
 

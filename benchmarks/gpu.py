@@ -22,8 +22,8 @@ import study
 from capture import prompts, ratio
 from phaselens.observables import DEFAULT, LENS_STATISTICS, base_inputs
 from phaselens.observables.lens import lens_variants
-from phaselens.observables.selection import Variant
-from phaselens.observables.tiles import rows_at_once
+from phaselens.observables.lens_selection import Variant
+from phaselens.observables.lens_tiles import rows_at_once
 from phaselens.types import Readout
 
 # (vocabulary, width, layers) of the lens part; the last one is that of models of 8 billion parameters.

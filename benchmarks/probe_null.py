@@ -15,7 +15,7 @@ import numpy as np
 
 from phaselens.claims import LEVEL
 from phaselens.probes import cross_fit, grouped_folds, make_task
-from phaselens.probes.table import control_accuracy
+from phaselens.probes.control_table import control_accuracy
 from phaselens.readings.analysis import LOOSE, Settings, best_layer, exchanged
 from phaselens.statistics.permutation import permutation_p
 from phaselens.validity.runner import wilson

@@ -58,7 +58,7 @@ class Idle:
 
 def driver_seconds(n: int, workers: int, folder: Path) -> float:
     """Seconds in which a driver hands out n units, hears of each, and writes a line of its diary."""
-    from phaselens.engines.local import LocalEngine
+    from phaselens.engines.local_processes import LocalEngine
     from phaselens.studies.store.folder import log
 
     units = [Simulated(f"{i:024x}", f"m{i % 1000}") for i in range(n)]
@@ -71,7 +71,7 @@ def driver_seconds(n: int, workers: int, folder: Path) -> float:
 
 def resume_seconds(n: int, folder: Path) -> float:
     """Seconds in which what is missing of n units, 99 % of them whole, is found by the hashes of their four files."""
-    from phaselens.studies.store.place import Place
+    from phaselens.studies.store.location import Place
     from phaselens.studies.worker import Unit, missing
     from phaselens.trace.seal import json_bytes
 

@@ -27,12 +27,12 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, Llama
 import capture
 import phaselens
 from capture import high_water_mb, prompts
-from phaselens.measure import LensSpec
+from phaselens.measure.reducer import LensSpec
 from phaselens.models import Model
 from phaselens.observables import DEFAULT, LENS_STATISTICS, base_inputs
 from phaselens.observables.lens import lens_variants
-from phaselens.observables.selection import Variant
-from phaselens.observables.tiles import TILE, rows_at_once
+from phaselens.observables.lens_selection import Variant
+from phaselens.observables.lens_tiles import TILE, rows_at_once
 from phaselens.products import product
 from phaselens.studies.stages.calibration import calibrate
 

@@ -123,10 +123,10 @@ def stale(kept: dict) -> dict[str, str]:
 def _verdicts(kept: dict) -> str:
     from phaselens.claims import REGISTER
     from phaselens.experiments import EXPERIMENTS
-    from phaselens.report import prose
-    from phaselens.report.words import DASH, sentence
+    from phaselens.report import verdict_prose
+    from phaselens.report.written_values import DASH, sentence
 
-    entries, moved = prose.ledger(kept["claims"]), stale(kept)
+    entries, moved = verdict_prose.ledger(kept["claims"]), stale(kept)
     models = ", ".join(sorted(kept["weights"]))
     versions = ", ".join(f"{name} {version}" for name, version in kept["versions"].items())
     out = [
@@ -160,7 +160,7 @@ def _verdicts(kept: dict) -> str:
         out += [f"* {_plain(name)}: **{word}**; {_plain(why)}" for name, word, why in e.controls]
         out += [
             "",
-            f"What would change this verdict: {_plain(prose.change(e))}",
+            f"What would change this verdict: {_plain(verdict_prose.change(e))}",
             "",
             f"Correction: {_plain(e.family)}.",
             "",

@@ -27,10 +27,10 @@ from phaselens.claims import (
     outside,
     survives,
 )
-from phaselens.claims.flags import FlagEvidence
+from phaselens.claims.flag_rule import FlagEvidence
 from phaselens.errors import StateError, UnknownNameError
 from phaselens.statistics.intervals import Interval, undefined_interval
-from phaselens.statistics.splits import split
+from phaselens.statistics.panel_groups import split
 
 R1, G1, G2, G3, G4 = claims_by_id(["R1", "G1", "G2", "G3", "G4"])
 GROUPED = np.array([0.0, 0.1, 0.2, 0.05, 4.0, 4.1, 4.2, 4.05, 4.15])

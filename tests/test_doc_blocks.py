@@ -114,7 +114,7 @@ def test_python(text, place, monkeypatch, request):
 def make_card(path):
     from phaselens.dynamics.alarms import Rule, Score
     from phaselens.monitor import Card
-    from phaselens.monitor.card import write_card
+    from phaselens.monitor.threshold_card import write_card
 
     model = phaselens.load("organism:llama-512")
     rule = Rule(Score("instability", 4, "recent"), 9.0)

@@ -33,8 +33,8 @@ def test_pages_name_files_that_exist(page):
 
 
 def test_figures_of_the_panel_are_those_of_the_records():
-    from phaselens.organisms import tables
+    from phaselens.organisms import panel_tables
 
     page = (ROOT / "docs" / "organisms.md").read_text()
     shown = page.split("<!-- figures -->")[1].split("<!-- /figures -->")[0].strip()
-    assert shown == tables.markdown(), "paste what `phaselens organisms list --markdown` prints"
+    assert shown == panel_tables.markdown(), "paste what `phaselens organisms list --markdown` prints"

@@ -20,47 +20,40 @@ TABLE = """
 version:
 errors:
 products:
-scripts:
 signs:
 types:
+scripts:
 batteries: errors
 engines: errors
 perturbations: errors
 statistics: errors
-web: errors scripts
-trace: errors scripts signs
 models: errors signs types
 observables: errors products types
-controls: perturbations
+trace: errors scripts signs
+web: errors scripts
 claims: errors statistics
 dynamics: errors statistics
-probes: errors statistics
+probes: errors perturbations statistics
 bridges: batteries errors trace
 capture: batteries errors models perturbations products trace
-lenses: errors observables types
+measure: dynamics errors observables trace types
 organisms: batteries dynamics errors models
 view: capture dynamics errors models trace version web
-measure: errors lenses observables trace types
-readings: batteries capture controls errors models organisms perturbations probes statistics trace
-clouds: measure observables trace
-normalised: errors measure observables trace
-openings: dynamics measure trace
-recording: bridges capture clouds errors measure models normalised observables openings trace version
-inspect_hook: bridges errors models recording trace
-imported: clouds errors measure normalised observables recording trace types version
-interventions: batteries capture dynamics errors models observables organisms perturbations probes recording trace
+observing: bridges capture errors measure models observables trace types version
+readings: batteries capture errors models organisms perturbations probes statistics trace
+inspect_hook: bridges errors models observing trace
+interventions: batteries capture dynamics errors models observables observing organisms perturbations probes trace
 experiments: claims dynamics errors interventions probes statistics
-monitor: dynamics errors experiments measure models observables recording trace version
+monitor: dynamics errors experiments measure models observables observing trace version
 studies: batteries capture claims dynamics engines errors experiments interventions measure models observables
-    organisms probes readings recording trace version
+    observing organisms probes readings trace version
 validity: claims dynamics errors experiments interventions statistics
-watch: batteries capture dynamics errors models monitor observables organisms recording signs trace web
+watch: batteries capture dynamics errors models monitor observables observing organisms signs trace web
 study: studies
 report: dynamics errors experiments signs trace validity version
-cli: batteries capture claims engines errors experiments imported interventions models monitor organisms readings
-    recording report signs studies trace validity version view watch web
-__init__: batteries bridges capture cli imported measure models monitor organisms recording studies study trace
-    version
+cli: batteries capture claims engines errors experiments interventions models monitor observing organisms readings
+    report signs studies trace validity version view watch web
+__init__: batteries bridges capture cli measure models monitor observing organisms studies study trace version
 __main__: cli
 """
 IMPORTS = {head: rest.split() for head, _, rest in (row.partition(":") for row in re.split(r"\n(?! )", TABLE.strip()))}

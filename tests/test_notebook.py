@@ -10,7 +10,7 @@ from tests.tiny_panel import WORDS, save_model
 
 import phaselens
 from phaselens.capture.progress import showing
-from phaselens.cli.show import watching
+from phaselens.cli.terminal import watching
 from phaselens.engines.events import Event
 from phaselens.errors import InputError, UnknownNameError
 
@@ -80,7 +80,7 @@ def test_progress_counts_tokens_inside_a_batch(shown):
 
 def test_without_a_terminal_a_line_comes_every_30_seconds(capsys, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("phaselens.cli.show.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("phaselens.cli.terminal.time.monotonic", lambda: now[0])
     with watching() as listener:
         listener(Event("stage", "generate", "1 models", 0, 4))
         for second in range(1, 62):

@@ -9,8 +9,8 @@ from transformers import LlamaConfig, MixtralConfig
 
 from phaselens.cli import call
 from phaselens.errors import InputError
-from phaselens.studies.parts import Source
-from phaselens.studies.plain import plain_study
+from phaselens.studies.declaration_parts import Source
+from phaselens.studies.default_declaration import plain_study
 from phaselens.studies.plan import plan_of, shape_of, speed
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from phaselens import errors
 from phaselens.claims import REGISTER
-from phaselens.claims.own import OwnClaim, OwnControl
+from phaselens.claims.own_claims import OwnClaim, OwnControl
 from phaselens.experiments import EXPERIMENTS
 from phaselens.observables import CLOUD, OBSERVABLES
 from phaselens.studies.declaration import _parse, read_study

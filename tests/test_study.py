@@ -10,10 +10,10 @@ import torch
 
 from phaselens.errors import InputError, ModelRefused, OutputError, StudyFileError, UnknownNameError
 from phaselens.experiments import EXPERIMENTS
-from phaselens.observables.normalisation import METHODS
+from phaselens.observables.state_normalisation import METHODS
 from phaselens.studies import run_study
 from phaselens.studies.declaration import Arm, Source, Study, presets, read_study
-from phaselens.studies.stages.members import battery_of
+from phaselens.studies.stages.models_and_prompts import battery_of
 from phaselens.trace.seal import json_bytes, read_json
 from phaselens.trace.store import read_table
 from tiny_panel import save_battery, save_model, save_study

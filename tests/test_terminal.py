@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from phaselens.cli import call
-from phaselens.cli.show import note, print_json, print_table, say, watching
+from phaselens.cli.terminal import note, print_json, print_table, say, watching
 from phaselens.engines.events import Event
-from phaselens.report.probes import table
+from phaselens.report.probe_page import table
 from phaselens.signs import visible
 
 CLI = Path(__file__).parents[1] / "src" / "phaselens" / "cli"
@@ -27,7 +27,9 @@ def test_every_command_writes_through_one_place():
         calls = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call)]
         names = {ast.unparse(c.func) for c in calls}
         direct = names & {"print", "sys.stdout.write", "sys.stderr.write", "rich.print", "typer.secho"}
-        assert not direct or file.name == "show.py", f"{file.name} writes with {direct}; use say, note or print_table"
+        assert not direct or file.name == "terminal.py", (
+            f"{file.name} writes with {direct}; use say, note or print_table"
+        )
     assert obeyed(HOSTILE) and not obeyed(visible(HOSTILE))
 
 

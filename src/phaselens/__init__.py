@@ -21,12 +21,12 @@ _HOMES = {
     "Sampling": "phaselens.capture",
     "GREEDY": "phaselens.capture",
     "Plan": "phaselens.capture",
-    "observe": "phaselens.recording",
-    "live": "phaselens.recording",
-    "noise_floor": "phaselens.recording",
-    "Unembedding": "phaselens.imported",
-    "measure_states": "phaselens.imported",
-    "LensSpec": "phaselens.measure",
+    "observe": "phaselens.observing.recording",
+    "live": "phaselens.observing.recording",
+    "noise_floor": "phaselens.observing.recording",
+    "Unembedding": "phaselens.observing.saved_states",
+    "measure_states": "phaselens.observing.saved_states",
+    "LensSpec": "phaselens.measure.reducer",
     "Trace": "phaselens.trace",
     "read_trace": "phaselens.trace",
     "write_trace": "phaselens.trace",
@@ -40,11 +40,11 @@ _HOMES = {
     "study": "phaselens",
     "read_study": "phaselens.studies.declaration",
     "run_study": "phaselens.studies",
-    "tuned_lens": "phaselens.studies.stages.distribution",
+    "tuned_lens": "phaselens.studies.stages.distribution_controls",
     "analyse_study": "phaselens.studies",
     "Monitor": "phaselens.monitor",
-    "probe": "phaselens.cli.probing",
-    "perturb": "phaselens.cli.perturbing",
+    "probe": "phaselens.cli.probe_workflow",
+    "perturb": "phaselens.cli.perturb_workflow",
 }
 
 if TYPE_CHECKING:
@@ -52,17 +52,17 @@ if TYPE_CHECKING:
     from phaselens.batteries import Battery, Prompt, load_battery
     from phaselens.bridges import read_transcripts
     from phaselens.capture import GREEDY, Plan, Sampling, generate
-    from phaselens.cli.perturbing import perturb
-    from phaselens.cli.probing import probe
-    from phaselens.imported import Unembedding, measure_states
-    from phaselens.measure import LensSpec
+    from phaselens.cli.perturb_workflow import perturb
+    from phaselens.cli.probe_workflow import probe
+    from phaselens.measure.reducer import LensSpec
     from phaselens.models import Model, untrained_twin
     from phaselens.monitor import Monitor
+    from phaselens.observing.recording import live, noise_floor, observe
+    from phaselens.observing.saved_states import Unembedding, measure_states
     from phaselens.organisms import load
-    from phaselens.recording import live, noise_floor, observe
     from phaselens.studies import analyse_study, run_study
     from phaselens.studies.declaration import read_study
-    from phaselens.studies.stages.distribution import tuned_lens
+    from phaselens.studies.stages.distribution_controls import tuned_lens
     from phaselens.trace import Trace, read_trace, write_trace
     from phaselens.trace.transcripts import Transcript, Transcripts, read_jsonl
 

@@ -11,7 +11,7 @@ from typing import Any
 from phaselens.bridges.formats import right
 from phaselens.errors import missing_extra
 from phaselens.models import encoder, load
-from phaselens.recording import observe
+from phaselens.observing.recording import observe
 from phaselens.trace import Trace, write_trace
 from phaselens.trace.transcripts import Transcript, Transcripts
 

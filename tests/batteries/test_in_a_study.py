@@ -5,7 +5,7 @@ import pytest
 from phaselens.batteries import CATEGORIES, natural_battery
 from phaselens.errors import StudyFileError
 from phaselens.studies.declaration import read_study
-from phaselens.studies.stages.members import battery_of
+from phaselens.studies.stages.models_and_prompts import battery_of
 
 HEAD = 'name = "x"\nmodels = ["m"]\n'
 MAPPED = HEAD + 'battery = "b.csv"\nseparator = ";"\n[columns]\ntext = "Q: {question}\\nA:"\nanswer = "all"\n'

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.models.test_text import CHATML
+from tests.models.test_token_ids import CHATML
 from tests.tokenizer_kinds import KINDS
 
 from phaselens import generate, load, observe

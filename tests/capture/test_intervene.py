@@ -26,7 +26,7 @@ from phaselens.capture.intervene import (
 from phaselens.errors import InputError, UnknownNameError
 from phaselens.models import load, record, run
 from phaselens.models.sites import SITES, find_sites, site_layers
-from phaselens.recording import observe
+from phaselens.observing.recording import observe
 
 IDS = torch.tensor(np.random.default_rng(3).integers(3, SMALL_VOCABULARY, size=(3, 9)))
 PROMPTS = [row[:n].tolist() for row, n in zip(IDS, (9, 4, 6), strict=True)]

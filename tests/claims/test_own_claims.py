@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from phaselens.claims import OWN, OwnClaim, judge_all, lock, registered_own
 from phaselens.errors import InputError
-from phaselens.experiments.own import own_evidence, p_of
+from phaselens.experiments.own_evidence import own_evidence, p_of
 
 G = np.random.default_rng(0)
 NAMES = [f"m{i}" for i in range(8)]

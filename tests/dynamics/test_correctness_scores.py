@@ -10,7 +10,7 @@ from phaselens.dynamics.alarms import (
     peaks,
     running,
 )
-from phaselens.dynamics.correctness import (
+from phaselens.dynamics.correctness_scores import (
     commitment_trap,
     cycle_start,
     early_value,

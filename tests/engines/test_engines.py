@@ -16,13 +16,13 @@ from tests.tiny_panel import save_study
 
 from phaselens.engines import engine_named
 from phaselens.engines.engine import Done, Queue
-from phaselens.engines.local import LocalEngine
+from phaselens.engines.local_processes import LocalEngine
 from phaselens.engines.slurm import SlurmEngine, parts
 from phaselens.errors import InputError, MissingExtra, OutputError, StateError, UnknownNameError
 from phaselens.studies import run_study, worker
 from phaselens.studies.declaration import read_study
-from phaselens.studies.store.check import problems
-from phaselens.studies.store.place import Place
+from phaselens.studies.store.location import Place
+from phaselens.studies.store.verify import problems
 from phaselens.studies.worker import Unit, Worker, work_part
 
 COMMAND = [sys.executable, "-c", "from phaselens.cli import main; main()"]
@@ -264,7 +264,7 @@ def test_ray_loses_a_machine_in_mid_unit_and_gives_the_same_bytes(study, whole, 
     import ray
     from ray.cluster_utils import Cluster
 
-    from phaselens.engines.cluster import RayEngine
+    from phaselens.engines.ray_cluster import RayEngine
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

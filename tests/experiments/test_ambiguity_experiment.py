@@ -7,7 +7,7 @@ import pytest
 
 from phaselens.claims import claims_by_id, judge_all
 from phaselens.experiments.ambiguity import analyse_ambiguity, at_equal, pairs_of
-from phaselens.validity import ambiguity as simulated
+from phaselens.validity import simulated_ambiguity as simulated
 
 
 def judged(panel):

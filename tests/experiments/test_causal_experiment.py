@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from phaselens.claims import claims_by_id, judge
-from phaselens.experiments.causal import ROWS, evidence, rows_of, unit_weights
+from phaselens.experiments.causal_regions import ROWS, evidence, rows_of, unit_weights
 from phaselens.interventions.records import Causal
 
 (F5,) = claims_by_id(["F5"])

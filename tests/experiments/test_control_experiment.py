@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from phaselens.claims import claims_by_id, judge
-from phaselens.experiments.control import (
+from phaselens.experiments.dynamic_control import (
     ROWS,
     change,
     damping,

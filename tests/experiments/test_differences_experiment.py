@@ -9,7 +9,7 @@ import pytest
 from phaselens.experiments import Panel
 from phaselens.experiments.differences import analyse_differences
 from phaselens.statistics.permutation import sign_flip_max
-from phaselens.validity.panels import infos, model_of
+from phaselens.validity.simulated_panels import infos, model_of
 
 RUNS, STEPS, LAYERS = 16, 12, 8
 

@@ -14,8 +14,8 @@ from phaselens.experiments import (
     experiments_by_name,
     registered_claims,
 )
+from phaselens.experiments.result_tables import TYPES, _held, _meanings, arrow_table, json_value, meaning
 from phaselens.experiments.separations import enough_models, panel_power
-from phaselens.experiments.tables import TYPES, _held, _meanings, arrow_table, json_value, meaning
 
 RUNS = {
     "run": np.array([3, 7]),

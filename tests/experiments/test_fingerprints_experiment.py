@@ -13,7 +13,7 @@ from phaselens.experiments.fingerprints import FEATURES, recipes, sample_of
 from phaselens.experiments.subpanels import part_of, subpanel_experiment, verdicts
 from phaselens.experiments.topology import leaf_order, wider
 from phaselens.statistics.intervals import Interval, undefined_interval
-from phaselens.validity import fingerprints as simulated
+from phaselens.validity import simulated_fingerprints as simulated
 
 
 def verdict(panel, name):

@@ -7,7 +7,7 @@ import pytest
 
 from phaselens.claims import claims_by_id, judge_all
 from phaselens.experiments.normalisation import analyse_normalisation
-from phaselens.validity import normalisation as simulated
+from phaselens.validity import simulated_normalisation as simulated
 
 
 def judged(panel):

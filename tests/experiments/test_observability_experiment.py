@@ -12,8 +12,8 @@ from phaselens.models import load, untrained_twin
 from phaselens.organisms import path
 from phaselens.organisms.corpora import documents
 from phaselens.organisms.world import build_world
-from phaselens.readings.observability import documents_of, observability
-from phaselens.validity.observability import OBSERVED, of_curvature, of_scores
+from phaselens.readings.loss_probes import documents_of, observability
+from phaselens.validity.observability_scenarios import OBSERVED, of_curvature, of_scores
 
 G = np.random.default_rng
 

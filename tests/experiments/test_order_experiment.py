@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from phaselens.claims import claims_by_id, judge_all
-from phaselens.dynamics.order import spearman
+from phaselens.dynamics.stability import spearman
 from phaselens.experiments import Panel
 from phaselens.experiments.conditions import CONDITIONS, analyse_conditions, conditions_evidence, load
-from phaselens.experiments.order import ORDERS, analyse_order, order_evidence
-from phaselens.validity import order as simulated
-from phaselens.validity import variance as shares
+from phaselens.experiments.model_order import ORDERS, analyse_order, order_evidence
+from phaselens.validity import simulated_order as simulated
+from phaselens.validity import simulated_variance as shares
 
 
 def verdict(evidence, claim, panel):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from phaselens.claims import claims_by_id, judge, judge_all
-from phaselens.claims.record import Outcome
+from phaselens.claims.records import Outcome
 from phaselens.experiments.perturbation import (
     ROWS,
     analysed,

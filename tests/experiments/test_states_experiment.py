@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from phaselens.claims import claims_by_id, judge_all
-from phaselens.dynamics.states import BIFURCATION, D
+from phaselens.dynamics.state_alphabets import BIFURCATION, D
 from phaselens.experiments import Panel, run_experiments
 from phaselens.experiments.cycles import analyse_cycles, cycles_evidence, word_starts
-from phaselens.experiments.labelling import label_panel
 from phaselens.experiments.motifs import analyse_motifs, motifs_evidence, prompt_chains
+from phaselens.experiments.state_labels import label_panel
 from phaselens.experiments.states import analyse_states, states_evidence
-from phaselens.validity import cycles, states
+from phaselens.validity import simulated_cycles, simulated_states
 
 NAMES = ("states", "motifs", "cycles")
 
@@ -31,7 +31,7 @@ def ruled(evidence, claim):
 @pytest.fixture(scope="module")
 def lasting():
     """D is followed by D with probability .4; every other state is forgotten at once."""
-    panel = drawn(states.with_stay, stay=0.4, m=2)
+    panel = drawn(simulated_states.with_stay, stay=0.4, m=2)
     return panel, analyse_states(panel)
 
 
@@ -78,14 +78,14 @@ def test_dwell_times_of_a_geometric_stay_have_its_mean(lasting):
 
 def test_a_state_that_is_left_sooner_than_chance_is_transient_and_one_that_lasts_is_not(lasting):
     assert ruled(lasting[1].evidence, "G8").verdict == "rejected"
-    brief = ruled(states_evidence(drawn(states.with_stay, stay=0.03, m=2)), "G8")
+    brief = ruled(states_evidence(drawn(simulated_states.with_stay, stay=0.03, m=2)), "G8")
     assert brief.verdict == "supported" and brief.counts["D events"] >= 100 and brief.counts["models below 0"] == 2
-    forgetful = ruled(states_evidence(drawn(states.with_stay, stay=None, m=2)), "G8")
+    forgetful = ruled(states_evidence(drawn(simulated_states.with_stay, stay=None, m=2)), "G8")
     assert forgetful.verdict == "open"
 
 
 def test_fewer_than_fifty_events_leave_it_open_whatever_the_interval():
-    panel = drawn(states.with_stay, stay=0.03, m=2)
+    panel = drawn(simulated_states.with_stay, stay=0.03, m=2)
     rare = replace(panel.models[0], layers=dict(panel.models[0].layers))
     in_d = np.flatnonzero((rare.layers["turbulence"] > 0.5) & (rare.layers["rivalry"] > 0.5))
     rare.layers["rivalry"] = rare.layers["rivalry"].copy()
@@ -95,9 +95,11 @@ def test_fewer_than_fifty_events_leave_it_open_whatever_the_interval():
 
 
 def test_states_that_rank_alike_are_consistent_and_independent_marks_are_not():
-    words = [ruled(states_evidence(drawn(states.with_taxonomy, seed)), "G7").verdict for seed in range(6)]
+    words = [ruled(states_evidence(drawn(simulated_states.with_taxonomy, seed)), "G7").verdict for seed in range(6)]
     assert "supported" in words and "rejected" not in words
-    null = [ruled(states_evidence(drawn(states.without_taxonomy, seed, alike=False)), "G7") for seed in range(4)]
+    null = [
+        ruled(states_evidence(drawn(simulated_states.without_taxonomy, seed, alike=False)), "G7") for seed in range(4)
+    ]
     assert not {v.verdict for v in null} & {"supported"} and all(v.needed for v in null if v.verdict == "open")
 
 
@@ -113,7 +115,7 @@ def test_every_pair_of_thresholds_and_the_other_layers_are_in_the_sweep(lasting)
 
 def test_a_claim_that_flips_under_the_sweep_is_open():
     """D lasts, but the most turbulent half of its cells are left at once: at a high threshold the sign turns."""
-    panel = drawn(states.with_stay, stay=0.4, m=2)
+    panel = drawn(simulated_states.with_stay, stay=0.4, m=2)
     flipped = []
     for model in panel.models:
         layers = {k: np.array(v) for k, v in model.layers.items()}
@@ -130,7 +132,7 @@ def test_a_claim_that_flips_under_the_sweep_is_open():
 
 
 def test_without_calibration_runs_or_columns_there_are_no_states_and_a_reason():
-    panel = drawn(states.with_stay, stay=0.4, m=2)
+    panel = drawn(simulated_states.with_stay, stay=0.4, m=2)
     bare = [replace(m, runs=dict(m.runs) | {"calibration": np.zeros(20, bool)}) for m in panel.models]
     result = analyse_states(replace(panel, models=tuple(bare)))
     for claim in ("G7", "G8"):
@@ -144,7 +146,7 @@ def test_without_calibration_runs_or_columns_there_are_no_states_and_a_reason():
 
 
 def test_one_model_has_no_agreement_but_its_transitions_count():
-    panel = drawn(states.with_stay, stay=0.03, m=1)
+    panel = drawn(simulated_states.with_stay, stay=0.03, m=1)
     found = states_evidence(panel)
     assert ruled(found, "G7").verdict == "not applicable"
     assert ruled(found, "G8").verdict == "supported" and ruled(found, "G8").n == 1
@@ -152,7 +154,7 @@ def test_one_model_has_no_agreement_but_its_transitions_count():
 
 # motifs
 
-linked = partial(drawn, states.with_grammar, linked=0.3, m=3)
+linked = partial(drawn, simulated_states.with_grammar, linked=0.3, m=3)
 
 
 def test_a_planted_order_along_depth_is_conserved():
@@ -182,7 +184,7 @@ def test_controls_of_the_motifs_decide():
 
 
 def test_frequent_at_some_depth_is_not_a_motif():
-    profile = drawn(states.with_grammar, linked=0.0, by_layer=states.DEEPER, m=3)
+    profile = drawn(simulated_states.with_grammar, linked=0.0, by_layer=simulated_states.DEEPER, m=3)
     found = ruled(motifs_evidence(profile), "A4")
     assert found.verdict == "open" and found.counts["of the grammar's own order"] == 0
 
@@ -190,18 +192,20 @@ def test_frequent_at_some_depth_is_not_a_motif():
 def test_chains_of_a_prompt_are_its_runs_and_steps():
     found = label_panel(linked())["m0"]
     chains = prompt_chains(found)
-    assert chains.shape == (8, 2 * states.STEPS, states.INNER)
-    np.testing.assert_array_equal(chains[3, : states.STEPS], found.states["grammar"][3, :, : states.INNER])
+    assert chains.shape == (8, 2 * simulated_states.STEPS, simulated_states.INNER)
+    np.testing.assert_array_equal(
+        chains[3, : simulated_states.STEPS], found.states["grammar"][3, :, : simulated_states.INNER]
+    )
 
 
 # cycles
 
 
 def test_series_that_always_come_back_reopen_more_than_chance_and_loops_less():
-    result = analyse_cycles(drawn(cycles.of_waves, low=7, high=4, m=2))
+    result = analyse_cycles(drawn(simulated_cycles.of_waves, low=7, high=4, m=2))
     found = ruled(result.evidence, "C1")
     assert found.verdict == "supported" and found.estimate == pytest.approx(0.28, abs=0.03) and found.null < 0.2
-    loops = ruled(cycles_evidence(drawn(cycles.of_loops, m=12)), "C1")
+    loops = ruled(cycles_evidence(drawn(simulated_cycles.of_loops, m=12)), "C1")
     assert loops.verdict != "supported" and loops.interval[1] < loops.null
     rows = {(r["model"], r["entries_in"]): r for r in result.tables["cycles"].to_pylist()}
     for name in ("m0", "all trained models"):
@@ -219,16 +223,16 @@ def test_series_that_always_come_back_reopen_more_than_chance_and_loops_less():
 
 
 def test_a_series_that_remembers_one_step_reopens_as_its_surrogate():
-    found = ruled(cycles_evidence(drawn(cycles.of_surrogates, phi=0.9)), "C1")
+    found = ruled(cycles_evidence(drawn(simulated_cycles.of_surrogates, phi=0.9)), "C1")
     assert found.verdict == "open" and found.counts["entries"] >= 50
 
 
 def test_without_known_words_or_entries_it_is_open_and_without_columns_not_applicable():
-    panel = drawn(cycles.of_waves, low=7, high=4, m=2)
+    panel = drawn(simulated_cycles.of_waves, low=7, high=4, m=2)
     unknown = tuple(replace(m, word_start_tokens=None) for m in panel.models)
     found = ruled(cycles_evidence(replace(panel, models=unknown)), "C1")
     assert (found.verdict, found.decided_by) == ("open", "word starts")
-    few = ruled(cycles_evidence(drawn(cycles.of_words, m=2)), "C1")
+    few = ruled(cycles_evidence(drawn(simulated_cycles.of_words, m=2)), "C1")
     assert (few.verdict, few.decided_by) == ("open", "entries")
     blind = tuple(replace(m, steps={k: v for k, v in m.steps.items() if k != "top2"}) for m in panel.models)
     result = analyse_cycles(replace(panel, models=blind))
@@ -236,7 +240,7 @@ def test_without_known_words_or_entries_it_is_open_and_without_columns_not_appli
 
 
 def test_a_word_begins_with_the_first_token_and_with_those_that_say_so():
-    panel = drawn(cycles.of_words, m=1)
+    panel = drawn(simulated_cycles.of_words, m=1)
     model = replace(
         panel.models[0],
         completions=((60, 3, 60, 7), (3, 60)) + panel.models[0].completions[2:],
@@ -250,7 +254,10 @@ def test_a_word_begins_with_the_first_token_and_with_those_that_say_so():
 
 def test_experiments_on_a_panel_of_another_kind_say_so_and_do_not_fall():
     """Columns of states without output entropies, and the other way round, judged by all three."""
-    for panel in (drawn(states.with_stay, stay=0.4, m=2), drawn(cycles.of_waves, low=7, high=4, m=2)):
+    for panel in (
+        drawn(simulated_states.with_stay, stay=0.4, m=2),
+        drawn(simulated_cycles.of_waves, low=7, high=4, m=2),
+    ):
         result = run_experiments(panel, NAMES)
         verdicts = judge_all(claims_by_id(["G7", "G8", "A4", "C1"]), result.evidence)
         assert "not applicable" in {v.verdict for v in verdicts}
@@ -258,6 +265,6 @@ def test_experiments_on_a_panel_of_another_kind_say_so_and_do_not_fall():
 
 
 def test_the_same_panel_gives_the_same_numbers():
-    panel = drawn(states.with_grammar, linked=0.3, m=2)
+    panel = drawn(simulated_states.with_grammar, linked=0.3, m=2)
     first, second = (analyse_motifs(panel).tables["motifs"] for _ in range(2))
     assert repr(first.to_pylist()) == repr(second.to_pylist())

@@ -10,8 +10,8 @@ from phaselens.bridges import read_transcripts
 from phaselens.errors import InputError
 from phaselens.experiments.ambiguity import pairs_of
 from phaselens.experiments.separations import counts
-from phaselens.validity import ambiguity
-from phaselens.validity.graded import linked
+from phaselens.validity import simulated_ambiguity
+from phaselens.validity.graded_scenarios import linked
 
 
 def test_wordings_of_one_thing_move_together():
@@ -31,7 +31,7 @@ def test_wordings_of_one_thing_move_together():
 
 
 def test_pairs_of_one_homonym_are_one_unit():
-    panel = ambiguity.with_effect(np.random.default_rng(0), m=1, size=0.7)
+    panel = simulated_ambiguity.with_effect(np.random.default_rng(0), m=1, size=0.7)
     model = panel.models[0]
     ids = [str(p).rpartition("/")[0] for p in model.pairs.runs["prompt_id"]]
     unit = np.array([f"noun {int(i[1:]) // 4}" for i in ids])

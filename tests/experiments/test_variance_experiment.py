@@ -8,10 +8,10 @@ import pytest
 from phaselens.claims import claims_by_id, judge_all
 from phaselens.experiments import Panel
 from phaselens.experiments.base import ModelData
-from phaselens.experiments.cells import MEAN_CT, MEASURES, RATIO, cells, mean_ct, ratio, sampled_arm
+from phaselens.experiments.crossed_design import MEAN_CT, MEASURES, RATIO, cells, mean_ct, ratio, sampled_arm
 from phaselens.experiments.variance import VARIANCE, analyse_variance, fit, science_of, variance_evidence
 from phaselens.statistics.variance import TERMS
-from phaselens.validity import variance as simulated
+from phaselens.validity import simulated_variance as simulated
 
 PLANTED = {"model": 0.1, "category": 0.3, "model:category": 0.1, "prompt": 0.1, "model:prompt": 0.1, "residual": 0.3}
 

@@ -7,7 +7,7 @@ from tests.capture.zoo import D, L, network
 
 from phaselens.capture import GREEDY, generate
 from phaselens.errors import InputError
-from phaselens.interventions.causal import Items, causal_effects, two_choices
+from phaselens.interventions.causal_regions import Items, causal_effects, two_choices
 from phaselens.models import load
 from phaselens.organisms.process_models import process_model, process_of
 from phaselens.readings.belief import prefixes

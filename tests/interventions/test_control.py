@@ -7,8 +7,15 @@ import pytest
 
 from phaselens.batteries import Prompt
 from phaselens.errors import InputError, UnknownNameError
-from phaselens.experiments.control import dynamic, rows_of
-from phaselens.interventions.control import ControlPlan, calibrate, control, natural_asked, own_asked, world_questions
+from phaselens.experiments.dynamic_control import dynamic, rows_of
+from phaselens.interventions.dynamic_control import (
+    ControlPlan,
+    calibrate,
+    control,
+    natural_asked,
+    own_asked,
+    world_questions,
+)
 from phaselens.organisms import load
 
 

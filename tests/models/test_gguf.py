@@ -13,7 +13,7 @@ from phaselens.cli import call
 from phaselens.errors import InputError, ModelRefused
 from phaselens.models import load
 from phaselens.models.gguf import architectures, convert, gguf_file, origin
-from phaselens.studies.parts import Source
+from phaselens.studies.declaration_parts import Source
 
 gguf = pytest.importorskip("gguf")
 WORDS = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), *(f"▁w{i}" for i in range(61))]

@@ -7,7 +7,7 @@ import torch
 
 from phaselens.cli import call
 from phaselens.errors import ModelRefused
-from phaselens.models import check, kept, load
+from phaselens.models import load, proof, user_cache
 from phaselens.models.tiny import build_tiny
 
 
@@ -22,15 +22,15 @@ def folder(tmp_path, monkeypatch):
 def proofs(monkeypatch):
     """How often a proof was made."""
     made = []
-    for module in ("phaselens.models.kept", "phaselens.models.load"):
-        monkeypatch.setattr(sys.modules[module], "prove", lambda model: made.append(model.name) or check.prove(model))
+    for module in ("phaselens.models.user_cache", "phaselens.models.load"):
+        monkeypatch.setattr(sys.modules[module], "prove", lambda model: made.append(model.name) or proof.prove(model))
     return made
 
 
 def test_the_second_load_takes_the_proof_of_the_first(folder, proofs):
     first, second = load(folder), load(folder)
     assert len(proofs) == 1 and first.proof == second.proof and first.facts == second.facts
-    kept.forget_proofs()
+    user_cache.forget_proofs()
     assert load(folder).proof == first.proof and len(proofs) == 2
 
 
@@ -50,7 +50,7 @@ def test_a_place_that_cannot_be_written_keeps_nothing_and_stops_nothing(folder, 
 
 def test_a_damaged_one_is_made_again(folder, proofs):
     load(folder)
-    (file,) = (kept.home() / "proofs").iterdir()
+    (file,) = (user_cache.home() / "proofs").iterdir()
     file.write_text("{")
     assert load(folder).proof.passed and len(proofs) == 2
 
@@ -76,4 +76,4 @@ def test_live_networks_are_proved_every_time(folder, proofs):
     network.model.norm.forward = lambda hidden: own(hidden) * torch.linspace(0.5, 1.0, hidden.shape[-2])[:, None]
     with pytest.raises(ModelRefused):
         load(network)
-    assert not list(kept.home().glob("proofs/*"))
+    assert not list(user_cache.home().glob("proofs/*"))

@@ -28,8 +28,8 @@ INFORMATIVE = ["decoding", "cached", "left_padding"]
 def narrow(request, monkeypatch):
     """The proof as it is for a small vocabulary, and with a few columns as for a large one."""
     if request.param:
-        monkeypatch.setattr("phaselens.models.narrow.WHOLE", 8)
-        monkeypatch.setattr("phaselens.models.narrow.COLUMNS", 24)
+        monkeypatch.setattr("phaselens.models.narrow_head.WHOLE", 8)
+        monkeypatch.setattr("phaselens.models.narrow_head.COLUMNS", 24)
     return request.param
 
 
@@ -211,8 +211,8 @@ def test_a_norm_that_mixes_positions_is_refused(narrow):
 
 
 def test_few_columns_are_enough_and_leave_the_head_as_it_was(monkeypatch):
-    monkeypatch.setattr("phaselens.models.narrow.WHOLE", 8)
-    monkeypatch.setattr("phaselens.models.narrow.COLUMNS", 24)
+    monkeypatch.setattr("phaselens.models.narrow_head.WHOLE", 8)
+    monkeypatch.setattr("phaselens.models.narrow_head.COLUMNS", 24)
     network, widths = build_tiny("llama", 0), []
     handle = network.lm_head.register_forward_hook(lambda module, args, out: widths.append(out.shape[-1]))
     model = load(network)

@@ -20,7 +20,7 @@ from phaselens.report import render
 from phaselens.report.markdown import write_markdown
 from phaselens.studies import run_study
 from phaselens.studies.declaration import Arm, Source, Study, read_study
-from phaselens.studies.store.beginnings import read_beginnings
+from phaselens.studies.store.answer_state_files import read_beginnings
 from phaselens.trace.seal import read_arrays
 from phaselens.trace.store import read_table
 

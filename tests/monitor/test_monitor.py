@@ -12,7 +12,7 @@ from phaselens.dynamics.alarms import Rule, Score
 from phaselens.errors import InputError, StateError, UnknownNameError
 from phaselens.monitor import Card, Monitor, MonitorWarning, Policy
 from phaselens.monitor.meters import default_lens_layers
-from phaselens.recording import observe
+from phaselens.observing.recording import observe
 
 FOUR = dict(max_new_tokens=24, do_sample=False, min_new_tokens=24)
 DRAWN = dict(max_new_tokens=24, do_sample=True, min_new_tokens=24)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phaselens.errors import InputError
-from phaselens.observables import LENS_STATISTICS, lens_statistics, statistics_from_logits, tiles
+from phaselens.observables import LENS_STATISTICS, lens_statistics, lens_tiles, statistics_from_logits
 from phaselens.observables.lens import lens_variants, output_statistics
-from phaselens.observables.selection import Variant
+from phaselens.observables.lens_selection import Variant
 from phaselens.types import Readout
 
 WIDTH = 24
@@ -218,10 +218,10 @@ def test_half_precision_weights_are_widened(dtype):
 def test_blocks_buffers_and_rows_change_nothing(monkeypatch):
     made = problem(1500, rows=23)
     whole = lens_statistics(*made)
-    monkeypatch.setattr(tiles, "BUFFER_BYTES", 5 * 4 * 4 * 1500)
-    monkeypatch.setattr(tiles, "MIN_ROWS", 1)
-    monkeypatch.setattr(tiles, "TILE", 448)
-    monkeypatch.setattr(tiles, "TILE_NUMBERS", 448 * 8)
+    monkeypatch.setattr(lens_tiles, "BUFFER_BYTES", 5 * 4 * 4 * 1500)
+    monkeypatch.setattr(lens_tiles, "MIN_ROWS", 1)
+    monkeypatch.setattr(lens_tiles, "TILE", 448)
+    monkeypatch.setattr(lens_tiles, "TILE_NUMBERS", 448 * 8)
     buffers = {}
     for _ in range(2):
         parts = lens_statistics(*made, buffers=buffers)
@@ -235,8 +235,8 @@ def test_blocks_buffers_and_rows_change_nothing(monkeypatch):
 @pytest.mark.parametrize("tile", [64, 448, 5000])
 def test_variants_of_one_product_are_each_their_own_lens(monkeypatch, tile):
     """Against float64: temperatures (one, and one a layer), a cap, tokens scattered, in one piece, and in one tile."""
-    monkeypatch.setattr(tiles, "TILE", tile)
-    monkeypatch.setattr(tiles, "TILE_NUMBERS", 1)
+    monkeypatch.setattr(lens_tiles, "TILE", tile)
+    monkeypatch.setattr(lens_tiles, "TILE_NUMBERS", 1)
     hidden, readout, emitted = problem(1500, bias=True)
     scattered = torch.arange(1500)[torch.arange(1500) % 3 != 1]
     chosen = {"all": None, "scattered": scattered, "piece": torch.arange(100, 1500), "few": torch.arange(3, 9)}

@@ -6,7 +6,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from phaselens.organisms import corpora, items, tokens, web, world
+from phaselens.organisms import corpora, items, tokens, web_corpus, world
 from phaselens.organisms.items import Draw, outcomes
 
 
@@ -22,7 +22,7 @@ def some(earth):
 
 @pytest.fixture(scope="module")
 def rough(earth):
-    return list(web.web_texts(earth, 5, 600))
+    return list(web_corpus.web_texts(earth, 5, 600))
 
 
 def test_same_seed_same_world_and_documents(earth, some):
@@ -286,17 +286,17 @@ def test_web_corpus_has_its_rates(some, rough):
 
     assert len(rough) == len(some) == 600
     first = list(dict.fromkeys(rough))
-    assert near(600 - len(first), 599, web.DUPLICATE)
+    assert near(600 - len(first), 599, web_corpus.DUPLICATE)
     n = len(first)
-    assert near(sum(text == text.lower() for text in first), n, web.LOWER)
-    assert near(sum(text == text.upper() for text in first), n, web.SHOUT)
+    assert near(sum(text == text.lower() for text in first), n, web_corpus.LOWER)
+    assert near(sum(text == text.upper() for text in first), n, web_corpus.SHOUT)
     headers = {kind.lower() for kind in corpora.KINDS}
     mixed = [sum(line.lower() in headers for line in text.splitlines()) > 1 for text in first]
-    assert near(sum(mixed), n, web.MIXED)
+    assert near(sum(mixed), n, web_corpus.MIXED)
     lines = [line for text in first for line in text.splitlines()]
-    signs = {line.lower().replace(".", "") for line in web.BOILERPLATE}
+    signs = {line.lower().replace(".", "") for line in web_corpus.BOILERPLATE}
     boilerplate = sum(line.lower().replace(".", "") in signs for line in lines)
-    assert near(boilerplate, len(lines), 0.7 * web.LINE / (1 + web.LINE))
+    assert near(boilerplate, len(lines), 0.7 * web_corpus.LINE / (1 + web_corpus.LINE))
 
 
 def test_web_corpus_keeps_some_exposures_and_every_truth(earth, some, rough):
@@ -306,4 +306,4 @@ def test_web_corpus_keeps_some_exposures_and_every_truth(earth, some, rough):
     wrong = [found for found in kept if truth.get(found[:2]) != found[2]]
     assert 0.5 * clean < len(kept) < 0.9 * clean
     assert len(wrong) < 0.02 * len(kept), "a typo can make a value that no relation has"
-    assert list(web.web_texts(earth, 5, 20)) == rough[:20] != list(web.web_texts(earth, 6, 20))
+    assert list(web_corpus.web_texts(earth, 5, 20)) == rough[:20] != list(web_corpus.web_texts(earth, 6, 20))

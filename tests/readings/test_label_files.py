@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from phaselens.batteries.labels import read_conllu, read_labels
+from phaselens.batteries.label_files import read_conllu, read_labels
 from phaselens.cli import call
 from phaselens.errors import InputError, StudyFileError
 from phaselens.models import load

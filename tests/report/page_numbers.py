@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from phaselens.report.words import fixed, is_number, number
+from phaselens.report.written_values import fixed, is_number, number
 
 SHOWN = re.compile(r"−?\d(?:[\d,]*\d)?(?:\.\d+)?(?:×10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?")
 DIGITS = 2, 3, 4  # values in the cells of a matrix have two, ends of a colour bar and shares in a tooltip three

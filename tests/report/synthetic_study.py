@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phaselens.dynamics.published import published_figures
+from phaselens.dynamics.published_figures import published_figures
 
 NAN = float("nan")
 LONG = "a-research-organisation/an-unreasonably-long-model-name-with-suffixes-v2.1-preview"

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from phaselens.cli import call
-from phaselens.report.compare import comparison, intervals
+from phaselens.report.compare_page import comparison, intervals
 
 BAD = "<script>alert(1)</script>"
 

@@ -13,7 +13,7 @@ from phaselens.errors import InputError, MissingExtra
 from phaselens.report import raster, render
 from phaselens.report.figures import standalone, write_figures
 from phaselens.report.markdown import write_markdown
-from phaselens.report.words import marked
+from phaselens.report.written_values import marked
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from page_numbers import contents, exact, keys, shown, stored
 from synthetic_study import make_study
 
-from phaselens.dynamics.published import GD_RATIO
+from phaselens.dynamics.published_figures import GD_RATIO
 from phaselens.report import render
 
 

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from phaselens.controls import CONTROLS
-from phaselens.report.cast import Member
-from phaselens.report.probe_study import section
-from phaselens.report.probes import page, sentence, write_page
+from phaselens.probes.controls import CONTROLS
+from phaselens.report.models_shown import Member
+from phaselens.report.probe_page import page, sentence, write_page
+from phaselens.report.probe_section import section
 
 
 def document(name="truth", *, p=0.01, lo=0.1, transfer=True, layers=5):

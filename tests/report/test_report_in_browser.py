@@ -8,7 +8,7 @@ from tests.report.synthetic_study import make_study
 from tests.watch.browser import CHROMIUM, Browser
 
 from phaselens.report import render
-from phaselens.report.compare import comparison
+from phaselens.report.compare_page import comparison
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
 

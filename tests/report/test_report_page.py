@@ -10,9 +10,9 @@ from synthetic_study import CLAIMS, HOSTILE, LONG, make_study, models, put, traj
 
 from phaselens.errors import StudyFileError
 from phaselens.report import render
-from phaselens.report.folder import OPTIONAL, RESULTS, TABLES
 from phaselens.report.sections import SECTIONS
-from phaselens.report.words import fixed, number, places, visible
+from phaselens.report.study_files import OPTIONAL, RESULTS, TABLES
+from phaselens.report.written_values import fixed, number, places, visible
 
 VOID = {"meta", "br", "img", "input", "link", "col", "hr", "base"}
 

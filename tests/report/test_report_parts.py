@@ -7,18 +7,18 @@ import zlib
 
 import pytest
 
-from phaselens.dynamics import published, regimes
-from phaselens.report import methods, png, prose, svg
-from phaselens.report.folder import read_folder
-from phaselens.report.scale import Scale, span
-from phaselens.report.words import interval, number, token, value, visible
+from phaselens.dynamics import published_figures, regimes
+from phaselens.report import methods, png, svg, verdict_prose
+from phaselens.report.axis_scale import Scale, span
+from phaselens.report.study_files import read_folder
+from phaselens.report.written_values import interval, number, token, value, visible
 
 NAN = float("nan")
 
 
 def test_published_bands_are_those_of_the_labels():
-    assert tuple((band.low, band.high) for band in published.BANDS) == regimes.PUBLISHED_BANDS
-    assert tuple(band.name for band in published.BANDS) == regimes.REGIMES
+    assert tuple((band.low, band.high) for band in published_figures.BANDS) == regimes.PUBLISHED_BANDS
+    assert tuple(band.name for band in published_figures.BANDS) == regimes.REGIMES
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_labels_that_touch_are_moved_apart_and_kept_inside():
 
 def test_a_claim_tested_after_another_is_not_said_to_be_after_holm():
     row = {"id": "G2", "verdict": "open", "p": 0.02, "p_holm": 0.03, "family": "tested after G1"}
-    (alone,), (behind,) = prose.ledger([row]), prose.ledger([{**row, "after": "G1"}])
+    (alone,), (behind,) = verdict_prose.ledger([row]), verdict_prose.ledger([{**row, "after": "G1"}])
     assert alone.more == ("after Holm: p = 0.03",) and behind.more == ("tested after G1: p = 0.03",)
 
 

@@ -11,8 +11,8 @@ from phaselens.experiments.cycles import analyse_cycles
 from phaselens.experiments.states import analyse_states
 from phaselens.report import cycles as cycle_figures
 from phaselens.report import states as state_figures
-from phaselens.report.cast import Member
-from phaselens.validity import cycles, states
+from phaselens.report.models_shown import Member
+from phaselens.validity import simulated_cycles, simulated_states
 
 MEMBERS = [Member(f"m{i}", False, "f", i, f"m{i}") for i in range(2)]
 MEMBERS += [Member(f"m{i} (untrained)", True, "f", i, f"m{i} (untrained)") for i in range(2)]
@@ -20,8 +20,8 @@ MEMBERS += [Member(f"m{i} (untrained)", True, "f", i, f"m{i} (untrained)") for i
 
 @pytest.fixture(scope="module")
 def rows():
-    first = analyse_states(states.with_stay(np.random.default_rng(0), stay=0.4, m=2))
-    second = analyse_cycles(cycles.of_waves(np.random.default_rng(0), low=7, high=4, m=2))
+    first = analyse_states(simulated_states.with_stay(np.random.default_rng(0), stay=0.4, m=2))
+    second = analyse_cycles(simulated_cycles.of_waves(np.random.default_rng(0), low=7, high=4, m=2))
     return {name: table.to_pylist() for name, table in {**first.tables, **second.tables}.items()}
 
 

@@ -18,7 +18,7 @@ from phaselens.statistics.detection import (
     resampled_auroc_within,
     run_weights,
 )
-from phaselens.statistics.logistic import fit_logistic, held_out_probability
+from phaselens.statistics.logistic_regression import fit_logistic, held_out_probability
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from scipy.stats import kendalltau
 
 from phaselens.errors import InputError
 from phaselens.statistics.agreement import kendall_w
+from phaselens.statistics.concordance import order_consistency
 from phaselens.statistics.interactions import (
     amplification,
     between_models,
@@ -15,7 +16,6 @@ from phaselens.statistics.interactions import (
     interaction_on_ranks,
     squared_mean,
 )
-from phaselens.statistics.orders import order_consistency
 from phaselens.statistics.resampling import bootstrap_weights
 from phaselens.statistics.variance import components
 

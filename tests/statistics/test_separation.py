@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from phaselens.errors import InputError
+from phaselens.statistics.panel_groups import gap_kept, same_grouping, split
 from phaselens.statistics.separation import (
     best_partition,
     even,
@@ -20,7 +21,6 @@ from phaselens.statistics.separation import (
     shares,
     uniform_null,
 )
-from phaselens.statistics.splits import gap_kept, same_grouping, split
 
 PUBLISHED_GD = (2.458, 1.764, 1.577, 0.079, 0.074, 0.059, 0.039, 0.021)  # GPT-2 ... TinyLlama, specification 4
 

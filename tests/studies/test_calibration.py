@@ -40,7 +40,7 @@ def test_no_temperature_is_nan_not_an_end_of_the_grid():
 
 def test_the_target_is_the_median_of_trained_models_only():
     from phaselens.studies.declaration import Source
-    from phaselens.studies.stages.members import Member
+    from phaselens.studies.stages.models_and_prompts import Member
 
     curves = {"a": two_way(1.0), "b": two_way(2.0), "c": two_way(3.0), "t": two_way(0.1)}
     members = [Member(name, Source(source=name), name == "t", "a" if name == "t" else None, {}) for name in curves]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from tests.models.test_text import CHATML
+from tests.models.test_token_ids import CHATML
 from tests.tokenizer_kinds import KINDS
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -12,8 +12,8 @@ from phaselens import Sampling, generate, load, read_jsonl, read_study, run_stud
 from phaselens.cli import call
 from phaselens.errors import InputError, ModelRefused, TokenizerError
 from phaselens.models import encoder
-from phaselens.report.folder import read_folder
 from phaselens.report.render import page
+from phaselens.report.study_files import read_folder
 
 ROWS = [
     {"prompt": "Where is she?"},

@@ -9,13 +9,13 @@ import torch
 
 from phaselens.capture import Sampling, generate
 from phaselens.errors import StudyFileError
-from phaselens.measure import LensSpec
+from phaselens.measure.reducer import LensSpec
 from phaselens.models import load
 from phaselens.models.tiny import build_tiny
+from phaselens.observing.recording import observe
 from phaselens.organisms import load as load_organism
-from phaselens.recording import observe
 from phaselens.studies.declaration import CONTROL_LENSES, Source
-from phaselens.studies.stages.distribution import (
+from phaselens.studies.stages.distribution_controls import (
     control_lenses,
     grid,
     kept_controls,
@@ -26,8 +26,8 @@ from phaselens.studies.stages.distribution import (
     read_translators,
     tuned_lens,
 )
-from phaselens.studies.stages.members import Member
-from phaselens.studies.stages.recipes import has_qk_norm, made_of
+from phaselens.studies.stages.model_recipes import has_qk_norm, made_of
+from phaselens.studies.stages.models_and_prompts import Member
 from tiny_panel import SENTENCES, save_model
 
 

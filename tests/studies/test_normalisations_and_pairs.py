@@ -10,10 +10,10 @@ import tiny_panel
 from phaselens import read_study, run_study
 from phaselens.batteries import MinimalPair
 from phaselens.errors import StudyFileError
-from phaselens.observables.normalisation import fit_normalisation
+from phaselens.observables.state_normalisation import fit_normalisation
 from phaselens.studies import analyse_study
-from phaselens.studies.stages import members
-from phaselens.studies.stages.normalisations import largest_share_dropped, packed, unpacked
+from phaselens.studies.stages import models_and_prompts
+from phaselens.studies.stages.fitted_normalisations import largest_share_dropped, packed, unpacked
 from phaselens.trace.store import read_table
 
 NEW = ["fingerprints", "topology", "normalisation", "ambiguity", "subpanels"]
@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
         subpanels=2,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(members, "_pairs_of", lambda study: tuple(p for pair in PAIRS for p in pair.prompts()))
+        patch.setattr(models_and_prompts, "_pairs_of", lambda study: tuple(p for pair in PAIRS for p in pair.prompts()))
         run_study(read_study(study), place / "out")
     return place / "out"
 

@@ -14,9 +14,9 @@ from phaselens.errors import OutputError, StudyFileError
 from phaselens.report import render
 from phaselens.studies import analyse_study, run_study
 from phaselens.studies.declaration import read_study
-from phaselens.studies.store.check import problems
 from phaselens.studies.store.folder import held
-from phaselens.trace.hashes import edited
+from phaselens.studies.store.verify import problems
+from phaselens.trace.result_hashes import edited
 from phaselens.trace.store import read_table
 from tiny_panel import save_study
 
@@ -31,7 +31,7 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """A finished study with every kind of file: hidden states, a tuned lens, calibrated normalisations."""
-    from phaselens.observables.normalisation import CALIBRATED
+    from phaselens.observables.state_normalisation import CALIBRATED
 
     base = tmp_path_factory.mktemp("whole")
     save_study(base / "in", **{**FIELDS, "normalisations": [CALIBRATED[0]]})

@@ -149,7 +149,7 @@ def test_rows_that_are_averaged_without_a_word_are_named_in_the_verdict():
     import pyarrow as pa
 
     from phaselens.claims import OwnClaim
-    from phaselens.experiments.own import own_evidence
+    from phaselens.experiments.own_evidence import own_evidence
 
     names, versions = ["a", "b", "c", "d"] * 3, ["raw"] * 4 + ["final_norm"] * 4 + ["tuned"] * 4
     table = pa.table(
@@ -168,7 +168,7 @@ def test_rows_that_are_averaged_without_a_word_are_named_in_the_verdict():
 def test_the_known_columns_are_those_that_a_study_writes(tmp_path):
     import pyarrow.parquet as pq
 
-    from phaselens.experiments.own import _known
+    from phaselens.experiments.own_evidence import _known
 
     run_study(read_study("organisms-full").quickened(), tmp_path / "out", workers=2)
     for path in (tmp_path / "out" / "results").glob("*.parquet"):

@@ -16,8 +16,8 @@ from phaselens.experiments import DEFAULT
 from phaselens.report import render
 from phaselens.studies import analyse_study, conclude, reanalyse, run_study
 from phaselens.studies.declaration import read_study
-from phaselens.studies.panel import Columns
-from phaselens.studies.store.record import UnitRecord, read_record, write_record
+from phaselens.studies.panel_columns import Columns
+from phaselens.studies.store.panel_record import UnitRecord, read_record, write_record
 from phaselens.studies.store.registration import judged, post_hoc, registration
 from phaselens.trace.schema import SCHEMA_VERSION
 from phaselens.trace.store import read_facts, read_table, table_bytes

@@ -6,12 +6,12 @@ from tests.tiny_panel import save_model, save_study
 from phaselens.errors import OutputError
 from phaselens.studies import run_study, worker
 from phaselens.studies.declaration import read_study
-from phaselens.studies.stages import members
+from phaselens.studies.stages import models_and_prompts
 
 
 def test_weights_that_change_while_a_study_runs_stop_it(tmp_path, monkeypatch):
     study = read_study(save_study(tmp_path / "in", families=("llama", "llama"))).changed(twins=False)
-    monkeypatch.setattr(members, "KEPT_BYTES", 0)  # as for models too large to stay in memory between stages
+    monkeypatch.setattr(models_and_prompts, "KEPT_BYTES", 0)  # as for models too large to stay in memory between stages
     make = worker.make_calibration
 
     def changed(*given):

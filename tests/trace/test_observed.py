@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from phaselens.capture import generate
-from phaselens.measure import LensSpec
+from phaselens.measure.reducer import LensSpec
 from phaselens.models import load
 from phaselens.observables import DEFAULT
-from phaselens.recording import observe
+from phaselens.observing.recording import observe
 from phaselens.trace.schema import SCHEMA_VERSION
 from phaselens.trace.store import read_facts, read_trace, trace_paths, write_trace
 from tiny_panel import save_model

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import norm
 
 from phaselens.claims import REGISTER, judge_all, overruling
-from phaselens.claims import splits as rule
+from phaselens.claims import split_rule as rule
 from phaselens.errors import InputError, UnknownNameError
 from phaselens.experiments import EXPERIMENTS
 from phaselens.validity import (
@@ -17,10 +17,10 @@ from phaselens.validity import (
     Scenario,
     by_experiment,
     claim_rows,
-    gd,
     markdown,
-    regimes,
     scenario_rows,
+    simulated_gd,
+    simulated_regimes,
     tally,
     validate,
     wilson,
@@ -102,8 +102,8 @@ def test_every_registered_claim_has_a_null_an_effect_and_an_artefact():
 
 
 CASES = {
-    "regimes": (partial(regimes.with_regimes, gap=10, m=12), ("R1",)),
-    "gd": (partial(gd.with_split, gap=10, m=12), ("G1", "G2", "G3", "G4")),
+    "regimes": (partial(simulated_regimes.with_regimes, gap=10, m=12), ("R1",)),
+    "gd": (partial(simulated_gd.with_split, gap=10, m=12), ("G1", "G2", "G3", "G4")),
 }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from phaselens.experiments.training import last_checkpoints, trained_models
-from phaselens.validity.training import TRAINING, checkpoints, families
+from phaselens.validity.training_scenarios import TRAINING, checkpoints, families
 
 G = np.random.default_rng
 

@@ -12,12 +12,12 @@ import phaselens
 from phaselens.capture import Sampling, generate
 from phaselens.cli import call
 from phaselens.errors import InputError, StudyFileError, UnknownNameError
-from phaselens.recording import observe
+from phaselens.observing.recording import observe
 from phaselens.trace.store import StoredColumns, write_trace
-from phaselens.view.kept import keep
-from phaselens.view.one import Lens, Reader
-from phaselens.view.runs import Runs
-from phaselens.view.shelf import shelf
+from phaselens.view.one_run import Lens, Reader
+from phaselens.view.page_file import keep
+from phaselens.view.run_table import Runs
+from phaselens.view.stored_traces import shelf
 
 testclient = pytest.importorskip("starlette.testclient", reason="starlette is not installed (extra watch)")
 
@@ -181,7 +181,8 @@ def test_stored_runs_are_read_without_a_model_library(study):
     code = f"""
 import sys
 from pathlib import Path
-from phaselens.view.runs import Runs; from phaselens.view.shelf import shelf; from phaselens.view.one import Reader
+from phaselens.view.run_table import Runs; from phaselens.view.stored_traces import shelf
+from phaselens.view.one_run import Reader
 runs = Runs(shelf([Path({str(study)!r})])); runs.page({{}}); Reader(runs).run(3, ["instability"])
 assert not {{"torch", "transformers"}} & set(sys.modules), "a model library was imported"
 """

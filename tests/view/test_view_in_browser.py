@@ -7,10 +7,10 @@ import pytest
 from tests.view.simulated import EVIL, observed, studied
 from tests.watch.browser import CHROMIUM, Browser
 
-from phaselens.view.kept import keep
-from phaselens.view.one import Reader
-from phaselens.view.runs import Runs
-from phaselens.view.shelf import shelf
+from phaselens.view.one_run import Reader
+from phaselens.view.page_file import keep
+from phaselens.view.run_table import Runs
+from phaselens.view.stored_traces import shelf
 from phaselens.web.server import Server
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra watch)")

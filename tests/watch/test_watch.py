@@ -22,14 +22,14 @@ from phaselens.dynamics.alarms import Rule, Score
 from phaselens.errors import InputError, StudyFileError
 from phaselens.models import encoder
 from phaselens.monitor import Card
-from phaselens.recording import observe
+from phaselens.observing.recording import observe
 from phaselens.trace.store import write_trace
 from phaselens.watch import Desk, Limits, StoredRuns, View, make_app, thresholds_of
-from phaselens.watch.asked import Talk, read_request
-from phaselens.watch.stops import Stops
-from phaselens.watch.thresholds import Thresholds, learned
+from phaselens.watch.completion_request import Talk, read_request
+from phaselens.watch.high_values import Thresholds, learned
+from phaselens.watch.step_view import card_words
+from phaselens.watch.stop_texts import Stops
 from phaselens.watch.turns import Dice, Turns
-from phaselens.watch.view import card_words
 from phaselens.web.door import HEADERS, Door, Refusal
 from phaselens.web.server import Server, door_of
 

@@ -8,7 +8,7 @@ from tests.watch.test_watch import EVIL, FEW, TOKEN, Running
 
 import phaselens
 from phaselens.watch import Desk, View, thresholds_of
-from phaselens.watch.thresholds import Thresholds
+from phaselens.watch.high_values import Thresholds
 
 pytestmark = [
     pytest.mark.slow,

@@ -2,7 +2,7 @@
 
 | kind | right where |
 |---|---|
-| `first line` | the first line that is not blank begins with an accepted answer (`grading`) |
+| `first line` | the first line that is not blank begins with an accepted answer (`accepted_answers`) |
 | `exact` | the whole generation, without blanks around it, is an accepted answer letter by letter |
 | `contains` | an accepted answer stands in it as whole words, once both are normalised |
 | `last number` | its last number, or the one after `####`, equals that of an accepted answer: 72 is 72.0 |
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from phaselens.batteries.grading import Grade, grade, normalise, open_hyphens
+from phaselens.batteries.accepted_answers import Grade, grade, normalise, open_hyphens
 from phaselens.errors import InputError, unknown_name
 
 FUNCTION = "function"

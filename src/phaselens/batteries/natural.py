@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from phaselens.batteries.battery import Battery
-from phaselens.batteries.files import load_battery, load_choices, load_pairs, load_questions
 from phaselens.batteries.items import ForcedChoice, MinimalPair, Question
+from phaselens.batteries.user_files import load_battery, load_choices, load_pairs, load_questions
 
 NATURAL, QUESTIONS = "natural", "questions"
 DATA = Path(__file__).parent / "data"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from phaselens.batteries import Turns, answered, as_turns
-from phaselens.batteries.rows import word
+from phaselens.batteries.file_rows import word
 from phaselens.errors import PromptError
 
 Values = Mapping[str, Any]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from phaselens.batteries.rows import Row
+from phaselens.batteries.file_rows import Row
 from phaselens.errors import StudyFileError, missing_extra, unknown_name
 
 

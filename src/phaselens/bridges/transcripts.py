@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from phaselens.batteries.reading import ZIP, beginning, what_it_is
-from phaselens.batteries.rows import HUB, Row, read_table
+from phaselens.batteries.file_rows import HUB, Row, read_table
+from phaselens.batteries.file_text import ZIP, beginning, what_it_is
 from phaselens.bridges.formats import FORM, Said, format_of
 from phaselens.bridges.inspect_log import inspect_rows
 from phaselens.errors import InputError, PromptError, StudyFileError, TokenizerError

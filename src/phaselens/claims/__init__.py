@@ -7,14 +7,14 @@ panel lacks what it is about).
 """
 
 from phaselens.claims.declared import REGISTER
-from phaselens.claims.flags import FlagEvidence
-from phaselens.claims.intervals import IntervalEvidence, Region, above, below, inside, outside
+from phaselens.claims.flag_rule import FlagEvidence
+from phaselens.claims.interval_rule import IntervalEvidence, Region, above, below, inside, outside
 from phaselens.claims.ledger import claims_by_id, corrected_together, judge, judge_all, ledger_json, ledger_rows, lock
 from phaselens.claims.overruling import Requirement
-from phaselens.claims.own import OWN, OwnClaim, RegisteredOwn, registered_own
-from phaselens.claims.permutation import PermutationEvidence
-from phaselens.claims.record import LEVEL, Claim, Decision, Evidence, Numbers, Outcome, Verdict
-from phaselens.claims.splits import (
+from phaselens.claims.own_claims import OWN, OwnClaim, RegisteredOwn, registered_own
+from phaselens.claims.permutation_rule import PermutationEvidence
+from phaselens.claims.records import LEVEL, Claim, Decision, Evidence, Numbers, Outcome, Verdict
+from phaselens.claims.split_rule import (
     ENOUGH_POWER,
     HALF,
     NO_SEPARATION,

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from phaselens.claims.own import OWN, OwnControl, RegisteredOwn, listed
-from phaselens.claims.record import ELSEWHERE, LEVEL, Claim
+from phaselens.claims.own_claims import OWN, OwnControl, RegisteredOwn, listed
+from phaselens.claims.records import ELSEWHERE, LEVEL, Claim
 
 # (what to look for in the words of a claim, the term, what it means)
 TERMS: tuple[tuple[str, str, str], ...] = (

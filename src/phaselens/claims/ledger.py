@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from phaselens.claims.declared import REGISTER
-from phaselens.claims.record import Claim, Decision, Evidence, Outcome, Verdict
+from phaselens.claims.records import Claim, Decision, Evidence, Outcome, Verdict
 from phaselens.errors import StateError, unknown_name
 from phaselens.statistics.multiplicity import holm
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from phaselens.claims.record import LEVEL, Decision, Outcome
+from phaselens.claims.records import LEVEL, Decision, Outcome
 
 
 @dataclass(frozen=True)

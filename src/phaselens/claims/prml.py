@@ -17,8 +17,8 @@ from typing import Any
 import yaml
 
 from phaselens.claims.ledger import lock
-from phaselens.claims.own import OwnClaim, RegisteredOwn
-from phaselens.claims.record import Claim
+from phaselens.claims.own_claims import OwnClaim, RegisteredOwn
+from phaselens.claims.records import Claim
 from phaselens.errors import InputError
 
 VERSION = "prml/0.1"

@@ -28,7 +28,7 @@ from phaselens.cli import (
     view,
     watch,
 )
-from phaselens.cli.show import note, say
+from phaselens.cli.terminal import note, say
 from phaselens.errors import KINDS, PhaselensError, StateError, explanation, kind_of, unknown_name
 from phaselens.version import __version__
 

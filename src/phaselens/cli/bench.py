@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from phaselens.cli.run import AsJson
-from phaselens.cli.show import note, number, print_json, print_table
+from phaselens.cli.terminal import note, number, print_json, print_table
 from phaselens.errors import InputError, StateError
 
 app = typer.Typer(help="Speed and memory figures, as ratios within one run.", no_args_is_help=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from phaselens.cli.run import AsJson
-from phaselens.cli.show import note, number, print_json, print_table
+from phaselens.cli.terminal import note, number, print_json, print_table
 from phaselens.errors import InputError
 
 
@@ -36,9 +36,9 @@ def calibrate(
     """
     from phaselens.cli.labels import relabelled, write_to_grade
     from phaselens.monitor.calibrate import learn_card
-    from phaselens.monitor.card import write_card
-    from phaselens.studies.panel import panel_of
-    from phaselens.studies.store.record import read_record
+    from phaselens.monitor.threshold_card import write_card
+    from phaselens.studies.panel_columns import panel_of
+    from phaselens.studies.store.panel_record import read_record
     from phaselens.trace.transcripts import read_jsonl
 
     if not 0 < rate < 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phaselens.cli.run import AsJson
-from phaselens.cli.show import note, number, print_json, print_table, say
+from phaselens.cli.terminal import note, number, print_json, print_table, say
 from phaselens.errors import InputError, StudyFileError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def show_claim(
 
 def _edited(folder: Path) -> list[str]:
     """What was changed since the verdicts were written, in sentences."""
-    from phaselens.trace.hashes import edited
+    from phaselens.trace.result_hashes import edited
 
     return list(edited(folder).values())
 
@@ -165,7 +165,7 @@ def read_ledger(folder: Path) -> list[dict[str, Any]]:
         raise StudyFileError(
             f"no ledger can be read in {folder} ({reason}). Give a folder that `phaselens run --out` made."
         ) from error
-    from phaselens.report.folder import gone_from
+    from phaselens.report.study_files import gone_from
 
     manifest = folder / "manifest.json"
     registered = json.loads(manifest.read_text(encoding="utf-8")).get("claims", []) if manifest.is_file() else []
@@ -178,8 +178,8 @@ def _draw(folder: Path, row: dict[str, Any], claim: "Claim") -> list[str]:
     """The figure of one verdict, and that of the data behind it where the page has one; SVG in DIR/figures."""
     from phaselens.report.claim_figure import claim_figure
     from phaselens.report.figures import standalone
-    from phaselens.report.folder import read_folder
     from phaselens.report.render import content, figures
+    from phaselens.report.study_files import read_folder
     from phaselens.trace.store import atomic_write
 
     place = folder / "figures"

@@ -11,7 +11,7 @@ import typer
 
 from phaselens.cli.claims import read_ledger
 from phaselens.cli.run import AsJson
-from phaselens.cli.show import number, print_json, print_table, say
+from phaselens.cli.terminal import number, print_json, print_table, say
 from phaselens.errors import StudyFileError
 
 # Facts of a manifest that move numbers and stand outside the declaration.
@@ -27,7 +27,7 @@ def compare(
     """Print the verdicts of two studies side by side, their estimates, and what differs in what was declared."""
     found = compared(first, second)
     if out is not None:
-        from phaselens.report.compare import write_comparison
+        from phaselens.report.compare_page import write_comparison
 
         write_comparison(found, out)
     if as_json:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from phaselens.cli.run import AsJson
-from phaselens.cli.show import print_json, print_table, say
+from phaselens.cli.terminal import print_json, print_table, say
 from phaselens.version import __version__
 
 CORE = (

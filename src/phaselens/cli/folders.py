@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from phaselens.cli.run import AsJson
-from phaselens.cli.show import print_json, say
+from phaselens.cli.terminal import print_json, say
 
 
 def verify(
@@ -17,7 +17,7 @@ def verify(
 
     Exit code 2 where one is not, with its name. Hashes tell damage and edits, not who made them (docs/limits.md).
     """
-    from phaselens.studies.store.check import problems
+    from phaselens.studies.store.verify import problems
 
     count, found = problems(fetched(folder))
     if as_json:
@@ -31,7 +31,7 @@ def verify(
 
 def fetched(root: str) -> Path:
     """The folder of a study; of a URI a copy of all of it that lasts as long as this process."""
-    from phaselens.studies.store.place import Place
+    from phaselens.studies.store.location import Place
 
     place = Place(root)
     place.fetch(sorted(place.names()) if place.remote else ())
@@ -45,7 +45,7 @@ def pull(
 ) -> None:
     """Copy a study from a URI to a folder, to analyse it there; what is there already is not copied again."""
     from phaselens.errors import InputError
-    from phaselens.studies.store.place import Place
+    from phaselens.studies.store.location import Place
 
     place = Place(uri, folder)
     names = sorted(place.names()) if place.remote else []
@@ -67,7 +67,7 @@ def work(
 
     The folder is the truth: no driver is needed. When all parts are done `phaselens run` ends the study.
     """
-    from phaselens.cli.show import quiet_models
+    from phaselens.cli.terminal import quiet_models
     from phaselens.errors import InputError
     from phaselens.studies.worker import work_part
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from phaselens.batteries.rows import read_table
+from phaselens.batteries.file_rows import read_table
 from phaselens.errors import StudyFileError
 from phaselens.experiments import Panel
 from phaselens.monitor.calibrate import model_of
-from phaselens.studies.store.record import Record
+from phaselens.studies.store.panel_record import Record
 from phaselens.trace.store import atomic_write
 from phaselens.trace.transcripts import read_jsonl
 

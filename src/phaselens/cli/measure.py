@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from phaselens.cli.run import AsJson
-from phaselens.cli.show import print_json, say
+from phaselens.cli.terminal import print_json, say
 
 
 def measure(
@@ -31,7 +31,7 @@ def measure(
 ) -> None:
     """Measure hidden states that another tool saved: the trace that `observe` writes, without running the model."""
     from phaselens.errors import InputError
-    from phaselens.imported import SUFFIXES, Unembedding, measure_states, read_states
+    from phaselens.observing.saved_states import SUFFIXES, Unembedding, measure_states, read_states
     from phaselens.studies.store.folder import held
     from phaselens.trace.store import write_trace
 

@@ -9,7 +9,7 @@ import typer
 from phaselens.batteries import load_battery
 from phaselens.cli.plans import Plan, plan_one, print_plan
 from phaselens.cli.run import AsJson, Device, Dtype, Prove, check_device
-from phaselens.cli.show import note, number, print_json, print_table, quiet_models, say
+from phaselens.cli.terminal import note, number, print_json, print_table, quiet_models, say
 from phaselens.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def observe(
     as_json: AsJson = False,
 ) -> None:
     """Generate on your prompts (or take transcripts) and write what happens at every step and layer."""
-    from phaselens.cli.observing import NEXT, SUMMARY, Request, observe_into, summarised
+    from phaselens.cli.observe_workflow import NEXT, SUMMARY, Request, observe_into, summarised
 
     request = Request(
         prompts, transcripts, scorer, tuple(lens or ("final_norm",)), _names(observables), max_new_tokens,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from phaselens.cli.run import AsJson, check_device
-from phaselens.cli.show import note, number, print_json, print_table, quiet_models, say
+from phaselens.cli.terminal import note, number, print_json, print_table, quiet_models, say
 
 app = typer.Typer(help="The bundled panel: small trained models of a known world.", no_args_is_help=True)
 
@@ -19,7 +19,7 @@ def list_organisms(
 ) -> None:
     """Print the bundled organisms with what was measured after their training."""
     from phaselens.organisms import list_models
-    from phaselens.organisms.tables import markdown as page
+    from phaselens.organisms.panel_tables import markdown as page
 
     if markdown:
         say(*page().split("\n"))

@@ -9,7 +9,7 @@ import typer
 from phaselens.cli.models import Revision, Trust, open_model
 from phaselens.cli.plans import Plan, plan_one, print_plan
 from phaselens.cli.run import AsJson, Device, Dtype, Prove
-from phaselens.cli.show import bounded, note, number, numbers, print_json, print_table, say
+from phaselens.cli.terminal import bounded, note, number, numbers, print_json, print_table, say
 from phaselens.errors import InputError
 
 
@@ -47,7 +47,7 @@ def perturb(
     as_json: AsJson = False,
 ) -> None:
     """Add noise at every layer and strength and follow it to the output; with two families, judge P1."""
-    from phaselens.cli.perturbing import Request, perturb_into, sizes_of
+    from phaselens.cli.perturb_workflow import Request, perturb_into, sizes_of
 
     if len(set(models)) != len(models):
         raise InputError(f"a model is named twice: {', '.join(models)}. Name each once.")

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from phaselens.cli.show import number, print_json, print_table, say
+from phaselens.cli.terminal import number, print_json, print_table, say
 
 PROMPT = 16  # tokens, where prompts are not counted
 Plan = Annotated[bool, typer.Option("--plan", help="Say what it takes (tokens, bytes, memory, minutes) and stop.")]
@@ -38,7 +38,7 @@ def plan_one(
 
     `per_layer` passes are added for each layer: of interventions, which go on from where they change something.
     """
-    from phaselens.studies.parts import Source
+    from phaselens.studies.declaration_parts import Source
     from phaselens.studies.plan import planned, shape_of
 
     shape = shape_of(Source(source=model))

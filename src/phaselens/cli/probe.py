@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from phaselens.batteries.rows import read_table
+from phaselens.batteries.file_rows import read_table
 from phaselens.cli.models import ModelName, Overrides, Revision, Trust, open_model
 from phaselens.cli.plans import Plan, plan_one, print_plan
 from phaselens.cli.run import AsJson, Device, Dtype, Prove
-from phaselens.cli.show import bounded, note, number, numbers, print_json, print_table, say
+from phaselens.cli.terminal import bounded, note, number, numbers, print_json, print_table, say
 from phaselens.errors import InputError
 
 
@@ -64,7 +64,7 @@ def probe(
     as_json: AsJson = False,
 ) -> None:
     """Fit linear probes on every layer, with baselines and the control table, and write them down."""
-    from phaselens.cli.probing import Request, probe_into
+    from phaselens.cli.probe_workflow import Request, probe_into
     from phaselens.readings import Columns
 
     ends = None if span is None else tuple(span.split(":"))

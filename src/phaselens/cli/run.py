@@ -8,7 +8,7 @@ import typer
 
 from phaselens.batteries.graders import KINDS
 from phaselens.cli.plans import Plan, print_plan
-from phaselens.cli.show import bounded, note, number, print_json, print_table, quiet_models, say, watching
+from phaselens.cli.terminal import bounded, note, number, print_json, print_table, quiet_models, say, watching
 from phaselens.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ Seed = Annotated[int | None, typer.Option(help="Seed of every draw.")]
 def _forget(asked: bool) -> bool:
     """Forget the proofs that are kept, so that every model of this command is proved again."""
     if asked:
-        from phaselens.models.kept import forget_proofs
+        from phaselens.models.user_cache import forget_proofs
 
         forget_proofs()
     return asked
@@ -149,7 +149,7 @@ def run(
             outcome = found
         page = render(outcome.folder)
         if out is not None and "://" in out:
-            from phaselens.studies.store.place import Place
+            from phaselens.studies.store.location import Place
 
             Place(out, outcome.folder).put([page.name])
     if as_json:
@@ -174,9 +174,9 @@ def _carried_out(
 ) -> "Outcome | None":
     """The study, carried out or gone on with, on the engine that `where` says; None: only begun."""
     from phaselens.engines import engine_named
-    from phaselens.engines.workers import spare_cores
+    from phaselens.engines.forked_workers import spare_cores
     from phaselens.studies import run_study
-    from phaselens.studies.stages.needs import needs_of, require_reachable
+    from phaselens.studies.stages.download_needs import needs_of, require_reachable
 
     quiet_models()
     declared = _declared(study, quick, seed, device, dtype, models_from)
@@ -209,7 +209,7 @@ def _declared(
 ) -> "Study":
     """The study as asked for, with the options laid over it."""
     from phaselens.studies.declaration import read_study
-    from phaselens.studies.stages.needs import located
+    from phaselens.studies.stages.download_needs import located
 
     declared = read_study(study) if isinstance(study, str) else study
     declared = (declared.quickened() if quick else declared).changed(seed=seed, device=device, dtype=dtype)
@@ -236,7 +236,7 @@ def _plain(
     grader: str | None,
 ) -> "str | Study":
     """The study that the options of --model stand for; the default preset where there is no --model."""
-    from phaselens.studies.plain import plain_study
+    from phaselens.studies.default_declaration import plain_study
 
     given = {"--prompts": prompts, "--questions": questions, "--chat": chat, "--system": system, "--grader": grader}
     extra = [name for name, value in given.items() if value]
@@ -273,7 +273,7 @@ def _again(
     listener: "Listener",
 ) -> "Outcome":
     """The stored traces, analysed again."""
-    from phaselens.engines.workers import spare_cores
+    from phaselens.engines.forked_workers import spare_cores
     from phaselens.studies import analyse_study
 
     names = None if experiments is None else [name.strip() for name in experiments.split(",")]
@@ -359,7 +359,7 @@ def report(
 ) -> None:
     """Write the report of a study again, from the files in its folder; figures as SVG and PNG for papers."""
     from phaselens.report import render
-    from phaselens.studies.store.place import Place
+    from phaselens.studies.store.location import Place
 
     place = Place(root)
     if place.remote:  # traces stay where they are: the page is of results

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from phaselens.cli.run import AsJson
-from phaselens.cli.show import note, print_json, print_table, say
+from phaselens.cli.terminal import note, print_json, print_table, say
 
 
 def validate(
@@ -34,8 +34,8 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Plant effects and artefacts in simulated studies, and count what the rule of each claim says about them."""
-    from phaselens.cli.validating import kept_in, part, read, write
-    from phaselens.engines.workers import checked, spare_cores, spread
+    from phaselens.cli.validate_files import kept_in, part, read, write
+    from phaselens.engines.forked_workers import checked, spare_cores, spread
     from phaselens.errors import InputError
     from phaselens.validity import QUICK_STUDIES, SCENARIOS, STUDIES
     from phaselens.validity import validate as run

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from phaselens.cli.run import Device, Dtype
-from phaselens.cli.show import say
+from phaselens.cli.terminal import say
 
 
 def view(
@@ -30,10 +30,10 @@ def view(
 ) -> None:
     """Walk through stored runs: a table of all, then token by token and layer by layer, on this machine."""
     from phaselens.errors import InputError, missing_extra
-    from phaselens.view.kept import keep
-    from phaselens.view.one import Lens, Reader
-    from phaselens.view.runs import Runs
-    from phaselens.view.shelf import shelf
+    from phaselens.view.one_run import Lens, Reader
+    from phaselens.view.page_file import keep
+    from phaselens.view.run_table import Runs
+    from phaselens.view.stored_traces import shelf
 
     if bool(runs) != (export is not None):
         raise InputError("--export PAGE.html and --runs 0,7,12 go together.")

@@ -8,7 +8,7 @@ import typer
 
 from phaselens.cli.models import ModelName, Overrides, Revision, Trust, open_model
 from phaselens.cli.run import Device, Dtype
-from phaselens.cli.show import json_text, note, say
+from phaselens.cli.terminal import json_text, note, say
 
 SMALL = 16  # up to this many layers the lens reads every one
 

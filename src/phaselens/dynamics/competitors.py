@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from phaselens.statistics.logistic import held_out_probability
+from phaselens.statistics.logistic_regression import held_out_probability
 
 FOLDS = 5
 HASHED = 2**14

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phaselens.dynamics.published import BANDS
+from phaselens.dynamics.published_figures import BANDS
 from phaselens.errors import InputError
 
 WINDOW = 64

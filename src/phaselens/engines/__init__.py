@@ -21,11 +21,11 @@ def engine_named(
     """
     gpus = device.startswith("cuda")
     if name == "local":
-        from phaselens.engines.local import LocalEngine, visible_devices
+        from phaselens.engines.local_processes import LocalEngine, visible_devices
 
         return LocalEngine(workers or 1, visible_devices(workers) if gpus else ())
     if name == "ray":
-        from phaselens.engines.cluster import RayEngine
+        from phaselens.engines.ray_cluster import RayEngine
 
         return RayEngine(address, workers, gpus=gpus)
     if name == "slurm":

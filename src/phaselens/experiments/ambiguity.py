@@ -21,10 +21,10 @@ from phaselens.dynamics.ambiguity import (
     flag,
     paired_difference,
 )
-from phaselens.dynamics.states import BIFURCATION, bifurcation_states, marks, turbulence_threshold
+from phaselens.dynamics.state_alphabets import BIFURCATION, bifurcation_states, marks, turbulence_threshold
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import percentile_interval, undefined_interval
 from phaselens.statistics.multiplicity import partial_conjunction
 from phaselens.statistics.resampling import bootstrap_weights, resampled_ratio

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from phaselens.errors import InputError, StateError, unknown_name
-from phaselens.experiments.tables import Table
+from phaselens.experiments.result_tables import Table
 from phaselens.interventions.records import Acted
 from phaselens.probes.alignment import PeakProbes
 from phaselens.statistics.resampling import bootstrap_weights
@@ -139,7 +139,7 @@ class StoredReading:
 
 @dataclass(frozen=True, eq=False)
 class StoredScores:
-    """What `readings.observability` made of one model, as stored; arrays as it documents them."""
+    """What `readings.loss_probes` made of one model, as stored; arrays as it documents them."""
 
     loss: np.ndarray
     score: np.ndarray

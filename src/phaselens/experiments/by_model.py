@@ -8,11 +8,11 @@ import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, below
 from phaselens.experiments.base import Panel
-from phaselens.experiments.graded import Graded
+from phaselens.experiments.graded_runs import Graded
 from phaselens.experiments.pooled import each_model, of_draws
 from phaselens.statistics.detection import resampled_auroc_within
 from phaselens.statistics.intervals import percentile_interval
-from phaselens.statistics.logistic import resampled_held_out
+from phaselens.statistics.logistic_regression import resampled_held_out
 
 REFITS, SPLITS, AGAIN = 150, 5, 3  # resamples in which predictions are fitted anew; splits of the whole, of each
 # A statistic of runs given the stratum of each and weights [draw, unit]: [draw].

@@ -13,10 +13,10 @@ from phaselens.claims import IntervalEvidence, Outcome, PermutationEvidence, Req
 from phaselens.dynamics.profile import ValueCalibration, clipped_values, fit_values
 from phaselens.dynamics.regimes import ratio_norm, run_mean
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
-from phaselens.experiments.cells import BY_MEASURE, MEAN_CT, MEASURES, Cells, cells
+from phaselens.experiments.claim_versions import Version, decided, units_needed
+from phaselens.experiments.crossed_design import BY_MEASURE, MEAN_CT, MEASURES, Cells, cells
+from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import Table
-from phaselens.experiments.versions import Version, decided, units_needed
 from phaselens.statistics.interactions import family_by_load, interaction_on_ranks
 from phaselens.statistics.intervals import undefined_interval
 from phaselens.statistics.permutation import permutation_p

@@ -8,14 +8,14 @@ from functools import partial
 
 import numpy as np
 
-from phaselens.dynamics.correctness import prefix_means
+from phaselens.dynamics.correctness_scores import prefix_means
 from phaselens.dynamics.early_exit import exit_curve
-from phaselens.experiments import answers, later
+from phaselens.experiments import answer_claims, later_claims
 from phaselens.experiments.ambiguity import turbulent_above
 from phaselens.experiments.base import Experiment, Panel, Result
 from phaselens.experiments.by_model import model_rows
-from phaselens.experiments.graded import AT_OUTPUT, AT_RECORD, COMBINED, Graded, graded_runs
-from phaselens.experiments.tables import Table
+from phaselens.experiments.graded_runs import AT_OUTPUT, AT_RECORD, COMBINED, Graded, graded_runs
+from phaselens.experiments.result_tables import Table
 from phaselens.statistics.detection import (
     auroc,
     auroc_of_kind,
@@ -29,7 +29,7 @@ from phaselens.statistics.detection import (
     run_weights,
 )
 from phaselens.statistics.intervals import percentile_interval
-from phaselens.statistics.logistic import held_out_probability
+from phaselens.statistics.logistic_regression import held_out_probability
 
 TABLE = Table(
     "correctness", "scores of right and wrong answers",
@@ -55,7 +55,7 @@ EXIT = Table(
     "early_exit", "tokens saved by leaving early",
     "model:str twin:bool threshold:float saved:float agreement:float oracle_saved:float n_tokens:int",
 )  # fmt: skip
-CLAIMS = (*answers.CLAIMS, *later.CLAIMS)
+CLAIMS = (*answer_claims.CLAIMS, *later_claims.CLAIMS)
 FOLLOWED = ("turning_angle", "coherence", "instability", "turbulence")
 OUTPUT = ("surprisal", "entropy")
 UPTO = 16
@@ -271,8 +271,10 @@ def _evidence(
 ) -> tuple[dict[str, object], list[dict]]:
     """The evidence of the claims, and what each model says of those about answers."""
     every = tuple(graded.values())
-    found = answers.answers_by_model(panel, every, turned, claims)
-    evidence = answers.answers_evidence(panel, every, turned, found) | later.later_evidence(panel, every, claims)
+    found = answer_claims.answers_by_model(panel, every, turned, claims)
+    evidence = answer_claims.answers_evidence(panel, every, turned, found) | later_claims.later_evidence(
+        panel, every, claims
+    )
     return evidence, model_rows(found)
 
 
@@ -310,7 +312,7 @@ def analyse_correctness(panel: Panel) -> Result:
             EARLY.name: EARLY.arrow(early),
             CURVE.name: CURVE.arrow(curve),
             EXIT.name: EXIT.arrow(leaving),
-            answers.MODELS.name: answers.MODELS.arrow(by_model),
+            answer_claims.MODELS.name: answer_claims.MODELS.arrow(by_model),
         },
         evidence=evidence,
         notes=notes,
@@ -322,7 +324,7 @@ CORRECTNESS = Experiment(
     needs_layers=AT_RECORD,
     needs_steps=(*AT_OUTPUT, *OUTPUT),
     claims=CLAIMS,
-    tables=(TABLE, CHANCE, EARLY, CURVE, EXIT, answers.MODELS),
+    tables=(TABLE, CHANCE, EARLY, CURVE, EXIT, answer_claims.MODELS),
     function=analyse_correctness,
     summary="Whether dynamics say anything about the answer beyond baselines, and when.",
     evidence=correctness_evidence,

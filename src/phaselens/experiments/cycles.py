@@ -22,8 +22,8 @@ from phaselens.dynamics.cycles import (
     word_shuffle,
 )
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import percentile_interval, undefined_interval
 from phaselens.statistics.permutation import permutation_p
 from phaselens.statistics.survival import event_rate, event_share, survival

@@ -13,7 +13,7 @@ import numpy as np
 
 from phaselens.dynamics.fingerprints import DEPTHS
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
-from phaselens.experiments.tables import Table
+from phaselens.experiments.result_tables import Table
 from phaselens.statistics.intervals import expanded_interval
 from phaselens.statistics.permutation import sign_flip_max
 from phaselens.statistics.resampling import sums_by_unit

@@ -21,8 +21,8 @@ from phaselens.dynamics.fingerprints import (
     split_half_identification,
 )
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result, checkpoints_of
+from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import percentile_interval, undefined_interval
 from phaselens.statistics.resampling import resampled_medians
 

@@ -7,6 +7,7 @@ import numpy as np
 from phaselens.claims import Outcome, absent_in_twins, survives
 from phaselens.dynamics import gd
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import (
     Estimate,
     evidence,
@@ -15,10 +16,9 @@ from phaselens.experiments.separations import (
     panel_split,
     separation_row,
 )
-from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import percentile_interval
+from phaselens.statistics.panel_groups import Split
 from phaselens.statistics.resampling import resampled_ratio, sums_by_unit
-from phaselens.statistics.splits import Split
 
 MODELS = Table(
     "gd_models", "GD_ratio per model under each version",

@@ -24,8 +24,8 @@ from phaselens.claims import (
 )
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.gd import CONTROL_VERSIONS, VERSIONS, Version, gd_estimate, version_sums
+from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import Estimate, counts, evidence, log_estimate, panel_split
-from phaselens.experiments.tables import Table
 from phaselens.statistics.agreement import adjusted_rand
 from phaselens.statistics.effects import (
     difference_interval,
@@ -35,8 +35,8 @@ from phaselens.statistics.effects import (
     units_for_correlation,
 )
 from phaselens.statistics.intervals import Interval, percentile_interval
+from phaselens.statistics.panel_groups import Split
 from phaselens.statistics.resampling import resampled_ratio, sums_by_unit
-from phaselens.statistics.splits import Split
 
 KL = Table(
     "lens_kl", "how far each lens is from the output",

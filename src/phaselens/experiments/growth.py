@@ -11,7 +11,7 @@ import numpy as np
 
 from phaselens.experiments.base import Experiment, Panel, Result, refusals
 from phaselens.experiments.pooled import Asked, pooled
-from phaselens.experiments.tables import Table
+from phaselens.experiments.result_tables import Table
 from phaselens.interventions.records import Growth
 
 TABLES = (

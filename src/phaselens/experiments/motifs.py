@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from phaselens.claims import LEVEL, Outcome
-from phaselens.claims.permutation import PermutationEvidence
+from phaselens.claims.permutation_rule import PermutationEvidence
 from phaselens.dynamics.motifs import NULLS, Sequential, first_order_shares, motifs, sequential_motifs
-from phaselens.dynamics.states import GRAMMAR
+from phaselens.dynamics.state_alphabets import GRAMMAR
 from phaselens.experiments.base import Experiment, Panel, Result
-from phaselens.experiments.labelling import COLUMNS, Labelled, label_panel
+from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import Table
+from phaselens.experiments.state_labels import COLUMNS, Labelled, label_panel
 from phaselens.statistics.multiplicity import holm
 
 MOTIFS = Table(

@@ -15,8 +15,8 @@ from phaselens.dynamics.fingerprints import (
     leave_one_out_accuracy,
 )
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import Interval, jackknife_interval, undefined_interval
 
 METHODS = ("unit", "raw", "rms", "zscore", "clipped_mad")

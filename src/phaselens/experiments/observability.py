@@ -11,8 +11,8 @@ import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, above, below
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result, StoredScores
+from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import Interval, bootstrap_p, expanded_interval, undefined_interval
 from phaselens.statistics.partial import clustered_correlation, rank_residuals
 from phaselens.statistics.resampling import bootstrap_weights

@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, below
-from phaselens.dynamics.signatures import Share, SplitHalf, geometric, split_half, vector
+from phaselens.dynamics.perturbation_signatures import Share, SplitHalf, geometric, split_half, vector
 from phaselens.experiments.base import Experiment, Panel, Result, refusals
 from phaselens.experiments.pooled import identity
-from phaselens.experiments.tables import Table
+from phaselens.experiments.result_tables import Table
 from phaselens.interventions.records import Signature
 from phaselens.statistics.intervals import undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights

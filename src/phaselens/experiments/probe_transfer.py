@@ -8,7 +8,7 @@ import numpy as np
 
 from phaselens.errors import InputError
 from phaselens.experiments.base import ModelData, StoredReading
-from phaselens.experiments.tables import Table
+from phaselens.experiments.result_tables import Table
 from phaselens.probes.alignment import transferred
 from phaselens.probes.capacity import majority_share
 

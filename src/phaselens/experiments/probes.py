@@ -27,8 +27,8 @@ from phaselens.dynamics.fingerprints import fingerprints
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result, StoredReading
 from phaselens.experiments.fingerprints import FINGERPRINTS, sample_of, without_twins
 from phaselens.experiments.probe_transfer import MODELS, TEMPLATES, between_models, between_templates
+from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import Table
 from phaselens.probes.capacity import CapacityCurve, PeakDifference, capacity_curve, majority_share, peak_difference
 from phaselens.statistics.agreement import grouping_agreement, mantel
 from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval

@@ -10,7 +10,7 @@ import numpy as np
 from phaselens.dynamics.profile import fit_values, instability_debt, late_ct, late_divergence, profile
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.regimes import run_collapses
-from phaselens.experiments.tables import Table
+from phaselens.experiments.result_tables import Table
 from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.resampling import resampled_ratio, sums_by_unit
 

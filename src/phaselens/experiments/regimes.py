@@ -9,6 +9,7 @@ from phaselens.claims import Outcome, absent_in_twins, survives
 from phaselens.dynamics import nulls, regimes
 from phaselens.dynamics.collapse import Collapse, collapses, frozen_early, mask_digits
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import (
     Estimate,
     evidence,
@@ -18,10 +19,9 @@ from phaselens.experiments.separations import (
     panel_split,
     separation_row,
 )
-from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import Interval, percentile_interval
+from phaselens.statistics.panel_groups import Split
 from phaselens.statistics.resampling import resampled_median
-from phaselens.statistics.splits import Split
 
 GROUPS = (2, 3, 4)
 SHARES = tuple(name.lower() for name in regimes.REGIMES)

@@ -8,9 +8,9 @@ import numpy as np
 
 from phaselens.claims import SMALLEST_GAP, Outcome, SplitEvidence
 from phaselens.experiments.base import ModelData, Panel
-from phaselens.experiments.tables import json_value
+from phaselens.experiments.result_tables import json_value
+from phaselens.statistics.panel_groups import Split, split
 from phaselens.statistics.separation import TWO, largest_p, models_for_power, models_for_significance, power
-from phaselens.statistics.splits import Split, split
 
 GAPS = (6, 8, 10)
 

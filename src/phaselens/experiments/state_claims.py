@@ -14,7 +14,7 @@ import numpy as np
 from phaselens.claims import HALF, LEVEL, IntervalEvidence, Outcome, Requirement, above, below
 from phaselens.dynamics.chains import generation_chains, self_transition_excess
 from phaselens.dynamics.cycles import word_places
-from phaselens.dynamics.states import (
+from phaselens.dynamics.state_alphabets import (
     BIFURCATION,
     QUANTILES,
     RIVALRIES,
@@ -28,8 +28,8 @@ from phaselens.dynamics.states import (
 )
 from phaselens.experiments.base import Panel
 from phaselens.experiments.cycles import word_starts
-from phaselens.experiments.labelling import Labelled, by_prompt, calibration_turbulence
 from phaselens.experiments.separations import counts
+from phaselens.experiments.state_labels import Labelled, by_prompt, calibration_turbulence
 from phaselens.statistics.agreement import kendall_w
 from phaselens.statistics.intervals import Interval, bootstrap_p, percentile_interval, undefined_interval
 

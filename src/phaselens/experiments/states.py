@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from phaselens.dynamics.chains import depth_chains, dwell_times, expected_counts, transition_counts
-from phaselens.dynamics.states import occupancies, state_counts
+from phaselens.dynamics.state_alphabets import occupancies, state_counts
 from phaselens.experiments.base import Experiment, Panel, Result
-from phaselens.experiments.labelling import (
+from phaselens.experiments.result_tables import Table
+from phaselens.experiments.state_claims import state_evidence, sweep_rows
+from phaselens.experiments.state_labels import (
     ALPHABETS,
     COLUMNS,
     Labelled,
@@ -17,8 +19,6 @@ from phaselens.experiments.labelling import (
     labelled,
     own_threshold,
 )
-from phaselens.experiments.state_claims import state_evidence, sweep_rows
-from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.resampling import resampled_ratio
 

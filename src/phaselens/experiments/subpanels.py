@@ -22,10 +22,10 @@ from phaselens.claims import (
     claims_by_id,
     judge_all,
 )
-from phaselens.dynamics.order import Survival, lost_at_scale, subpanels
+from phaselens.dynamics.stability import Survival, lost_at_scale, subpanels
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import Table
 from phaselens.statistics.intervals import Interval, undefined_interval
 from phaselens.statistics.separation import separation, uniform_null
 

@@ -6,7 +6,7 @@ from phaselens.dynamics.regimes import ratio_norm
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
 from phaselens.experiments.gd import VERSIONS, gd_estimate, version_sums
 from phaselens.experiments.regimes import interval_of, model_median, run_collapses, run_figures
-from phaselens.experiments.tables import Table
+from phaselens.experiments.result_tables import Table
 from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.resampling import resampled_ratio, sums_by_unit
 

@@ -21,8 +21,8 @@ from phaselens.dynamics.clusters import (
 from phaselens.dynamics.fingerprints import Identification, fingerprints, resampled_fingerprints
 from phaselens.experiments.base import Experiment, Panel, Result
 from phaselens.experiments.fingerprints import FINGERPRINTS, Sample, identified, sample_of, without_twins
+from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import Table
 from phaselens.statistics.agreement import adjusted_rand, grouping_agreement, mantel
 from phaselens.statistics.intervals import Interval, basic_interval, percentile_interval, undefined_interval
 

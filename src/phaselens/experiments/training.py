@@ -14,8 +14,8 @@ import numpy as np
 from phaselens.claims import IntervalEvidence, Outcome, PermutationEvidence, Requirement, above, below
 from phaselens.experiments.base import Experiment, ModelInfo, Panel, Result, shape_of, training_of
 from phaselens.experiments.regimes import model_median, run_figures
+from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import Table
 from phaselens.statistics.clustered import correlation_gap, pooled_correlation, share_given
 from phaselens.statistics.effects import units_for_correlation
 from phaselens.statistics.intervals import Interval, bootstrap_p, percentile_interval, undefined_interval

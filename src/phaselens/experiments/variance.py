@@ -10,10 +10,10 @@ from scipy import stats
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, below
 from phaselens.errors import MissingExtra
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
-from phaselens.experiments.cells import BY_MEASURE, MEASURES, Cells, cells
+from phaselens.experiments.claim_versions import Version, alike, decided, units_needed
+from phaselens.experiments.crossed_design import BY_MEASURE, MEASURES, Cells, cells
+from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import counts
-from phaselens.experiments.tables import Table
-from phaselens.experiments.versions import Version, alike, decided, units_needed
 from phaselens.statistics.interactions import Amplification, amplification
 from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
 from phaselens.statistics.reml import reml

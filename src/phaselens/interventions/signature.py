@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from phaselens.capture.intervene import At, Clock, Where, intervening
-from phaselens.dynamics.signatures import deciding, gain
+from phaselens.dynamics.perturbation_signatures import deciding, gain
 from phaselens.errors import InputError, ModelRefused
 from phaselens.interventions.records import Signature
 from phaselens.models import Model, record

@@ -3,13 +3,13 @@
 `load` gives a `Model`; `record` and `edit` read and replace residual states; `prove` is what a load must pass.
 """
 
-from phaselens.models.check import Proof, Row, prove
 from phaselens.models.facts import Facts
 from phaselens.models.forward import Pass, positions_of, run
-from phaselens.models.guard import Guard, guarded
 from phaselens.models.hooks import Taps, edit, record
+from phaselens.models.lens_guard import Guard, guarded
 from phaselens.models.load import Model, fingerprint, load, require_tokenizer, untrained_twin
-from phaselens.models.text import Encoder, encoder, template_hash
+from phaselens.models.proof import Proof, Row, prove
+from phaselens.models.token_ids import Encoder, encoder, template_hash
 
 __all__ = [
     "Encoder",

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from phaselens.errors import InputError, ModelRefused, unknown_name
-from phaselens.models.compare import gap, identical
+from phaselens.models.compare_tensors import gap, identical
 from phaselens.models.facts import MERGES, WHY, Facts, declared_layers, settle, special_ids, text_config
 from phaselens.models.forward import arguments, cache_name, run
 from phaselens.models.hooks import Call, canonical, watch
-from phaselens.models.narrow import narrowed, narrowing
+from phaselens.models.narrow_head import narrowed, narrowing
 from phaselens.models.unembedding import finish, make_readout
 from phaselens.types import Readout
 

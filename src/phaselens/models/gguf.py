@@ -19,7 +19,7 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from phaselens.errors import InputError, ModelRefused, missing_extra
-from phaselens.models.kept import home
+from phaselens.models.user_cache import home
 from phaselens.models.weights import became_of, first_line, quiet
 
 RECORD = "dequantised.json"

@@ -17,11 +17,11 @@ from torch import nn
 from transformers import AutoTokenizer
 
 from phaselens.errors import ModelRefused, StudyFileError, TokenizerError
-from phaselens.models.check import Proof, prove
 from phaselens.models.discover import FORM, discover
 from phaselens.models.facts import Facts, declared_context
 from phaselens.models.gguf import converted, gguf_file, origin
-from phaselens.models.kept import proof_of
+from phaselens.models.proof import Proof, prove
+from phaselens.models.user_cache import proof_of
 from phaselens.models.weights import device_of, dtype_of, first_line, offline, read_network, resolved
 from phaselens.models.wrappers import unwrapped
 from phaselens.signs import visible

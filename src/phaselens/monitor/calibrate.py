@@ -9,7 +9,7 @@ from phaselens.dynamics.alarms import Score
 from phaselens.dynamics.thresholds import Rate, learn_rule
 from phaselens.errors import InputError, unknown_name
 from phaselens.experiments import ModelData, Panel
-from phaselens.monitor.card import Card
+from phaselens.monitor.threshold_card import Card
 
 INNER = ("instability", "step_length", "turning_angle", "coherence", "depth_instability")
 STATISTICS = ("recent", "mean")

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from phaselens.errors import InputError
-from phaselens.measure import Column, LensSpec, Reducer
+from phaselens.measure.reducer import Column, LensSpec, Reducer
 from phaselens.models import Model
 from phaselens.models.hooks import check_layers
 from phaselens.observables import Observable
-from phaselens.recording import as_observables, reads_lens
+from phaselens.observing.recording import as_observables, reads_lens
 from phaselens.trace.tile import Tile
 
 Columns = dict[str, np.ndarray]

@@ -8,8 +8,8 @@ from typing import Any
 from phaselens.dynamics.alarms import Rule
 from phaselens.errors import InputError, unknown_name
 from phaselens.models import Model
-from phaselens.monitor.card import Card
 from phaselens.monitor.steps import Alarm
+from phaselens.monitor.threshold_card import Card
 
 ACTIONS = ("warn", "stop", "restart", "escalate", "temperature")
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from phaselens.models import Model
 from phaselens.monitor.meters import Columns, Meters
-from phaselens.recording import Gathered, column_info, texts_of
+from phaselens.observing.recording import Gathered, column_info, texts_of
 from phaselens.trace import Trace
 from phaselens.trace.transcripts import Transcript, Transcripts
 

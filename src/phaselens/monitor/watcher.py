@@ -13,7 +13,7 @@ from transformers import LogitsProcessor, StoppingCriteria
 from phaselens.dynamics.alarms import Rule, Running
 from phaselens.models import Model, Taps
 from phaselens.models.hooks import Answers
-from phaselens.models.pieces import Text
+from phaselens.models.token_texts import Text
 from phaselens.monitor.calls import Call
 from phaselens.monitor.meters import Columns, Meters
 from phaselens.monitor.policy import Policy, check_action

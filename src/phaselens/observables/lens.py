@@ -14,10 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from phaselens.errors import InputError
+from phaselens.observables.lens_selection import LOG2E, TOP, Variant
+from phaselens.observables.lens_tiles import measure, read_states
+from phaselens.observables.lens_variant import ONE_PERCENT
 from phaselens.observables.nucleus import nucleus_by_sorting
-from phaselens.observables.reading import ONE_PERCENT
-from phaselens.observables.selection import LOG2E, TOP, Variant
-from phaselens.observables.tiles import measure, read_states
 from phaselens.types import Readout
 
 TINY = torch.finfo(torch.float32).tiny

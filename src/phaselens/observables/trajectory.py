@@ -42,8 +42,8 @@ def state_norms(hidden: States) -> Values:
 def states(hidden: States, state_norms: Values, *, normalisation: str = "unit") -> States:
     """States as the geometry sees them: `unit` divides by max(|h|, 1e-8), `raw` leaves them.
 
-    Raises InputError for another normalisation; those that need a calibration come before (`observables.normalisation`)
-    and are then `raw` here.
+    Raises InputError for another normalisation; those that need a calibration come before
+    (`observables.state_normalisation`) and are then `raw` here.
     """
     if normalisation == "unit":
         return hidden / state_norms.clamp(min=NORM_FLOOR).unsqueeze(-1)

@@ -16,8 +16,8 @@ import numpy as np
 from phaselens.batteries import ForcedChoice, MinimalPair, by_turns
 from phaselens.errors import InputError
 from phaselens.organisms.corpora import documents
+from phaselens.organisms.item_labels import LabelledItem, label
 from phaselens.organisms.items import choice
-from phaselens.organisms.labels import LabelledItem, label
 from phaselens.organisms.questions import (
     PROMPT_CATEGORIES,
     Prompt,

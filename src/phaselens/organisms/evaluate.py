@@ -11,7 +11,7 @@ from phaselens.dynamics.collapse import collapses, mask_digits
 from phaselens.organisms.corpora import CATEGORIES, documents, exposures
 from phaselens.organisms.questions import Prompt, agreement_pairs, exact_questions
 from phaselens.organisms.tokens import IGNORE, collate, encode
-from phaselens.organisms.web import web_texts
+from phaselens.organisms.web_corpus import web_texts
 from phaselens.organisms.world import CLASS_WEIGHTS, World
 
 TEST_SEED = 12

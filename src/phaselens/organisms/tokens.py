@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from phaselens.organisms.corpora import Document, documents
-from phaselens.organisms.web import web_texts
+from phaselens.organisms.web_corpus import web_texts
 from phaselens.organisms.world import World
 
 CONTEXT = 256

@@ -29,7 +29,7 @@ from phaselens.organisms.corpora import documents
 from phaselens.organisms.muon import Muon
 from phaselens.organisms.panel import Cell, config
 from phaselens.organisms.tokens import BOS, EOS, IGNORE, PAD, batch_order, build_tokenizer, collate, rows, visible
-from phaselens.organisms.web import web_texts
+from phaselens.organisms.web_corpus import web_texts
 from phaselens.organisms.world import WORLD_SEED, World, build_world
 
 DATA_SEED = 11

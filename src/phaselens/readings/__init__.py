@@ -2,9 +2,9 @@
 
 from phaselens.readings.analysis import Reading, Settings, analyse
 from phaselens.readings.examples import Columns, Example, Examples, Flag, read_examples
-from phaselens.readings.frozen import load_probes, save_probes
-from phaselens.readings.states import States, capture_states
-from phaselens.readings.tasks import TASKS, ReadingTask, examples_of
+from phaselens.readings.place_states import States, capture_states
+from phaselens.readings.probe_files import load_probes, save_probes
+from phaselens.readings.world_tasks import TASKS, ReadingTask, examples_of
 
 __all__ = [
     "TASKS", "Columns", "Example", "Examples", "Flag", "Reading", "ReadingTask", "Settings", "States", "analyse",

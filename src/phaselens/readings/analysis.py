@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from phaselens.controls import CONTROLS, judged
 from phaselens.errors import InputError
 from phaselens.perturbations import control_labels, permute_labels
 from phaselens.probes import HeldOut, Probes, Task, cross_fit, fit_logistic, grouped_folds, make_task
@@ -20,10 +19,11 @@ from phaselens.probes.capacity import (
     majority_share,
     max_over_layers_p,
 )
+from phaselens.probes.control_table import balanced_accuracy, control_accuracy, control_table
+from phaselens.probes.controls import CONTROLS, judged
 from phaselens.probes.folds import check_folds
 from phaselens.probes.mdl import online_code
 from phaselens.probes.subspace import feature_curve, rank_curve
-from phaselens.probes.table import balanced_accuracy, control_accuracy, control_table
 from phaselens.probes.transfer import family_transfer
 from phaselens.statistics.intervals import Interval, percentile_interval
 from phaselens.statistics.resampling import bootstrap_weights

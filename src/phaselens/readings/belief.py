@@ -15,7 +15,7 @@ from phaselens.organisms.processes import Process
 from phaselens.probes import grouped_folds
 from phaselens.probes.ridge import r_squared, ridge_cross_fit
 from phaselens.readings.examples import Example, Examples, place
-from phaselens.readings.states import capture_states
+from phaselens.readings.place_states import capture_states
 from phaselens.statistics.intervals import Interval, percentile_interval
 from phaselens.statistics.permutation import permutation_p
 from phaselens.statistics.resampling import bootstrap_weights

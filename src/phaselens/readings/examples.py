@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from phaselens.batteries.labels import CONLLU, read_labels
-from phaselens.batteries.rows import Row, Table, word
+from phaselens.batteries.file_rows import Row, Table, word
+from phaselens.batteries.label_files import CONLLU, read_labels
 from phaselens.capture.prompts import check_ids, check_room
 from phaselens.errors import InputError, PromptError, StudyFileError, unknown_name
 from phaselens.models import Model, encoder

@@ -2,14 +2,14 @@
 
 from markupsafe import Markup
 
-from phaselens.report.cast import Member, of
-from phaselens.report.folder import Folder, Row
-from phaselens.report.forest import NARROW, WIDE, Layout, Mark, Panel, forest
-from phaselens.report.scale import span
+from phaselens.report.axis_scale import span
+from phaselens.report.data_tables import Column, Table, text_cell
+from phaselens.report.forest_plot import NARROW, WIDE, Layout, Mark, Panel, forest
+from phaselens.report.models_shown import Member, of
 from phaselens.report.section import Block, Section, listed, pair
+from phaselens.report.study_files import Folder, Row
 from phaselens.report.symbols import unit_of
-from phaselens.report.tables import Column, Table, text_cell
-from phaselens.report.words import extent, number
+from phaselens.report.written_values import extent, number
 
 __all__ = ["NARROW", "WIDE", "caption", "differences", "flags"]
 NOTES = {"twin_cosine": "cosine to both − between them"}

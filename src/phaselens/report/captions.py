@@ -2,9 +2,9 @@
 
 from markupsafe import Markup
 
-from phaselens.report.folder import Row
+from phaselens.report.study_files import Row
 from phaselens.report.symbols import GROUPS
-from phaselens.report.words import count, extent, is_number, listing, visible
+from phaselens.report.written_values import count, extent, is_number, listing, visible
 
 
 def _caption(head: str, *body: str) -> Markup:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from phaselens.report import svg
-from phaselens.report.scale import Scale, span
-from phaselens.report.words import estimated, interval, is_number, number, visible
+from phaselens.report.axis_scale import Scale, span
+from phaselens.report.written_values import estimated, interval, is_number, number, visible
 
 WIDTH, LEFT, RIGHT, ROW, HEAD, FOOT = 720.0, 190.0, 40.0, 34.0, 58.0, 44.0
 STYLE = (

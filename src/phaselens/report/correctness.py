@@ -7,12 +7,12 @@ from typing import Any
 from markupsafe import Markup
 
 from phaselens.report import svg
-from phaselens.report.cast import Member
-from phaselens.report.folder import Folder, Row
-from phaselens.report.scale import Scale
+from phaselens.report.axis_scale import Scale
+from phaselens.report.data_tables import Cell, Column, Table, name_cell, text_cell
+from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Section, listed, pair
-from phaselens.report.tables import Cell, Column, Table, name_cell, text_cell
-from phaselens.report.words import DASH, is_number, number, visible
+from phaselens.report.study_files import Folder, Row
+from phaselens.report.written_values import DASH, is_number, number, visible
 
 FIELDS = ("outcome", "model", "prompt", "completion", "answer", "read", "rule")
 ASKED = ("outcome", "model", "prompt", "generation", "accepted", "read", "by the rule")

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from phaselens.report import svg
-from phaselens.report.cast import Member
-from phaselens.report.folder import Folder, Row
-from phaselens.report.scale import Scale
+from phaselens.report.axis_scale import Scale
+from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Section, pair
-from phaselens.report.words import extent, is_number, number, visible
+from phaselens.report.study_files import Folder, Row
+from phaselens.report.written_values import extent, is_number, number, visible
 
 
 @dataclass(frozen=True)

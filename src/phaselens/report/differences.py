@@ -5,19 +5,23 @@ from dataclasses import replace
 
 from markupsafe import Markup
 
-from phaselens.report import curves
-from phaselens.report.cast import Member
-from phaselens.report.folder import Folder, Row
-from phaselens.report.scale import span
+from phaselens.report import depth_curves
+from phaselens.report.axis_scale import span
+from phaselens.report.data_tables import Column, Reasons, Table, name_cell, text_cell
+from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Section, listed, pair
-from phaselens.report.tables import Column, Reasons, Table, name_cell, text_cell
-from phaselens.report.words import is_number, visible
+from phaselens.report.study_files import Folder, Row
+from phaselens.report.written_values import is_number, visible
 
 MOST_MODELS, ROWS, EVERY = 3, 12, "all"
 
 
 def figure(
-    name: str, members: Sequence[Member], depth: list[Row], apart: list[Row], layout: curves.Layout = curves.GD_WIDE
+    name: str,
+    members: Sequence[Member],
+    depth: list[Row],
+    apart: list[Row],
+    layout: depth_curves.Layout = depth_curves.GD_WIDE,
 ) -> Markup:
     """Draw, for each pair and observable that differs most, both models over l/L, and beside it their difference."""
     panels, between = [], Member("difference", False, "", 1 + max(m.hue for m in members), "difference")
@@ -28,12 +32,12 @@ def figure(
             for r in apart
             if (r["first"], r["second"], r["observable"]) == (first, second, observable)
         ]
-        titles = curves.heading(str(observable)), f"{visible(str(first))} less {visible(str(second))}"
+        titles = depth_curves.heading(str(observable)), f"{visible(str(first))} less {visible(str(second))}"
         for title, rows in zip(titles, (both, own), strict=True):
             values = [0.0] * (rows is own) + [r[c] for r in rows for c in ("value", "lo", "hi")]
             panels.append((title, "value", rows, span(values) or (0.0, 1.0)))
     layout = replace(layout, plot=0.6 * layout.plot)
-    return curves.grid(
+    return depth_curves.grid(
         name, "What differs, by relative depth", [*members, between], panels, layout, log=False, labelled=True
     )
 
@@ -93,7 +97,7 @@ def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
     rows, trained = folder.rows("differences_curve"), [m for m in members if not m.twin]
     if not rows or len(trained) > MOST_MODELS:
         return []
-    layouts = (curves.GD_WIDE, curves.GD_NARROW)
+    layouts = (depth_curves.GD_WIDE, depth_curves.GD_NARROW)
     drawn = pair("differences", figure, trained, folder.rows("depth"), rows, layouts=layouts, caption=caption(rows))
     return [drawn, listed(table(folder), "The largest differences as numbers")]
 

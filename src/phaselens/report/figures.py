@@ -11,7 +11,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from phaselens.report import raster
-from phaselens.report.folder import read_folder
+from phaselens.report.study_files import read_folder
 from phaselens.trace.store import atomic_write
 
 XMLNS = 'xmlns="http://www.w3.org/2000/svg"'

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from phaselens.dynamics.published import GD_RATIO
-from phaselens.report import captions, controls, curves, svg, tables
-from phaselens.report.cast import Member, of
-from phaselens.report.folder import Folder, Row
-from phaselens.report.layout import Layout
-from phaselens.report.scale import Scale, span
+from phaselens.dynamics.published_figures import GD_RATIO
+from phaselens.report import captions, data_tables, depth_curves, distribution_controls, svg
+from phaselens.report.axis_scale import Scale, span
+from phaselens.report.models_shown import Member, of
+from phaselens.report.row_layout import Layout
 from phaselens.report.section import Block, Said, Section, listed, pair
-from phaselens.report.words import estimated, is_number, number
+from phaselens.report.study_files import Folder, Row
+from phaselens.report.written_values import estimated, is_number, number
 
 TITLE = "GD_ratio of every model under every version"
 PUBLISHED = "published, others"
@@ -129,27 +129,30 @@ CLAIMS = ("G1", "G2", "G3", "G4", "G5", "G6", "G9", "G10")
 
 
 def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
-    rows, undefined = curves.drawable(folder.rows("gd_models"), "version", "GD_ratio")
-    by_depth, _ = curves.drawable(folder.rows("gd_depth"), "version", "GD_ratio")
-    broad = (curves.GD_WIDE, curves.GD_NARROW)
-    out: list[Block | None] = [curves.nothing_defined(folder, "gd_models", "GD_ratio")]
+    rows, undefined = depth_curves.drawable(folder.rows("gd_models"), "version", "GD_ratio")
+    by_depth, _ = depth_curves.drawable(folder.rows("gd_depth"), "version", "GD_ratio")
+    broad = (depth_curves.GD_WIDE, depth_curves.GD_NARROW)
+    out: list[Block | None] = [depth_curves.nothing_defined(folder, "gd_models", "GD_ratio")]
     if rows:
         said = captions.gd(rows, len(versions(rows)), undefined)
         out.append(pair("gd", gd_panels, members, rows, layouts=(WIDE, NARROW), caption=said, claims=CLAIMS))
-        out.append(listed(tables.gd(folder, members), "The numbers of this figure"))
+        out.append(listed(data_tables.gd(folder, members), "The numbers of this figure"))
     out.append(Said(gone) if (gone := folder.lack("results/temperature.json")) else None)
-    out.append(listed(tables.temperature(folder), "The common temperature"))
-    out.append(curves.nothing_defined(folder, "gd_depth", "GD_ratio"))
+    out.append(listed(data_tables.temperature(folder), "The common temperature"))
+    out.append(depth_curves.nothing_defined(folder, "gd_depth", "GD_ratio"))
     if by_depth:
         said = captions.gd_by_depth(rows)
-        out.append(pair("gd-depth", curves.gd_by_depth, members, by_depth, layouts=broad, caption=said))
+        out.append(pair("gd-depth", depth_curves.gd_by_depth, members, by_depth, layouts=broad, caption=said))
     if pairs := [r for r in folder.rows("gd_pairs") if is_number(r["effect"])]:
-        layouts, said = (controls.WIDE, controls.NARROW), controls.pair_caption(pairs)
-        out.append(pair("gd-pairs", controls.pairs, members, pairs, layouts=layouts, caption=said))
+        layouts, said = (
+            (distribution_controls.WIDE, distribution_controls.NARROW),
+            distribution_controls.pair_caption(pairs),
+        )
+        out.append(pair("gd-pairs", distribution_controls.pairs, members, pairs, layouts=layouts, caption=said))
     lenses = folder.rows("lens_kl")
     if any(is_number(r["kl"]) for r in lenses):
-        said = controls.kl_caption(lenses)
-        out.append(pair("lens-kl", curves.kl_by_depth, members, lenses, layouts=broad, caption=said))
+        said = distribution_controls.kl_caption(lenses)
+        out.append(pair("lens-kl", depth_curves.kl_by_depth, members, lenses, layouts=broad, caption=said))
     return out
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from phaselens.report import prose
+from phaselens.report import verdict_prose
+from phaselens.report.data_tables import Table
 from phaselens.report.figures import write_files
-from phaselens.report.folder import read_folder
 from phaselens.report.render import content, figures
 from phaselens.report.section import Listed
-from phaselens.report.tables import Table
-from phaselens.report.words import marked
+from phaselens.report.study_files import read_folder
+from phaselens.report.written_values import marked
 from phaselens.trace.store import atomic_write
 
 
@@ -60,7 +60,7 @@ def _paragraph(said: object) -> str:
     return marked(said)
 
 
-def _ledger(entries: list[prose.Entry]) -> Iterator[str]:
+def _ledger(entries: list[verdict_prose.Entry]) -> Iterator[str]:
     yield "| claim | verdict | estimate | null | p | decided by | published |"
     yield "|---|---|---|---|---|---|---|"
     for e in entries:
@@ -69,8 +69,8 @@ def _ledger(entries: list[prose.Entry]) -> Iterator[str]:
         yield "| " + " | ".join(marked(cell) for cell in cells) + " |"
     yield ""
     for e in entries:
-        yield from (f"**{marked(e.id)}: {marked(e.statement)}** {marked(prose.finding(e))}", "")
-        yield from (f"What would change this verdict: {marked(prose.change(e))}", "")
+        yield from (f"**{marked(e.id)}: {marked(e.statement)}** {marked(verdict_prose.finding(e))}", "")
+        yield from (f"What would change this verdict: {marked(verdict_prose.change(e))}", "")
 
 
 def _table(table: Table) -> Iterator[str]:

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from phaselens.report.cast import Member
-from phaselens.report.folder import Folder
-from phaselens.report.prose import Entry
-from phaselens.report.words import count, defined, is_number, listing, number, sentence, value, visible
+from phaselens.report.models_shown import Member
+from phaselens.report.study_files import Folder
+from phaselens.report.verdict_prose import Entry
+from phaselens.report.written_values import count, defined, is_number, listing, number, sentence, value, visible
 
 
 def facts(folder: Folder, entries: list[Entry], members: list[Member]) -> list[tuple[str, str]]:

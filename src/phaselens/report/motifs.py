@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from phaselens.report import svg
-from phaselens.report.cast import Member
-from phaselens.report.folder import Folder, Row
-from phaselens.report.forest import HEAD
-from phaselens.report.layout import Layout
-from phaselens.report.scale import Scale
+from phaselens.report.axis_scale import Scale
+from phaselens.report.forest_plot import HEAD
+from phaselens.report.models_shown import Member
+from phaselens.report.row_layout import Layout
 from phaselens.report.section import Block, Legend, Section, pair
-from phaselens.report.words import extent, is_number, number
+from phaselens.report.study_files import Folder, Row
+from phaselens.report.written_values import extent, is_number, number
 
 WIDE, NARROW = Layout(920, 196, 2, 19), Layout(360, 168, 1, 19)
 FIGURES, FOOT = 84.0, 38.0

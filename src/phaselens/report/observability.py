@@ -2,13 +2,13 @@
 
 from markupsafe import Markup
 
-from phaselens.report import curves
-from phaselens.report.cast import Member
-from phaselens.report.folder import Folder
-from phaselens.report.scale import span
+from phaselens.report import depth_curves
+from phaselens.report.axis_scale import span
+from phaselens.report.data_tables import Column, Reasons, Table, name_cell, text_cell
+from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Section, listed, pair
-from phaselens.report.tables import Column, Reasons, Table, name_cell, text_cell
-from phaselens.report.words import visible
+from phaselens.report.study_files import Folder
+from phaselens.report.written_values import visible
 
 CAPTION = Markup(
     "<b>At which depth do states know more of the next token's loss than the output's confidence does?</b> Partial "
@@ -17,11 +17,13 @@ CAPTION = Markup(
 )
 
 
-def figure(name: str, members: list[Member], rows: list[dict], layout: curves.Layout = curves.GD_WIDE) -> Markup:
+def figure(
+    name: str, members: list[Member], rows: list[dict], layout: depth_curves.Layout = depth_curves.GD_WIDE
+) -> Markup:
     """Draw the partial correlation on the choosing documents over l/L, a curve a model."""
     full = [{**r, "twin": False, "lo": None, "hi": None} for r in rows]
     panels = [("given confidence", "value", full, span([0.0, *(r["value"] for r in rows)]) or (0.0, 1.0))]
-    return curves.grid(name, "What states know of the loss", members, panels, layout, log=False, labelled=True)
+    return depth_curves.grid(name, "What states know of the loss", members, panels, layout, log=False, labelled=True)
 
 
 def table(folder: Folder) -> Table | None:
@@ -51,7 +53,7 @@ def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
     rows, trained = folder.rows("observability_curve"), [m for m in members if not m.twin]
     drawn = None
     if rows:
-        layouts = (curves.GD_WIDE, curves.GD_NARROW)
+        layouts = (depth_curves.GD_WIDE, depth_curves.GD_NARROW)
         drawn = pair("observability", figure, trained, rows, layouts=layouts, caption=CAPTION, claims=("O1",))
     return [drawn, listed(table(folder), "" if drawn is None else "The correlations and their controls")]
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from phaselens.dynamics.published import BANDS
-from phaselens.report import captions, labels, svg, tables
-from phaselens.report.cast import Member, of
-from phaselens.report.folder import Folder, Row
-from phaselens.report.scale import Scale, span
+from phaselens.dynamics.published_figures import BANDS
+from phaselens.report import captions, data_tables, regime_labels, svg
+from phaselens.report.axis_scale import Scale, span
+from phaselens.report.models_shown import Member, of
 from phaselens.report.section import Block, Said, Section, listed, pair
-from phaselens.report.words import DASH, estimated, is_number, number, visible
+from phaselens.report.study_files import Folder, Row
+from phaselens.report.written_values import DASH, estimated, is_number, number, visible
 
 RUNS_DRAWN = 400
 FAR = 4.0  # from this ratio of its ends on the axis is logarithmic
@@ -198,9 +198,7 @@ def _own_nulls(axis: Scale, layout: Layout, y: float, member: Member, nulls: lis
     marks = []
     for row in nulls if not member.twin else ():
         if row["model"] == member.model and row["null"] != "untrained twin" and axis.holds(row["ratio_norm"]):
-            words = (
-                f"{row['null']}: {estimated(row['ratio_norm'], row['lo'], row['hi'])} ({row['description']})"
-            )
+            words = f"{row['null']}: {estimated(row['ratio_norm'], row['lo'], row['hi'])} ({row['description']})"
             marks.append(svg.group(svg.tip(visible(words)), _diamond(axis(row["ratio_norm"]), middle, 3)))
     return svg.group(*marks)
 
@@ -267,13 +265,22 @@ def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
     out: list[Block | None] = [
         pair("phase", phase_map, members, *args, layouts=(WIDE, NARROW), caption=said, claims=claims)
     ]
-    shares = labels.labelled(rows)
-    if shares and any(labels.has_label(row) for row in shares):
+    shares = regime_labels.labelled(rows)
+    if shares and any(regime_labels.has_label(row) for row in shares):
         said = captions.label_bars(shares)
-        out.append(pair("labels", labels.label_bars, members, rows, layouts=(labels.WIDE, labels.NARROW), caption=said))
+        out.append(
+            pair(
+                "labels",
+                regime_labels.label_bars,
+                members,
+                rows,
+                layouts=(regime_labels.WIDE, regime_labels.NARROW),
+                caption=said,
+            )
+        )
     elif shares:
         out.append(Said([UNLABELLED]))
-    return [*out, listed(tables.regimes(folder, members), "The numbers of these figures")]
+    return [*out, listed(data_tables.regimes(folder, members), "The numbers of these figures")]
 
 
 UNLABELLED = "No run of any model has a ratio_norm, so no run has a label; the reasons stand under the panel table."

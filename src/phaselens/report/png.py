@@ -5,7 +5,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 
-from phaselens.report.words import is_number
+from phaselens.report.written_values import is_number
 
 CIVIDIS = ("00224e", "123570", "3b496c", "575d6d", "707173", "8a8678", "a59c74", "c3b369", "e1cc55", "fee838")
 MAKO = ("2e1e3c", "413d7b", "37659e", "348fa7", "40b7ad", "8ad9b1", "def5e5")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from phaselens.report import svg, words
-from phaselens.report.scale import Scale, span
-from phaselens.report.words import is_number, number, visible
+from phaselens.report import svg, written_values
+from phaselens.report.axis_scale import Scale, span
+from phaselens.report.written_values import is_number, number, visible
 
 Row = Mapping[str, object]
 Curve = tuple[str, str, list[tuple[float, float]]]
@@ -117,7 +117,7 @@ def axes(x: Scale, y: Scale, heading: str, ticks: Sequence[float] | None = None)
     marks = [svg.text(svg.fitted(heading, room + 12, 11.5), x.start, y.end - 10, "heading")]
     for tick in y.ticks(4):
         marks.append(svg.line(x.start, y(tick), x.end, y(tick), "grid"))
-        marks.append(svg.text(words.tick(tick), x.start - 5, y(tick) + 4, "tick", "end"))
+        marks.append(svg.text(written_values.tick(tick), x.start - 5, y(tick) + 4, "tick", "end"))
     marks.append(svg.line(x.start, y.start, x.end, y.start, "axis"))
     shown = (0.0, 0.5, 1.0) if ticks is None else ticks
     for k, tick in enumerate(shown):

@@ -9,13 +9,13 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from phaselens.report import methods, prose, svg, symbols, tables
-from phaselens.report.cast import cast
+from phaselens.report import data_tables, methods, svg, symbols, verdict_prose
 from phaselens.report.claim_figure import small_figure
-from phaselens.report.folder import TABLES, Folder, read_folder
+from phaselens.report.models_shown import cast
 from phaselens.report.section import Figure
 from phaselens.report.sections import SECTIONS
-from phaselens.report.words import DASH
+from phaselens.report.study_files import TABLES, Folder, read_folder
+from phaselens.report.written_values import DASH
 from phaselens.trace.store import atomic_write
 from phaselens.version import __version__
 
@@ -59,7 +59,7 @@ def breakable(text: str) -> Markup:
 
 def content(folder: Folder) -> dict[str, object]:
     """Give all that the page shows, by the names that its template uses."""
-    members, entries = cast(folder), prose.ledger(folder.claims)
+    members, entries = cast(folder), verdict_prose.ledger(folder.claims)
     found = [(section, section.shown(folder, members)) for section in SECTIONS]
     shown = [(section, blocks) for section, blocks in found if blocks or section.always]
     definitions = symbols.used(_names(folder, [section.terms for section, blocks in shown if blocks]))
@@ -74,14 +74,14 @@ def content(folder: Folder) -> dict[str, object]:
         "script": Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
         "dash": DASH,
-        "lede": prose.lede(entries, members),
+        "lede": verdict_prose.lede(entries, members),
         "facts": methods.facts(folder, entries, members),
         "entries": entries,
-        "groups": prose.verdict_groups(entries),
-        "explained": prose.EXPLAINED,
-        "first": [(e, small_figure(e.anchor, *e.ends)) for e in prose.matter(entries)],
-        "finding": prose.finding,
-        "change": prose.change,
+        "groups": verdict_prose.verdict_groups(entries),
+        "explained": verdict_prose.EXPLAINED,
+        "first": [(e, small_figure(e.anchor, *e.ends)) for e in verdict_prose.matter(entries)],
+        "finding": verdict_prose.finding,
+        "change": verdict_prose.change,
         "members": members,
         "swatch": svg.swatch,
         "symbols": _anchors(definitions),
@@ -95,9 +95,9 @@ def content(folder: Folder) -> dict[str, object]:
         "fingerprints": methods.fingerprints(folder.manifest),
         "remarks": [*methods.refusals(folder.manifest), *methods.notes(folder)],
         "columns": [table for table in TABLES.values() if folder.has(table.name)],
-        "panel": tables.panel(folder, members),
-        "separation": tables.separation(folder),
-        "subpanels": tables.subpanels(folder),
+        "panel": data_tables.panel(folder, members),
+        "separation": data_tables.separation(folder),
+        "subpanels": data_tables.subpanels(folder),
     }
 
 
@@ -119,5 +119,5 @@ def _names(folder: Folder, terms: Iterable[Iterable[str]]) -> set[str]:
 def _anchors(definitions: Sequence[symbols.Symbol]) -> dict[str, str]:
     """Give the id of every definition, also under the other names that table headings use."""
     taken: set[str] = set()
-    anchors = {symbol.name: prose.unique(f"def-{symbol.name}", taken) for symbol in definitions}
+    anchors = {symbol.name: verdict_prose.unique(f"def-{symbol.name}", taken) for symbol in definitions}
     return anchors | {alias: anchors[name] for alias, name in ALIASES.items() if name in anchors}

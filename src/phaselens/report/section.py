@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from markupsafe import Markup, escape
 
-from phaselens.report.cast import Member
-from phaselens.report.folder import Folder
-from phaselens.report.tables import Table
+from phaselens.report.data_tables import Table
+from phaselens.report.models_shown import Member
+from phaselens.report.study_files import Folder
 
 
 @dataclass(frozen=True)

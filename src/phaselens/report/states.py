@@ -5,13 +5,13 @@ from functools import partial
 
 from markupsafe import Markup
 
-from phaselens.report import graphs, svg
-from phaselens.report.cast import Member, of
-from phaselens.report.folder import Folder, Row
-from phaselens.report.layout import Layout
-from phaselens.report.scale import Scale
+from phaselens.report import svg, transition_graphs
+from phaselens.report.axis_scale import Scale
+from phaselens.report.models_shown import Member, of
+from phaselens.report.row_layout import Layout
 from phaselens.report.section import Block, Figure, Section, pair
-from phaselens.report.words import extent, interval, is_number, number
+from phaselens.report.study_files import Folder, Row
+from phaselens.report.written_values import extent, interval, is_number, number
 
 LETTERS = "ABCDE"
 MEANING = {
@@ -180,9 +180,11 @@ def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
     if steps:
         said = matrix_caption(steps)
         out.append(pair("matrices", matrices, members, steps, layouts=layouts, caption=said, claims=("G8",)))
-        forms = [graphs.graphs(f"graphs-{w}", members, steps, lay) for w, lay in graphs.LAYOUTS.items()]
-        pages = partial(graphs.pages, members, steps)
-        out.append(Figure("graphs", *forms, graphs.caption(steps), pages=pages))
+        forms = [
+            transition_graphs.graphs(f"graphs-{w}", members, steps, lay) for w, lay in transition_graphs.LAYOUTS.items()
+        ]
+        pages = partial(transition_graphs.pages, members, steps)
+        out.append(Figure("graphs", *forms, transition_graphs.caption(steps), pages=pages))
     return out
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from markupsafe import Markup, escape
 
-from phaselens.report.words import visible
+from phaselens.report.written_values import visible
 
 FONT_WIDTH = 0.56
 """Mean advance of a sans-serif letter over its size: enough to decide whether a label fits, never to measure it."""

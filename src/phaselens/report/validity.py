@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from phaselens.report.cast import Member
-from phaselens.report.folder import Folder
+from phaselens.report.data_tables import Column, Table, name_cell, text_cell
+from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Said, Section, listed
-from phaselens.report.tables import Column, Table, name_cell, text_cell
-from phaselens.report.words import visible
+from phaselens.report.study_files import Folder
+from phaselens.report.written_values import visible
 from phaselens.validity.table import CLAIM_COLUMNS, SCENARIO_COLUMNS, claim_rows, scenario_rows
 
 FILE = "results/validity.json"

@@ -2,16 +2,16 @@
 
 from markupsafe import Markup
 
-from phaselens.dynamics.published import SHARES
+from phaselens.dynamics.published_figures import SHARES
 from phaselens.report import svg
-from phaselens.report.cast import Member
-from phaselens.report.folder import Folder, Row
-from phaselens.report.forest import whisker
-from phaselens.report.layout import Layout
-from phaselens.report.scale import Scale, span
+from phaselens.report.axis_scale import Scale, span
+from phaselens.report.data_tables import Column, Reasons, Table, name_cell, text_cell
+from phaselens.report.forest_plot import whisker
+from phaselens.report.models_shown import Member
+from phaselens.report.row_layout import Layout
 from phaselens.report.section import Block, Section, listed, pair
-from phaselens.report.tables import Column, Reasons, Table, name_cell, text_cell
-from phaselens.report.words import estimated, extent, is_number, listing, number, visible
+from phaselens.report.study_files import Folder, Row
+from phaselens.report.written_values import estimated, extent, is_number, listing, number, visible
 
 TITLE = "Shares of variance"
 NAMES = {"model:category": "model × category", "model:prompt": "model × prompt"}

@@ -15,16 +15,17 @@ from phaselens.batteries.graders import FUNCTION, Grader
 from phaselens.claims import Claim, claims_by_id, lock
 from phaselens.engines.engine import Done, Engine
 from phaselens.engines.events import Event, Listener
-from phaselens.engines.local import LocalEngine
-from phaselens.engines.workers import checked
+from phaselens.engines.forked_workers import checked
+from phaselens.engines.local_processes import LocalEngine
 from phaselens.errors import InputError, OutputError
 from phaselens.experiments import ModelInfo, experiments_by_name
 from phaselens.studies.conclude import Outcome, Wanted, analyse
 from phaselens.studies.declaration import Study
-from phaselens.studies.stages import acting
+from phaselens.studies.stages import interventions
+from phaselens.studies.stages.calibrated_panel import Known, known_of
 from phaselens.studies.stages.calibration import entropy_at_one
-from phaselens.studies.stages.known import Known, known_of
-from phaselens.studies.stages.members import (
+from phaselens.studies.stages.model_recipes import made_of
+from phaselens.studies.stages.models_and_prompts import (
     Member,
     battery_of,
     candidates,
@@ -32,15 +33,14 @@ from phaselens.studies.stages.members import (
     require_some,
     threads,
 )
-from phaselens.studies.stages.recipes import made_of
 from phaselens.studies.stages.traces import Traced, Work, to_trace
 from phaselens.studies.stages.vocabulary import digit_tokens, word_start_tokens
 from phaselens.studies.store.folder import begin, log, opened, require_no_fewer
-from phaselens.studies.store.place import Place
-from phaselens.studies.store.record import PANEL, UNITS, ModelRecord, Pictured, Record, UnitRecord, write_record
+from phaselens.studies.store.location import Place
+from phaselens.studies.store.panel_record import PANEL, UNITS, ModelRecord, Pictured, Record, UnitRecord, write_record
 from phaselens.studies.store.registration import registration
 from phaselens.studies.worker import FIRST, GRADERS, SECOND, Unit, asked_of, missing, units_of_stage, write_lenses
-from phaselens.trace.hashes import CLAIMS, DECLARATION, MANIFEST, RESULTS
+from phaselens.trace.result_hashes import CLAIMS, DECLARATION, MANIFEST, RESULTS
 from phaselens.trace.store import digest
 from phaselens.trace.transcripts import read_jsonl
 from phaselens.version import versions
@@ -143,7 +143,7 @@ class _Run:
                 self.refused.append({"model": m.label, "reason": errors[m.label]})
         self.members = _left([replace(m, facts=facts.get(m.label, {})) for m in wanted], facts)
         require_some(self.members, self.refused)
-        if acting.wanted(study):
+        if interventions.wanted(study):
             log(self.place.folder, "identity", models=sum(not m.untrained for m in self.members), largest=0.0)
         chosen = claims_by_id([c for e in experiments_by_name(study.experiments) for c in e.claims])
         manifest = _manifest(self.work, self.members, self.refused, chosen)

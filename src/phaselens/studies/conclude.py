@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from phaselens.claims import OwnClaim, RegisteredOwn, claims_by_id
-from phaselens.dynamics.published import published_figures
-from phaselens.engines.workers import spread
+from phaselens.dynamics.published_figures import published_figures
+from phaselens.engines.forked_workers import spread
 from phaselens.experiments import Result, experiments_by_name, run_experiments
-from phaselens.experiments.own import own_evidence
+from phaselens.experiments.own_evidence import own_evidence
 from phaselens.experiments.separations import counts
-from phaselens.studies.panel import NO_MATCH, panel_of, picture_of, temperature_rows
+from phaselens.studies.panel_columns import NO_MATCH, panel_of, picture_of, temperature_rows
 from phaselens.studies.store.folder import pretty_json
-from phaselens.studies.store.grades import grading
-from phaselens.studies.store.record import Record
+from phaselens.studies.store.panel_record import Record
 from phaselens.studies.store.references import references
 from phaselens.studies.store.registration import judged, own_claims, post_hoc, unjudged, with_later, with_own
-from phaselens.trace.hashes import CLAIMS, HASHES, write_hashes
+from phaselens.studies.store.run_grades import grading
+from phaselens.trace.result_hashes import CLAIMS, HASHES, write_hashes
 from phaselens.trace.store import atomic_write, read_table, trace_paths, write_table
 from phaselens.trace.transcripts import Transcript, read_jsonl
 

@@ -14,13 +14,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from phaselens.batteries import NATURAL, QUESTIONS
 from phaselens.batteries.graders import FUNCTION, Grader
-from phaselens.claims.own import Groups, OwnClaim, OwnControl, without_repeats
+from phaselens.claims.own_claims import Groups, OwnClaim, OwnControl, without_repeats
 from phaselens.errors import InputError, StudyFileError, unknown_name
 from phaselens.experiments import DEFAULT, EXPERIMENTS, experiments_by_name
-from phaselens.experiments.own import require_known
-from phaselens.interventions.asked import Asked
-from phaselens.studies.mistakes import mistake
-from phaselens.studies.parts import ORGANISM, Arm, Claims, Part, Source, with_twins
+from phaselens.experiments.own_evidence import require_known
+from phaselens.interventions.request import Asked
+from phaselens.studies.declaration_parts import ORGANISM, Arm, Claims, Part, Source, with_twins
+from phaselens.studies.toml_mistakes import mistake
 from phaselens.trace.store import digest
 
 LENSES = ("final_norm", "raw", "tmatch", "shared")
@@ -150,7 +150,7 @@ class Study(Part):
     @classmethod
     def _known_normalisations(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for method in value:
-            from phaselens.observables.normalisation import METHODS
+            from phaselens.observables.state_normalisation import METHODS
 
             if method not in METHODS:
                 raise ValueError(str(unknown_name("state normalisation", method, METHODS)))
@@ -160,7 +160,7 @@ class Study(Part):
     @classmethod
     def _known_tasks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            from phaselens.readings.tasks import task_named
+            from phaselens.readings.world_tasks import task_named
 
             task_named(name)
         return _without_repeats("probe task", value)

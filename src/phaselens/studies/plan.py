@@ -20,8 +20,8 @@ from phaselens.models.gguf import converted, gguf_file
 from phaselens.observables import DEPTH, DISTRIBUTION, TRAJECTORY
 from phaselens.organisms import ORGANISM, path
 from phaselens.studies.declaration import Study
-from phaselens.studies.parts import Source
-from phaselens.studies.stages.members import battery_of
+from phaselens.studies.declaration_parts import Source
+from phaselens.studies.stages.models_and_prompts import battery_of
 
 PROBE_SECONDS, FEW, MANY = 2.0, 64, 1024  # rows of a step that generates, and of a pass that reads
 WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}

@@ -12,13 +12,13 @@ import tomli_w
 
 from phaselens.claims import OwnClaim, claims_by_id, lock
 from phaselens.engines.events import Event, Listener
-from phaselens.engines.workers import checked
+from phaselens.engines.forked_workers import checked
 from phaselens.errors import InputError, OutputError
 from phaselens.experiments import experiments_by_name
 from phaselens.studies.conclude import Outcome, Wanted, analyse
 from phaselens.studies.store.folder import LOCK, held, log
-from phaselens.studies.store.record import read_declaration, read_manifest, read_record, require_traced
-from phaselens.trace.hashes import CLAIMS, DECLARATION, MANIFEST
+from phaselens.studies.store.panel_record import read_declaration, read_manifest, read_record, require_traced
+from phaselens.trace.result_hashes import CLAIMS, DECLARATION, MANIFEST
 from phaselens.trace.seal import json_bytes
 from phaselens.trace.store import atomic_write, sweep
 from phaselens.version import READING, versions

@@ -17,14 +17,14 @@ import torch
 from phaselens.batteries.graders import FUNCTION, Grader
 from phaselens.engines.engine import Done, Hear
 from phaselens.errors import InputError, ModelRefused, OutputError, PhaselensError, StateError
-from phaselens.measure import LensSpec
+from phaselens.measure.reducer import LensSpec
 from phaselens.studies.declaration import Study, read_study
-from phaselens.studies.stages.acting import acted_path, check_neutral, make_acted, wanted
-from phaselens.studies.stages.answers import make_answers
-from phaselens.studies.stages.known import known_of
-from phaselens.studies.stages.members import Member, admit, battery_of, candidates
-from phaselens.studies.stages.needs import WIDTH
-from phaselens.studies.stages.probing import make_readings, make_scores, reading_path, scores_path
+from phaselens.studies.stages.answer_states import make_answers
+from phaselens.studies.stages.calibrated_panel import known_of
+from phaselens.studies.stages.download_needs import WIDTH
+from phaselens.studies.stages.interventions import acted_path, check_neutral, make_acted, wanted
+from phaselens.studies.stages.models_and_prompts import Member, admit, battery_of, candidates
+from phaselens.studies.stages.probe_readings import make_readings, make_scores, reading_path, scores_path
 from phaselens.studies.stages.traces import (
     Work,
     calibration_paths,
@@ -34,9 +34,9 @@ from phaselens.studies.stages.traces import (
     to_trace,
 )
 from phaselens.studies.stages.units import transcript_path
-from phaselens.studies.store.beginnings import beginnings_path
-from phaselens.studies.store.place import Place
-from phaselens.trace.hashes import DECLARATION, MANIFEST
+from phaselens.studies.store.answer_state_files import beginnings_path
+from phaselens.studies.store.location import Place
+from phaselens.trace.result_hashes import DECLARATION, MANIFEST
 from phaselens.trace.seal import DamagedFile, is_sound, json_bytes, read_json
 from phaselens.trace.store import atomic_write, digest, hidden_path, trace_paths
 from phaselens.version import versions

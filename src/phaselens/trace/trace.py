@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from phaselens.errors import InputError, StateError, missing_extra
-from phaselens.trace import shown
+from phaselens.trace import notebook
 from phaselens.trace.schema import KEYS, TABLES, Column, columns_of, read_columns, validate
 
 if TYPE_CHECKING:
@@ -107,22 +107,22 @@ class Trace:
         return f"Trace({f'{name}: ' if name else ''}{n[0]:,} runs, {n[1]:,} steps, {n[2]:,} rows by layer)"
 
     def _repr_html_(self) -> str:
-        return shown.heat_html(self)
+        return notebook.heat_html(self)
 
     def plot(self, observable: str = "instability", run: int = 0, ax: Any = None) -> Any:
         """One run as an image, layers by tokens; returns the matplotlib axes (extra `plot`).
 
         Raises UnknownNameError for a column that `layers` lacks, InputError for a run that is not there.
         """
-        return shown.plot(self, observable, run, ax)
+        return notebook.plot(self, observable, run, ax)
 
     def plot_layers(self, observable: str = "instability", ax: Any = None) -> Any:
         """Median and quartiles over runs and steps, by layer; errors as of `plot`."""
-        return shown.plot_layers(self, observable, ax)
+        return notebook.plot_layers(self, observable, ax)
 
     def plot_runs(self, observable: str = "instability", layer: int | None = None, ax: Any = None) -> Any:
         """One line per run at one layer (None: the layer of record, round(0.75 L)); errors as of `plot`."""
-        return shown.plot_runs(self, observable, layer, ax)
+        return notebook.plot_runs(self, observable, layer, ax)
 
     def view(self, run: int = 0, observable: str = "instability") -> Any:
         """One run as a widget for Jupyter and marimo: text and heat map on one cursor; a still without `notebook`.

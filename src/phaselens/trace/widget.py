@@ -9,7 +9,7 @@ import numpy as np
 
 from phaselens.errors import InputError, unknown_name
 from phaselens.scripts import script, source
-from phaselens.trace.shown import heat_html
+from phaselens.trace.notebook import heat_html
 
 if TYPE_CHECKING:
     from phaselens.trace.trace import Trace

@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from phaselens.errors import InputError
-from phaselens.view.kept import about
-from phaselens.view.one import Reader
+from phaselens.view.one_run import Reader
+from phaselens.view.page_file import about
 from phaselens.web.door import Door, application, guarded
 from phaselens.web.pages import whole
 

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from phaselens.watch.asked import Body, ChatBody, Talk, read_request, require_here
+from phaselens.watch.completion_request import Body, ChatBody, Talk, read_request, require_here
 from phaselens.watch.desk import Desk
 from phaselens.watch.replies import EventStream, whole
-from phaselens.watch.runs import StoredRuns
+from phaselens.watch.stored_runs import StoredRuns
 from phaselens.web.door import Door, Refusal, application, guarded
 from phaselens.web.pages import whole as whole_page
 

@@ -15,11 +15,11 @@ from phaselens.capture.sampling import NOT_FINITE
 from phaselens.errors import InputError, PhaselensError
 from phaselens.models import Model
 from phaselens.monitor import Card, Monitor, Policy, Step
-from phaselens.watch.asked import Asked
+from phaselens.watch.completion_request import Asked
 from phaselens.watch.limits import Limits
-from phaselens.watch.stops import Stops
+from phaselens.watch.step_view import WATCHED, View, card_words
+from phaselens.watch.stop_texts import Stops
 from phaselens.watch.turns import Dice, Turns
-from phaselens.watch.view import WATCHED, View, card_words
 from phaselens.web.door import Refusal
 
 BUSY = "all {n} places are taken; try again in a moment."

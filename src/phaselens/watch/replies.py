@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from phaselens.watch.asked import Asked
+from phaselens.watch.completion_request import Asked
 from phaselens.watch.desk import Ended, Job, Piece
 from phaselens.watch.limits import Limits
 from phaselens.web.door import as_refusal, refused

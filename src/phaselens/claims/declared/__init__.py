@@ -3,7 +3,7 @@
 import tomllib
 from importlib import resources
 
-from phaselens.claims.record import Claim
+from phaselens.claims.records import Claim
 
 KINDS = (
     "separation",

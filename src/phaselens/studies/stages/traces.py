@@ -14,14 +14,14 @@ from phaselens.batteries import Battery
 from phaselens.batteries.graders import Grader
 from phaselens.capture import Plan, generate
 from phaselens.capture.generate import Progress
-from phaselens.measure import LensSpec
-from phaselens.observables.normalisation import Calibration
-from phaselens.recording import observe
+from phaselens.measure.reducer import LensSpec
+from phaselens.observables.state_normalisation import Calibration
+from phaselens.observing.recording import observe
 from phaselens.studies.declaration import Study
 from phaselens.studies.stages.calibration import calibrate, entropy_at_one, matching_temperature
-from phaselens.studies.stages.distribution import control_lenses, controls_key, controls_paths, kept_controls
-from phaselens.studies.stages.members import Member, Shelf, model_of
-from phaselens.studies.stages.normalisations import fit_states, largest_share_dropped, packed, unpacked
+from phaselens.studies.stages.distribution_controls import control_lenses, controls_key, controls_paths, kept_controls
+from phaselens.studies.stages.fitted_normalisations import fit_states, largest_share_dropped, packed, unpacked
+from phaselens.studies.stages.models_and_prompts import Member, Shelf, model_of
 from phaselens.studies.stages.units import (
     NAME_LENGTH,
     Unit,
@@ -32,7 +32,7 @@ from phaselens.studies.stages.units import (
     units_of,
 )
 from phaselens.studies.stages.vocabulary import shared_tokens
-from phaselens.studies.store.grades import graded
+from phaselens.studies.store.run_grades import graded
 from phaselens.trace.seal import is_sound, json_bytes, read_json
 from phaselens.trace.store import atomic_write, is_valid, write_trace
 from phaselens.trace.trace import Trace

@@ -9,7 +9,7 @@ from phaselens.batteries import Prompt
 from phaselens.capture.plan import Plan
 from phaselens.capture.sampling import Sampling
 from phaselens.studies.declaration import Arm, Study
-from phaselens.studies.stages.members import PAIR_TOKENS, Member
+from phaselens.studies.stages.models_and_prompts import PAIR_TOKENS, Member
 from phaselens.trace.store import digest
 from phaselens.version import versions
 

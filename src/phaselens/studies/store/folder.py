@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from phaselens.errors import OutputError
 from phaselens.studies.store.registration import with_own
-from phaselens.trace.hashes import DECLARATION, MANIFEST, RESULTS
+from phaselens.trace.result_hashes import DECLARATION, MANIFEST, RESULTS
 from phaselens.trace.seal import fits, is_sound, json_bytes
 from phaselens.trace.store import HOST, atomic_write, digest, read_table, sweep
 

@@ -1,0 +1,323 @@
+"""What came of changing running models, drawn: signatures and growth over depth, causal regions, control arms."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from phaselens.dynamics.perturbation_signatures import CARRIED, deciding
+from phaselens.report import forest_plot, svg, written_values
+from phaselens.report.axis_scale import Scale, span
+from phaselens.report.models_shown import Member
+from phaselens.report.section import Block, Figure, Section
+from phaselens.report.study_files import Folder
+
+Row = Mapping[str, object]
+HEAD, PLOT, FOOT, LEFT = 30.0, 230.0, 44.0, 52.0
+TABLES = ("signatures", "growth_curves", "causal", "control")
+ARM_HUES = {"probe subspace": 0, "LEACE": 2, "mean": 3, "patch": 1}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Panels side by side, the width of one, and the room at its right for names."""
+
+    across: int
+    width: float
+    names: float
+
+
+WIDE, NARROW = Shape(2, 460.0, 124.0), Shape(1, 360.0, 92.0)
+SHAPES = (("wide", WIDE), ("narrow", NARROW))
+ROWS_WIDE, ROWS_NARROW = forest_plot.Layout(920, 110, 4, 20), forest_plot.Layout(360, 92, 1, 20)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points (x, y) with an interval each (NaN: none), the name at its end, and its style class."""
+
+    name: str
+    kind: str
+    rows: Sequence[Row]
+    value: str
+    lo: str = ""
+    hi: str = ""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a model is shown: its label, and the style class of its curve."""
+
+    label: str
+    kind: str
+
+
+def figures(tables: Mapping[str, Sequence[Row]], shown: Mapping[str, Shown]) -> list[Figure]:
+    """The figures that these tables give (of `TABLES`); models are named and coloured as `shown` says."""
+    signatures, growth, causal, control = (tables.get(name) or [] for name in TABLES)
+    out = []
+    if signatures:
+        at = deciding({float(r["strength"]) for r in signatures if written_values.is_number(r["strength"])})  # type: ignore[arg-type]
+        forms = [signature_figure(f"signatures-{k}", signatures, at, shown, shape) for k, shape in SHAPES]
+        out.append(Figure("signatures", *forms, signature_caption(signatures, at)))
+    if growth:
+        forms = [growth_figure(f"growth-{k}", growth, shown, shape) for k, shape in SHAPES]
+        out.append(Figure("growth", *forms, GROWTH))
+    if causal:
+        forms = [causal_figure(f"causal-{k}", causal, shown, shape) for k, shape in SHAPES]
+        out.append(Figure("causal", *forms, CAUSAL))
+    if control:
+        layouts = (("wide", ROWS_WIDE), ("narrow", ROWS_NARROW))
+        forms = [control_figure(f"control-{k}", control, shown, layout) for k, layout in layouts]
+        out.append(Figure("control", *forms, control_caption(control)))
+    return out
+
+
+def _models(rows: Sequence[Row], shown: Mapping[str, Shown]) -> list[tuple[str, Shown]]:
+    names = list(dict.fromkeys(str(r["model"]) for r in rows))
+    short = [name.rstrip("/").rpartition("/")[2].removeprefix("organism:") for name in names]
+    labels = names if len(set(short)) < len(short) else short
+    both = enumerate(zip(names, labels, strict=True))
+    return [(name, shown.get(name, Shown(label, f"hue{i % 8}"))) for i, (name, label) in both]
+
+
+# --- signatures ---
+
+
+def signature_figure(name: str, rows: Sequence[Row], at: float, shown: Mapping[str, Shown], shape: Shape) -> Markup:
+    """Draw gain g(l -> L) (1, log) and KL(p || p') (nats, log) over l/L: a curve a model, its prompt interval shaded.
+
+    Matched noise of one strength; the band from .9 to 1.1 is what counts as carried.
+    """
+    mine = [r for r in rows if r["condition"] == "matched" and r["strength"] == at]
+    models = _models(mine, shown)
+
+    def curves(value: str, lo: str, hi: str) -> list[Curve]:
+        own = [(s, [r for r in mine if r["model"] == model]) for model, s in models]
+        return [Curve(s.label, s.kind, found, value, lo, hi) for s, found in own]
+
+    gain = _panel(
+        curves("gain", "lo", "hi"), (0, 0), shape, "gain g(l → L) (1)", "perturbed layer l/L", log=True, band=CARRIED
+    )
+    kl = _panel(
+        curves("kl", "kl_lo", "kl_hi"), (1 % shape.across, 1 // shape.across), shape,
+        "KL(p || p′) of the output (nats)", "perturbed layer l/L", log=True,
+    )  # fmt: skip
+    said = f"Gain and output divergence over relative depth, noise of {at:g} x RMS, {len(models)} models."
+    return _framed(name, "Perturbation signatures", said, 2, shape, gain, kl)
+
+
+def signature_caption(rows: Sequence[Row], at: float) -> Markup:
+    """Caption of the signatures."""
+    site = str(rows[0].get("site", "resid_post"))
+    return Markup("<b>{}</b> {}").format(
+        "What becomes of a small change?",
+        f"Noise of {at:g} × RMS of {site} at layer l is added to every generated step. First, how much of the relative "
+        "change is there at the last layer; second, what it does to the output. Shaded: 95 % intervals over prompts. "
+        "In the grey band a change is carried, below it absorbed, above it amplified.",
+    )
+
+
+# --- growth ---
+
+
+def growth_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], shape: Shape) -> Markup:
+    """Draw growth of infinitesimal changes (ln) over depth, less the stream's, and over the steps behind a change."""
+    models = _models(rows, shown)
+
+    def curves(along: str) -> list[Curve]:
+        own = [(s, [r for r in rows if r["model"] == model and r["along"] == along]) for model, s in models]
+        return [Curve(s.label, s.kind, found, "value", "lo", "hi") for s, found in own]
+
+    last = max(int(r["place"]) for r in rows if r["along"] == "tokens")  # type: ignore[call-overload]
+    depth = _panel(curves("depth"), (0, 0), shape, "growth less the stream's (ln)", "layer l/L")
+    tokens = _panel(
+        curves("tokens"), (1 % shape.across, 1 // shape.across), shape, "growth behind a change (ln)",
+        f"steps behind the change, over {last}",
+    )  # fmt: skip
+    said = f"Growth of infinitesimal changes along depth and along tokens, {len(models)} models."
+    return _framed(name, "Growth of infinitesimal changes", said, 2, shape, depth, tokens)
+
+
+GROWTH = Markup("<b>{}</b> {}").format(
+    "Does a change that is as small as can be grow?",
+    "First, the leading direction of a change of the state of one step, through the blocks, as ln of its size over "
+    "that of the state: 0 is a change that grows as the state does. Second, a change of step 0 at layer 0: ln of its "
+    "size at the last layer so many steps later over that at step 0. By forward-mode derivatives. Shaded: 95 % "
+    "intervals over prompts.",
+)
+
+
+# --- causal regions ---
+
+
+def causal_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], shape: Shape) -> Markup:
+    """Draw the fall of the margin (nats) over l/L, a panel a model and a curve an arm, before the random band."""
+    panels = []
+    models = _models(rows, shown)
+    for i, (model, s) in enumerate(models):
+        own = [r for r in rows if r["model"] == model]
+        arms = [a for a in dict.fromkeys(str(r["arm"]) for r in own) if not a.startswith("random")]
+        curves = [
+            Curve(arm, f"hue{ARM_HUES.get(arm, 6)}", [r for r in own if r["arm"] == arm], "margin", "lo", "hi")
+            for arm in arms
+        ]
+        place = (i % shape.across, i // shape.across)
+        first = [r for r in own if r["arm"] == arms[0]]
+        panels.append(_panel(curves, place, shape, f"{s.label}: fall of the margin (nats)", "layer l/L", behind=first))
+    said = "Fall of the margin over relative depth for every arm, with the band of random subspaces."
+    return _framed(name, "Causal regions", said, len(models), shape, *panels)
+
+
+CAUSAL = Markup("<b>{}</b> {}").format(
+    "Does behaviour need what a probe reads?",
+    "Fall of the margin ln p(right) − ln p(wrong) of agreement when, at one layer, the probe's subspace is taken out "
+    "(rank k, LEACE), the mean state is put in place, or that of the paired sentence. Shaded: 95 % intervals over "
+    "what is asked about. Grey: 95 % of the random subspaces of equal rank and removed variance; only what lies "
+    "outside is evidence. Marks on the axis: layers of high capacity.",
+)
+
+
+# --- control ---
+
+
+def control_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], layout: forest_plot.Layout) -> Markup:
+    """Draw change of correctness and change of ct side by side, two panels a model and a row an arm."""
+    arms = [a for a in dict.fromkeys(str(r["arm"]) for r in rows) if a != "none"]  # in the order of the table
+    panels = []
+    for model, s in _models(rows, shown):
+        own = {str(r["arm"]): r for r in rows if r["model"] == model}
+        for note, value, lo, hi in (
+            ("change of right (share)", "change_right", "right_lo", "right_hi"),
+            ("change of mean ct (rad)", "change_ct", "ct_lo", "ct_hi"),
+        ):
+            marks = {
+                arm: [
+                    forest_plot.Mark(own[arm][value], own[arm][lo], own[arm][hi], s.kind, f"{s.label}, {arm}, {note}")
+                ]
+                for arm in arms
+                if arm in own
+            }
+            panels.append(forest_plot.Panel(s.label, note, marks))
+    return forest_plot.forest(name, "Control of the dynamics", [(a, a, "label") for a in arms], panels, layout)
+
+
+def control_caption(rows: Sequence[Row]) -> Markup:
+    """Caption of the control arms."""
+    questions = written_values.extent((r["n"] for r in rows), "questions")
+    right = [float(r["right"]) for r in rows if r["arm"] == "none"]  # type: ignore[arg-type]
+    acted = [float(r["triggered"]) for r in rows if r["arm"] == "monitor"]  # type: ignore[arg-type]
+    in_time = [float(r["in_time"]) for r in rows if r["arm"] == "monitor"]  # type: ignore[arg-type]
+    cost = [float(r["extra_tokens"]) for r in rows if r["arm"] == "monitor"]  # type: ignore[arg-type]
+    return Markup("<b>{}</b> {}").format(
+        "Is acting on the dynamics acting on the answer?",
+        "Change against no intervention, paired by question, with 95 % intervals over what is asked about: another "
+        "seed alone (again), a low temperature (cool), a solved item or an instruction before the question (guard), a "
+        "monitor that stops a run when ct rises (monitor), both, and the monitor's action at the same steps of other "
+        f"runs (random). {questions} a model; {_ends(right)} are right without intervention; it acts on "
+        f"{_ends(acted)} of them, on {_ends(in_time)} before the answer is settled, and costs {_ends(cost)} of the "
+        "tokens more.",
+    )
+
+
+def _ends(shares: Sequence[float]) -> str:
+    if not shares:
+        return written_values.DASH
+    low, high = (f"{100 * v:.3g}" for v in (min(shares), max(shares)))
+    return f"{low} %" if low == high else f"{low} to {high} %"
+
+
+# --- one panel ---
+
+
+def _panel(
+    curves: Sequence[Curve],
+    place: tuple[int, int],
+    shape: Shape,
+    heading: str,
+    below: str,
+    *,
+    log: bool = False,
+    band: tuple[float, float] | None = None,
+    behind: Sequence[Row] = (),
+) -> Markup:
+    """One panel over relative depth: curves, their intervals and names; a flat band, or that of random subspaces."""
+    left, top = place[0] * shape.width, place[1] * (HEAD + PLOT + FOOT)
+    ends = [r[c] for one in curves for r in one.rows for c in (one.value, one.lo, one.hi) if c]
+    ends += [r[c] for r in behind for c in ("band_lo", "band_hi")] + ([0.0] if not log else [])
+    x = Scale(0.0, 1.0, left + LEFT, left + shape.width - shape.names)
+    y = Scale(*(span([*ends, *(band or ())], log=log) or (0.1, 10.0)), top + HEAD + PLOT, top + HEAD, log=log)
+    marks = [svg.text(svg.fitted(heading, shape.width - LEFT), x.start, top + 14, "heading")]
+    if band:
+        marks.append(svg.rect(x.start, y(band[1]), x.end - x.start, y(band[0]) - y(band[1]), "band"))
+        marks.append(svg.text("carried", x.start + 4, y(band[1]) - 4, "band-name"))
+    known = [r for r in behind if written_values.is_number(r["band_lo"])]
+    if len(known) > 1:
+        lower = [(x(r["depth"]), y(r["band_lo"])) for r in reversed(known)]
+        marks.append(svg.path([*((x(r["depth"]), y(r["band_hi"])) for r in known), *lower], "band"))
+    marks += _axes(x, y, below, unity=1.0 if log and band else 0.0 if not log else None)
+    marks += [
+        svg.line(x(r["depth"]), y.start, x(r["depth"]), y.start - 7, "axis", stroke_width="3")
+        for r in behind
+        if r["region"]
+    ]
+    marks += [_drawn(one, x, y) for one in curves]
+    return svg.group(*marks, *_names(curves, x, y, shape.names))
+
+
+def _axes(x: Scale, y: Scale, below: str, unity: float | None) -> list[Markup]:
+    marks = []
+    for tick in y.ticks(5):
+        marks.append(svg.line(x.start, y(tick), x.end, y(tick), "unity" if tick == unity else "grid"))
+        marks.append(svg.text(written_values.tick(tick), x.start - 5, y(tick) + 4, "tick", "end"))
+    marks.append(svg.line(x.start, y.start, x.end, y.start, "axis"))
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        marks.append(svg.text(written_values.number(tick), x(tick), y.start + 15, "tick", "middle"))
+    return [*marks, svg.text(below, (x.start + x.end) / 2, y.start + 32, "axis-name", "middle")]
+
+
+def _points(one: Curve) -> list[Row]:
+    own = [r for r in one.rows if written_values.is_number(r[one.value])]
+    return sorted(own, key=lambda r: float(r["depth"]))  # type: ignore[arg-type]
+
+
+def _drawn(one: Curve, x: Scale, y: Scale) -> Markup:
+    own = _points(one)
+    both = [r for r in own if one.lo and written_values.is_number(r[one.lo]) and written_values.is_number(r[one.hi])]
+    marks = []
+    if len(both) > 1:
+        upper = [(x(r["depth"]), y.clipped(r[one.hi])) for r in both]  # type: ignore[arg-type]
+        lower = [(x(r["depth"]), y.clipped(r[one.lo])) for r in reversed(both)]  # type: ignore[arg-type]
+        marks.append(svg.path([*upper, *lower], f"ribbon {one.kind}"))
+    at = [(x(r["depth"]), y.clipped(r[one.value])) for r in own]  # type: ignore[arg-type]
+    if len(at) == 1:
+        marks.append(
+            svg.element("circle", svg.tip(one.name), cx=at[0][0], cy=at[0][1], r=2.8, class_=f"dot {one.kind}")
+        )
+    elif at:
+        marks.append(svg.path(at, f"curve {one.kind}", svg.tip(one.name)))
+    return svg.group(*marks)
+
+
+def _names(curves: Sequence[Curve], x: Scale, y: Scale, room: float) -> list[Markup]:
+    """The names of the curves at the right, moved apart, each joined to where its curve ends."""
+    last = [(one, own[-1]) for one in curves if (own := _points(one))]
+    at = [y.clipped(row[one.value]) for one, row in last]  # type: ignore[arg-type]
+    marks = []
+    for (one, row), here, place in zip(last, at, svg.spread(at, 13.0, y.end, y.start), strict=True):
+        marks.append(svg.path([(x(row["depth"]) + 2, here), (x.end + 6, place)], f"leader {one.kind}"))  # type: ignore[arg-type]
+        marks.append(svg.text(svg.fitted(one.name, room - 12, 11), x.end + 9, place + 4, f"end-label {one.kind}"))
+    return marks
+
+
+def _framed(name: str, title: str, said: str, n: int, shape: Shape, *panels: Markup) -> Markup:
+    across = min(n, shape.across)
+    down = -(-n // across)
+    return svg.frame(name, title, said, across * shape.width, down * (HEAD + PLOT + FOOT), *panels)
+
+
+def _blocks(folder: Folder, members: list[Member]) -> list[Block]:
+    return figures({name: folder.rows(name) for name in TABLES}, {m.model: Shown(m.label, m.kind) for m in members})
+
+
+SECTION = Section("interventions", "Interventions", "Interventions", TABLES, _blocks)

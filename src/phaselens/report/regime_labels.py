@@ -1,0 +1,103 @@
+"""The labels of the runs: for every model the share of its runs under each of the four regime names, twice."""
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from phaselens.dynamics.published_figures import REGIMES
+from phaselens.report import svg
+from phaselens.report.axis_scale import Scale
+from phaselens.report.models_shown import Member, of
+from phaselens.report.study_files import Row
+from phaselens.report.written_values import is_number, number
+
+TITLE = "Shares of runs under each label, per model"
+KINDS = (("", "published bands", "a comparison only"), ("_panel", "panel bands", "quantiles of this panel"))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Total width, room for names at the left, gap between the two columns of bars, height of a row."""
+
+    width: float
+    left: float
+    gap: float
+    row: float
+
+
+WIDE, NARROW = Layout(920, 190, 28, 20), Layout(360, 100, 14, 20)
+HEAD, BAR = 62.0, 13.0
+
+
+def labelled(rows: list[Row]) -> list[Row]:
+    """Give the rows at l* (or of the only layer there is) that carry the shares."""
+    known = [row for row in rows if all(f"share_{name}" in row for name in REGIMES)]
+    return [row for row in known if row["layer_choice"] != "L"] or known
+
+
+def has_label(row: Row) -> bool:
+    """Say whether any run behind the row has a label."""
+    return is_number(row[f"share_{REGIMES[0]}"])
+
+
+def label_bars(name: str, members: list[Member], rows: list[Row], layout: Layout = WIDE) -> Markup:
+    """Draw, per model, two bars cut into the shares (0 to 1) of runs under each label, with its most likely label.
+
+    The second bar is left out where the table has no panel labels. A model without a labelled run keeps its row, with a
+    dash.
+    """
+    chosen = labelled(rows)
+    kinds = [kind for kind in KINDS if any(f"share_{REGIMES[0]}{kind[0]}" in row for row in chosen)]
+    pitch = (layout.width - layout.left) / max(1, len(kinds))
+    marks = [_key(layout)]
+    for k, (suffix, title, under) in enumerate(kinds):
+        left = layout.left + k * pitch
+        axis = Scale(0.0, 1.0, left, left + pitch - layout.gap)
+        room = axis.end - axis.start
+        marks.append(svg.text(svg.fitted(title, room), axis.start, 38, "heading"))
+        marks.append(svg.text(svg.fitted(under, room, 10.5), axis.start, 52, "note"))
+        for i, member in enumerate(members):
+            y = HEAD + i * layout.row
+            marks += [_bar(axis, y, member, row, suffix) for row in of(chosen, member)[:1]]
+        marks.append(_ticks(axis, HEAD + len(members) * layout.row))
+    for i, member in enumerate(members):
+        label = member.label if layout.width > 500 else member.short
+        kind = "label twin-name" if member.twin else "label"
+        y = HEAD + i * layout.row + BAR - 2
+        marks.append(svg.text(svg.fitted(label, layout.left - 14), layout.left - 10, y, kind, "end"))
+    said = "; ".join(_said(member, row) for member in members for row in of(chosen, member)[:1])
+    return svg.frame(name, TITLE, f"{said}.", layout.width, HEAD + len(members) * layout.row + 24, *marks)
+
+
+def _key(layout: Layout) -> Markup:
+    marks, x = [], layout.left if layout.width > 500 else 0.0
+    step = 116.0 if layout.width > 500 else 92.0
+    for k, regime in enumerate(REGIMES):
+        marks.append(svg.rect(x + k * step, 4, 10, 10, f"share{k}"))
+        marks.append(svg.text(regime.capitalize(), x + k * step + 15, 13, "note"))
+    return svg.group(*marks)
+
+
+def _bar(axis: Scale, y: float, member: Member, row: Row, suffix: str) -> Markup:
+    shares = [row.get(f"share_{name}{suffix}") for name in REGIMES]
+    if not all(is_number(share) for share in shares):
+        return svg.text("— no labelled run", axis.start, y + BAR - 2, "note")
+    marks, at = [], 0.0
+    for k, (regime, share) in enumerate(zip(REGIMES, shares, strict=True)):
+        left, right = axis.clipped(at), axis.clipped(at + share)
+        at += share
+        if right > left:
+            words = f"{member.label}: {regime} {number(share)}"
+            marks.append(svg.rect(left, y, right - left, BAR, f"share{k}", svg.tip(words)))
+    return svg.group(*marks)
+
+
+def _ticks(axis: Scale, y: float) -> Markup:
+    marks = [svg.line(axis.start, y, axis.end, y, "axis")]
+    for tick, anchor in ((0, None), (0.5, "middle"), (1, "end")):
+        marks.append(svg.text(number(tick), axis(tick), y + 14, "tick", anchor))
+    return svg.group(*marks)
+
+
+def _said(member: Member, row: Row) -> str:
+    return f"{member.label}: " + ", ".join(f"{name} {number(row[f'share_{name}'])}" for name in REGIMES)

@@ -1,0 +1,288 @@
+"""Simulated studies for claims about answers (S1, S2, S3, S5, S7, A5) and about what comes later (X3, R5, R8).
+
+Runs of 72 steps that are right or wrong, and columns that go with it by so much or not at all. A strength is that of
+one link, 0 for none; all else is noise of the run (half of its variance) and of the step.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from phaselens.experiments import ModelData, ModelInfo, Panel
+from phaselens.experiments.correctness import correctness_evidence
+from phaselens.validity.scenario import Ruling, Scenario, by_experiment, rulings
+from phaselens.validity.simulated_panels import BOOTSTRAPS
+
+LAYERS, RECORDED, STEPS = 4, (3, 4), 72
+SMALL = {"prompts": 60, "calibration": 10, "samples": 1}
+
+
+@dataclass(frozen=True)
+class Links:
+    """What goes with wrong answers (or, `hops`, with steps of derivation; `regime` and `loops`, with what comes later).
+
+    `trap` shifts step length and commitment by 0.3 per unit (1 SD of the run), `resolves` tilts turbulence over the
+    steps, `unstable` and `coherent` shift those two, `grammar` lowers the probability of a usual transition (.9) by .5
+    per unit, `hops` adds .05 of turbulence a step of derivation, `regime` shifts instability before a late peak by .2,
+    `loops` lowers it before a loop. `closeness` sets max / mean of instability exactly.
+    """
+
+    trap: float = 0.0
+    resolves: float = 0.0
+    unstable: float = 0.0
+    coherent: float = 0.0
+    grammar: float = 0.0
+    hops: float = 0.0
+    regime: float = 0.0
+    loops: float = 0.0
+    closeness: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """What the columns of one model share: its generator, and of every run whether it is wrong and its hops.
+
+    `shifted` are the runs that links shift up (those that are wrong, or those of one category), `unit` what each run is
+    about where runs about one thing have one level (None: every run its own).
+    """
+
+    rng: np.random.Generator
+    wrong: np.ndarray
+    level: np.ndarray
+    shifted: np.ndarray
+    unit: np.ndarray | None = None
+
+    @property
+    def sign(self) -> np.ndarray:
+        return np.where(self.shifted, 1.0, -1.0)[:, None]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.wrong), STEPS
+
+    def noisy(self, level: float, spread: float = 0.3) -> np.ndarray:
+        run, step = self.rng.normal(size=(len(self.wrong), 1)), self.rng.normal(size=self.shape)
+        if self.unit is not None:
+            run = self.rng.normal(size=(int(self.unit.max()) + 1, 1))[self.unit]
+        return level + spread * (step + run)
+
+
+def _instability(drawn: _Drawn, links: Links) -> tuple[np.ndarray, np.ndarray]:
+    """Instability [run, step] and tokens [run, step] of one model."""
+    rng, n, steps = drawn.rng, len(drawn.wrong), np.arange(STEPS)
+    later = rng.integers(0, 2, n)
+    early = 0.2 * links.regime * (2 * later - 1)[:, None] * (steps < 10)
+    ct = np.exp(drawn.noisy(0.0, 0.2) + 0.3 * links.unstable * drawn.sign + early)
+    ct *= np.where((steps == 40)[None] & (later == 1)[:, None], 1 + 4 * (links.regime != 0), 1.0)
+    if links.closeness is not None:
+        ct = np.exp(0.05 * rng.normal(size=drawn.shape))
+        ct[:, 30] = links.closeness * ct.mean()
+    tokens = rng.integers(0, 500, drawn.shape)
+    looping = rng.uniform(size=n) < 0.1
+    tokens[looping, 44:] = np.tile([1, 2, 3, 4], 7)
+    ct[looping, 24:40] *= np.exp(-links.loops)
+    ct[:, :2] = np.nan
+    return ct, tokens
+
+
+def _columns(drawn: _Drawn, links: Links, ct: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Columns at l* and at the output, each [run, step]."""
+    rng, shape, sign = drawn.rng, drawn.shape, drawn.sign
+    tilt = 0.1 * links.resolves * -sign * np.linspace(1, -1, STEPS)[None]
+    order = np.arange(STEPS)[None] % 2
+    usual = rng.uniform(size=shape) < np.where(drawn.shifted, 0.9 - 0.5 * links.grammar, 0.9)[:, None]
+    states = np.where(usual, order, rng.integers(0, 2, shape))
+    at = {
+        "instability": ct,
+        "step_length": np.exp(drawn.noisy(0.0) - 0.3 * links.trap * sign),
+        "turning_angle": drawn.noisy(1.0),
+        "coherence": drawn.noisy(0.0) - 0.4 * links.coherent * sign,
+        "turbulence": np.abs(drawn.noisy(0.4, 0.05) + tilt + 0.05 * links.hops * drawn.level[:, None]),
+        "rivalry": np.where(states == 1, 0.9, 0.1),
+        "n_above_1pct": np.full(shape, 5.0),
+        "top1": np.full(shape, 0.4),
+        "agrees": np.ones(shape),
+    }
+    steps = {"entropy": drawn.noisy(2.0), "surprisal": drawn.noisy(2.0), "entropy_norm": drawn.noisy(0.5)}
+    steps["coe_r"] = drawn.noisy(1.0)
+    return at, steps | {"commitment": drawn.noisy(0.0) + 0.3 * links.trap * sign}
+
+
+def graded_model(
+    name: str,
+    rng: np.random.Generator,
+    links: Links = Links(),
+    *,
+    prompts: int = 350,
+    samples: int = 3,
+    calibration: int = 40,
+    right: float = 0.5,
+    difficulty: float = 0.0,
+    kinds: float = 0.0,
+    wordings: int = 1,
+    states: float | None = None,
+) -> ModelData:
+    """One model with graded runs; `right` is the share of right answers, `difficulty` the SD of units in log odds.
+
+    With `kinds` the links go with the category, which moves errors by as many log odds to either side, and with nothing
+    within it. `wordings` prompts ask about one thing, which has one difficulty and one level of every column. With
+    `states` a word of the prompt says which units are hard, the states at the beginning of the answer say so too, and
+    beyond that are shifted by so many SD where the answer is wrong.
+    """
+    n_prompts = prompts + calibration
+    n = n_prompts * samples
+    prompt = np.arange(n) % n_prompts
+    unit = prompt // wordings
+    hard = np.exp(difficulty * rng.normal(size=n_prompts))[unit] if difficulty else 1.0
+    second = unit % 2 == 1
+    odds = (1 - right) / right * hard * np.exp(kinds * np.where(second, 1, -1))
+    level = 1 + (prompt if difficulty else np.arange(n)) % 3
+    wrong = rng.uniform(size=n) < odds / (1 + odds)
+    drawn = _Drawn(rng, wrong, level, second if kinds else wrong, unit if wordings > 1 else None)
+    ct, tokens = _instability(drawn, links)
+    at, plain = _columns(drawn, links, ct)
+    run, step, layer = (x.ravel() for x in np.indices((n, STEPS, len(RECORDED))))
+    layers = {"run": run, "step": step, "layer": np.array(RECORDED)[layer]}
+    layers |= {k: np.repeat(v[:, :, None], len(RECORDED), 2).ravel() for k, v in at.items()}
+    run, step = (x.ravel() for x in np.indices((n, STEPS)))
+    runs = {
+        "run": np.arange(n),
+        "prompt_id": np.array([f"{'c' if p >= prompts else 'p'}{p:04d}" for p in prompt]),
+        "unit": np.array([f"u{u:04d}" for u in unit]),
+        "category": np.where(second, "science", "factual"),
+        "arm": np.full(n, "t0.7"),
+        "sample": np.arange(n) // n_prompts,
+        "calibration": prompt >= prompts,
+        "n_generated": np.full(n, STEPS),
+        "n_prompt": rng.integers(5, 20, n),
+        "finish": np.full(n, "length"),
+        "correct": (~drawn.wrong).astype(float),
+        "answer_state": rng.normal(size=(n, 4)),
+        "tag": np.array([f"{k} steps" if k > 1 else "1 step" for k in level]),
+    }
+    if states is not None:
+        hinted = np.broadcast_to(hard, n) > 1
+        runs["prompt"] = np.array([f"q{u} {'rare' if h else 'common'}" for u, h in zip(unit, hinted, strict=True)])
+        runs["answered"] = np.array([f"a{k}" for k in rng.integers(0, 20, n)])
+        runs["answer_state"][:, 0] += 2 * hinted
+        runs["answer_state"][:, 1] += states * wrong
+    info = ModelInfo(name, "f", LAYERS, 16, 500, int(rng.integers(10**6, 10**8)), training_loss=rng.normal(2.0, 0.3))
+    steps = {"run": run, "step": step} | {k: v.ravel() for k, v in plain.items()}
+    return ModelData(info, runs, steps, layers, tuple(map(tuple, tokens.tolist())))
+
+
+def linked(generator: np.random.Generator, *, links: Links = Links(), **size: float) -> Panel:
+    """A study of one model whose runs have these links; prompts differ in difficulty (1 in log odds)."""
+    model = graded_model("m0", generator, links, difficulty=1.0, **size)
+    return Panel((model,), seed=int(generator.integers(2**31)), n_boot=BOOTSTRAPS)
+
+
+def several(generator: np.random.Generator, *, links: tuple[Links, ...], **size: float) -> Panel:
+    """A study of as many models as links, asked the same prompts."""
+    models = tuple(graded_model(f"m{i}", generator, one, difficulty=1.0, **size) for i, one in enumerate(links))
+    return Panel(models, seed=int(generator.integers(2**31)), n_boot=BOOTSTRAPS)
+
+
+def reasoning(generator: np.random.Generator, *, slope: float, m: int = 12) -> Panel:
+    """A study of M models, max / mean of instability from 2.5 to 8: right answers fall by `slope` over that range."""
+    near = np.sort(2.5 + 5.5 * generator.random(m))
+    right = np.clip(0.5 + slope * (0.5 - (near - 2.5) / 5.5) + 0.12 * generator.standard_normal(m), 0.05, 0.95)
+    models = [
+        graded_model(f"m{i}", generator, Links(closeness=float(c)), right=float(r), **SMALL)
+        for i, (c, r) in enumerate(zip(near, right, strict=True))
+    ]
+    return Panel(tuple(models), seed=int(generator.integers(2**31)), n_boot=BOOTSTRAPS)
+
+
+PLANTED = Links(trap=0.12, resolves=0.25, coherent=0.2, grammar=0.1, hops=0.1, regime=0.25, loops=0.3)
+TOGETHER = ("S1", "S2", "S5", "S7", "X3", "A5", "R5")
+# A shift of instability whose rank correlation with right answers is the margin of S3, .2 (found by simulation).
+AT_MARGIN = 0.14
+OPPOSITE = Links(trap=-0.12, resolves=-0.25)
+SMALL_LINKS = Links(trap=0.06, resolves=0.08, coherent=0.06, grammar=0.03, hops=0.03, regime=0.08, loops=0.1)
+_JUDGE = by_experiment("correctness")
+_ONE_SAMPLE = {"samples": 1, "prompts": 400}
+ABOUT = ("S1", "S2", "S5", "A5")
+
+
+def _judge_some(panel: Panel, *, claims: tuple[str, ...]) -> dict[str, Ruling]:
+    """The judge of some of the claims, for studies in which the others are of no interest."""
+    return rulings(claims, correctness_evidence(panel, claims))
+
+
+_judge_answers, _judge_reasoning = (partial(_judge_some, claims=some) for some in (ABOUT, ("R8",)))
+_judge_s3, _judge_o3 = (partial(_judge_some, claims=some) for some in (("S3",), ("O3",)))
+
+
+GRADED: tuple[Scenario, ...] = (
+    Scenario(
+        "answers, no link", "null", TOGETHER, "answers, late peaks and loops that nothing before goes with",
+        "0", linked, _JUDGE,
+    ),
+    Scenario(
+        "answers, all links", "effect", TOGETHER,
+        "seven links at once: trap, early turbulence that resolves, coherence, rare transitions, load, early "
+        "instability before a peak, low instability before a loop",
+        "0.24 SD in trap, 0.5 SD in coherence, usual transitions .9 and .85, 0.1 SD a step of load; 1,050 runs",
+        partial(linked, links=PLANTED),
+        _JUDGE, headline=True,
+    ),
+    Scenario(
+        "S3 coupled at the margin", "null", ("S3",), "instability goes with answers by just the margin", "r = .2",
+        partial(linked, links=Links(unstable=AT_MARGIN), **_ONE_SAMPLE), _judge_s3,
+    ),
+    Scenario(
+        "S3 decoupled", "effect", ("S3",), "instability and answers are independent", "r = 0, 400 prompts",
+        partial(linked, **_ONE_SAMPLE), _judge_s3, headline=True,
+    ),
+    Scenario(
+        "answers, small links", "effect", TOGETHER, "the same seven links, weaker: true, but too small to find",
+        "a third of the links above", partial(linked, links=SMALL_LINKS), _JUDGE,
+    ),
+    Scenario(
+        "answers, kinds of question", "artefact", ABOUT,
+        "errors, states and dynamics all move with the category, and go together within none",
+        "1 log odds to either side, links as above",
+        partial(linked, links=replace(PLANTED, unstable=0.3), kinds=1.0), _judge_answers,
+    ),
+    Scenario(
+        "answers, four wordings", "null", (*ABOUT, "X3"), "every fact in four wordings, of one difficulty and level",
+        "88 facts", partial(linked, wordings=4, samples=3, prompts=352), _JUDGE,
+    ),
+    Scenario(
+        "S3 decoupled, kinds of question", "effect", ("S3",), "as above: nothing goes together within a kind",
+        "1 log odds to either side", partial(linked, links=Links(unstable=0.3), kinds=1.0, **_ONE_SAMPLE),
+        _judge_s3,
+    ),
+    Scenario(
+        "S3 opposite signs", "null", ("S3",), "four models strongly coupled, two of them the other way round",
+        "r about .35", partial(several, links=tuple(Links(unstable=s) for s in (0.3, -0.3, 0.3, -0.3)), **_ONE_SAMPLE),
+        _judge_s3,
+    ),
+    Scenario(
+        "S3 decoupled, four models", "effect", ("S3",), "instability and answers are independent in all four",
+        "r = 0, 400 prompts", partial(several, links=(Links(),) * 4, **_ONE_SAMPLE), _judge_s3,
+    ),
+    Scenario(
+        "answers, one model against", "null", ("S1", "S2"),
+        "three models with the links and one with their opposite: not every model says so",
+        "links as above", partial(several, links=(PLANTED,) * 3 + (OPPOSITE,), samples=3), _judge_answers,
+    ),
+    Scenario(
+        "O3 text tells all", "null", ("O3",), "a word of the prompt says which questions are hard; states know no more",
+        "0", partial(linked, states=0.0), _judge_o3,
+    ),
+    Scenario(
+        "O3 states know more", "effect", ("O3",), "as above, and states are shifted where the answer is wrong",
+        "0.4 SD", partial(linked, states=0.4), _judge_o3, headline=True,
+    ),
+    Scenario(
+        "R8 null", "null", ("R8",), "reasoning does not go with the band", "0, M = 12", partial(reasoning, slope=0.0),
+        _judge_reasoning,
+    ),
+    Scenario(
+        "R8 effect", "effect", ("R8",), "right answers fall from the band on", ".4 over the range, M = 12",
+        partial(reasoning, slope=0.4), _judge_reasoning, headline=True,
+    ),
+)  # fmt: skip

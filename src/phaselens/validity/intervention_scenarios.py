@@ -1,0 +1,398 @@
+"""Simulated studies of interventions, for P1, F5, X1, X2, X4 and S6: records as stored, with what is planted in them.
+
+A subspace or a direction is one draw of many: random ones have effects of their own, and a null is that the one which
+a claim speaks of is just another of them. Questions are hard or easy, hard ones are turbulent, and what the models are
+asked is the same for all of them.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from phaselens.experiments import causal_regions, dynamic_control, perturbation
+from phaselens.interventions.records import Causal, Control, Signature
+from phaselens.validity.scenario import Ruling, Scenario, rulings
+
+QUESTIONS, UNITS, DIRECTIONS, STEERED = 720, 600, 24, 96
+NOUNS, EACH, LAYERS, SUBSPACES = 12, 4, 7, 40
+PROMPTS, DEPTHS, STRENGTHS = 32, 6, (0.01, 0.03, 0.1, 0.3, 1.0)
+FAMILIES = ("a", "b", "c", "d", "e", "f")
+MODELS = 4
+
+
+def judge_signatures(study: Sequence[Signature]) -> dict[str, Ruling]:
+    """P1 as in a study."""
+    return rulings(("P1",), {"P1": perturbation.evidence(study, perturbation.compared(study, 0, n_boot=500), 0)})
+
+
+def judge_causal(study: Sequence[Causal]) -> dict[str, Ruling]:
+    """F5 as in a study."""
+    return rulings(("F5",), {"F5": causal_regions.evidence(study, 0)})
+
+
+def judge_control(study: Sequence[Control]) -> dict[str, Ruling]:
+    """X1, X2, X4 and S6 as in a study."""
+    return rulings(dynamic_control.CONTROL.claims, dynamic_control.evidence(study, 0))
+
+
+# --- P1 ---
+
+
+def signatures(
+    generator: np.random.Generator, *, apart: float, prompt_sd: float = 0.3, unequal: bool = True
+) -> list[Signature]:
+    """Six models of six families whose log gains and log KL differ by `apart` (ln) at every depth and strength.
+
+    Prompts move all models together; `unequal`: some models are four times as noisy as others.
+    """
+    shape = (DEPTHS, len(STRENGTHS), 2)
+    common, shared = generator.standard_normal(shape), prompt_sd * generator.standard_normal((PROMPTS, 1, 1, 2))
+    depth, ones = np.arange(DEPTHS) / DEPTHS, np.ones(DEPTHS + 1)
+    out = []
+    for name in FAMILIES:
+        noise = prompt_sd * (generator.choice([0.5, 2.0]) if unequal else 1.0)
+        own = common + apart * generator.standard_normal(shape)
+        drawn = own[:, :, None] + noise * generator.standard_normal((PROMPTS, DEPTHS, len(STRENGTHS), 2, 2))
+        drawn = drawn + shared[:, :, :, None]
+        gains, kl = drawn[..., 0], np.exp(drawn[..., 1])
+        out.append(
+            Signature(
+                name,
+                name,
+                DEPTHS,
+                "resid_post",
+                tuple(map(str, range(PROMPTS))),
+                tuple(range(DEPTHS)),
+                depth,
+                STRENGTHS,
+                0.1,
+                gains,
+                kl,
+                np.zeros((PROMPTS, DEPTHS, DEPTHS + 1)),
+                ones,
+                ones,
+                ones,
+                ones,
+                0.0,
+                {"unmatched": np.stack([gains[:, :, 2], kl[:, :, 2]])},
+            )  # fmt: skip
+        )
+    return out
+
+
+# --- F5 ---
+
+
+def regions(generator: np.random.Generator, *, there: float, elsewhere: float, m: int = MODELS) -> list[Causal]:
+    """Models whose margin falls by this much more (nats) than by a random subspace, in and outside of the region."""
+    units = np.repeat(np.arange(NOUNS), EACH).astype(str)
+    capacity = np.array([0.1, 0.3, 0.6, 0.8, 0.95, 1.0, 0.85])
+    planted = np.where(capacity >= causal_regions.REGION, there, elsewhere)
+    hard = np.repeat(0.5 * generator.standard_normal(NOUNS), EACH)
+    out = []
+    for k in range(m):
+        plain = 2 + hard + 0.3 * generator.standard_normal(len(units))
+        # effects of subspaces: of their own at every layer, and other for every noun
+        size = 0.3 * np.abs(generator.standard_normal((SUBSPACES + 1, LAYERS)))[:, :, None]
+        by_noun = np.repeat(0.2 * generator.standard_normal((SUBSPACES + 1, LAYERS, NOUNS)), EACH, axis=-1)
+        fall = size + by_noun + 0.1 * generator.standard_normal((SUBSPACES + 1, LAYERS, len(units)))
+        fall[0] += planted[:, None]
+        out.append(
+            Causal(
+                f"m{k}",
+                f"m{k}",
+                tuple(range(LAYERS)),
+                LAYERS - 1,
+                plain,
+                capacity,
+                {"probe subspace": plain - fall[0]},
+                {causal_regions.BAND: plain - fall[1:]},
+                units,
+                0.0,
+                2,
+            )  # fmt: skip
+        )
+    return out
+
+
+# --- X1, X2, X4, S6 ---
+
+
+def arms(
+    generator: np.random.Generator,
+    *,
+    m: int = MODELS,
+    steer: float = 1.0,
+    repaired: float = 0.0,
+    of: int = MODELS,
+    guard: float = 0.0,
+    guard_ct: float = 0.0,
+    falls_with_repair: bool = False,
+    sharper: float = 1.0,
+    cooled: float = 0.0,
+    damped: float = 0.0,
+    ct_of_right: float = -0.3,
+    late: float = 0.0,
+) -> list[Control]:
+    """Models that answer the same questions in every arm, with what is planted.
+
+    `steer`: how much more (SDs of ct) the calm direction moves ct than random ones, whose own sizes differ;
+    `repaired`: change of the share of right answers by the monitor, in the first `of` models; `guard`: share of wrong
+    answers that the guard prompt repairs, with a fall of ct where `falls_with_repair`, and `guard_ct` what it adds to
+    ct (SDs) everywhere; `sharper`: factor on the log-odds of a right answer at low temperature; `cooled` and `damped`:
+    answers that it loses, as a share, everywhere and in the turbulent quarter; `ct_of_right`: ct of right less that of
+    wrong runs (SDs); `late`: share of the monitor's actions that come after the answer.
+    """
+    units = (np.arange(QUESTIONS) % UNITS).astype(str)
+    ease = 1.5 * generator.standard_normal(UNITS)[np.arange(QUESTIONS) % UNITS]
+    return [
+        _one(
+            generator, f"m{k}", units, ease + 0.7 * generator.standard_normal(QUESTIONS), steer,
+            repaired if k < of else 0.0, (guard, guard_ct, falls_with_repair), (sharper, cooled, damped), ct_of_right,
+            late,
+        )
+        for k in range(m)
+    ]  # fmt: skip
+
+
+def _one(
+    generator: np.random.Generator,
+    name: str,
+    units: np.ndarray,
+    ease: np.ndarray,
+    steer: float,
+    repaired: float,
+    guarding: tuple[float, float, bool],
+    cooling: tuple[float, float, float],
+    ct_of_right: float,
+    late: float,
+) -> Control:
+    """One model of `arms`."""
+    n, draw = len(ease), generator.random
+    p = 1 / (1 + np.exp(-ease))
+    base = generator.standard_normal(n)
+    turbulence = -0.5 * (ease - ease.mean()) / ease.std() + generator.standard_normal(n)
+
+    def ct_of(right: np.ndarray, more: float | np.ndarray = 0.0) -> np.ndarray:
+        return base + ct_of_right * right + generator.standard_normal(n) + more
+
+    right = {name: draw(n) < p for name in ("none", "again")}
+    acted, moved = draw(n) < 0.2, draw(n) < 0.2
+    right["monitor"] = _shifted(np.where(acted, draw(n) < p, right["none"]), repaired, acted, generator)
+    right["random"] = np.where(moved, draw(n) < p, right["none"])
+    share, raised, falling = guarding
+    fresh = draw(n) < p
+    mended = ~fresh & (draw(n) < share)
+    right["guard"] = fresh | mended
+    factor, everywhere, where_turbulent = cooling
+    high = turbulence > np.quantile(turbulence, dynamic_control.TURBULENT)
+    lost = draw(n) < np.where(high, everywhere + where_turbulent, everywhere)
+    right["cool"] = (draw(n) < 1 / (1 + np.exp(-factor * ease))) & ~lost
+    ct = {arm: ct_of(values) for arm, values in right.items()}
+    ct["guard"] = ct_of(right["guard"], raised - 6.0 * (mended & falling))
+    spread = float(np.std(ct["none"]))
+    sizes = 0.3 * np.abs(generator.standard_normal(DIRECTIONS + 1))
+    sizes[0] += steer
+    plain = ct["none"][:STEERED]
+    steered = plain + spread * (sizes[:, None] + 0.5 * generator.standard_normal((DIRECTIONS + 1, STEERED)))
+    same = {arm: np.full(n, 16) for arm in right}
+    in_time = draw(n) < 1.0 - late
+    acts = {arm: np.zeros(n, bool) for arm in right} | {"monitor": acted, "random": moved}
+    return Control(
+        name, name, tuple(units), units, 0.0, 4, 1.0, 0.0, "seed", right, ct, same, acts, steered[0], steered[1:],
+        turbulence, {arm: values & in_time for arm, values in acts.items()},
+    )  # fmt: skip
+
+
+def _shifted(right: np.ndarray, by: float, where: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Answers with the share of right ones moved by this much, at random among those `where` they can be moved."""
+    at = np.flatnonzero(where & (~right if by > 0 else right))
+    out = right.copy()
+    out[generator.permutation(at)[: min(len(at), generator.binomial(len(right), abs(by)))]] = by > 0
+    return out
+
+
+def _scenario(kind: str, claim: str, what: str, size: str, make: object, judge: object, **more: object) -> Scenario:
+    name = f"{claim} {'null' if kind == 'null' else kind}, {what}"
+    return Scenario(name, kind, (claim,), what, size, make, judge, **more)  # type: ignore[arg-type]
+
+
+_P1, _F5, _X = judge_signatures, judge_causal, judge_control
+REJECTED = {"word": "rejected"}
+
+ACTED: tuple[Scenario, ...] = (
+    _scenario(
+        "null",
+        "P1",
+        "one signature for six models, equal noise",
+        "0",
+        partial(signatures, apart=0.0, unequal=False),
+        _P1,
+    ),
+    _scenario("null", "P1", "one signature for six models, unequal noise", "0", partial(signatures, apart=0.0), _P1),
+    _scenario(
+        "effect",
+        "P1",
+        "a signature of its own for every model",
+        "ln gain and ln KL differ by .2, 32 prompts",
+        partial(signatures, apart=0.2),
+        _P1,
+        headline=True,
+    ),
+    _scenario(
+        "effect",
+        "P1",
+        "signatures that differ little",
+        "ln gain and ln KL differ by .1, 32 prompts",
+        partial(signatures, apart=0.1),
+        _P1,
+    ),
+    _scenario(
+        "null",
+        "F5",
+        "the probe's subspace is one more random one, four models",
+        "0",
+        partial(regions, there=0.0, elsewhere=0.0),
+        _F5,
+    ),
+    _scenario(
+        "null",
+        "F5",
+        "the probe's subspace is one more random one, one model",
+        "0",
+        partial(regions, there=0.0, elsewhere=0.0, m=1),
+        _F5,
+    ),
+    _scenario(
+        "artefact",
+        "F5",
+        "the subspace matters alike at every layer",
+        "1 nat",
+        partial(regions, there=1.0, elsewhere=1.0),
+        _F5,
+    ),
+    _scenario(
+        "effect",
+        "F5",
+        "the subspace matters in the high-capacity region, four models",
+        ".5 nats, 12 nouns",
+        partial(regions, there=0.5, elsewhere=0.0),
+        _F5,
+        headline=True,
+    ),
+    _scenario(
+        "effect",
+        "F5",
+        "the subspace matters in the high-capacity region, one model",
+        ".5 nats, 12 nouns",
+        partial(regions, there=0.5, elsewhere=0.0, m=1),
+        _F5,
+    ),
+    _scenario(
+        "null", "X1", "the calm direction is one more random one, four models", "0 SD", partial(arms, steer=0.0), _X
+    ),
+    _scenario(
+        "null", "X1", "the calm direction is one more random one, one model", "0 SD", partial(arms, steer=0.0, m=1), _X
+    ),
+    _scenario(
+        "effect",
+        "X1",
+        "the calm direction moves ct more",
+        ".5 SD of ct, 96 questions, 24 directions",
+        partial(arms, steer=0.5),
+        _X,
+        headline=True,
+    ),
+    _scenario(
+        "null", "X2", "the monitor repairs as much as the margin, four models", ".05", partial(arms, repaired=0.05), _X
+    ),
+    _scenario(
+        "null",
+        "X2",
+        "the monitor repairs as much as the margin, one model",
+        ".05",
+        partial(arms, repaired=0.05, m=1),
+        _X,
+    ),
+    _scenario(
+        "null",
+        "X2",
+        "the monitor loses as much as the margin, one model",
+        "-.05",
+        partial(arms, repaired=-0.05, m=1),
+        _X,
+    ),
+    _scenario("artefact", "X2", "the monitor repairs one of four models", ".1", partial(arms, repaired=0.1, of=1), _X),
+    _scenario("artefact", "X2", "the monitor acts after the answer", "all but 1 in 10", partial(arms, late=0.9), _X),
+    _scenario(
+        "effect",
+        "X2",
+        "the monitor changes no answers on the whole, four models",
+        "0, 720 questions",
+        partial(arms),
+        _X,
+        headline=True,
+    ),
+    _scenario("null", "X4", "a guard prompt that does nothing", "0", partial(arms), _X, **REJECTED),
+    _scenario(
+        "null",
+        "X4",
+        "a guard prompt that raises ct and repairs nothing",
+        "2 SD of ct",
+        partial(arms, guard_ct=2.0),
+        _X,
+        **REJECTED,
+    ),
+    _scenario(
+        "null",
+        "X4",
+        "the same where right runs have the higher ct",
+        "2 SD of ct",
+        partial(arms, guard_ct=2.0, ct_of_right=0.3),
+        _X,
+        **REJECTED,
+    ),
+    _scenario(
+        "null",
+        "X4",
+        "a guard prompt that repairs where ct falls",
+        ".3 of wrong answers",
+        partial(arms, guard=0.3, falls_with_repair=True),
+        _X,
+        **REJECTED,
+    ),
+    _scenario(
+        "effect",
+        "X4",
+        "a guard prompt that repairs and leaves ct",
+        ".3 of wrong answers, 720 questions, four models",
+        partial(arms, guard=0.3),
+        _X,
+        headline=True,
+        **REJECTED,
+    ),
+    _scenario("null", "S6", "a low temperature that does nothing, four models", "0", partial(arms), _X),
+    _scenario("null", "S6", "a low temperature that does nothing, one model", "0", partial(arms, m=1), _X),
+    _scenario(
+        "artefact",
+        "S6",
+        "easy questions get easier and hard ones harder; hard ones are turbulent",
+        "log-odds x 2.5",
+        partial(arms, sharper=2.5),
+        _X,
+        control="calm runs",
+    ),
+    _scenario(
+        "artefact", "S6", "answers are lost everywhere", ".1", partial(arms, cooled=0.1), _X, control="calm runs"
+    ),
+    _scenario(
+        "effect",
+        "S6",
+        "turbulent questions lose answers",
+        ".2 of their answers, 720 questions, four models",
+        partial(arms, damped=0.2),
+        _X,
+        headline=True,
+    ),
+)

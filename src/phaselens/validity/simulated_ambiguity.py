@@ -1,0 +1,103 @@
+"""Simulated minimal pairs, for A1-A3: what ambiguity does, or does not, to turning, instability and commitment.
+
+Values are in spreads of single runs about a common level; the difference of a pair has a spread of about 1.22 of them
+(ambiguous less the mean of two). Every claim is planted by its own outcome, so one study serves all three.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from phaselens.experiments import ModelData, Panel
+from phaselens.experiments.ambiguity import READINGS
+from phaselens.validity.simulated_panels import infos, study_of
+
+PAIRS = 80
+DIFFERENCE_SD = 1.5**0.5
+LENGTH = 8
+
+
+def pair_data(model: ModelData, outcomes: dict[str, np.ndarray], lengths: np.ndarray) -> ModelData:
+    """The runs of minimal pairs as one-step columns; outcomes [reading, pair] each, lengths int [reading, pair]."""
+    n = lengths.size
+    ids = [f"q{i}/{reading}" for reading in READINGS for i in range(lengths.shape[1])]
+    run, zero = np.arange(n), np.zeros(n, int)
+    layers = {"run": run, "step": zero, "layer": np.full(n, model.layer_of_record)}
+    layers |= {k: outcomes[k].ravel() for k in ("turning_angle", "instability")}
+    steps = {"run": run, "step": zero} | {k: outcomes[k].ravel() for k in ("commit_depth", "entropy_norm")}
+    runs = {
+        "run": run,
+        "prompt_id": np.array(ids),
+        "category": np.full(n, "ambiguous"),
+        "arm": np.full(n, "greedy"),
+        "sample": zero,
+        "calibration": np.zeros(n, bool),
+        "n_prompt": lengths.ravel(),
+        "n_generated": np.ones(n, int),
+        "finish": np.full(n, "length"),
+    }
+    return ModelData(model.info, runs, steps, layers)
+
+
+def study_with(
+    effects: dict[str, float], generator: np.random.Generator, *, m: int, slope: float = 0.0, long: float = 0.0
+) -> Panel:
+    """M models whose ambiguous runs lie `effects[outcome]` SDs of paired differences above their disambiguations.
+
+    With `slope` commitment follows entropy, run by run. With `long` half of the pairs have longer ambiguous prompts,
+    and everything of those lies `long` SDs higher.
+    """
+    first, _ = infos(m, n_layers=1)
+    lengths = np.full((len(READINGS), PAIRS), LENGTH)
+    stretched = (np.arange(PAIRS) < PAIRS // 8) & (long != 0)
+    lengths[0, stretched] += 4
+    models = []
+    for info in first:
+        level = generator.standard_normal(PAIRS)
+        values = {}
+        for name in ("entropy_norm", "turning_angle", "instability", "commit_depth"):
+            one = level + generator.standard_normal((len(READINGS), PAIRS))
+            one[0] += DIFFERENCE_SD * (effects.get(name, 0.0) + long * stretched)
+            values[name] = one
+        values["commit_depth"] += slope * values["entropy_norm"]
+        nothing = {"run": np.empty(0, int), "step": np.empty(0, int)}
+        info = replace(info, n_layers=4)
+        bare = ModelData(info, _one_run(), nothing, nothing | {"layer": np.empty(0, int)})
+        models.append(replace(bare, pairs=pair_data(bare, values, lengths)))
+    return study_of(models, generator)
+
+
+def _one_run() -> dict[str, np.ndarray]:
+    words = {k: np.array([v]) for k, v in (("prompt_id", "p0"), ("category", ""), ("arm", ""), ("finish", "length"))}
+    return words | {k: np.zeros(1, int) for k in ("run", "sample", "n_generated")} | {"calibration": np.zeros(1, bool)}
+
+
+def without_effect(generator: np.random.Generator, *, m: int) -> Panel:
+    """Turning and commitment as without ambiguity; instability half a SD higher, which A2 must not overlook."""
+    return study_with({"instability": 0.5}, generator, m=m)
+
+
+def at_margin(generator: np.random.Generator, *, m: int) -> Panel:
+    """Instability higher by exactly the margin of .4 SD, the edge of what A2 may call nothing."""
+    return study_with({"instability": 0.4}, generator, m=m)
+
+
+def with_effect(generator: np.random.Generator, *, m: int, size: float) -> Panel:
+    """Turning and commitment `size` SDs higher, instability as without ambiguity."""
+    return study_with({"turning_angle": size, "commit_depth": size}, generator, m=m)
+
+
+def in_some(generator: np.random.Generator, *, m: int, size: float) -> Panel:
+    """An effect on turning and commitment in the first half of the models only."""
+    with_it, without = (study_with(e, generator, m=m) for e in ({"turning_angle": size, "commit_depth": size}, {}))
+    return replace(with_it, models=(*with_it.models[: m // 2], *without.models[m // 2 :]))
+
+
+def of_entropy(generator: np.random.Generator, *, m: int, size: float) -> Panel:
+    """Ambiguous prompts have a higher entropy, and commitment follows entropy in every run alike."""
+    return study_with({"entropy_norm": size}, generator, m=m, slope=2.0)
+
+
+def of_length(generator: np.random.Generator, *, m: int) -> Panel:
+    """Every eighth ambiguous prompt is longer, and everything is 6 SDs higher there; nothing else differs."""
+    return study_with({}, generator, m=m, long=6.0)
