@@ -13,6 +13,7 @@ from phaselens.capture.progress import Progress
 from phaselens.capture.prompts import batches, check_transcripts, length_kind
 from phaselens.errors import InputError
 from phaselens.models import Model, Taps, guarded, record
+from phaselens.models.forward import unpadded
 from phaselens.models.hooks import check_layers
 from phaselens.products import ByOneDNN
 from phaselens.trace.tile import Tile
@@ -136,23 +137,8 @@ def _passes(model: Model, labels: Labels, chunk: int, taps: Taps, clock: Clock) 
 
 
 def advance(model: Model, ids: Tensor, start: int, cache: Any, *, keep_cache: bool) -> Any:
-    """One pass over `ids` [run, position] from position `start`; returns the cache after it. No logits are kept.
-
-    The library's `logits_to_keep` spares the head where the family has it: the lens reads the head itself.
-    """
-    takes = model.facts.takes
-    inputs: dict[str, Any] = {"input_ids": ids}
-    if "attention_mask" in takes:
-        inputs["attention_mask"] = torch.ones(ids.shape[0], start + ids.shape[1], dtype=torch.long, device=ids.device)
-    if "position_ids" in takes:
-        inputs["position_ids"] = torch.arange(start, start + ids.shape[1], device=ids.device).expand(ids.shape[0], -1)
-    if "use_cache" in takes:
-        inputs["use_cache"] = keep_cache
-    if "logits_to_keep" in takes:
-        inputs["logits_to_keep"] = 1
-    if "return_dict" in takes:
-        inputs["return_dict"] = True
-    name = model.facts.cache
+    """One pass over `ids` [run, position] from position `start`; returns the cache after it. No logits are kept."""
+    inputs, name = unpadded(model.facts.takes, ids, start=start, kept=1, use_cache=keep_cache), model.facts.cache
     if cache is not None and name is not None:
         inputs[name] = cache
     with ByOneDNN():

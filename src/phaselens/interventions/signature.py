@@ -17,6 +17,7 @@ from phaselens.errors import InputError, ModelRefused
 from phaselens.interventions.records import Signature
 from phaselens.models import Model, record
 from phaselens.models.discover import probe_ids
+from phaselens.models.forward import unpadded
 from phaselens.models.hooks import begun_at, forms_of
 from phaselens.models.sites import check_site
 from phaselens.perturbations import inside
@@ -82,19 +83,7 @@ class SignaturePlan:
 
 def forward(model: Model, ids: Tensor, n_kept: int) -> Tensor:
     """Logits [batch, n_kept, rows] of the last positions of one pass from the first token on, without a cache."""
-    takes = model.facts.takes
-    inputs: dict[str, object] = {"input_ids": ids}
-    if "attention_mask" in takes:
-        inputs["attention_mask"] = torch.ones_like(ids)
-    if "position_ids" in takes:
-        inputs["position_ids"] = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape[0], -1)
-    if "use_cache" in takes:
-        inputs["use_cache"] = False
-    if "logits_to_keep" in takes:
-        inputs["logits_to_keep"] = n_kept
-    if "return_dict" in takes:
-        inputs["return_dict"] = True
-    out = model.network(**inputs)
+    out = model.network(**unpadded(model.facts.takes, ids, kept=n_kept))
     logits = out.logits if hasattr(out, "logits") else out[0]
     return logits[:, -n_kept:, : model.vocab_size]
 

@@ -17,7 +17,7 @@ from phaselens.models.compare_tensors import gap, identical
 from phaselens.models.facts import MERGES, WHY, Facts, declared_layers, settle, special_ids, text_config
 from phaselens.models.forward import arguments, cache_name, run
 from phaselens.models.hooks import Call, canonical, watch
-from phaselens.models.narrow_head import narrowed, narrowing
+from phaselens.models.narrow_head import narrowed, narrowing, narrows
 from phaselens.models.unembedding import finish, make_readout
 from phaselens.types import Readout
 
@@ -60,7 +60,7 @@ def discover(network: nn.Module, *, rows: int, overrides: Mapping[str, Any] | No
     overrides = known_overrides(network, overrides or {}, rows)
     columns = None if overrides.get("bias") or "head" in overrides else narrowing(network, rows)
     try:
-        if columns is not None and _narrows(network, rows, columns):
+        if columns is not None and narrows(network, probe_ids(network, rows), columns, 1e-3):
             with narrowed(network, columns):
                 adapter = _found(network, rows, overrides)
             if not adapter.facts.outside_bias:
@@ -69,17 +69,6 @@ def discover(network: nn.Module, *, rows: int, overrides: Mapping[str, Any] | No
     except ModelRefused as error:
         why = WHY.get(network.config.model_type)
         raise (ModelRefused(f"{why} ({error})") if why else error) from error.__cause__
-
-
-def _narrows(network: nn.Module, rows: int, columns: Tensor) -> bool:
-    """Whether a pass of the narrowed network gives the same columns as a whole one."""
-    ids = probe_ids(network, rows)
-    try:
-        whole = run(network, ids, mask=torch.ones_like(ids)).logits
-        with narrowed(network, columns):
-            return gap(run(network, ids, mask=torch.ones_like(ids)).logits, whole[..., columns]) <= 1e-3
-    except Exception:  # a family that cannot run so, in whatever words of its own: it is then followed as it is
-        return False
 
 
 def _found(network: nn.Module, rows: int, overrides: Mapping[str, Any]) -> Adapter:

@@ -65,6 +65,24 @@ def run(
     return Pass(logits, getattr(out, name, None) if name and use_cache else None)
 
 
+def unpadded(
+    takes: frozenset[str], ids: Tensor, *, start: int = 0, kept: int, use_cache: bool = False
+) -> dict[str, Any]:
+    """Arguments of a pass over `ids` [batch, time] from position `start` on without padding, as far as it `takes` them.
+
+    The library's `logits_to_keep` spares the head all but the last `kept` positions where the family has it.
+    """
+    end = start + ids.shape[1]
+    wanted = {
+        "attention_mask": torch.ones(ids.shape[0], end, dtype=torch.long, device=ids.device),
+        "position_ids": torch.arange(start, end, device=ids.device).expand(ids.shape[0], -1),
+        "use_cache": use_cache,
+        "logits_to_keep": kept,
+        "return_dict": True,
+    }
+    return {"input_ids": ids, **{name: value for name, value in wanted.items() if name in takes}}
+
+
 def positions_of(mask: Tensor) -> Tensor:
     """Position ids for a left-padded mask [batch, time]: 0 at the first real token; 0 under the padding."""
     return (mask.long().cumsum(-1) - 1).clamp(min=0)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -147,6 +148,17 @@ class Taps:
 
 
 @contextmanager
+def _hung() -> Iterator[list[Any]]:
+    """A list for hooks, all of which are gone when the `with` block ends."""
+    handles: list[Any] = []
+    try:
+        yield handles
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
 def record(
     model: Tappable, layers: Iterable[int] | None = None, *, last_only: bool = False, clone: bool = False
 ) -> Iterator[Taps]:
@@ -157,14 +169,10 @@ def record(
     """
     chosen = check_layers(layers, len(model.blocks))
     taps = Taps(chosen, model.facts.layout, last_only, clone or model.facts.in_place)
-    handles = []
-    try:
+    with _hung() as handles:
         for layer in chosen:
             handles.append(_tap(model.blocks, layer, taps))
         yield taps
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @dataclass
@@ -188,11 +196,9 @@ def answers(network: nn.Module) -> Iterator[Answers]:
             logits = output.logits if hasattr(output, "logits") else output[0]
             seen.logits = logits[:, -1]
 
-    handle = network.register_forward_hook(after)
-    try:
+    with _hung() as handles:
+        handles.append(network.register_forward_hook(after))
         yield seen
-    finally:
-        handle.remove()
 
 
 def _tap(blocks: Sequence[nn.Module], layer: int, taps: Taps) -> Any:
@@ -219,14 +225,10 @@ def edit(model: Tappable, edits: Mapping[int, Callable[[Tensor], Tensor]]) -> It
     InputError for a layer that does not exist or a returned shape that differs.
     """
     check_layers(edits, len(model.blocks))
-    handles = []
-    try:
+    with _hung() as handles:
         for layer, change in edits.items():
             handles.append(_edit(model, layer, change))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _edit(model: Tappable, layer: int, change: Callable[[Tensor], Tensor]) -> Any:
@@ -235,14 +237,8 @@ def _edit(model: Tappable, layer: int, change: Callable[[Tensor], Tensor]) -> An
 
     def changed(state: Tensor) -> Tensor:
         plain = canonical(state, layout)
-        out = change(plain)
-        if out is plain:
-            return state
-        if out.shape != plain.shape:
-            raise InputError(
-                f"the edit of layer {layer} returned shape {tuple(out.shape)}; wanted {tuple(plain.shape)}, as given."
-            )
-        return native(out.to(plain.dtype), layout, state)
+        out = _sized(change(plain), plain, f"layer {layer}")
+        return state if out is plain else native(out.to(plain.dtype), layout, state)
 
     if layer == 0:
 
@@ -258,6 +254,14 @@ def _edit(model: Tappable, layer: int, change: Callable[[Tensor], Tensor]) -> An
         return with_state(output, changed(output_state(output)))
 
     return model.blocks[layer - 1].register_forward_hook(after, prepend=True)
+
+
+def _sized(out: Tensor, plain: Tensor, what: str) -> Tensor:
+    """What an edit returned. Raises InputError where it has not the shape that was given."""
+    if out.shape != plain.shape:
+        said = f"the edit of {what} returned shape {tuple(out.shape)}"
+        raise InputError(f"{said}; wanted {tuple(plain.shape)}, as given.")
+    return out
 
 
 def unflattened(state: Tensor, like: Tensor) -> Tensor:
@@ -281,35 +285,27 @@ def alter(
     """
     layout = model.facts.layout
     given: dict[T, Tensor] = {}
-    handles = []
 
-    def hang(name: T, module: nn.Module) -> None:
+    def hang(name: T, module: nn.Module) -> tuple[Any, Any]:
         def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
             given[name] = input_state(args, kwargs)
 
         def after(module: nn.Module, args: tuple, output: Any) -> Any:
             state = output_state(output)
             plain = canonical(unflattened(state, given.pop(name)), layout)
-            out = change(name, plain)
+            out = _sized(change(name, plain), plain, str(name))
             if out is plain:
                 return None
-            if out.shape != plain.shape:
-                raise InputError(
-                    f"the edit of {name} returned shape {tuple(out.shape)}; wanted {tuple(plain.shape)}, as given."
-                )
             back = native(out.to(plain.dtype), layout, state)
             return with_state(output, back if back.shape == state.shape else back.reshape(state.shape))
 
-        handles.append(inside[name].register_forward_pre_hook(before, with_kwargs=True))
-        handles.append(module.register_forward_hook(after, prepend=True))
+        first = inside[name].register_forward_pre_hook(before, with_kwargs=True)
+        return first, module.register_forward_hook(after, prepend=True)
 
-    try:
+    with _hung() as handles:
         for name, module in modules.items():
-            hang(name, module)
+            handles += hang(name, module)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -346,21 +342,14 @@ def _hand_on(form: Any, state: Tensor | None, layout: str) -> Callable[..., Any]
 def forms_of(blocks: Sequence[nn.Module]) -> Iterator[list[Any]]:
     """Collect the output of every block of one pass, for its form: its state is replaced by an empty tensor."""
     forms: list[Any] = [None] * len(blocks)
-    handles = []
 
-    def hang(i: int, block: nn.Module) -> None:
-        def after(module: nn.Module, args: tuple, output: Any) -> None:
-            forms[i] = with_state(output, output_state(output).new_empty(0))
+    def after(module: nn.Module, args: tuple, output: Any, *, i: int) -> None:
+        forms[i] = with_state(output, output_state(output).new_empty(0))
 
-        handles.append(block.register_forward_hook(after))
-
-    try:
+    with _hung() as handles:
         for i, block in enumerate(blocks):
-            hang(i, block)
+            handles.append(block.register_forward_hook(partial(after, i=i)))
         yield forms
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -370,11 +359,9 @@ def reword(network: nn.Module, change: Callable[[dict[str, Any]], dict[str, Any]
     def before(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         return args, change(kwargs)
 
-    handle = network.register_forward_pre_hook(before, with_kwargs=True)
-    try:
+    with _hung() as handles:
+        handles.append(network.register_forward_pre_hook(before, with_kwargs=True))
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -384,11 +371,9 @@ def amplify(module: nn.Module, factor: float) -> Iterator[None]:
     def after(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
         return output * factor
 
-    handle = module.register_forward_hook(after)
-    try:
+    with _hung() as handles:
+        handles.append(module.register_forward_hook(after))
         yield
-    finally:
-        handle.remove()
 
 
 @dataclass(frozen=True)
@@ -411,9 +396,8 @@ def watch(modules: Mapping[str, nn.Module], *, since: nn.Module | None = None) -
     calls: list[Call] = []
     waiting: dict[str, list[Tensor | None]] = {name: [] for name in modules}
     started = [since is None]
-    handles = []
 
-    def hang(name: str, module: nn.Module) -> None:
+    def hang(name: str, module: nn.Module) -> tuple[Any, Any]:
         def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
             if started[0]:
                 state = input_state(args, kwargs)
@@ -424,18 +408,14 @@ def watch(modules: Mapping[str, nn.Module], *, since: nn.Module | None = None) -
                 out = output_state(output)
                 calls.append(Call(name, waiting[name].pop(), None if out is None else out.clone()))
 
-        handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-        handles.append(module.register_forward_hook(after))
+        return module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after)
 
     def mark(module: nn.Module, args: tuple, output: Any) -> None:
         started[0] = True
 
-    try:
+    with _hung() as handles:
         for name, module in modules.items():
-            hang(name, module)
+            handles += hang(name, module)
         if since is not None:
             handles.append(since.register_forward_hook(mark))
         yield calls
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -83,16 +83,9 @@ class Model:
 
     def to_dict(self) -> dict[str, Any]:
         """Provenance for manifests, as plain JSON values: which weights, revision, dtype, kernel and versions."""
+        plain = "name family fingerprint source revision n_layers d_model vocab_size context".split()
         return {
-            "name": self.name,
-            "family": self.family,
-            "fingerprint": self.fingerprint,
-            "source": self.source,
-            "revision": self.revision,
-            "n_layers": self.n_layers,
-            "d_model": self.d_model,
-            "vocab_size": self.vocab_size,
-            "context": self.context,
+            **{name: getattr(self, name) for name in plain},
             "eos_ids": list(self.eos_ids),
             "weights": self.weights,
             "origin": self.origin,
@@ -136,14 +129,14 @@ def load(
     if isinstance(source, nn.Module):
         network = unwrapped(source)
         name = getattr(network.config, "name_or_path", "") or network.config.model_type
-        model = _assemble(network.eval(), tokenizer, name, "memory", revision, given)
+        model = _assemble(network.eval(), tokenizer, given, name=name, source="memory", revision=revision)
         return _passed(model, prove(model)) if check else model
     name, folder = placed(str(source))
     place, kind = device_of(device), dtype_of(dtype)
     network, weights = read_network(folder, kind, trust_remote_code, revision)
     tokenizer = tokenizer if tokenizer is not None else read_tokenizer(folder, trust_remote_code, revision)
     revision = revision if Path(folder).is_dir() else resolved(folder, revision)
-    model = _assemble(network.to(place).eval(), tokenizer, name, str(source), revision, given)
+    model = _assemble(network.to(place).eval(), tokenizer, given, name=name, source=str(source), revision=revision)
     model = replace(model, weights=weights, origin=origin(Path(folder)))
     if not check:
         return model
@@ -213,14 +206,7 @@ def real_rows(network: nn.Module, tokenizer: Any | None) -> int:
     return min(rows, known)
 
 
-def _assemble(
-    network: nn.Module,
-    tokenizer: Any | None,
-    name: str,
-    source: str,
-    revision: str | None,
-    overrides: Mapping[str, Any],
-) -> Model:
+def _assemble(network: nn.Module, tokenizer: Any, overrides: Any, *, name: str, source: str, revision: Any) -> Model:
     rows = real_rows(network, tokenizer)
     refuse_nonfinite(network, rows)
     adapter = discover(network, rows=rows, overrides=overrides)
@@ -230,23 +216,19 @@ def _assemble(
         network=network,
         tokenizer=tokenizer,
         name=name,
+        source=source,
+        revision=revision or getattr(network.config, "_commit_hash", None),
         family=network.config.model_type,
         fingerprint=fingerprint(network, tokenizer),
         n_layers=len(adapter.blocks),
-        d_model=adapter.d_model,
         vocab_size=rows,
         context=declared_context(network.config),
         eos_ids=eos,
         pad_id=_pad(network, tokenizer, eos, rows),
-        blocks=adapter.blocks,
-        block_path=adapter.block_path,
-        facts=adapter.facts,
-        readout=adapter.readout,
         proof=None,
         device=parameter.device,
         dtype=parameter.dtype,
-        source=source,
-        revision=revision or getattr(network.config, "_commit_hash", None),
+        **vars(adapter),
     )
 
 
@@ -331,6 +313,6 @@ def untrained_twin(model: Model, seed: int) -> Model:
         network = type(model.network)(copy.deepcopy(model.network.config))
     network.generation_config = copy.deepcopy(getattr(model.network, "generation_config", None))
     network = network.to(device=model.device, dtype=model.dtype).eval()
-    name = f"{model.name}:untrained"
-    twin = _assemble(network, model.tokenizer, name, f"{model.source}:untrained-{seed}", model.revision, {})
+    name, source = f"{model.name}:untrained", f"{model.source}:untrained-{seed}"
+    twin = _assemble(network, model.tokenizer, {}, name=name, source=source, revision=model.revision)
     return _passed(twin, prove(twin))

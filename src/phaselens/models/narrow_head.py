@@ -1,10 +1,13 @@
 """Passes that compute a few hundred columns of the vocabulary: what stands before the head is proved without all."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from phaselens.models.compare_tensors import gap
+from phaselens.models.forward import run
 
 WHOLE = 4096  # a vocabulary up to this size costs nothing
 COLUMNS = 256
@@ -27,17 +30,24 @@ def narrowing(network: nn.Module, rows: int) -> Tensor | None:
     return spread_columns(rows, weight.device)
 
 
-def narrowed(network: nn.Module, columns: Tensor | None):
-    """Let the head of `network` give only these `columns` [K] of its product inside the block; None: all, as it is.
+def narrows(network: nn.Module, ids: Tensor, columns: Tensor, tol: float, whole: Tensor | None = None) -> bool:
+    """Whether a narrowed pass over `ids` gives the same columns as a `whole` one (its logits; None: made here).
 
-    Whatever needs all of them after the head (a bias of the whole vocabulary) then fails or differs: see that a pass
-    equals the same columns of a whole one before anything is made of it.
+    Whatever needs all columns after the head (a bias of the whole vocabulary) fails or differs, in words of its own.
     """
-    return nullcontext() if columns is None else _narrow(network.get_output_embeddings(), columns)
+    mask = torch.ones_like(ids)
+    try:
+        whole = run(network, ids, mask=mask).logits if whole is None else whole
+        with narrowed(network, columns):
+            return gap(run(network, ids, mask=mask).logits, whole[..., columns]) <= tol
+    except Exception:
+        return False
 
 
 @contextmanager
-def _narrow(head: nn.Module, columns: Tensor) -> Iterator[None]:
+def narrowed(network: nn.Module, columns: Tensor) -> Iterator[None]:
+    """Let the head of `network` give only these `columns` [K] of its product inside the block, where it `narrows`."""
+    head = network.get_output_embeddings()
     bias = getattr(head, "bias", None)
     weight, bias = head.weight[columns], None if bias is None else bias[columns]
     head.forward = lambda hidden: nn.functional.linear(hidden, weight, bias)

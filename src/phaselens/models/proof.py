@@ -12,7 +12,7 @@ from phaselens.models.discover import probe_ids
 from phaselens.models.facts import declared_window, switch_candidates
 from phaselens.models.forward import run
 from phaselens.models.hooks import Call, amplify, edit, record, watch
-from phaselens.models.narrow_head import narrowed, narrowing
+from phaselens.models.narrow_head import narrowed, narrowing, narrows
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 REORDERED = 4  # half precision: sums in another order (cache, padding) differ by more than the readout does
@@ -75,9 +75,8 @@ def prove(model: Any, *, seed: int = 0) -> Proof:
     mask = torch.ones_like(ids)
     first = [_finite(whole), _lens(model, last, whole, tol)]
     columns = narrowing(network, model.vocab_size)
-    with narrowed(network, columns):
-        few = None if columns is None else _tried_narrow(network, ids, mask)
-        if few is not None and gap(few, whole[..., columns]) <= tol:
+    if columns is not None and narrows(network, ids, columns, tol, whole):
+        with narrowed(network, columns):
             return _proof(replace(model, readout=model.readout.restrict(columns)), ids, mask, tol, first)
     return _proof(model, ids, mask, tol, first)
 
@@ -88,14 +87,6 @@ def _tried_ids(model: Any, seed: int, time: int) -> tuple[Tensor, Tensor, Tensor
     with record(model, (model.n_layers,), clone=True) as taps:
         logits = run(model.network, ids, mask=torch.ones_like(ids)).logits[..., : model.vocab_size].float()
     return ids, taps.states[model.n_layers], logits
-
-
-def _tried_narrow(network: Any, ids: Tensor, mask: Tensor) -> Tensor | None:
-    """Logits of the narrowed network, or None where it cannot run so, in whatever words of its own."""
-    try:
-        return run(network, ids, mask=mask).logits.float()
-    except Exception:
-        return None
 
 
 def _proof(model: Any, ids: Tensor, mask: Tensor, tol: float, first: list[Row]) -> Proof:
