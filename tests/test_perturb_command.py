@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from tools.tiny import build_tiny
 
 from phaselens.cli import call
-from phaselens.models.tiny import build_tiny
 
 SMALL = ["--n-prompts", "4", "--draws", "2", "--max-new-tokens", "3", "--strengths", "0,.1", "--bootstraps", "40"]
 

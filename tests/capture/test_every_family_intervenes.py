@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tests.capture.stand_ins import Keep
+from tools.tiny import VOCAB, build_tiny
 
 from phaselens.capture import GREEDY, live, replay
 from phaselens.capture.intervene import AddNoise, At, Replace, Steer, intervening
@@ -15,7 +16,6 @@ from phaselens.interventions.signature import identity_gap
 from phaselens.models import load, run
 from phaselens.models.families import families_table
 from phaselens.models.sites import SITES, site_layers
-from phaselens.models.tiny import VOCAB, build_tiny
 
 PROVED = [row["family"] for row in families_table() if row["outcome"].startswith("pass")]
 # Families whose blocks do not write attention plus MLP to the stream: they norm the sum (BERT, BART, GPT-1),

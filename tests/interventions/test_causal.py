@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from tests.capture.zoo import D, L, network
+from tools.belief import prefixes
+from tools.process_models import process_model, process_of
 
 from phaselens.capture import GREEDY, generate
 from phaselens.errors import InputError
 from phaselens.interventions.causal_regions import Items, causal_effects, two_choices
 from phaselens.models import load
-from phaselens.organisms.process_models import process_model, process_of
-from phaselens.readings.belief import prefixes
 
 WORDS, RIGHT, WRONG = 24, 90, 91
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from tools.tiny import build_tiny
 
 from phaselens.errors import InputError
 from phaselens.measure.reducer import LensSpec
 from phaselens.models import load, run
 from phaselens.models.attention_sink import first_masked, why_not_masked
-from phaselens.models.tiny import build_tiny
 from phaselens.observing.recording import observe
 
 PAIRS = [((1, 2, 3), (4, 5, 6, 7)), ((9, 2, 3), (4, 5, 6, 7))]

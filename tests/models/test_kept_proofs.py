@@ -4,11 +4,11 @@ import sys
 
 import pytest
 import torch
+from tools.tiny import build_tiny
 
 from phaselens.cli import call
 from phaselens.errors import ModelRefused
 from phaselens.models import load, proof, user_cache
-from phaselens.models.tiny import build_tiny
 
 
 @pytest.fixture

@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 import transformers
+from tools.families import OUTCOMES, main, sweep
+from tools.tiny import build_tiny, families
 
 from phaselens.models import load
-from phaselens.models.families import OUTCOMES, check_report, families_table, main, sweep
-from phaselens.models.tiny import build_tiny, families
+from phaselens.models.families import check_report, families_table
 
 FAST = ["gpt2", "opt", "gpt_neox", "llama", "qwen3", "gemma2", "phi", "mixtral", "bloom", "falcon", "granite", "mamba2"]
 
@@ -57,7 +58,7 @@ def test_ordinary_families_are_as_in_the_table(family):
 @pytest.mark.slow
 def test_every_family_is_as_in_the_table():
     if not same_version():
-        pytest.skip("the committed table was made with another transformers; run phaselens.models.families --write")
+        pytest.skip("the committed table was made with another transformers; run python -m tools.families --write")
     assert {row["family"] for row in families_table()} == set(families())
     assert compare(None) == []
 

@@ -1,12 +1,12 @@
 import pytest
 import torch
+from tools.tiny import VOCAB, build_tiny
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from phaselens.errors import InputError
 from phaselens.models import edit, load, record, run
 from phaselens.models.hooks import LAYOUTS, canonical, native, output_state, watch, with_state
-from phaselens.models.tiny import VOCAB, build_tiny
 
 
 @pytest.fixture(scope="module")

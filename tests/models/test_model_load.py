@@ -4,11 +4,11 @@ import shutil
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
+from tools.tiny import build_tiny
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from phaselens.errors import InputError, ModelRefused, StudyFileError, TokenizerError, UnknownNameError
 from phaselens.models import fingerprint, load, require_tokenizer, untrained_twin
-from phaselens.models.tiny import build_tiny
 
 
 def tokenizer_of(size):

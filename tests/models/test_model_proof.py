@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tools.tiny import VOCAB, build_tiny
 from torch import nn
 
 from phaselens.errors import ModelRefused
 from phaselens.models import load, prove, run
-from phaselens.models.tiny import VOCAB, build_tiny
 
 ROWS = [
     "finite",

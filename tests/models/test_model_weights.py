@@ -6,12 +6,12 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tools.tiny import build_tiny
 from torch import nn
 
 from phaselens.cli import call
 from phaselens.errors import InputError, ModelRefused
 from phaselens.models import load
-from phaselens.models.tiny import build_tiny
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ from itertools import product
 
 import numpy as np
 import pytest
+from tools.process_models import process_of
+from tools.processes import Process, mess3, rrxor
 
 from phaselens.errors import InputError, UnknownNameError
-from phaselens.organisms.process_models import process_of
-from phaselens.organisms.processes import Process, mess3, rrxor
 
 BOTH = pytest.mark.parametrize("process", [mess3(), rrxor()], ids=lambda p: p.name)
 

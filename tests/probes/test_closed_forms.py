@@ -5,10 +5,11 @@ from planted_states import planted, standardised
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.neighbors import NearestCentroid
+from tools.held_out_ridge import ridge_held_out
 
 from phaselens.errors import InputError
 from phaselens.probes.mass_mean import fit_mass_mean
-from phaselens.probes.ridge import fit_ridge, ridge_held_out, ridge_path
+from phaselens.probes.ridge import fit_ridge, ridge_path
 
 
 @pytest.mark.parametrize("n", [120, 20])  # more and fewer examples than the 30 features

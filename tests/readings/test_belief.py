@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
+from tools.belief import OPENING, prefixes, read_belief
+from tools.held_out_ridge import r_squared, ridge_cross_fit
+from tools.process_models import RECIPES, process_model, process_of, train_process_model
+from tools.processes import mess3
 
 from phaselens.errors import InputError
 from phaselens.models import untrained_twin
-from phaselens.organisms.process_models import RECIPES, process_model, process_of, train_process_model
-from phaselens.organisms.processes import mess3
-from phaselens.probes.ridge import r_squared, ridge_cross_fit
-from phaselens.readings.belief import OPENING, prefixes, read_belief
 
 
 def standardised(x, train):

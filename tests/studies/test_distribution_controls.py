@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from tools.tiny import build_tiny
 
 from phaselens.capture import Sampling, generate
 from phaselens.errors import StudyFileError
 from phaselens.measure.reducer import LensSpec
 from phaselens.models import load
-from phaselens.models.tiny import build_tiny
 from phaselens.observing.recording import observe
 from phaselens.organisms import load as load_organism
 from phaselens.studies.declaration import CONTROL_LENSES, Source

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from tools import tiny
 from transformers import AutoModelForCausalLM
 
 from phaselens.claims import REGISTER
 from phaselens.cli import call
 from phaselens.errors import InputError
 from phaselens.experiments import EXPERIMENTS
-from phaselens.models import load, tiny
+from phaselens.models import load
 from phaselens.models.weights import _not_found
 from phaselens.studies.declaration import Source, presets, read_study
 from phaselens.studies.stages.download_needs import located, needs_of, require_reachable

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tools.held_out_ridge import r_squared, ridge_cross_fit
+from tools.processes import Process
 
 from phaselens.errors import InputError
 from phaselens.models import Model
-from phaselens.organisms.processes import Process
 from phaselens.probes import grouped_folds
-from phaselens.probes.ridge import r_squared, ridge_cross_fit
 from phaselens.readings.examples import Example, Examples, place
 from phaselens.readings.place_states import capture_states
 from phaselens.statistics.intervals import Interval, percentile_interval
