@@ -1,8 +1,8 @@
 """Evidence for the claims about answers: S1, S2, S3, S5, S7, A5, O3.
 
 Kinds of question differ in difficulty and in everything measured, so runs are compared within strata of one model, one
-category and one sampling arm; the number without strata stands beside and decides nothing. Each model gives one number
-and models weigh the same: what each says, how many lie on either side, and how they spread is said with the mean.
+category, one tag and one sampling arm; the number without strata stands beside and decides nothing. Each model gives
+one number and models weigh the same: what each says, how many lie on either side, and how they spread is said with it.
 """
 
 import math
@@ -17,7 +17,7 @@ from phaselens.claims import IntervalEvidence, Outcome, Requirement, inside, out
 from phaselens.dynamics.correctness_scores import prefix_means
 from phaselens.experiments.base import Panel
 from phaselens.experiments.by_model import Own, below_bound, mean_evidence, own, refitted_gain
-from phaselens.experiments.graded_runs import Graded
+from phaselens.experiments.graded_runs import Graded, strata_of
 from phaselens.experiments.pooled import Pooled, of_draws, signs
 from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import counts
@@ -264,7 +264,8 @@ def load_slope(panel: Panel, g: Graded) -> Own | None:
     if not use.any():
         return None
     x = np.column_stack([hops[use], length[use]])
-    return own(panel, g, use, lambda s, w: coefficient_within(x, turbulence[use], s, g.unit[use], w))
+    strata = strata_of(g.model, ("category", "arm"))[g.rows]  # the tag says the steps themselves
+    return own(panel, g, use, lambda s, w: coefficient_within(x, turbulence[use], s, g.unit[use], w), strata)
 
 
 def grammar_gain(panel: Panel, g: Graded, turned: Mapping[str, np.ndarray]) -> Own | None:

@@ -31,9 +31,9 @@ class Own:
     units: int
 
 
-def own(panel: Panel, g: Graded, use: np.ndarray, of: Statistic) -> Own | None:
-    """One number of one model over the graded runs in `use`; None where it is undefined."""
-    stratum, ones = g.strata[use], np.ones((1, len(panel.units)), int)
+def own(panel: Panel, g: Graded, use: np.ndarray, of: Statistic, strata: np.ndarray | None = None) -> Own | None:
+    """One number of one model over the graded runs in `use`, in `strata` (default: theirs); None: undefined."""
+    stratum, ones = (g.strata if strata is None else strata)[use], np.ones((1, len(panel.units)), int)
     drawn = of(stratum, np.vstack([ones, panel.weights]))
     if not math.isfinite(drawn[0]):
         return None

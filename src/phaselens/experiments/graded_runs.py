@@ -1,6 +1,6 @@
 """Graded runs of one model as scores that might say whether an answer is right, baselines beside them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,6 +36,7 @@ AT_RECORD = (
     "kl_to_final",
 )
 STATES = ("turbulence", "rivalry", "n_above_1pct", "top1", "agrees")
+KIND = ("category", "tag", "arm")
 COMBINED = ("mean instability", "early instability", "mean turbulence", "mean coherence", "mean turning_angle")
 COMBINED += ("resolved turbulence", "commitment trap", "mean log-probability", "mean entropy")
 
@@ -57,13 +58,18 @@ class Graded:
 
     @cached_property
     def strata(self) -> np.ndarray:
-        """Category and arm of each run as one number, int [run]: only runs of one stratum are compared."""
-        return crossed(*(np.asarray(self.model.runs[name])[self.rows] for name in ("category", "arm")))
+        """Stratum of each run, int [run]: only runs of one are compared."""
+        return strata_of(self.model)[self.rows]
 
     @property
     def measured(self) -> np.ndarray:
         """Mask of the runs that are not for calibration."""
         return self.unit >= 0
+
+
+def strata_of(model: ModelData, names: Sequence[str] = KIND) -> np.ndarray:
+    """Category, tag and arm of every run as one number, int [run]: the kind of question, asked in one way."""
+    return crossed(*(np.asarray(model.runs[name]) for name in names if name in model.runs))
 
 
 def graded_runs(panel: Panel, model: ModelData, turbulent: float) -> Graded | None:

@@ -11,7 +11,7 @@ from phaselens.dynamics.regimes import max_over_mean, ratio_norm
 from phaselens.experiments.answer_claims import UNGRADED
 from phaselens.experiments.base import ModelData, Panel
 from phaselens.experiments.by_model import Own, mean_evidence, refitted_gain
-from phaselens.experiments.graded_runs import Graded
+from phaselens.experiments.graded_runs import Graded, strata_of
 from phaselens.experiments.separations import counts
 from phaselens.statistics.detection import resampled_auroc_within, run_weights
 from phaselens.statistics.intervals import percentile_interval
@@ -52,7 +52,7 @@ def later_regime(panel: Panel, m: ModelData) -> Own | None:
     label = (later > np.median(later[use]))[use].astype(float)
     plain, inner = _early(m, first + 8)
     unit = panel.unit_index(m)[use]
-    stratum = crossed(np.asarray(m.runs["category"])[use], np.asarray(m.runs["arm"])[use])
+    stratum = strata_of(m)[use]
     features = tuple([column[use] for column in columns] for columns in ([*plain, *inner], plain))
     return refitted_gain(panel, m.info.name, features, label, unit, stratum)
 
@@ -72,14 +72,14 @@ def _early(m: ModelData, upto: int) -> tuple[list[np.ndarray], list[np.ndarray]]
 def late_before_collapse(panel: Panel) -> dict[str, np.ndarray]:
     """Runs that loop from step t on, and calm ones at the same t: low late instability, repetition, entropy [run].
 
-    From steps before t - 8. `stratum` is model, category and arm: only runs of one are compared.
+    From steps before t - 8. `stratum` is model, category, tag and arm: only runs of one are compared.
     """
     columns: dict[str, list] = {n: [] for n in ("ct", "repetition", "entropy", "loops", "unit", "stratum")}
     for m in panel.trained:
         ct = m.at_layer("instability", m.layer_of_record)
         if ct is None or not m.completions or "entropy" not in m.steps:
             continue
-        entropy, unit = m.per_step("entropy"), panel.unit_index(m)
+        entropy, unit, stratum = m.per_step("entropy"), panel.unit_index(m), strata_of(m)
         starts = np.array([cycle_start(tokens) for tokens in m.completions])
         onsets = starts[(starts >= ONSET) & m.measured]
         if not len(onsets):
@@ -96,7 +96,7 @@ def late_before_collapse(panel: Panel) -> dict[str, np.ndarray]:
             columns["repetition"].append(repetition(m.completions[i][: t - BEFORE]))
             columns["loops"].append(loops)
             columns["unit"].append(unit[i])
-            columns["stratum"].append("\0".join((m.info.name, str(m.runs["category"][i]), str(m.runs["arm"][i]))))
+            columns["stratum"].append(f"{m.info.name}\0{stratum[i]}")
     return {n: np.array(values) for n, values in columns.items()}
 
 

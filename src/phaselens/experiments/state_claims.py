@@ -146,6 +146,13 @@ class _Agreement:
         """Median of the null."""
         return float(np.median(self.null)) if np.isfinite(self.null).all() else math.nan
 
+    def corrected(self, w: np.ndarray | float) -> np.ndarray | float:
+        """W corrected for chance (1), as kappa is: `(W - W_0) / (1 - W_0)`, W_0 the median of the null.
+
+        Marks alone make W .9 in one panel and .6 in another, so excesses over it are no equal amounts of agreement.
+        """
+        return (w - self.middle) / (1 - self.middle)
+
 
 def _agreement(panel: Panel, models: Sequence[Labelled], label: str) -> _Agreement:
     at = [one.cells.marked(one.threshold) for one in models]
@@ -208,14 +215,14 @@ def _at_record(one: Labelled) -> Marks | None:
 def _absent_before_training(
     panel: Panel, found: _Agreement, twins: Sequence[Labelled], wanted: int, name: str = "untrained twin"
 ) -> Outcome:
-    """Whether the untrained twins agree beyond their own shuffles as much as the trained models do."""
+    """Whether the untrained twins agree beyond their own shuffles half as much as the trained models do, or more."""
     if len(twins) < wanted:
         return Outcome(name, "undecided" if twins else "missing", f"untrained twins of {len(twins)} of {wanted} models")
     before = _agreement(panel, twins, "untrained")
     above_null = found.w - found.middle
     with np.errstate(divide="ignore", invalid="ignore"):
-        draws = (before.draws - before.middle) / (found.draws - found.middle)
-    kept = (before.w - before.middle) / above_null if above_null else math.nan
+        draws = before.corrected(before.draws) / found.corrected(found.draws)
+        kept = float(np.divide(before.corrected(before.w), found.corrected(found.w)))
     interval = percentile_interval(draws[np.isfinite(draws)], len(panel.units))
     said = f"W = {before.w:.3f} before training, {before.middle:.3f} shuffled (p = {before.p:.3g})"
     facts = {"p": before.p, "gap_kept": kept, "gap_interval": interval}

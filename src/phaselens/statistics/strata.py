@@ -6,9 +6,10 @@ supports in 28 to 100 % of studies in which nothing goes together within any of 
 
 import math
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
-from scipy import stats
+from scipy import sparse, stats
 from scipy.stats import rankdata
 
 from phaselens.statistics.intervals import Interval, undefined_interval
@@ -21,6 +22,26 @@ def crossed(*labels: np.ndarray) -> np.ndarray:
     return np.unique(np.stack([np.asarray(one).astype(str) for one in labels]), axis=1, return_inverse=True)[1].ravel()
 
 
+def _moments(columns: np.ndarray, stratum: np.ndarray, unit: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Sums of products of columns about their means within strata, in each resample (product of the units).
+
+    `sum_s (S_ab - S_a S_b / S_1)`. Shapes: columns [run, c], weights [n_boot, unit] -> [n_boot, c, c].
+    """
+    w, c = np.asarray(weights, float), columns.shape[1]
+    kinds, at = np.unique(stratum, return_inverse=True)
+
+    def sums(values: np.ndarray) -> np.ndarray:
+        return w @ sparse.csr_array((values, (unit, at)), shape=(w.shape[1], len(kinds)))
+
+    n = np.maximum(sums(np.ones(len(at))), 1)
+    firsts = [sums(column) for column in columns.T]
+    out = np.empty((len(w), c, c))
+    for i, j in combinations_with_replacement(range(c), 2):
+        whole = w @ np.bincount(unit, columns[:, i] * columns[:, j], minlength=w.shape[1])
+        out[:, i, j] = out[:, j, i] = whole - (firsts[i] * firsts[j] / n).sum(1)
+    return out
+
+
 def coefficient_within(
     x: np.ndarray, y: np.ndarray, stratum: np.ndarray, unit: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
@@ -29,18 +50,12 @@ def coefficient_within(
     Shapes: x [run, column], y [run], stratum and unit int [run], weights [n_boot, unit] -> [n_boot].
     Keeps: another constant in each stratum, of x or of y. NaN: nothing varies within the strata.
     """
-    constants = np.asarray(stratum)[:, None] == np.unique(stratum)
-    design = np.column_stack([x, constants]).astype(float)
-    xx = np.zeros((weights.shape[1], design.shape[1], design.shape[1]))
-    xy = np.zeros((weights.shape[1], design.shape[1]))
-    np.add.at(xx, unit, design[:, :, None] * design[:, None, :])
-    np.add.at(xy, unit, design * np.asarray(y, float)[:, None])
-    a = np.tensordot(np.asarray(weights, float), xx, 1)
-    own = a[:, 0, 0] - (
-        a[:, 0, x.shape[1] :] ** 2 / np.maximum(np.einsum("bss->bs", a[:, x.shape[1] :, x.shape[1] :]), 1)
-    ).sum(1)
-    found = np.linalg.solve(a + 1e-9 * np.eye(design.shape[1]), (weights @ xy)[..., None])[:, 0, 0]
-    return np.where(own > ROUNDING * np.maximum(a[:, 0, 0], 1), found, np.nan)
+    columns = np.column_stack([x, y]).astype(float)
+    columns -= columns.mean(0)
+    found = _moments(columns, stratum, unit, weights)
+    own, most = found[:, 0, 0], np.asarray(weights, float).sum(1) * np.square(columns[:, 0]).max(initial=0.0)
+    xx, xy = found[:, :-1, :-1] + 1e-9 * np.eye(x.shape[1]), found[:, :-1, -1:]
+    return np.where(own > ROUNDING * np.maximum(most, 1), np.linalg.solve(xx, xy)[:, 0, 0], np.nan)
 
 
 def rank_correlation_within(x: np.ndarray, y: np.ndarray, stratum: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -50,19 +65,16 @@ def rank_correlation_within(x: np.ndarray, y: np.ndarray, stratum: np.ndarray, w
     Shapes: [run] each, weights [n_boot, run] -> [n_boot]. With one stratum it is Spearman's.
     NaN: one of the two does not vary within any stratum. Keeps: any rising map of either, another in every stratum.
     """
-    ranks = np.zeros((2, len(stratum)))
-    member = np.asarray(stratum)[:, None] == np.unique(stratum)
-    for mine in member.T:
+    ranks, at = np.zeros((2, len(stratum))), np.asarray(stratum)
+    for kind in np.unique(at):
+        mine = at == kind
         ranks[:, mine] = rankdata([np.asarray(v, float)[mine] for v in (x, y)], axis=1) / mine.sum()
-    w = np.asarray(weights, float)
-    n, sx, sy, sxx, syy, sxy = (
-        w @ (member * v[:, None]) for v in (np.ones(ranks.shape[1]), *ranks, *ranks**2, ranks[0] * ranks[1])
+    found = _moments(ranks.T, at, np.arange(len(at)), weights)
+    spread = found[:, 0, 0], found[:, 1, 1]
+    seen = np.minimum(*spread) > ROUNDING * np.maximum(np.asarray(weights).sum(1), 1)
+    return np.divide(
+        found[:, 0, 1], np.sqrt(np.abs(spread[0] * spread[1])), out=np.full(len(found), np.nan), where=seen
     )
-    n = np.maximum(n, 1)
-    spread = [(s2 - s**2 / n).sum(1) for s, s2 in ((sx, sxx), (sy, syy))]
-    seen = np.minimum(*spread) > ROUNDING * np.maximum(w.sum(1), 1)
-    both = (sxy - sx * sy / n).sum(1)
-    return np.divide(both, np.sqrt(np.abs(spread[0] * spread[1])), out=np.full(len(w), np.nan), where=seen)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from phaselens.validity.scenario import Judge, Kind, Scenario, by_experiment
 
 A_ALL = ("A1", "A2", "A3")
 M7 = f"M = 7, {simulated_ambiguity.PAIRS} pairs"
+NOUNS = f"M = 7, {simulated_ambiguity.NOUNS} nouns in {simulated_ambiguity.FRAMES} frames, ICC .3"
 F12 = "four families of three models, 8 prompts"
 _F0, _T1 = by_experiment("fingerprints"), by_experiment("topology")
 _N1, _A = by_experiment("normalisation"), by_experiment("ambiguity")
@@ -47,6 +48,11 @@ PRINTS: tuple[Scenario, ...] = (
          partial(simulated_ambiguity.at_margin, m=7)),
     _one(_A, A_ALL, "effect", "effect", "more turning and later commitment, instability as before", f"0.6 SD, {M7}",
          partial(simulated_ambiguity.with_effect, m=7, size=0.6), headline=True),
+    _one(_A, A_ALL, "null, nouns", "null",
+         "nothing on the whole; what is ambiguous about a noun moves its pairs alike in all models, up or down", NOUNS,
+         partial(simulated_ambiguity.at_margin, m=7, nouns=0.65)),
+    _one(_A, A_ALL, "effect, nouns", "effect", "as above, with more turning and later commitment", f"0.6 SD, {NOUNS}",
+         partial(simulated_ambiguity.with_effect, m=7, size=0.6, nouns=0.65)),
     _one(_A, ("A1", "A3"), "some models", "artefact", "an effect in three of seven models", f"0.6 SD, {M7}",
          partial(simulated_ambiguity.in_some, m=7, size=0.6)),
     _one(_A, ("A3",), "entropy", "artefact", "higher entropy, and commitment follows entropy", f"0.8 SD, {M7}",

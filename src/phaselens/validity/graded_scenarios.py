@@ -44,7 +44,8 @@ class _Drawn:
     """What the columns of one model share: its generator, and of every run whether it is wrong and its hops.
 
     `shifted` are the runs that links shift up (those that are wrong, or those of one category), `unit` what each run is
-    about where runs about one thing have one level (None: every run its own).
+    about where runs about one thing have one level (None: every run its own). All that is `noisy` rises by `drift` of
+    its spread over the run.
     """
 
     rng: np.random.Generator
@@ -52,6 +53,7 @@ class _Drawn:
     level: np.ndarray
     shifted: np.ndarray
     unit: np.ndarray | None = None
+    drift: float = 0.0
 
     @property
     def sign(self) -> np.ndarray:
@@ -65,7 +67,7 @@ class _Drawn:
         run, step = self.rng.normal(size=(len(self.wrong), 1)), self.rng.normal(size=self.shape)
         if self.unit is not None:
             run = self.rng.normal(size=(int(self.unit.max()) + 1, 1))[self.unit]
-        return level + spread * (step + run)
+        return level + spread * (step + run + self.drift * np.linspace(0, 1, STEPS))
 
 
 def _instability(drawn: _Drawn, links: Links) -> tuple[np.ndarray, np.ndarray]:
@@ -122,26 +124,35 @@ def graded_model(
     kinds: float = 0.0,
     wordings: int = 1,
     states: float | None = None,
+    tagged: bool = False,
+    drift: float = 0.0,
+    uneven: bool = False,
 ) -> ModelData:
     """One model with graded runs; `right` is the share of right answers, `difficulty` the SD of units in log odds.
 
     With `kinds` the links go with the category, which moves errors by as many log odds to either side, and with nothing
-    within it. `wordings` prompts ask about one thing, which has one difficulty and one level of every column. With
-    `states` a word of the prompt says which units are hard, the states at the beginning of the answer say so too, and
-    beyond that are shifted by so many SD where the answer is wrong.
+    within it (`tagged`: with the tag, within one category). `wordings` prompts ask about one thing, which has one
+    difficulty and one level of every column. With `states` a word of the prompt says which units are hard, the states
+    at the beginning of the answer say so too, and beyond that are shifted by so many SD where the answer is wrong. With
+    `drift` all columns rise so many spreads over the run, and right answers end after a third of it. `uneven`: hard
+    prompts have five times the runs of easy ones.
     """
     n_prompts = prompts + calibration
-    n = n_prompts * samples
-    prompt = np.arange(n) % n_prompts
-    unit = prompt // wordings
-    hard = np.exp(difficulty * rng.normal(size=n_prompts))[unit] if difficulty else 1.0
+    odd = np.exp(difficulty * rng.normal(size=n_prompts))
+    times = np.where(odd[np.arange(n_prompts) // wordings] > 1, 5, 1) if uneven else np.full(n_prompts, samples)
+    sample, prompt = np.nonzero(times > np.arange(times.max())[:, None])
+    n, unit = len(prompt), prompt // wordings
+    hard = odd[unit] if difficulty else 1.0
     second = unit % 2 == 1
     odds = (1 - right) / right * hard * np.exp(kinds * np.where(second, 1, -1))
-    level = 1 + (prompt if difficulty else np.arange(n)) % 3
+    level = 1 + (unit if difficulty else np.arange(n)) % 3
     wrong = rng.uniform(size=n) < odds / (1 + odds)
-    drawn = _Drawn(rng, wrong, level, second if kinds else wrong, unit if wordings > 1 else None)
+    drawn = _Drawn(rng, wrong, level, second if kinds else wrong, unit if wordings > 1 else None, drift)
     ct, tokens = _instability(drawn, links)
     at, plain = _columns(drawn, links, ct)
+    lengths = np.where(wrong | (drift == 0), STEPS, STEPS // 3)
+    there = np.arange(STEPS) < lengths[:, None]
+    at, plain = ({k: np.where(there, v, np.nan) for k, v in of.items()} for of in (at, plain))
     run, step, layer = (x.ravel() for x in np.indices((n, STEPS, len(RECORDED))))
     layers = {"run": run, "step": step, "layer": np.array(RECORDED)[layer]}
     layers |= {k: np.repeat(v[:, :, None], len(RECORDED), 2).ravel() for k, v in at.items()}
@@ -150,17 +161,19 @@ def graded_model(
         "run": np.arange(n),
         "prompt_id": np.array([f"{'c' if p >= prompts else 'p'}{p:04d}" for p in prompt]),
         "unit": np.array([f"u{u:04d}" for u in unit]),
-        "category": np.where(second, "science", "factual"),
+        "category": np.where(second & (not tagged), "science", "factual"),
         "arm": np.full(n, "t0.7"),
-        "sample": np.arange(n) // n_prompts,
+        "sample": sample,
         "calibration": prompt >= prompts,
-        "n_generated": np.full(n, STEPS),
+        "n_generated": lengths,
         "n_prompt": rng.integers(5, 20, n),
         "finish": np.full(n, "length"),
         "correct": (~drawn.wrong).astype(float),
         "answer_state": rng.normal(size=(n, 4)),
         "tag": np.array([f"{k} steps" if k > 1 else "1 step" for k in level]),
     }
+    if tagged:
+        runs["tag"] = np.where(second, "rare", "common")
     if states is not None:
         hinted = np.broadcast_to(hard, n) > 1
         runs["prompt"] = np.array([f"q{u} {'rare' if h else 'common'}" for u, h in zip(unit, hinted, strict=True)])
@@ -169,7 +182,8 @@ def graded_model(
         runs["answer_state"][:, 1] += states * wrong
     info = ModelInfo(name, "f", LAYERS, 16, 500, int(rng.integers(10**6, 10**8)), training_loss=rng.normal(2.0, 0.3))
     steps = {"run": run, "step": step} | {k: v.ravel() for k, v in plain.items()}
-    return ModelData(info, runs, steps, layers, tuple(map(tuple, tokens.tolist())))
+    said = tuple(tuple(t[:k]) for t, k in zip(tokens.tolist(), lengths, strict=True))
+    return ModelData(info, runs, steps, layers, said)
 
 
 def linked(generator: np.random.Generator, *, links: Links = Links(), **size: float) -> Panel:
@@ -199,7 +213,7 @@ PLANTED = Links(trap=0.12, resolves=0.25, coherent=0.2, grammar=0.1, hops=0.1, r
 TOGETHER = ("S1", "S2", "S5", "S7", "X3", "A5", "R5")
 # A shift of instability whose rank correlation with right answers is the margin of S3, .2 (found by simulation).
 AT_MARGIN = 0.14
-OPPOSITE = Links(trap=-0.12, resolves=-0.25)
+OPPOSITE = Links(trap=-0.12, resolves=-0.25, coherent=-0.2, grammar=-0.1, hops=-0.1, regime=-0.25)
 SMALL_LINKS = Links(trap=0.06, resolves=0.08, coherent=0.06, grammar=0.03, hops=0.03, regime=0.08, loops=0.1)
 _JUDGE = by_experiment("correctness")
 _ONE_SAMPLE = {"samples": 1, "prompts": 400}
@@ -212,6 +226,7 @@ def _judge_some(panel: Panel, *, claims: tuple[str, ...]) -> dict[str, Ruling]:
 
 
 _judge_answers, _judge_reasoning = (partial(_judge_some, claims=some) for some in (ABOUT, ("R8",)))
+_judge_signs = partial(_judge_some, claims=(*ABOUT, "S7"))
 _judge_s3, _judge_o3 = (partial(_judge_some, claims=some) for some in (("S3",), ("O3",)))
 
 
@@ -247,12 +262,31 @@ GRADED: tuple[Scenario, ...] = (
         partial(linked, links=replace(PLANTED, unstable=0.3), kinds=1.0), _judge_answers,
     ),
     Scenario(
+        "answers, kinds by tag", "artefact", ABOUT, "the same where kinds are tags within one category",
+        "1 log odds to either side, links as above",
+        partial(linked, links=replace(PLANTED, unstable=0.3), kinds=1.0, tagged=True), _judge_answers,
+    ),
+    Scenario(
+        "answers, longer when wrong", "artefact", ABOUT,
+        "all that is measured rises over a run, and right answers end after a third of it; nothing else",
+        "1 SD over a run", partial(linked, drift=1.0), _judge_answers,
+    ),
+    Scenario(
+        "answers, unequal runs", "null", TOGETHER, "no link; hard questions have five runs and easy ones one", "0",
+        partial(linked, uneven=True), _JUDGE,
+    ),
+    Scenario(
         "answers, four wordings", "null", (*ABOUT, "X3"), "every fact in four wordings, of one difficulty and level",
         "88 facts", partial(linked, wordings=4, samples=3, prompts=352), _JUDGE,
     ),
     Scenario(
         "S3 decoupled, kinds of question", "effect", ("S3",), "as above: nothing goes together within a kind",
         "1 log odds to either side", partial(linked, links=Links(unstable=0.3), kinds=1.0, **_ONE_SAMPLE),
+        _judge_s3,
+    ),
+    Scenario(
+        "S3 decoupled, kinds by tag", "effect", ("S3",), "the same where kinds are tags within one category",
+        "1 log odds to either side", partial(linked, links=Links(unstable=0.3), kinds=1.0, tagged=True, **_ONE_SAMPLE),
         _judge_s3,
     ),
     Scenario(
@@ -265,9 +299,9 @@ GRADED: tuple[Scenario, ...] = (
         "r = 0, 400 prompts", partial(several, links=(Links(),) * 4, **_ONE_SAMPLE), _judge_s3,
     ),
     Scenario(
-        "answers, one model against", "null", ("S1", "S2"),
+        "answers, one model against", "artefact", (*ABOUT, "S7"),
         "three models with the links and one with their opposite: not every model says so",
-        "links as above", partial(several, links=(PLANTED,) * 3 + (OPPOSITE,), samples=3), _judge_answers,
+        "links as above", partial(several, links=(PLANTED,) * 3 + (OPPOSITE,)), _judge_signs, control="each model",
     ),
     Scenario(
         "O3 text tells all", "null", ("O3",), "a word of the prompt says which questions are hard; states know no more",

@@ -4,6 +4,7 @@ Values are in spreads of single runs about a common level; the difference of a p
 (ambiguous less the mean of two). Every claim is planted by its own outcome, so one study serves all three.
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +14,19 @@ from phaselens.experiments.ambiguity import READINGS
 from phaselens.validity.simulated_panels import infos, study_of
 
 PAIRS = 80
+NOUNS, FRAMES = 66, 4
 DIFFERENCE_SD = 1.5**0.5
 LENGTH = 8
+OUTCOMES = ("entropy_norm", "turning_angle", "instability", "commit_depth")
 
 
-def pair_data(model: ModelData, outcomes: dict[str, np.ndarray], lengths: np.ndarray) -> ModelData:
-    """The runs of minimal pairs as one-step columns; outcomes [reading, pair] each, lengths int [reading, pair]."""
+def pair_data(
+    model: ModelData, outcomes: dict[str, np.ndarray], lengths: np.ndarray, unit: np.ndarray | None = None
+) -> ModelData:
+    """The runs of minimal pairs as one-step columns; outcomes [reading, pair] each, lengths int [reading, pair].
+
+    `unit` [pair]: what each pair is about (None: every pair its own).
+    """
     n = lengths.size
     ids = [f"q{i}/{reading}" for reading in READINGS for i in range(lengths.shape[1])]
     run, zero = np.arange(n), np.zeros(n, int)
@@ -36,34 +44,49 @@ def pair_data(model: ModelData, outcomes: dict[str, np.ndarray], lengths: np.nda
         "n_generated": np.ones(n, int),
         "finish": np.full(n, "length"),
     }
+    if unit is not None:
+        runs["unit"] = np.tile([f"u{u}" for u in unit], len(READINGS))
     return ModelData(model.info, runs, steps, layers)
 
 
 def study_with(
-    effects: dict[str, float], generator: np.random.Generator, *, m: int, slope: float = 0.0, long: float = 0.0
+    effects: dict[str, float],
+    generator: np.random.Generator,
+    *,
+    m: int,
+    slope: float = 0.0,
+    long: float = 0.0,
+    nouns: float | None = None,
 ) -> Panel:
     """M models whose ambiguous runs lie `effects[outcome]` SDs of paired differences above their disambiguations.
 
     With `slope` commitment follows entropy, run by run. With `long` half of the pairs have longer ambiguous prompts,
-    and everything of those lies `long` SDs higher.
+    and everything of those lies `long` SDs higher. With `nouns` there are 66 nouns in four frames each, and what is
+    ambiguous about a noun moves its pairs by so many SDs, up or down and alike in all models: an ICC of
+    nouns^2 / (1 + nouns^2).
     """
     first, _ = infos(m, n_layers=1)
-    lengths = np.full((len(READINGS), PAIRS), LENGTH)
-    stretched = (np.arange(PAIRS) < PAIRS // 8) & (long != 0)
+    n = PAIRS if nouns is None else NOUNS * FRAMES
+    unit = None if nouns is None else np.arange(n) // FRAMES
+    own = (
+        {k: nouns * generator.standard_normal(NOUNS)[unit] for k in OUTCOMES} if nouns else dict.fromkeys(OUTCOMES, 0.0)
+    )
+    lengths = np.full((len(READINGS), n), LENGTH)
+    stretched = (np.arange(n) < n // 8) & (long != 0)
     lengths[0, stretched] += 4
     models = []
     for info in first:
-        level = generator.standard_normal(PAIRS)
+        level = generator.standard_normal(n)
         values = {}
-        for name in ("entropy_norm", "turning_angle", "instability", "commit_depth"):
-            one = level + generator.standard_normal((len(READINGS), PAIRS))
-            one[0] += DIFFERENCE_SD * (effects.get(name, 0.0) + long * stretched)
+        for name in OUTCOMES:
+            one = level + generator.standard_normal((len(READINGS), n))
+            one[0] += DIFFERENCE_SD * (effects.get(name, 0.0) + long * stretched + own[name])
             values[name] = one
         values["commit_depth"] += slope * values["entropy_norm"]
         nothing = {"run": np.empty(0, int), "step": np.empty(0, int)}
         info = replace(info, n_layers=4)
         bare = ModelData(info, _one_run(), nothing, nothing | {"layer": np.empty(0, int)})
-        models.append(replace(bare, pairs=pair_data(bare, values, lengths)))
+        models.append(replace(bare, pairs=pair_data(bare, values, lengths, unit)))
     return study_of(models, generator)
 
 
@@ -77,14 +100,15 @@ def without_effect(generator: np.random.Generator, *, m: int) -> Panel:
     return study_with({"instability": 0.5}, generator, m=m)
 
 
-def at_margin(generator: np.random.Generator, *, m: int) -> Panel:
-    """Instability higher by exactly the margin of .4 SD, the edge of what A2 may call nothing."""
-    return study_with({"instability": 0.4}, generator, m=m)
+def at_margin(generator: np.random.Generator, *, m: int, nouns: float | None = None) -> Panel:
+    """Instability higher by exactly the margin of .4 SD of units, the edge of what A2 may call nothing."""
+    spread = 1.0 if nouns is None else math.hypot(FRAMES**-0.5, nouns)
+    return study_with({"instability": 0.4 * spread}, generator, m=m, nouns=nouns)
 
 
-def with_effect(generator: np.random.Generator, *, m: int, size: float) -> Panel:
+def with_effect(generator: np.random.Generator, *, m: int, size: float, nouns: float | None = None) -> Panel:
     """Turning and commitment `size` SDs higher, instability as without ambiguity."""
-    return study_with({"turning_angle": size, "commit_depth": size}, generator, m=m)
+    return study_with({"turning_angle": size, "commit_depth": size}, generator, m=m, nouns=nouns)
 
 
 def in_some(generator: np.random.Generator, *, m: int, size: float) -> Panel:

@@ -40,28 +40,31 @@ def planted(
     amplify: float = 1.0,
     noisy: float = 1.0,
     freedom: float = 0.0,
+    wordings: int = 1,
 ) -> np.ndarray:
     """Y [model, category, prompt, sample] (its own SD) whose components are `shares`; they should add to 1.
 
     The residual is normal, or Student's t of so much `freedom` (more than 2) with the same variance.
 
     Terms as `statistics.variance.TERMS`; the last three are drawn. In the science category the differences between
-    models are `amplify` times their square, and all that is drawn `noisy` times its square.
+    models are `amplify` times their square, and all that is drawn `noisy` times its square. `prompts` facts stand in
+    `wordings` each, and what a prompt does is what its fact does.
     """
-    m, c, p, r = models, len(CATEGORIES), prompts, SAMPLES
+    m, c, p, r = models, len(CATEGORIES), prompts * wordings, SAMPLES
     at = CATEGORIES.index("science")
     model = np.repeat(levels_of(shares.get("model", 0.0), (m, 1), generator), c, axis=1)
     model[:, at] *= np.sqrt(amplify)
     both = levels_of(shares.get("model:category", 0.0), (m, c), generator)
     category = levels_of(shares.get("category", 0.0), (1, c), generator)
     y = np.repeat((model + both + category)[:, :, None], p, axis=2)[..., None] + np.zeros(r)
-    for term, shape in (("prompt", (1, c, p, 1)), ("model:prompt", (m, c, p, 1)), ("residual", (m, c, p, r))):
+    facts = {"prompt": (1, c, prompts, 1), "model:prompt": (m, c, prompts, 1)}
+    for term, shape in (*facts.items(), ("residual", (m, c, p, r))):
         plain = generator.standard_normal(shape)
         if freedom and term == "residual":
             plain = generator.standard_t(freedom, shape) / np.sqrt(freedom / (freedom - 2))
         drawn = np.sqrt(shares.get(term, 0.0)) * plain
         drawn[:, at] *= np.sqrt(noisy)
-        y = y + drawn
+        y = y + (drawn if term == "residual" else np.repeat(drawn, wordings, axis=2))
     return y
 
 
@@ -74,6 +77,7 @@ def study_of_cells(
     infos: list[ModelInfo] | None = None,
     tags: np.ndarray | None = None,
     arm: str = "t0.7",
+    wordings: int = 1,
 ) -> Panel:
     """A study whose runs have exactly these ln mean ct and ln ratio_norm; all [model, category, prompt, sample].
 
@@ -85,7 +89,9 @@ def study_of_cells(
         name = f"m{i}"
         info = infos[i] if infos else info_of(name, f"f{i}")
         n = None if lengths is None else lengths[i].ravel()
-        models.append(model_of_runs(info, level[i], ratio[i], generator, lengths=n, tags=tags, arm=arm))
+        models.append(
+            model_of_runs(info, level[i], ratio[i], generator, lengths=n, tags=tags, arm=arm, wordings=wordings)
+        )
     return Panel(tuple(models), seed=int(generator.integers(2**31)), n_boot=BOOTSTRAPS)
 
 
@@ -109,8 +115,9 @@ def model_of_runs(
     lengths: np.ndarray | None = None,
     tags: np.ndarray | None = None,
     arm: str = "t0.7",
+    wordings: int = 1,
 ) -> ModelData:
-    """One model from y [category, prompt, sample] of both measures; one layer."""
+    """One model from y [category, prompt, sample] of both measures; one layer. `wordings` prompts are of one unit."""
     ct = instability_of(level.reshape(-1), ratio.reshape(-1), generator)
     category, prompt, sample = (axis.ravel() for axis in np.indices(level.shape))
     run, step = (axis.ravel() for axis in np.indices(ct.shape))
@@ -118,6 +125,7 @@ def model_of_runs(
     runs = {
         "run": np.arange(n),
         "prompt_id": np.array([f"{CATEGORIES[c]}/{p}" for c, p in zip(category, prompt, strict=True)]),
+        "unit": np.array([f"{CATEGORIES[c]}/{p // wordings}" for c, p in zip(category, prompt, strict=True)]),
         "category": np.array(CATEGORIES)[category],
         "arm": np.full(n, arm),
         "sample": sample,
@@ -132,12 +140,19 @@ def model_of_runs(
 
 
 def with_shares(
-    generator: np.random.Generator, *, models: int = 8, prompts: int = 8, freedom: float = 0.0, **terms: float
+    generator: np.random.Generator,
+    *,
+    models: int = 8,
+    prompts: int = 8,
+    freedom: float = 0.0,
+    wordings: int = 1,
+    **terms: float,
 ) -> Panel:
     """A study with these components of both measures; terms by name (`model_category` for model:category)."""
     shares = {name.replace("_", ":"): share for name, share in terms.items()}
-    level, ratio = (planted(shares, generator, models=models, prompts=prompts, freedom=freedom) for _ in range(2))
-    return study_of_cells(level, ratio, generator)
+    size = {"models": models, "prompts": prompts, "freedom": freedom, "wordings": wordings}
+    level, ratio = (planted(shares, generator, **size) for _ in range(2))
+    return study_of_cells(level, ratio, generator, wordings=wordings)
 
 
 def with_loads(
@@ -165,12 +180,19 @@ def with_loads(
 
 
 def with_amplification(
-    generator: np.random.Generator, *, amplify: float, noisy: float = 1.0, models: int = 8, model: float = 0.3
+    generator: np.random.Generator,
+    *,
+    amplify: float,
+    noisy: float = 1.0,
+    models: int = 8,
+    model: float = 0.3,
+    wordings: int = 1,
 ) -> Panel:
     """A study whose models differ `amplify` times as much (in square) in the science category as elsewhere."""
     shares = {"model": model, "category": 0.1, "prompt": 0.1, "model:prompt": 0.1, "residual": 0.4}
-    level, ratio = (planted(shares, generator, models=models, amplify=amplify, noisy=noisy) for _ in range(2))
-    return study_of_cells(level, ratio, generator)
+    size = {"models": models, "amplify": amplify, "noisy": noisy, "wordings": wordings}
+    level, ratio = (planted(shares, generator, **size) for _ in range(2))
+    return study_of_cells(level, ratio, generator, wordings=wordings)
 
 
 def of_length(generator: np.random.Generator, *, models: int = 8) -> Panel:

@@ -13,6 +13,7 @@ from phaselens.validity.scenario import Judge, Kind, Ruling, Scenario
 
 PUBLISHED = {"model": 0.07, "category": 0.17, "prompt": 0.06, "model_prompt": 0.04, "residual": 0.66}
 M8 = "M = 8, 8 prompts of 6 categories, 3 seeds"
+M8F = "M = 8, 8 facts of 6 categories, 3 seeds"
 
 
 def _judge(claim: str, evidence: Callable[[Panel, tuple[str, ...]], Mapping]) -> Judge:
@@ -51,6 +52,8 @@ VARIATION: tuple[Scenario, ...] = (
          _shares(model=0.05, category=0.4, prompt=0.05, residual=0.5)),
     _one("V1", "large prompts", "artefact", "categories alike, prompts differ much: few prompts pass for categories",
          f"prompt 60 %, {M8}", _shares(prompt=0.6, residual=0.4)),
+    _one("V1", "null, four wordings", "null", "model and category explain alike; every fact in four wordings", M8F,
+         _shares(model=0.12, category=0.12, prompt=0.25, model_prompt=0.15, residual=0.36, wordings=4)),
     _one("V2", "null, 50", "null", "the residual is one half", M8,
          _shares(model=0.1, category=0.1, model_category=0.1, prompt=0.1, model_prompt=0.1, residual=0.5)),
     _one("V2", "effect, 66", "effect", "the published shares, the rest parted", f"residual 66 %, {M8}",
@@ -65,7 +68,13 @@ VARIATION: tuple[Scenario, ...] = (
     _one("V3", "null", "null", "models differ alike in all categories", M8,
          partial(simulated_variance.with_amplification, amplify=1.0)),
     _one("V3", "effect, 4", "effect", "models differ four times as much (in square) in science", f"ratio 4, {M8}",
+<<<<<<< HEAD:src/phaselens/validity/variation_scenarios.py
          partial(simulated_variance.with_amplification, amplify=4.0), headline=True),
+=======
+         partial(variance.with_amplification, amplify=4.0), headline=True),
+    _one("V3", "null, four wordings", "null", "models differ alike in all categories; every fact in four wordings", M8F,
+         partial(variance.with_amplification, amplify=1.0, wordings=4)),
+>>>>>>> d15e7f5 (Strata of answers know the tag; G7's control compares agreement corrected for chance; simulated studies of wordings, tags, lengths, unequal runs, nouns):src/phaselens/validity/variation.py
     _one("V3", "noisy science", "artefact", "models differ alike; science prompts and seeds are four times as noisy",
          f"noise x 4 in square, {M8}", partial(simulated_variance.with_amplification, amplify=1.0, noisy=4.0)),
     _one("V3", "answer length", "artefact", "models differ alike; some answer science at length, and length counts",
@@ -74,6 +83,8 @@ VARIATION: tuple[Scenario, ...] = (
          _shares(model=0.5, model_category=0.08, prompt=0.1, residual=0.32)),
     _one("R2", "effect", "effect", "one order in all categories", f"model 50 %, {M8}",
          _shares(model=0.5, category=0.1, prompt=0.1, residual=0.3), headline=True),
+    _one("R2", "effect, four wordings", "effect", "one order in all categories; every fact in four wordings", M8F,
+         _shares(model=0.5, category=0.1, prompt=0.1, model_prompt=0.1, residual=0.2, wordings=4)),
     _one("R2", "models alike", "artefact", "models hardly differ: no order to compare", f"model 1 %, {M8}",
          _shares(model=0.01, category=0.2, prompt=0.2, residual=0.59)),
     _one("R3", "null", "null", "at temperature 1 the order correlates .69 with the others", "M = 8, 24 prompts",
