@@ -68,13 +68,9 @@ VARIATION: tuple[Scenario, ...] = (
     _one("V3", "null", "null", "models differ alike in all categories", M8,
          partial(simulated_variance.with_amplification, amplify=1.0)),
     _one("V3", "effect, 4", "effect", "models differ four times as much (in square) in science", f"ratio 4, {M8}",
-<<<<<<< HEAD:src/phaselens/validity/variation_scenarios.py
          partial(simulated_variance.with_amplification, amplify=4.0), headline=True),
-=======
-         partial(variance.with_amplification, amplify=4.0), headline=True),
     _one("V3", "null, four wordings", "null", "models differ alike in all categories; every fact in four wordings", M8F,
-         partial(variance.with_amplification, amplify=1.0, wordings=4)),
->>>>>>> d15e7f5 (Strata of answers know the tag; G7's control compares agreement corrected for chance; simulated studies of wordings, tags, lengths, unequal runs, nouns):src/phaselens/validity/variation.py
+         partial(simulated_variance.with_amplification, amplify=1.0, wordings=4)),
     _one("V3", "noisy science", "artefact", "models differ alike; science prompts and seeds are four times as noisy",
          f"noise x 4 in square, {M8}", partial(simulated_variance.with_amplification, amplify=1.0, noisy=4.0)),
     _one("V3", "answer length", "artefact", "models differ alike; some answer science at length, and length counts",
