@@ -101,6 +101,11 @@ def test_states_that_rank_alike_are_consistent_and_independent_marks_are_not():
         ruled(states_evidence(drawn(simulated_states.without_taxonomy, seed, alike=False)), "G7") for seed in range(4)
     ]
     assert not {v.verdict for v in null} & {"supported"} and all(v.needed for v in null if v.verdict == "open")
+    assert words.count("supported") >= 4, "twins without agreement leave it, however high the marks alone make W"
+    before = [
+        ruled(states_evidence(drawn(simulated_states.with_taxonomy, seed, before=1.0)), "G7") for seed in range(3)
+    ]
+    assert not {v.verdict for v in before} & {"supported"}
 
 
 def test_every_pair_of_thresholds_and_the_other_layers_are_in_the_sweep(lasting):

@@ -36,6 +36,17 @@ def test_what_moves_with_the_stratum_alone_is_seen_without_strata_only():
     )
 
 
+def test_as_many_strata_as_there_are_tags_are_still_constants_of_least_squares():
+    rng = np.random.default_rng(5)
+    stratum, unit = rng.integers(0, 60, 300), rng.integers(0, 50, 300)
+    x, y = rng.normal(size=(300, 3)) + stratum[:, None], rng.normal(size=300) - stratum
+    w = bootstrap_weights(50, rng, n_boot=4)
+    root = np.sqrt(w[1][unit])
+    design = np.column_stack([x, stratum[:, None] == np.arange(60)])
+    want = np.linalg.lstsq(design * root[:, None], y * root, rcond=None)[0][0]
+    assert coefficient_within(x, y, stratum, unit, w)[1] == pytest.approx(want)
+
+
 def test_a_resample_is_the_same_as_repeating_its_units():
     rng = np.random.default_rng(2)
     stratum, unit = rng.integers(0, 2, 40), np.arange(40) // 2

@@ -151,7 +151,8 @@ class _Agreement:
 
         Marks alone make W .9 in one panel and .6 in another, so excesses over it are no equal amounts of agreement.
         """
-        return (w - self.middle) / (1 - self.middle)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.divide(w - self.middle, 1 - self.middle)
 
 
 def _agreement(panel: Panel, models: Sequence[Labelled], label: str) -> _Agreement:
@@ -222,7 +223,7 @@ def _absent_before_training(
     above_null = found.w - found.middle
     with np.errstate(divide="ignore", invalid="ignore"):
         draws = before.corrected(before.draws) / found.corrected(found.draws)
-        kept = float(np.divide(before.corrected(before.w), found.corrected(found.w)))
+        kept = float(before.corrected(before.w) / found.corrected(found.w))
     interval = percentile_interval(draws[np.isfinite(draws)], len(panel.units))
     said = f"W = {before.w:.3f} before training, {before.middle:.3f} shuffled (p = {before.p:.3g})"
     facts = {"p": before.p, "gap_kept": kept, "gap_interval": interval}

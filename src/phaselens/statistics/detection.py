@@ -9,6 +9,8 @@ from scipy.stats import rankdata
 
 from phaselens.errors import InputError
 
+DRAWS_AT_ONCE = 64  # of a resampled statistic: what fits into the cache
+
 
 def auroc(scores: np.ndarray, wrong: np.ndarray) -> float:
     """Probability that a wrong run scores above a right one, ties counted half (1).
@@ -31,26 +33,32 @@ def resampled_auroc_within(scores: np.ndarray, wrong: np.ndarray, kind: np.ndarr
     Keeps: any rising map of the scores, another one for every kind.
     """
     s, y = _checked(scores, wrong)
-    seen = np.isfinite(s)
-    above, pairs = np.zeros(len(weights)), np.zeros(len(weights))
-    for one in np.unique(np.asarray(kind)[seen]):
-        mine = seen & (np.asarray(kind) == one)
-        more, of = _pairs(s[mine], y[mine], np.asarray(weights)[:, mine].astype(np.float64))
-        above, pairs = above + more, pairs + of
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(pairs > 0, above / pairs, np.nan)
+    seen = np.flatnonzero(np.isfinite(s))
+    if not len(seen):
+        return np.full(len(weights), np.nan)
+    of = np.unique(np.asarray(kind)[seen], return_inverse=True)[1]
+    order = np.lexsort((s[seen], of))
+    s, y, of, seen = s[seen][order], y[seen][order], of[order], seen[order]
+    new = np.r_[True, np.diff(of) > 0]
+    starts = np.flatnonzero(new | np.r_[True, np.diff(s) > 0])  # equal scores count as one
+    first = np.flatnonzero(new[starts])
+    blocks = [np.asarray(weights)[at : at + DRAWS_AT_ONCE, seen] for at in range(0, len(weights), DRAWS_AT_ONCE)]
+    return np.concatenate([_share_above(w, y, starts, first) for w in blocks])
 
 
-def _pairs(s: np.ndarray, y: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted pairs in which the wrong run scores above the right one (ties half), and all such pairs [n_boot]."""
-    order = np.argsort(s, kind="stable")
-    s, y, w = s[order], y[order], w[:, order]
-    starts = np.flatnonzero(np.r_[True, np.diff(s) > 0])
+def _share_above(w: np.ndarray, y: np.ndarray, starts: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Share of the weighted pairs of one kind in which the wrong run scores above the right one, ties half: [draw].
+
+    Runs are sorted by kind and score; equal ones begin at `starts`, kinds at `first` of these.
+    """
     positive, negative = w * y, w * (1 - y)
-    if len(starts) < len(s):
+    if len(starts) < len(y):
         positive, negative = (np.add.reduceat(part, starts, axis=1) for part in (positive, negative))
+    ones, zeros = (np.add.reduceat(part, first, axis=1) for part in (positive, negative))
     below = np.cumsum(negative, axis=1) - negative
-    return (positive * (below + negative / 2)).sum(1), positive.sum(1) * negative.sum(1)
+    above = (positive * (below + negative / 2)).sum(1) - (ones * below[:, first]).sum(1)
+    pairs = (ones * zeros).sum(1)
+    return np.divide(above, pairs, out=np.full(len(w), np.nan), where=pairs > 0)
 
 
 def auroc_of_kind(kind: np.ndarray, wrong: np.ndarray) -> float:

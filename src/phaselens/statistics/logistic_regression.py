@@ -6,25 +6,25 @@ import numpy as np
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0)
 STEPS = 30
-TOLERANCE = 1e-8
+TOLERANCE = 1e-5  # of a step: Newton's next one would be its square
 
 
 def fit_logistic(x: np.ndarray, y: np.ndarray, penalty: float, weights: np.ndarray | None = None) -> np.ndarray:
     """Coefficients (log odds per unit) that minimise log loss + penalty/2 |b|^2, the constant unpenalised and last.
 
-    Newton's method. Shapes: x [run, feature] without NaN, y 0 or 1 [run], weights (how often a run counts) [run] ->
-    [feature + 1].
+    Newton's method, all fits at once. Shapes: x [run, feature] without NaN, y 0 or 1 [run], weights (how often a run
+    counts) [..., run] -> [..., feature + 1].
     """
     design = np.column_stack([x, np.ones(len(x))])
     w = np.ones(len(x)) if weights is None else np.asarray(weights, float)
     ridge = np.full(design.shape[1], float(penalty))
     ridge[-1] = 1e-9
-    b = np.zeros(design.shape[1])
+    b = np.zeros((*w.shape[:-1], len(ridge)))
     for _ in range(STEPS):
-        p = expit(design @ b)
-        gradient = design.T @ (w * (p - y)) + ridge * b
-        curvature = (design.T * np.maximum(w * p * (1 - p), 1e-9)) @ design + np.diag(ridge)
-        step = np.linalg.solve(curvature, gradient)
+        p = expit(b @ design.T)
+        gradient = (w * (p - y)) @ design + ridge * b
+        curvature = (design.T * np.maximum(w * p * (1 - p), 1e-9)[..., None, :]) @ design + np.diag(ridge)
+        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
         b -= step
         if np.abs(step).max() < TOLERANCE:
             break
@@ -82,16 +82,19 @@ def resampled_held_out(
 ) -> np.ndarray:
     """Log odds beyond the constant of every run, from fits to one resample of units without its own (1): [run].
 
-    Copies of a unit stay in one fold, so none is ever trained on. Shapes: x [run, feature], y [run], unit int [run],
-    weights int [unit]. NaN: units that were not drawn, or a training part with one class only.
+    Copies of a unit stay in one fold, so none is ever trained on; features are standardised on the runs that were
+    drawn. Shapes: x [run, feature], y [run], unit int [run], weights int [unit]. NaN: units that were not drawn, or a
+    training part with one class only.
     """
     drawn = np.asarray(weights)[unit]
     fold = generator.permutation(len(weights))[unit] % folds
-    out = np.full(len(y), np.nan)
-    for k in range(folds):
-        train, test = (drawn > 0) & (fold != k), (drawn > 0) & (fold == k)
-        if train.any() and y[train].min() < y[train].max():
-            out[test] = _log_odds(x, y, train, test, penalty, False, drawn)
+    use, out = drawn > 0, np.full(len(y), np.nan)
+    train = (drawn * (fold != np.arange(folds)[:, None]))[:, use]
+    ready, right = _standardised(x, use)[use], np.asarray(y, float)[use]
+    hits, sizes = train @ right, train.sum(1)
+    b = fit_logistic(ready, right, penalty, train)
+    found = (ready * b[fold[use], :-1]).sum(1)
+    out[use] = np.where((0 < hits) & (hits < sizes), 0.0, np.nan)[fold[use]] + found
     return out
 
 
@@ -108,19 +111,18 @@ def _chosen(x: np.ndarray, y: np.ndarray, train: np.ndarray, inner: np.ndarray, 
 
 
 def _log_odds(
-    x: np.ndarray,
-    y: np.ndarray,
-    train: np.ndarray,
-    test: np.ndarray,
-    penalty: float,
-    constant: bool,
-    weights: np.ndarray | None = None,
+    x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, penalty: float, constant: bool
 ) -> np.ndarray:
+    ready = _standardised(x, train)
+    b = fit_logistic(ready[train], y[train], penalty)
+    return ready[test] @ b[:-1] + (b[-1] if constant else 0.0)
+
+
+def _standardised(x: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Features about their means on the training part, in its SDs [run, feature]; NaN becomes the mean."""
     known = np.isfinite(x[train])
     count = np.maximum(known.sum(0), 1)
     mean = np.where(known, x[train], 0.0).sum(0) / count
     spread = np.sqrt(np.where(known, (x[train] - mean) ** 2, 0.0).sum(0) / count)
     spread[spread == 0] = 1.0
-    ready = np.where(np.isfinite(x), (x - mean) / spread, 0.0)
-    b = fit_logistic(ready[train], y[train], penalty, None if weights is None else weights[train])
-    return ready[test] @ b[:-1] + (b[-1] if constant else 0.0)
+    return np.where(np.isfinite(x), (x - mean) / spread, 0.0)

@@ -44,8 +44,8 @@ class _Drawn:
     """What the columns of one model share: its generator, and of every run whether it is wrong and its hops.
 
     `shifted` are the runs that links shift up (those that are wrong, or those of one category), `unit` what each run is
-    about where runs about one thing have one level (None: every run its own). All that is `noisy` rises by `drift` of
-    its spread over the run.
+    about where runs about one thing have one level (None: every run its own). With `drift` all that is `noisy`
+    rises by its spread over the run.
     """
 
     rng: np.random.Generator
@@ -53,7 +53,7 @@ class _Drawn:
     level: np.ndarray
     shifted: np.ndarray
     unit: np.ndarray | None = None
-    drift: float = 0.0
+    drift: bool = False
 
     @property
     def sign(self) -> np.ndarray:
@@ -125,7 +125,7 @@ def graded_model(
     wordings: int = 1,
     states: float | None = None,
     tagged: bool = False,
-    drift: float = 0.0,
+    drift: str = "",
     uneven: bool = False,
 ) -> ModelData:
     """One model with graded runs; `right` is the share of right answers, `difficulty` the SD of units in log odds.
@@ -134,8 +134,8 @@ def graded_model(
     within it (`tagged`: with the tag, within one category). `wordings` prompts ask about one thing, which has one
     difficulty and one level of every column. With `states` a word of the prompt says which units are hard, the states
     at the beginning of the answer say so too, and beyond that are shifted by so many SD where the answer is wrong. With
-    `drift` all columns rise so many spreads over the run, and right answers end after a third of it. `uneven`: hard
-    prompts have five times the runs of easy ones.
+    `drift` all columns rise by a spread over the run, and answers that are "wrong", or have more "steps" of derivation,
+    are longer. `uneven`: hard prompts have five times the runs of easy ones.
     """
     n_prompts = prompts + calibration
     odd = np.exp(difficulty * rng.normal(size=n_prompts))
@@ -147,10 +147,11 @@ def graded_model(
     odds = (1 - right) / right * hard * np.exp(kinds * np.where(second, 1, -1))
     level = 1 + (unit if difficulty else np.arange(n)) % 3
     wrong = rng.uniform(size=n) < odds / (1 + odds)
-    drawn = _Drawn(rng, wrong, level, second if kinds else wrong, unit if wordings > 1 else None, drift)
+    drawn = _Drawn(rng, wrong, level, second if kinds else wrong, unit if wordings > 1 else None, bool(drift))
     ct, tokens = _instability(drawn, links)
     at, plain = _columns(drawn, links, ct)
-    lengths = np.where(wrong | (drift == 0), STEPS, STEPS // 3)
+    later = {"": STEPS, "wrong": 24 * wrong, "steps": 12 * (level - 1)}[drift]
+    lengths = np.minimum(rng.integers(24, 49, n) + later, STEPS)
     there = np.arange(STEPS) < lengths[:, None]
     at, plain = ({k: np.where(there, v, np.nan) for k, v in of.items()} for of in (at, plain))
     run, step, layer = (x.ravel() for x in np.indices((n, STEPS, len(RECORDED))))
@@ -268,8 +269,13 @@ GRADED: tuple[Scenario, ...] = (
     ),
     Scenario(
         "answers, longer when wrong", "artefact", ABOUT,
-        "all that is measured rises over a run, and right answers end after a third of it; nothing else",
-        "1 SD over a run", partial(linked, drift=1.0), _judge_answers,
+        "all that is measured rises over a run, and wrong answers are longer; nothing else",
+        "1 SD over 72 steps, 24 steps longer", partial(linked, drift="wrong"), _judge_answers,
+    ),
+    Scenario(
+        "S7 longer with load", "artefact", ("S7",),
+        "turbulence rises over a run, and answers with more steps of derivation are longer; nothing else",
+        "1 SD over 72 steps, 12 steps longer a step", partial(linked, drift="steps"), _judge_signs,
     ),
     Scenario(
         "answers, unequal runs", "null", TOGETHER, "no link; hard questions have five runs and easy ones one", "0",

@@ -57,7 +57,16 @@ SEQUENCES: tuple[Scenario, ...] = (
     _one(
         "G7", "before training", "artefact",
         "the states rank alike in every model, and so they do in the untrained twins", M6,
-        partial(simulated_states.with_taxonomy, before=True), control="untrained twin",
+        partial(simulated_states.with_taxonomy, before=1.0), control="untrained twin",
+    ),
+    _one(
+        "G7", "partly before training", "artefact",
+        "the states rank alike in every model, and in four of five cells of the untrained twins", M6,
+        partial(simulated_states.with_taxonomy, before=0.8), control="untrained twin",
+    ),
+    _one(
+        "G7", "effect, 12 models", "effect", "as the effect, twice as many models", M6.replace("M = 6", "M = 12"),
+        partial(simulated_states.with_taxonomy, m=12),
     ),
     _one(
         "G8", "null", "null", "D is followed by D as often as any state is", M6,

@@ -109,26 +109,31 @@ def without_taxonomy(generator: np.random.Generator, *, m: int = MODELS, alike: 
 
 
 def with_taxonomy(
-    generator: np.random.Generator, *, m: int = MODELS, before: bool = False, noise: float = 0.3
+    generator: np.random.Generator, *, m: int = MODELS, before: float = 0.0, noise: float = 0.3
 ) -> Panel:
-    """M models in which the states always rank E, B, A, C, D, however often their marks occur; `before`: twins too.
+    """M models in which the states always rank E, B, A, C, D, however often their marks occur.
+
+    So they do in a share `before` of the untrained twins' cells, whose other cells have independent marks.
 
     Gaps of the log shares vary, and the order stays. Cells that are turbulent or rival are committed as often as they
     may, which the states do not show and shuffled marks do: there C ranks anywhere.
     """
     order = np.array([E, B, A, C, D])
 
-    def one() -> dict[str, np.ndarray]:
+    def one(share_so: float) -> dict[str, np.ndarray]:
         gaps = 0.3 + noise * generator.exponential(size=5)
         share = np.empty(5)
         share[order] = np.exp(-np.cumsum(gaps))
         states = generator.choice(5, p=share / share.sum(), size=(ALL_RUNS, STEPS, INNER))
         hidden = generator.random(states.shape) < generator.uniform(0, 1)
         committed = (states == C) | (hidden & np.isin(states, (A, B, D)))
-        return mark_columns(MARKS[states, 0], MARKS[states, 1], committed, generator)
+        so = generator.random(states.shape) < share_so
+        free = generator.random((3, *states.shape)) < _rates(generator, 1)[0][:, None, None, None]
+        marks = (MARKS[states, 0], MARKS[states, 1], committed)
+        return mark_columns(*(np.where(so, *both) for both in zip(marks, free, strict=True)), generator)
 
-    trained = [one() for _ in range(m)]
-    untrained = [one() if before else _independent(r, generator, 0.5) for r in _rates(generator, m)]
+    trained = [one(1.0) for _ in range(m)]
+    untrained = [one(before) if before else _independent(r, generator, 0.5) for r in _rates(generator, m)]
     return study_with(trained, untrained, generator)
 
 
