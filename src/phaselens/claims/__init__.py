@@ -9,7 +9,16 @@ panel lacks what it is about).
 from phaselens.claims.declared import REGISTER
 from phaselens.claims.flag_rule import FlagEvidence
 from phaselens.claims.interval_rule import IntervalEvidence, Region, above, below, inside, outside
-from phaselens.claims.ledger import claims_by_id, corrected_together, judge, judge_all, ledger_json, ledger_rows, lock
+from phaselens.claims.ledger import (
+    at_equal_lengths,
+    claims_by_id,
+    corrected_together,
+    judge,
+    judge_all,
+    ledger_json,
+    ledger_rows,
+    lock,
+)
 from phaselens.claims.overruling import Requirement
 from phaselens.claims.own_claims import OWN, OwnClaim, RegisteredOwn, registered_own
 from phaselens.claims.permutation_rule import PermutationEvidence
@@ -27,7 +36,8 @@ from phaselens.claims.split_rule import (
 __all__ = [
     "ENOUGH_POWER", "HALF", "LEVEL", "NO_SEPARATION", "OWN", "REGISTER", "Claim", "Decision", "Evidence",
     "FlagEvidence", "IntervalEvidence", "Numbers", "Outcome", "OwnClaim", "PermutationEvidence", "Region",
-    "RegisteredOwn", "Requirement", "SMALLEST_GAP", "SplitEvidence", "Verdict", "above", "absent_in_twins", "below",
+    "RegisteredOwn", "Requirement", "SMALLEST_GAP", "SplitEvidence", "Verdict", "above", "absent_in_twins",
+    "at_equal_lengths", "below",
     "claims_by_id", "corrected_together",
     "inside", "judge", "judge_all", "ledger_json", "ledger_rows", "lock", "outside", "registered_own", "survives",
 ]  # fmt: skip

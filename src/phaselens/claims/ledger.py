@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from phaselens.claims.declared import REGISTER
 from phaselens.claims.records import Claim, Decision, Evidence, Outcome, Verdict
@@ -142,6 +142,29 @@ def ledger_rows(verdicts: Sequence[Verdict]) -> list[dict]:
 def ledger_json(verdicts: Sequence[Verdict]) -> str:
     """The text of claims.json: deterministic, and without NaN."""
     return json.dumps(ledger_rows(verdicts), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def at_equal_lengths(
+    rows: Sequence[Mapping], again: Sequence[Mapping] | None, said: str, ids: Collection[str]
+) -> list[dict]:
+    """Rows of the ledger held against those at equal lengths: a verdict that the length of runs could make is open.
+
+    `again` are the rows at equal lengths, in the same order (None: no length is common to enough runs), `said` over
+    what, `ids` the claims that rest on whole runs. Rows of other claims, and those that decide nothing, stay.
+    """
+    out = []
+    for row, other in zip(rows, again or [None] * len(rows), strict=True):
+        if row["id"] not in ids or row["verdict"] not in ("supported", "rejected"):
+            out.append(dict(row))
+        elif other is not None and other["verdict"] == row["verdict"]:
+            out.append({**row, "why": f"{row['why']}; the same at equal lengths ({said})"})
+        else:
+            found = "cannot be told" if other is None else f"is {other['verdict']} ({other['why']})"
+            why = f"{row['why']}; over whole runs {row['verdict']}, but at equal lengths ({said}) it {found}"
+            needed = "" if other is None else other["needed"]
+            needed = needed or "runs of one length: suppress_eos = true, or prompts with longer answers"
+            out.append({**row, "verdict": "open", "decided_by": "equal lengths", "why": why, "needed": needed})
+    return out
 
 
 def _plain(value: object) -> object:

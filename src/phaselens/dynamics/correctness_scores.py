@@ -44,7 +44,8 @@ def prefix_means(values: np.ndarray, upto: int = 16) -> np.ndarray:
     seen = np.isfinite(x)
     with np.errstate(invalid="ignore", divide="ignore"):
         out = np.cumsum(np.where(seen, x, 0.0), 1) / np.cumsum(seen, 1)
-    return np.pad(out, ((0, 0), (0, max(0, upto - out.shape[1]))), mode="edge" if out.shape[1] else "constant")
+    more = ((0, 0), (0, max(0, upto - out.shape[1])))
+    return np.pad(out, more, mode="edge") if out.shape[1] else np.full((len(x), upto), np.nan)
 
 
 def commitment_trap(commitment: np.ndarray, step_length: np.ndarray, lens_sync: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from phaselens.experiments.correctness import CORRECTNESS
 from phaselens.experiments.cycles import CYCLE
 from phaselens.experiments.differences import DIFFERENCES
 from phaselens.experiments.dynamic_control import CONTROL
+from phaselens.experiments.equal_lengths import Equal
 from phaselens.experiments.fingerprints import FINGERPRINTS
 from phaselens.experiments.gd import GD
 from phaselens.experiments.gd_controls import GD_CONTROLS
@@ -76,13 +77,17 @@ DEFAULT: tuple[str, ...] = (
 __all__ = [
     "DEFAULT",
     "EXPERIMENTS",
+    "Each",
     "Experiment",
     "ModelData",
     "ModelInfo",
     "Panel",
     "Result",
     "experiments_by_name",
+    "in_turn",
+    "over_whole_runs",
     "registered_claims",
+    "run_at_equal_lengths",
     "run_experiments",
 ]
 
@@ -116,8 +121,23 @@ def run_experiments(panel: Panel, names: Sequence[str] = DEFAULT, each: Each = i
     Deterministic: the same columns and `panel.seed` give the same numbers, whichever experiments run beside each other,
     and however `each` spreads them.
     """
-    chosen = experiments_by_name([*names, "panel"])
-    results = each(lambda e: e.function(panel), chosen)
+    return _together(each(lambda e: e.function(panel), experiments_by_name([*names, "panel"])))
+
+
+def run_at_equal_lengths(equal: Equal, names: Sequence[str], each: Each = in_turn) -> Result | None:
+    """What `over_whole_runs` say at equal lengths; None where runs are too short for it."""
+    chosen = over_whole_runs(names)
+    if equal.panel is None:
+        return None
+    return _together(each(lambda e: e.function(equal.panel), chosen))
+
+
+def over_whole_runs(names: Sequence[str]) -> tuple[Experiment, ...]:
+    """Those of the named experiments, and the summary, whose numbers are means over whole runs."""
+    return tuple(e for e in experiments_by_name([*names, "panel"]) if e.whole_runs or e is SUMMARY)
+
+
+def _together(results: Sequence[Result]) -> Result:
     return Result(
         tables={name: table for r in results for name, table in r.tables.items()},
         documents=concatenated(r.documents for r in results),

@@ -352,4 +352,5 @@ AMBIGUITY = Experiment(
     function=analyse_ambiguity,
     evidence=ambiguity_evidence,
     summary="ambiguous prompts against their disambiguations, model by model, and A1-A3",
+    whole_runs=("A1", "A2", "A3"),
 )

@@ -351,7 +351,8 @@ class Experiment:
     """A declaration: what is needed of the traces, which claims it informs, and the function that analyses a panel.
 
     `evidence` gives of `function(panel)` the evidence alone, for whoever judges thousands of simulated panels (None:
-    there is no shorter way).
+    there is no shorter way). `whole_runs` are those of its claims that rest on means over whole runs: where runs are of
+    unlike length they are judged at equal lengths too (`equal_lengths`).
     """
 
     name: str
@@ -362,3 +363,4 @@ class Experiment:
     function: Callable[[Panel], Result]
     summary: str
     evidence: Callable[[Panel], Mapping[str, object]] | None = None
+    whole_runs: tuple[str, ...] = ()

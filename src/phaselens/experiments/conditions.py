@@ -381,4 +381,5 @@ CONDITIONS = Experiment(
     function=analyse_conditions,
     evidence=conditions_evidence,
     summary="what differences between models depend on: category, normalisation, layer band, load; S4 and S8",
+    whole_runs=CLAIMS,
 )

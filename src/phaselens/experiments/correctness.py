@@ -328,4 +328,5 @@ CORRECTNESS = Experiment(
     function=analyse_correctness,
     summary="Whether dynamics say anything about the answer beyond baselines, and when.",
     evidence=correctness_evidence,
+    whole_runs=("S1", "S2", "S3", "A5"),
 )

@@ -13,6 +13,7 @@ import numpy as np
 
 from phaselens.dynamics.fingerprints import DEPTHS
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.equal_lengths import equal_lengths
 from phaselens.experiments.result_tables import Table
 from phaselens.statistics.intervals import expanded_interval
 from phaselens.statistics.permutation import sign_flip_max
@@ -223,7 +224,9 @@ def curve_rows(panel: Panel, rows: Sequence[dict], first: Profile, second: Profi
 
 
 def analyse_differences(panel: Panel) -> Result:
-    """Tables differences and differences_curve."""
+    """Tables differences and differences_curve; of runs of unlike length, at equal lengths where that can be."""
+    equal = equal_lengths(panel)
+    panel = equal.panel if equal is not None and equal.panel is not None else panel
     profiles = {m.info.name: profile_of(panel, m) for m in panel.models}
     rows, curves, notes = [], [], []
     for first, second in combinations(panel.trained, 2):

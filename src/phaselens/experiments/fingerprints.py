@@ -338,4 +338,5 @@ FINGERPRINTS = Experiment(
     function=analyse_fingerprints,
     evidence=fingerprints_evidence,
     summary="fingerprints of the models by a list of features fixed beforehand, and whether they come back: F0",
+    whole_runs=("F0",),
 )

@@ -314,4 +314,5 @@ GD = Experiment(
     function=analyse_gd,
     evidence=gd_evidence,
     summary="GD_ratio of each model by lens, at a common temperature and on normalised vocabularies, and G1-G4",
+    whole_runs=("G1", "G2", "G3", "G4"),
 )

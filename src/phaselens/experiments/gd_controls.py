@@ -385,4 +385,5 @@ GD_CONTROLS = Experiment(
     function=analyse_gd_controls,
     evidence=control_evidence,
     summary="pairs of models that differ in one thing, lenses against the output by layer, and G5, G6, G9, G10",
+    whole_runs=("G5", "G6", "G9", "G10"),
 )

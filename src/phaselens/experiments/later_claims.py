@@ -19,7 +19,7 @@ from phaselens.statistics.strata import crossed
 from phaselens.statistics.unit_effects import UnitEffect, rank_correlation_effect
 
 CLAIMS = ("X3", "R5", "R8")
-FEWEST_COLLAPSES, FEWEST_MODELS, FEWEST_LATER = 10, 8, 40
+FEWEST_COLLAPSES, FEWEST_MODELS, FEWEST_LATER, FEWEST_VALUES = 10, 8, 40, 32
 BAND = (2.27, 2.92)
 ONSET, BEFORE, LAST = 32, 8, 8
 REASONING = ("science", "reasoning")
@@ -45,7 +45,10 @@ def later_regime(panel: Panel, m: ModelData) -> Own | None:
         return None
     first = int(np.argmax(np.isfinite(ct).any(0)))
     window = ct[:, first + 8 : first + 72]
-    later = np.where(np.isfinite(window).sum(1) >= 32, max_over_mean(window, ("",) * len(window)).value, np.nan)
+    n = np.isfinite(window).sum(1)
+    # The largest of more values is larger: of runs of unlike length as many values as the shortest has.
+    window = window[:, : n[n >= FEWEST_VALUES].min(initial=72)]
+    later = np.where(n >= FEWEST_VALUES, max_over_mean(window, ("",) * len(window)).value, np.nan)
     use = m.measured & np.isfinite(later)
     if use.sum() < FEWEST_LATER:
         return None

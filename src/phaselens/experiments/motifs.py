@@ -270,4 +270,5 @@ MOTIF = Experiment(
     function=analyse_motifs,
     evidence=motifs_evidence,
     summary="motifs of the grammar along depth, conserved over models under two nulls, and A4",
+    whole_runs=("A4",),
 )

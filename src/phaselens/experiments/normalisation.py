@@ -249,4 +249,5 @@ NORMALISATION = Experiment(
     function=analyse_normalisation,
     evidence=normalisation_evidence,
     summary="how well models can be told apart under each normalisation of states: the grid, and N1",
+    whole_runs=("N1",),
 )

@@ -246,4 +246,5 @@ STATES = Experiment(
     function=analyse_states,
     evidence=states_evidence,
     summary="occupancies of states in both alphabets, transitions and dwell times on both axes, and G7, G8",
+    whole_runs=("G7", "G8"),
 )

@@ -376,4 +376,5 @@ TOPOLOGY = Experiment(
     function=analyse_topology,
     evidence=topology_evidence,
     summary="groups of models by their fingerprints, their support, robust pairs, and declared families: T1",
+    whole_runs=("T1",),
 )

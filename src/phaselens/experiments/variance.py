@@ -429,4 +429,5 @@ VARIANCE = Experiment(
     function=analyse_variance,
     evidence=variance_evidence,
     summary="shares of variance of model, category, prompt and seed, amplification by category, and V1 to V3",
+    whole_runs=CLAIMS,
 )

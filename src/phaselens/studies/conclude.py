@@ -10,10 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from phaselens.claims import OwnClaim, RegisteredOwn, claims_by_id
+from phaselens.claims import Claim, OwnClaim, RegisteredOwn, at_equal_lengths, claims_by_id
 from phaselens.dynamics.published_figures import published_figures
 from phaselens.engines.forked_workers import spread
-from phaselens.experiments import Result, experiments_by_name, run_experiments
+from phaselens.experiments import (
+    Each,
+    Panel,
+    Result,
+    experiments_by_name,
+    in_turn,
+    over_whole_runs,
+    run_at_equal_lengths,
+    run_experiments,
+)
+from phaselens.experiments.equal_lengths import equal_lengths, length_notes
 from phaselens.experiments.own_evidence import own_evidence
 from phaselens.experiments.separations import counts
 from phaselens.studies.panel_columns import NO_MATCH, panel_of, picture_of, temperature_rows
@@ -71,6 +81,14 @@ class Wanted:
         """The own claims that are judged."""
         return with_later(self.registered, self.later)
 
+    @property
+    def over_whole_runs(self) -> set[str]:
+        """The claims that rest on means over whole runs; ratio_norm is of one length by definition."""
+        chosen = over_whole_runs(self.experiments)
+        tables = {table.name for e in chosen for table in e.tables}
+        own = {c.id for c in self.own if c.rule.table in tables and not c.rule.value.startswith("ratio_norm")}
+        return own | {claim for e in chosen for claim in e.whole_runs}
+
     @classmethod
     def of(cls, declaration: Mapping[str, Any]) -> "Wanted":
         """As the study declares."""
@@ -96,12 +114,12 @@ def analyse(
     manifest = with_own(manifest, {"claims": [c.rule for c in wanted.registered]})
     claims = (*claims_by_id([c for e in experiments_by_name(wanted.experiments) for c in e.claims]), *wanted.own)
     late = post_hoc(claims, manifest, other_draws=wanted.other_draws)
-    result = run_experiments(
-        panel, wanted.experiments, lambda do, items: spread(lambda i, say: do(items[i]), len(items), workers)
-    )
-    about = counts(panel)
-    evidence = {**result.evidence, **{c.id: own_evidence(c.rule, result.tables, about) for c in wanted.own}}
-    rows = judged(claims, evidence, late, manifest["claims"]) + unjudged(manifest, {c.id for c in claims})
+
+    def each(do: Any, items: Sequence[Any]) -> Sequence[Result]:
+        return spread(lambda i, say: do(items[i]), len(items), workers)
+
+    result, rows = verdicts(panel, wanted, claims, late, manifest["claims"], each)
+    rows += unjudged(manifest, {c.id for c in claims})
     notes = (
         *result.notes,
         *_lens_notes(record, wanted.lenses),
@@ -131,6 +149,36 @@ def analyse(
         "failed": tuple(dict(f) for f in record.failed),
         "notes": notes,
     }
+
+
+def verdicts(
+    panel: Panel,
+    wanted: Wanted,
+    claims: Sequence[Claim],
+    late: Mapping[str, str],
+    registered: Sequence[str],
+    each: Each = in_turn,
+) -> tuple[Result, list[dict[str, Any]]]:
+    """What the experiments found, and the rows of the ledger.
+
+    Where runs are of unlike length, claims that rest on means over whole runs are judged at equal lengths too, and a
+    verdict that does not stand there is open.
+    """
+
+    def rows_of(found: Result, about: Panel) -> list[dict[str, Any]]:
+        own = {c.id: own_evidence(c.rule, found.tables, counts(about)) for c in wanted.own}
+        return judged(claims, {**found.evidence, **own}, late, registered)
+
+    result = run_experiments(panel, wanted.experiments, each)
+    rows, equal = rows_of(result, panel), equal_lengths(panel)
+    if equal is None:
+        return result, rows
+    again, ids = run_at_equal_lengths(equal, wanted.experiments, each), wanted.over_whole_runs
+    if again is not None:
+        kept = {claim: found for claim, found in again.evidence.items() if claim in ids}
+        again = Result({**result.tables, **again.tables}, evidence={**result.evidence, **kept})
+    rows = at_equal_lengths(rows, again and rows_of(again, equal.panel), equal.words, ids)
+    return replace(result, notes=(*length_notes(panel, equal), *result.notes)), rows
 
 
 def _grading(folder: Path, record: Record, name: str | None) -> dict[str, Any]:
