@@ -25,13 +25,14 @@ def simulated(name, generator, *, steps=STEPS, prompts=PROMPTS, pairs=True, **in
     for per, shape in (("step", (n, steps)), ("layer", (n, steps, LAYERS + 1))):
         keys = ("run", "step", "layer")[: len(shape)]
         table = dict(zip(keys, (x.ravel() for x in np.indices(shape)), strict=True))
-        for one in (o for o in DEFAULT if o.per == per):
-            low, high = one.bounds or (0.0, math.inf)
+        for one in (o for o in DEFAULT if o.per in ("layer", per)):
+            low, high = one.bounds or (0.0, 3.0)
+            low = low if math.isfinite(low) else -3.0
             high = high if math.isfinite(high) else low + 3
             for lens in LENSES if per == "layer" else ("",):
                 values = low + (high - low) * generator.random(shape)
                 values[:, : one.lookback or 0] = np.nan
-                table[one.name + lens] = np.round(values) if one.dtype != "float" else values
+                table[one.name + lens] = (np.round(values) if one.dtype != "float" else values).ravel()
         tables["steps" if per == "step" else "layers"] = table
     category = np.array(["factual", "arithmetic", "science"])[np.arange(n) // (SAMPLES * 4) % 3]
     runs = {
@@ -108,7 +109,7 @@ def test_the_common_length_is_what_three_quarters_of_every_models_runs_reach():
     assert (equal.n_short, equal.n_runs) == (1, int(2 * a.measured.sum()))
     for model in equal.panel.models:
         assert set(model.runs["n_generated"]) == {20} and {len(c) for c in model.completions} == {20}
-        assert model.per_step("entropy").shape[1] == 20 and np.isfinite(model.per_step("entropy")).all()
+        assert model.per_step("entropy").shape[1] == 20 and np.isfinite(model.per_step("rank")).all()
     notes = length_notes(panel, equal)
     assert "5 to 60 tokens" in notes[0] and "1 for equal lengths (8 tokens)" in notes[0]
     assert f"{int(2 * a.measured.sum())} for ratio_norm (66 tokens)" in notes[0]
@@ -118,8 +119,8 @@ def test_the_common_length_is_what_three_quarters_of_every_models_runs_reach():
 def test_a_cut_run_is_the_beginning_of_the_run():
     model = simulated("a", np.random.default_rng(2))
     part = cut(model, {"t0.7": 30})
-    assert np.array_equal(part.per_layer("top1"), model.per_layer("top1")[:, :30])
-    assert np.array_equal(part.per_step("entropy"), model.per_step("entropy")[:, :30])
+    for of in (ModelData.per_layer, ModelData.per_step):
+        assert np.array_equal(of(part, "instability"), of(model, "instability")[:, :30], equal_nan=True)
     assert set(part.runs["finish"]) == {"length"} and part.completions[0] == model.completions[0][:30]
 
 

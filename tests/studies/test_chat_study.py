@@ -145,6 +145,25 @@ def test_observe_puts_prompts_as_turns(place, capsys):
     assert "no chat template" in capsys.readouterr().err
 
 
+def test_transcripts_of_bare_text_get_a_note_where_the_model_has_a_template_and_the_reverse_an_error(place, capsys):
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    framed = load(place / "chatty").tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
+    rows = {
+        "bare": {"prompt": "Hi", "completion": "Ho"},
+        "turns": {"messages": turns},
+        "framed": {"prompt": framed, "completion": "Ho"},
+    }
+    for name, row in rows.items():
+        (place / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+        args = ["observe", str(place / "chatty"), "--transcripts", str(place / f"{name}.jsonl")]
+        assert call([*args, "--out", str(place / f"said-{name}")]) == 0
+        said = capsys.readouterr().err
+        assert ("chatty has a chat template, and 1 of 1 prompts" in said) == (name == "bare"), name
+        code = call([*args[:1], str(place / "plain"), *args[2:], "--out", str(place / f"plain-{name}")])
+        assert code == (2 if name == "turns" else 0)
+        assert ("plain has no chat template" in capsys.readouterr().err) == (name == "turns")
+
+
 @pytest.mark.parametrize(
     "turns, said",
     [

@@ -2,6 +2,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.models.test_token_ids import CHATML
+from tests.studies.test_chat_study import save_model as save_chatty
 from tests.tiny_panel import WORDS, save_model
 from tests.watch.browser import CHROMIUM, Browser
 from tests.watch.test_watch import EVIL, FEW, TOKEN, Running
@@ -133,3 +135,34 @@ def test_the_page_asks_for_the_token_of_the_server(browser, desk):
         browser.until("document.getElementById('facts').textContent.length > 3")
         browser.until("document.getElementById('error').hidden")
         browser.open("about:blank")  # lets go of its connections
+
+
+def test_a_model_with_a_template_is_talked_to_in_turns(browser, tmp_path):
+    model = phaselens.load(save_chatty(tmp_path / "chatty", CHATML))
+    view = View.of(model, thresholds_of(model), (1, 2, 3, 4))
+    text = "document.getElementById('text').textContent"
+    name = "document.getElementById('prompt-name').textContent"
+
+    def put(words):
+        browser.js(f"document.getElementById('prompt').value = {words!r}")
+        browser.js("document.getElementById('form').requestSubmit()")
+        browser.until("document.getElementById('status').textContent.startsWith('Done')")
+
+    with Running(Desk(model, view, replace(FEW, prompt_tokens=200))) as running:
+        opened(browser, running.server)
+        browser.js("document.getElementById('tokens').value = '5'")
+        browser.js("document.getElementById('system').value = 'Be kind.'")
+        assert browser.js(name) == "Your turn"
+        put("Hi")
+        assert browser.js(text).startswith("system: Be kind.\nuser: Hi\nassistant: ")
+        assert browser.js(name) == "Your next turn" and browser.js("document.getElementById('prompt').value") == ""
+        put("And?")
+        assert browser.js("document.querySelectorAll('#text .given')[0].textContent").count("assistant: ") == 2
+        browser.js("document.getElementById('anew').click()")
+        assert browser.js(name) == "Your turn"
+        put("<b>x</b>")
+        assert "And?" not in browser.js(text) and "<b>x</b>" in browser.js(text)
+        browser.js("const s = document.getElementById('as'); s.value = 'text'; s.dispatchEvent(new Event('change'))")
+        assert browser.js(name) == "Text to go on with"
+        put("ab")
+        assert browser.js(text).startswith("ab")

@@ -13,6 +13,8 @@ from phaselens.bridges.inspect_log import inspect_rows
 from phaselens.errors import InputError, PromptError, StudyFileError, TokenizerError
 from phaselens.trace.transcripts import HEADER, Transcript, Transcripts, as_ids, read_jsonl
 
+FOREIGN = "from"  # in the header of transcripts that another tool said: how many runs of which format
+
 
 class Encoder(Protocol):
     """What turns text into token ids: `phaselens.models.encoder(model)`."""
@@ -52,7 +54,7 @@ def read_transcripts(path: str | Path, encoder: Encoder | None = None, *, scorer
             raise StudyFileError(f"{path}, {row.place}: {_words(error)}") from error
     if not runs:
         raise StudyFileError(f"{path} holds no transcripts. {FORM}")
-    return Transcripts(_numbered(runs), {"from": dict(kinds), **_notes(runs, filters)})
+    return Transcripts(_numbered(runs), {FOREIGN: dict(kinds), **_notes(runs, filters)})
 
 
 def _ours(path: Path) -> bool:

@@ -135,11 +135,16 @@ def text_notes(model: Model, given: Sequence[Given], chat: Chat | None) -> tuple
             "tokenizer sets before every text; it stands there once."
         )
     if plain and text.template is not None:
-        out.append(
-            f"{model.name} has a chat template, and {len(plain)} of {len(prompts)} prompts were put to it as bare "
-            "text: it was tuned on conversations, so this is not how it is used (chat = true, or --chat, is)."
-        )
+        out.append(bare_note(model, len(plain), len(prompts), "chat = true, or --chat, is"))
     return tuple(out)
+
+
+def bare_note(model: Model, bare: int, all_: int, instead: str) -> str:
+    """That prompts were put to a model with a chat template as bare text, and what would be otherwise."""
+    return (
+        f"{model.name} has a chat template, and {bare} of {all_} prompts were put to it as bare text: it was tuned on "
+        f"conversations, so this is not how it is used ({instead})."
+    )
 
 
 def check_ids(model: Model, ids: Sequence[int], where: str) -> None:

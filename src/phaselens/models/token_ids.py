@@ -8,7 +8,7 @@ import datetime
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ Messages = Sequence[tuple[str, str]]
 TODAY = datetime.datetime(2024, 7, 26)
 NOW = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 SHOWN = 24
+SHOWN_TURN = "what a user says"
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +130,14 @@ class Encoder:
     def template(self) -> str | None:
         """The template of conversations; None where the tokenizer has none."""
         return template_of(self.tokenizer)
+
+    def bare(self, prompts: Iterable[Sequence[int]]) -> int:
+        """How many prompts hold nothing of what the template sets behind a user's turn; 0 without a template."""
+        if self.template is None:
+            return 0
+        behind = self.rendered((("user", SHOWN_TURN),)).partition(SHOWN_TURN)[2].split()
+        texts = (self.tokenizer.decode(list(ids)) for ids in prompts)
+        return sum(behind[0] not in text for text in texts) if behind else 0
 
     @property
     def turn_ends(self) -> tuple[int, ...]:

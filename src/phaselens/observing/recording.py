@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from phaselens.bridges import read_transcripts
+from phaselens.bridges import FOREIGN, read_transcripts
 from phaselens.capture import Plan, Sampling, replay
 from phaselens.capture import live as watch
 from phaselens.capture.generate import OnStep
 from phaselens.capture.intervene import At
 from phaselens.capture.progress import Progress, showing
-from phaselens.capture.prompts import Given
+from phaselens.capture.prompts import Given, bare_note
 from phaselens.errors import InputError, unknown_name
 from phaselens.measure.clouds import Clouds
 from phaselens.measure.normalised_geometry import Together, normalised
@@ -232,7 +232,13 @@ def as_transcripts(model: Model, given: Said, scorer: str | None = None) -> Tran
     if isinstance(given, Transcripts):
         return given
     if isinstance(given, (str, Path)):
-        return read_transcripts(given, None if model.tokenizer is None else encoder(model), scorer=scorer)
+        text = None if model.tokenizer is None else encoder(model)
+        said = read_transcripts(given, text, scorer=scorer)
+        bare = text.bare(t.prompt_ids for t in said) if text and FOREIGN in said.sampling else 0
+        if not bare:
+            return said
+        note = bare_note(model, bare, len(said), "transcripts with messages are put by the template")
+        return replace(said, sampling={**said.sampling, "notes": [*said.sampling.get("notes", ()), note]})
     return from_pairs(given)
 
 

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from phaselens.models import encoder
 from phaselens.watch.completion_request import Body, ChatBody, Talk, read_request, require_here
 from phaselens.watch.desk import Desk
 from phaselens.watch.replies import EventStream, whole
@@ -45,7 +46,7 @@ def make_app(
         facts = {
             "model": name, "family": desk.model.family, "n_layers": desk.model.n_layers, "context": desk.model.context,
             "dynamics": desk.view.to_dict(), "limits": limits, "study": stored is not None,
-            "chat": talk.chat, "system": talk.system,
+            "chat": talk.chat, "template": encoder(desk.model).template is not None, "system": talk.system,
         }  # fmt: skip
         return JSONResponse(facts)
 

@@ -7,6 +7,8 @@ import { $, ask, complain, legend, make, options, shownPiece } from "./parts.js"
 const LETTERS = ["A", "B", "C", "D", "E"];
 const PLAY_MS = 110, SPOKEN_EVERY = 24;
 
+// The conversation so far, and what the answer that runs says.
+let talk = [], answering = "";
 let about = null, dynamics = null, steps = [], prompt = "", at = -1, follow = true, running = null, playing = 0, due = false;
 
 function say(message) { $("status").textContent = message; }
@@ -183,8 +185,25 @@ function go(to, byHand) {
   draw();
 }
 
+function talks() { return about.template && (about.chat || $("as").value === "turn"); }
+
+function showTalk() {
+  $("talk").hidden = !about.template || about.chat;
+  $("system-field").hidden = !talks() || talk.length > 0;
+  $("prompt-name").textContent = !talks() ? "Text to go on with" : talk.length ? "Your next turn" : "Your turn";
+  $("anew").hidden = !talk.length;
+}
+
+// The turns to send, with what is asked now; the system turn opens the conversation.
+function turns() {
+  const system = $("system").value.trim();
+  const begun = talk.length || !system ? talk : [{ role: "system", content: system }];
+  return [...begun, { role: "user", content: $("prompt").value }];
+}
+
 function arrived(event) {
   if (event.error) throw new Error(event.error.message);
+  answering += ((event.choices || [])[0]?.delta || {}).content || "";
   if (!event.dynamics) return;
   steps.push(event.dynamics);
   if (follow) at = steps.length - 1;
@@ -195,18 +214,25 @@ function arrived(event) {
 async function generate() {
   const stopper = new AbortController();
   running = stopper;
-  begin($("prompt").value, about.dynamics);
+  const asked = talks() ? turns() : null;
+  answering = "";
+  begin(asked ? asked.map((turn) => `${turn.role}: ${turn.content}\n`).join("") + "assistant: " : $("prompt").value, about.dynamics);
   $("go").disabled = true;
   $("stop").disabled = false;
   say("Generating …");
-  const request = { prompt, stream: true, max_tokens: Number($("tokens").value), temperature: Number($("temperature").value), dynamics_layers: true };
+  const request = { ...(asked ? { messages: asked } : { prompt }), stream: true, max_tokens: Number($("tokens").value), temperature: Number($("temperature").value), dynamics_layers: true };
   if ($("seed").value !== "") request.seed = Number($("seed").value);
   try {
-    const answer = await ask("v1/completions", {
+    const answer = await ask(asked ? "v1/chat/completions" : "v1/completions", {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request), signal: stopper.signal,
     });
     await read(answer.body);
     drawNow();  // what is said to be done is what is seen
+    if (asked) {
+      talk = [...asked, { role: "assistant", content: answering }];
+      $("prompt").value = "";
+      showTalk();
+    }
     const alarms = steps.reduce((n, step) => n + step.alarms.length, 0);
     say(`Done: ${steps.length} tokens, ${alarms} ${alarms === 1 ? "alarm" : "alarms"}.`);
   } catch (error) {
@@ -274,6 +300,8 @@ async function open() {
   document.title = `${about.model} · phaselens watch`;
   $("facts").textContent = `${about.family}, ${about.n_layers} layers, lens at ${about.dynamics.lens_layers.length} of them`;
   $("tokens").max = String(about.limits.tokens);
+  if (about.system) $("system").value = about.system;
+  showTalk();
   take(about.dynamics);
   draw();
   if (!about.study || $("runs").childElementCount) return;
@@ -290,6 +318,8 @@ $("form").addEventListener("submit", (event) => {
 $("prompt").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("form").requestSubmit();
 });
+$("as").addEventListener("change", showTalk);
+$("anew").addEventListener("click", () => { talk = []; showTalk(); $("prompt").focus(); });
 $("stop").addEventListener("click", () => running && running.abort());
 $("bearer").addEventListener("change", open);
 $("load").addEventListener("click", loadRun);
