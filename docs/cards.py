@@ -2,17 +2,20 @@
 
 `python docs/cards.py` writes docs/cards/, docs/ledger.md, docs/verdicts.md and docs/errors.md; none is kept in the
 repository. `python docs/cards.py DIR` first stores the verdicts of the study in DIR (that of `phaselens run organisms
---out DIR`) as docs/verdicts.json, which is.
+--out DIR`) as docs/verdicts.json, which is; `python docs/cards.py --real DIR...` those of studies of real models as
+docs/verdicts-real.json (page: docs/verdicts-real.md).
 """
 
 import hashlib
 import json
 import sys
 from collections import defaultdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 DOCS = Path(__file__).parent
 VERDICTS = DOCS / "verdicts.json"
+REAL = DOCS / "verdicts-real.json"
 # Pages beside these enter the navigation by themselves, under Reference, with their first heading as title.
 PLACES = {"monitor.md": "How to", "view.md": "How to", "watch.md": "How to"}
 
@@ -25,6 +28,8 @@ def write(folder: Path = DOCS) -> list[Path]:
     """Write the generated pages; the same code gives the same bytes."""
     pages = {**_cards(), "ledger.md": _ledger(), "verdicts.md": _verdicts(json.loads(VERDICTS.read_text()))}
     pages["errors.md"], pages["results.md"] = _errors(), _results()
+    if REAL.is_file():
+        pages["verdicts-real.md"] = _real_verdicts(json.loads(REAL.read_text(encoding="utf-8")))
     for name, text in pages.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
@@ -85,18 +90,41 @@ def _ledger() -> str:
 
 
 def store(folder: Path) -> Path:
-    """Keep the verdicts of a study, with what they were registered as and which weights they are about."""
+    """Keep the verdicts of the study of the default panel."""
+    return _kept(VERDICTS, verdicts_of(folder))
+
+
+def store_real(folders: list[Path]) -> Path:
+    """Keep the verdicts of studies of real models; those of other studies that are kept already stay."""
+    kept = json.loads(REAL.read_text(encoding="utf-8")) if REAL.is_file() else {}
+    return _kept(REAL, kept | {found["name"]: found for found in map(verdicts_of, folders)})
+
+
+def _kept(path: Path, kept: dict) -> Path:
+    path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def verdicts_of(folder: Path) -> dict:
+    """The verdicts of a study: registered as what and when, judged by which rules, and which weights they are about.
+
+    Rules are those of the code that stores: judge first, `phaselens run --from DIR`, where they changed since the run.
+    """
+    from phaselens.claims import REGISTER, lock
+
     manifest = (folder / "manifest.json").read_bytes()
     said = json.loads(manifest)
-    kept = {
+    began = json.loads((folder / "log.jsonl").read_text(encoding="utf-8").partition("\n")[0])["time"]
+    return {
         "command": f"phaselens run {said['name']} --out DIR",
         "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
-        **{key: said[key] for key in ("seed", "claims_lock", "registered", "n_prompts", "versions")},
+        "began": datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        **{key: said[key] for key in ("name", "seed", "claims_lock", "registered", "n_prompts", "versions")},
         "weights": {m["name"]: weights_of(m["name"]) for m in said["models"] if not m.get("twin")},
+        "models": {m["name"]: [m["fingerprint"], m["origin"] or ""] for m in said["models"] if not m.get("twin")},
+        "judged": {claim.id: lock((claim,)) for claim in REGISTER},
         "claims": json.loads((folder / "claims.json").read_text(encoding="utf-8")),
     }
-    VERDICTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return VERDICTS
 
 
 def weights_of(name: str) -> str:
@@ -110,11 +138,9 @@ def stale(kept: dict) -> dict[str, str]:
     from phaselens.claims import REGISTER, lock
 
     now = {claim.id: lock((claim,)) for claim in REGISTER}
-    moved = {
-        row["id"]: "its declaration was changed since"
-        for row in kept["registered"]
-        if now.get(row["id"]) != row["lock"]
-    }
+    judged = kept.get("judged") or {row["id"]: row["lock"] for row in kept["registered"]}
+    there = [row["id"] for row in kept["registered"]]
+    moved = {name: "its declaration was changed since" for name in there if now.get(name) != judged.get(name)}
     return moved | {
         name: "its weights were changed since" for name, sha in kept["weights"].items() if weights_of(name) != sha
     }
@@ -123,10 +149,7 @@ def stale(kept: dict) -> dict[str, str]:
 def _verdicts(kept: dict) -> str:
     from phaselens.claims import REGISTER
     from phaselens.experiments import EXPERIMENTS
-    from phaselens.report import verdict_prose
-    from phaselens.report.written_values import DASH, sentence
 
-    entries, moved = verdict_prose.ledger(kept["claims"]), stale(kept)
     models = ", ".join(sorted(kept["weights"]))
     versions = ", ".join(f"{name} {version}" for name, version in kept["versions"].items())
     out = [
@@ -141,32 +164,9 @@ def _verdicts(kept: dict) -> str:
         f"claims: `{kept['claims_lock'][:16]}`. A row whose rule or weights were changed since is marked stale.",
         "",
     ]
-    if moved:
-        out += ['!!! warning "Stale rows"', *(f"    {name}: {why}." for name, why in moved.items()), ""]
-    out += ["| claim | verdict | estimate | null | p | decided by | published |", "|---|---|---|---|---|---|---|"]
-    for e in entries:
-        estimate = e.estimate if e.interval == DASH else f"{e.estimate} {e.interval}"
-        cells = (estimate, e.null, "; ".join((e.p, *e.more)), e.decided_by, e.published)
-        mark = " (stale)" if e.id in moved else ""
-        out.append(f"| [{e.id}](#{e.anchor}){mark} | {e.verdict} | " + " | ".join(map(_plain, cells)) + " |")
-    out.append("")
-    for e in entries:
-        out += [
-            f"## {_plain(e.id)}: {e.verdict} {{ #{e.anchor} }}",
-            "",
-            f"{_plain(e.statement)} {_plain(sentence(e.why))}",
-            "",
-        ]
-        out += [f"* {_plain(name)}: **{word}**; {_plain(why)}" for name, word, why in e.controls]
-        out += [
-            "",
-            f"What would change this verdict: {_plain(verdict_prose.change(e))}",
-            "",
-            f"Correction: {_plain(e.family)}.",
-            "",
-        ]
+    out += _judged(kept)
     judges = {claim: e.name for e in EXPERIMENTS for claim in e.claims}
-    there = {e.id for e in entries}
+    there = {claim["id"] for claim in kept["claims"]}
     out += [
         "## Registered, and not judged by this study",
         "",
@@ -179,6 +179,64 @@ def _verdicts(kept: dict) -> str:
         if c.id not in there
     ]
     return "\n".join(out) + "\n"
+
+
+def _real_verdicts(studies: dict) -> str:
+    """One page of all stored studies of real models."""
+    out = [
+        "# Verdicts on real language models",
+        "",
+        "What studies of SmolLM2-135M-Instruct and Gemma-3-270M say, weights dequantised from four bits; what to make",
+        "of it is told in [What real models say](real.md). Stored by `python docs/cards.py --real DIR...`; a row whose",
+        "rule was changed since is marked stale. One or two models decide no claim about panels.",
+        "",
+    ]
+    for name, kept in studies.items():
+        known = kept["models"].items()
+        weights = "; ".join(f"{m} ({origin or 'as published'}, {mark[:12]})" for m, (mark, origin) in known)
+        out += [
+            f"## Study {_plain(name)} {{ #study-{name} }}",
+            "",
+            f"{kept['n_prompts']} prompts, seed {kept['seed']}; begun {kept['began']}; {_plain(weights)}. SHA-256 of the",
+            f"manifest: `{kept['manifest_sha256'][:16]}`; lock of its claims: `{kept['claims_lock'][:16]}`.",
+            "",
+            *_judged(kept, f"{name}-"),
+        ]
+    return "\n".join(out) + "\n"
+
+
+def _judged(kept: dict, prefix: str = "") -> list[str]:
+    """The table of verdicts of a study, and each with its controls; what moved since is marked."""
+    from phaselens.report import verdict_prose
+    from phaselens.report.written_values import DASH, sentence
+
+    out, entries, moved = [], verdict_prose.ledger(kept["claims"]), stale(kept)
+    level = "###" if prefix else "##"
+    if moved:
+        out += ['!!! warning "Stale rows"', *(f"    {name}: {why}." for name, why in moved.items()), ""]
+    out += ["| claim | verdict | estimate | null | p | decided by | published |", "|---|---|---|---|---|---|---|"]
+    for e in entries:
+        estimate = e.estimate if e.interval == DASH else f"{e.estimate} {e.interval}"
+        cells = (estimate, e.null, "; ".join((e.p, *e.more)), e.decided_by, e.published)
+        mark = " (stale)" if e.id in moved else ""
+        out.append(f"| [{e.id}](#{prefix}{e.anchor}){mark} | {e.verdict} | " + " | ".join(map(_plain, cells)) + " |")
+    out.append("")
+    for e in entries:
+        out += [
+            f"{level} {_plain(e.id)}: {e.verdict} {{ #{prefix}{e.anchor} }}",
+            "",
+            f"{_plain(e.statement)} {_plain(sentence(e.why))}",
+            "",
+        ]
+        out += [f"* {_plain(name)}: **{word}**; {_plain(why)}" for name, word, why in e.controls]
+        out += [
+            "",
+            f"What would change this verdict: {_plain(verdict_prose.change(e))}",
+            "",
+            f"Correction: {_plain(e.family)}.",
+            "",
+        ]
+    return out
 
 
 def _results() -> str:
@@ -259,7 +317,10 @@ def _named(nav) -> list[str]:
 
 
 if __name__ == "__main__":
-    for given in sys.argv[1:]:
-        print(store(Path(given)))
+    folders = [Path(given) for given in sys.argv[1:] if given != "--real"]
+    if "--real" in sys.argv:
+        print(store_real(folders))
+    else:
+        print(*map(store, folders))
     for written in write():
         print(written)

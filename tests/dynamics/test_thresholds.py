@@ -46,6 +46,17 @@ def test_the_best_of_many_that_say_nothing_keeps_the_rate():
     assert np.mean(found) > 0.06
 
 
+def test_a_short_answer_is_warned_of_from_its_first_steps_and_never_from_step_eight():
+    rng = np.random.default_rng(4)
+    wrong = rng.integers(0, 2, 600)
+    columns = {CT: rng.normal(size=(600, 8)) + 2.0 * wrong[:, None]}
+    base = {BASE: rng.normal(size=(600, 8))}
+    late = learn_rule(columns, base, wrong, np.arange(600), rng, n_boot=200)
+    early = learn_rule(columns, base, wrong, np.arange(600), rng, n_boot=200, after=3)
+    assert late.hits.value == 0 and early.rule.after == 3 and early.hits.value > 0.8
+    assert early.false_alarms.value == pytest.approx(0.1, abs=0.06)
+
+
 def test_halves_without_right_or_wrong_runs_are_refused():
     rng = np.random.default_rng(2)
     columns, base, _, units = runs(rng, 0.0)

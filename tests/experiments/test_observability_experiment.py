@@ -12,7 +12,7 @@ from phaselens.models import load, untrained_twin
 from phaselens.organisms import path
 from phaselens.organisms.corpora import documents
 from phaselens.organisms.world import build_world
-from phaselens.readings.loss_probes import documents_of, observability
+from phaselens.readings.loss_probes import ROOM, START, documents_of, observability, places_in
 from phaselens.validity.observability_scenarios import OBSERVED, of_curvature, of_scores
 
 G = np.random.default_rng
@@ -53,6 +53,17 @@ def test_documents_are_read_by_titles_or_blank_lines(tmp_path):
         documents_of(plain)
     with pytest.raises(InputError, match="cannot be read"):
         documents_of(tmp_path / "none.txt")
+
+
+def test_a_document_is_read_in_as_many_windows_as_its_share_needs():
+    model = load(path("llama-512"))
+    room = min(ROOM, model.context - 1)
+    texts = ["Notes\n" + "- Vic knows Wanda.\n" * 150] * 12
+    for share, windows in ((20, 1), (room + 40, 2)):
+        places, following, document = places_in(model, texts, 12 * share, seed=0)
+        assert (np.bincount(document) == share).all() and len(set(places.ids)) == windows
+        assert min(places.lo) >= START and all(len(ids) <= room for ids in places.ids)
+        assert all(ids[p + 1] == token for ids, p, token in zip(places.ids, places.lo, following, strict=True))
 
 
 @pytest.mark.slow

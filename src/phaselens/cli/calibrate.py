@@ -17,6 +17,9 @@ def calibrate(
     ] = None,
     rate: Annotated[float, typer.Option(help="Share of right runs that may alarm.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Seed of the split into halves.")] = 0,
+    after: Annotated[
+        int, typer.Option(min=0, help="No alarm before this step; a short answer stands in the first three or so.")
+    ] = 8,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -54,7 +57,7 @@ def calibrate(
         panel = relabelled(panel, model, labels)
     transcripts = {unit.model: unit.transcripts for unit in record.units}
     fingerprints = {name: read_jsonl(folder / path).model for name, path in transcripts.items()}
-    card = learn_card(panel, fingerprints, model, rate=rate)
+    card = learn_card(panel, fingerprints, model, rate=rate, after=after)
     path = out or folder / f"card-{card.model.replace(':', '-').replace('/', '-')}.json"
     write_card(card, path)
     if as_json:

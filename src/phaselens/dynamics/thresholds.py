@@ -53,12 +53,13 @@ def learn_rule(
     *,
     rate: float = 0.1,
     n_boot: int = 2000,
+    after: int = AFTER,
 ) -> Learned:
     """Choose score and side on a sixth of the prompts, the threshold on a third; measure its rates on the other half.
 
     A false alarm is a right run that ever alarms, a hit a wrong one. Thresholds keep the false-alarm rate by
     `alarm_threshold` with prompts as units; of the scores that with most hits in the sixth is taken, and of the
-    baselines too.
+    baselines too. No step before `after` alarms: early scores are of few steps, but a short answer stands there.
     Shapes: columns [run, step] by score; wrong 0 or 1 [run]; units [run]. Raises InputError where the sixth or the
     half lacks right or wrong runs, or the third right ones.
     """
@@ -70,8 +71,8 @@ def learn_rule(
     lacks = [not (y & some).any() or not (~y & some).any() for some in (choosing, ~learning)]
     if any(lacks) or not (~y & setting).any():
         raise InputError("each part of the prompts needs right and wrong runs; give more graded prompts.")
-    rule, alarmed = _best(columns, y, choosing, setting, unit, rate)
-    other, other_alarmed = _best(baselines, y, choosing, setting, unit, rate)
+    rule, alarmed = _best(columns, y, choosing, setting, unit, rate, after)
+    other, other_alarmed = _best(baselines, y, choosing, setting, unit, rate, after)
     weights = bootstrap_weights(len(names), generator, n_boot=n_boot)[:, unit]
     right, bad = ~learning & ~y, ~learning & y
     return Learned(
@@ -94,30 +95,35 @@ def _best(
     setting: np.ndarray,
     unit: np.ndarray,
     rate: float,
+    after: int,
 ) -> tuple[Rule, np.ndarray]:
     """The rule with most hits among runs `choosing`, its threshold from those `setting`, and which runs alarm [run]."""
     found: list[tuple[float, Score, bool]] = []
     for score, values in columns.items():
         followed = running(values, score)
         for above in (True, False):
-            threshold = _threshold(followed, choosing & ~wrong, unit, rate, above=above)
-            found.append((float(_alarmed(followed, threshold, above=above)[choosing & wrong].mean()), score, above))
+            threshold = _threshold(followed, choosing & ~wrong, unit, rate, after, above=above)
+            found.append(
+                (float(_alarmed(followed, threshold, after, above=above)[choosing & wrong].mean()), score, above)
+            )
     if not found:
         raise InputError("no score to learn from: the study recorded none of the columns.")
     _, score, above = max(found, key=lambda one: one[0])
     followed = running(columns[score], score)
     right = setting & ~wrong
     calm = float(np.nanmedian(followed[right])) if np.isfinite(followed[right]).any() else float("nan")
-    threshold = _threshold(followed, right, unit, rate, above=above)
-    return Rule(score, threshold, above, AFTER, calm), _alarmed(followed, threshold, above=above)
+    threshold = _threshold(followed, right, unit, rate, after, above=above)
+    return Rule(score, threshold, above, after, calm), _alarmed(followed, threshold, after, above=above)
 
 
-def _threshold(followed: np.ndarray, right: np.ndarray, unit: np.ndarray, rate: float, *, above: bool) -> float:
-    return alarm_threshold(peaks(followed[right], above=above, after=AFTER), rate, above=above, units=unit[right])
+def _threshold(
+    followed: np.ndarray, right: np.ndarray, unit: np.ndarray, rate: float, after: int, *, above: bool
+) -> float:
+    return alarm_threshold(peaks(followed[right], above=above, after=after), rate, above=above, units=unit[right])
 
 
-def _alarmed(followed: np.ndarray, threshold: float, *, above: bool) -> np.ndarray:
-    return (first_alarm(followed, threshold, above=above, after=AFTER) >= 0).astype(float)
+def _alarmed(followed: np.ndarray, threshold: float, after: int, *, above: bool) -> np.ndarray:
+    return (first_alarm(followed, threshold, above=above, after=after) >= 0).astype(float)
 
 
 def _rate(values: np.ndarray, of: np.ndarray, weights: np.ndarray, unit: np.ndarray) -> Rate:

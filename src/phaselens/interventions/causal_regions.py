@@ -216,7 +216,9 @@ class _Runner:
             intervening(self.model, at),
             begun_at(self.model, layer, self.whole[layer], self.forms),
         ):
-            logits = forward(self.model, self.ids, self.ids.shape[1])[self.rows, self.last].float()
+            first = int(self.last.min())
+            kept = forward(self.model, self.ids, self.ids.shape[1] - first)  # a head of a large vocabulary is dear
+            logits = kept[self.rows, self.last - first].float()
         right, wrong = (torch.as_tensor(ids) for ids in (self.items.right, self.items.wrong))
         return (logits[self.rows, right] - logits[self.rows, wrong]).cpu().double().numpy()
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from phaselens.dynamics.alarms import Score
-from phaselens.dynamics.thresholds import Rate, learn_rule
+from phaselens.dynamics.thresholds import AFTER, Rate, learn_rule
 from phaselens.errors import InputError, unknown_name
 from phaselens.experiments import ModelData, Panel
 from phaselens.monitor.threshold_card import Card
@@ -20,7 +20,9 @@ ADVICE = (
 BASELINES = ("surprisal", "entropy")
 
 
-def learn_card(panel: Panel, fingerprints: Mapping[str, str], model: str | None = None, *, rate: float = 0.1) -> Card:
+def learn_card(
+    panel: Panel, fingerprints: Mapping[str, str], model: str | None = None, *, rate: float = 0.1, after: int = AFTER
+) -> Card:
     """Learn the threshold card of `model` (default: the only trained one) from the panel of a graded study.
 
     `fingerprints` are those of its models by name. Scores are recent and running means of five measures of states at l*
@@ -33,6 +35,9 @@ def learn_card(panel: Panel, fingerprints: Mapping[str, str], model: str | None 
     graded = np.isfinite(right) & data.measured
     if not graded.any():
         raise InputError(f"no run of {chosen} is graded: its prompts have no answers. {ADVICE}")
+    longest = int(np.asarray(data.runs["n_generated"])[graded].max())
+    if longest <= after:
+        raise InputError(f"no run of {chosen} goes on to step {after} (the longest: {longest}): say --after 3, or so.")
     layers = dict.fromkeys((data.layer_of_record, data.info.n_layers))
     columns = {
         Score(name, layer, statistic): found[graded]
@@ -50,7 +55,9 @@ def learn_card(panel: Panel, fingerprints: Mapping[str, str], model: str | None 
     wrong = 1 - np.asarray(data.runs["correct"], float)[graded]
     units = data.units[graded]
     try:
-        learned = learn_rule(columns, plain, wrong, units, panel.generator("threshold"), rate=rate, n_boot=panel.n_boot)
+        learned = learn_rule(
+            columns, plain, wrong, units, panel.generator("threshold"), rate=rate, n_boot=panel.n_boot, after=after
+        )
     except InputError as error:
         counts = (
             f"{int((1 - wrong).sum())} right and {int(wrong.sum())} wrong runs of {len(np.unique(units))} questions"

@@ -46,17 +46,19 @@ def documents_of(path: str | Path) -> tuple[str, ...]:
 def places_in(model: Model, documents: Sequence[str], tokens: int, seed: int) -> tuple[Places, np.ndarray, np.ndarray]:
     """About `tokens` places spread over the documents, the token that follows each, and the document of each.
 
-    A document is cut at 384 tokens, its first 8 are not read. Raises InputError where too few documents are left.
+    Of a document as many windows of 384 tokens are read as its share needs, each by itself; the first 8 tokens of a
+    window are not. Raises InputError where too few documents are left.
     """
     ids, lo, following, document = [], [], [], []
     room = min(ROOM, (model.context or ROOM + 1) - 1)
     each, generator, encode = max(1, tokens // len(documents)), np.random.default_rng([seed, 19]), encoder(model)
+    windows = -(-each // max(1, room - START - 1))
     for number, text in enumerate(documents):
-        own = tuple(encode(text[: 8 * ROOM]))[:room]
-        if len(own) < 2 * START:
-            continue
-        at = np.sort(generator.permutation(np.arange(START, len(own) - 1))[:each])
-        for p in at.tolist():
+        whole = tuple(encode(text[: 8 * ROOM * windows]))
+        cut = [whole[i : i + room] for i in range(0, windows * room, room)]
+        free = [(own, p) for own in cut if len(own) >= 2 * START for p in range(START, len(own) - 1)]
+        for i in np.sort(generator.permutation(len(free))[:each]).tolist():
+            own, p = free[i]
             ids.append(own)
             lo.append(p)
             following.append(own[p + 1])
@@ -102,8 +104,8 @@ def observability(
     fold = order[document] % FOLDS
     confidence = np.stack([said[:, 0], states.norm[-1]], axis=1)
     target = stats.norm.ppf((stats.rankdata(loss) - 0.5) / len(loss))
-    own = _scores(states, target, confidence, fold, document, seed)
-    other = _scores(before, target, confidence, fold, document, seed)
+    own = scores_of(states, target, confidence, fold, document, seed)
+    other = scores_of(before, target, confidence, fold, document, seed)
     norm = states.norm[own["layer"][fold], np.arange(len(loss))]
     covariates = np.column_stack([said[:, 0], norm, said[:, 1:]])
     return {
@@ -112,9 +114,10 @@ def observability(
     }  # fmt: skip
 
 
-def _scores(
+def scores_of(
     states: States, target: np.ndarray, confidence: np.ndarray, fold: np.ndarray, document: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
+    """Of one split into folds: held-out `score`, `shuffled`, the place of the chosen `layer` by fold, and `curve`."""
     n, generator = len(target), np.random.default_rng([seed, 21])
     score, shuffled = np.zeros(n), np.zeros((SHUFFLES, n))
     chosen, curve = np.zeros(FOLDS, int), np.zeros((FOLDS, len(states.layers)))

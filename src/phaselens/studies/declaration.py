@@ -325,7 +325,8 @@ def _parse(text: str, where: str, folder: Path | None) -> Study:
     if folder is None:
         return study
     models = [m.model_dump() | {"source": _from(folder, m.source)} for m in study.models]
-    return validated({**study.model_dump(), "models": models, "battery": _from(folder, study.battery)}, where, text)
+    placed = {key: _from(folder, given) for key in ("battery", "documents") if (given := getattr(study, key))}
+    return validated({**study.model_dump(), "models": models, **placed}, where, text)
 
 
 def _from(folder: Path, given: str) -> str:

@@ -1,0 +1,249 @@
+"""Depth profiles of real models beside the organisms, for README and docs/real.md: SVG, light and dark.
+
+`python docs/pictures.py REAL_STUDY ORGANISMS_STUDY [--facts STUDY...]` reads `results/` and the traces of finished
+studies (`phaselens run real --out ...`, `phaselens run organisms --out ...`) and writes docs/pictures/real-depth-*.svg;
+with `--facts` also real-answers-*.svg (examples/facts.toml). Where the models of the studies can be loaded from where
+their declaration says, position 0 is read too. Bands are 95 % intervals over prompts; grey is the range of the organisms.
+"""
+
+import argparse
+import tomllib
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pyarrow.parquet as pq
+
+import phaselens
+from phaselens.errors import PhaselensError
+from phaselens.readings.examples import Places
+from phaselens.readings.states import capture_states
+from phaselens.studies.panel import panel_of
+from phaselens.studies.store.record import read_record
+from phaselens.trace.transcripts import read_jsonl
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+
+OUT = Path(__file__).parent / "pictures"
+THEMES = {
+    "light": {"ink": "#1f2328", "faint": "#59636e", "grid": "#d1d9e0", "back": "#ffffff", "range": "#8c959f",
+              "models": ("#0969da", "#bc4c00", "#1a7f37")},
+    "dark": {"ink": "#e6edf3", "faint": "#9198a1", "grid": "#3d444d", "back": "#0d1117", "range": "#6e7681",
+             "models": ("#58a6ff", "#f0883e", "#56d364")},
+}  # fmt: skip
+PANELS = (
+    ("kl_to_final", "lens KL from the output (nats)", True),
+    ("entropy", "entropy of the lens (nats)", False),
+    ("agrees", "lens has the output's first token (share)", False),
+    ("committed", "tokens that change no more (share)", False),
+    ("coherence", "coherence of neighbouring layers (cosine)", False),
+    ("step_length", "step length along tokens", False),
+    ("log_rms", "log-RMS; dashed: without massive dimensions", False),
+    ("sink", "log-RMS at position 0 less elsewhere", False),
+)
+READ, FROM = 24, 4  # texts for position 0, and the first position that is "elsewhere"
+Curve = dict[str, np.ndarray]
+
+
+def short(name: str) -> str:
+    return name.rpartition("/")[2].rpartition(":")[2]
+
+
+def curves_of(folder: Path) -> dict[str, dict[str, Curve]]:
+    """By model and observable: relative depth, value and interval."""
+    out: dict[str, dict[str, Curve]] = {}
+    for row in pq.read_table(folder / "results" / "depth.parquet").to_pylist():
+        if not row["twin"]:
+            of = out.setdefault(short(row["model"]), {}).setdefault(row["observable"], {k: [] for k in ("depth", "value", "lo", "hi")})  # type: ignore[assignment]  # fmt: skip
+            for key, values in of.items():
+                values.append(np.nan if row[key] is None else row[key])  # type: ignore[attr-defined]
+    panel = panel_of(folder, read_record(folder), seed=0, n_boot=500)
+    for model in panel.trained:
+        of = out[short(model.info.name)]
+        if "commit_depth" in model.steps:
+            of["committed"] = committed(panel, model)
+    sinks(folder, out)
+    return {
+        name: {o: {k: np.asarray(v, float) for k, v in c.items()} for o, c in of.items()} for name, of in out.items()
+    }
+
+
+def committed(panel: object, model: object) -> Curve:
+    """Share of tokens whose first choice changes no more from this layer on, with its interval over prompts."""
+    depth = np.arange(model.info.n_layers + 1) / model.info.n_layers  # type: ignore[attr-defined]
+    values = model.per_step("commit_depth")[model.measured]  # type: ignore[attr-defined]
+    unit = panel.unit_index(model)[model.measured]  # type: ignore[attr-defined]
+    n, seen = len(panel.units), np.isfinite(values)  # type: ignore[attr-defined]
+    counts = np.bincount(unit, seen.sum(1), minlength=n)
+    sums = np.array([np.bincount(unit, (seen & (values <= d + 1e-9)).sum(1), minlength=n) for d in depth])
+    draws = (panel.weights @ sums.T) / (panel.weights @ counts)[:, None]  # type: ignore[attr-defined]
+    lo, hi = np.quantile(draws, [0.025, 0.975], axis=0)
+    return {"depth": depth, "value": sums.sum(1) / counts.sum(), "lo": lo, "hi": hi}
+
+
+def sinks(folder: Path, out: dict[str, dict[str, Curve]]) -> None:
+    """How much longer the state of position 0 is than others of the same texts, where a model can be loaded."""
+    declared = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
+    said = {unit.model: folder / unit.transcripts for unit in read_record(folder).units}
+    for source in declared["models"]:
+        name = source.get("name", source["source"])
+        try:
+            model = phaselens.load(source["source"])
+        except (PhaselensError, OSError):
+            print(f"{name} cannot be loaded: position 0 is not drawn")
+            continue
+        texts = [t.fed for t in read_jsonl(said[name]).runs if len(t.fed) > FROM + 1][:READ]
+        lo = np.array([p for ids in texts for p in (0, *range(FROM, len(ids)))])
+        ids = tuple(tuple(ids) for ids in texts for _ in range(1 + len(ids) - FROM))
+        norm = np.log(capture_states(model, Places(ids, lo, lo + 1), pool="last").norm)
+        first = lo == 0
+        gap = norm[:, first] - norm[:, ~first].mean(axis=1)[:, None]
+        ends = np.quantile(gap, [0.025, 0.975], axis=1)
+        depth = np.arange(model.n_layers + 1) / model.n_layers
+        out[short(name)]["sink"] = {"depth": depth, "value": gap.mean(1), "lo": ends[0], "hi": ends[1]}
+
+
+def range_of(curves: list[Curve], grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Smallest, middle and largest of several models at equal relative depth."""
+    there = np.array([np.interp(grid, c["depth"], c["value"]) for c in curves])
+    there[:, grid < max(c["depth"][np.isfinite(c["value"])].min() for c in curves)] = np.nan
+    return np.nanmin(there, 0), np.nanmedian(there, 0), np.nanmax(there, 0)
+
+
+def styled(theme: dict, panels: int, across: int, high: float) -> tuple:
+    figure, axes = plt.subplots(-(-panels // across), across, figsize=(11, high))
+    figure.patch.set_facecolor(theme["back"])
+    for axis in axes.flat:
+        axis.set_facecolor(theme["back"])
+        axis.tick_params(colors=theme["faint"], labelsize=8, length=2)
+        axis.grid(color=theme["grid"], linewidth=0.5)
+        axis.set_axisbelow(True)
+        for name, spine in axis.spines.items():
+            spine.set_visible(name in ("left", "bottom"))
+            spine.set_color(theme["grid"])
+    return figure, axes
+
+
+def titled(axis: object, theme: dict, title: str, under: str) -> None:
+    axis.set_title(title, fontsize=8.5, color=theme["ink"], loc="left")  # type: ignore[attr-defined]
+    axis.set_xlabel(under, fontsize=8, color=theme["faint"])  # type: ignore[attr-defined]
+
+
+def draw_depth(real: dict[str, dict[str, Curve]], organisms: dict[str, dict[str, Curve]], mode: str) -> Path:
+    """All panels in one theme."""
+    theme, grid = THEMES[mode], np.linspace(0, 1, 61)
+    figure, axes = styled(theme, len(PANELS), 4, 5.4)
+    for axis, (observable, title, log) in zip(axes.flat, PANELS, strict=True):
+        titled(axis, theme, title, "relative depth l/L")
+        if log:
+            axis.set_yscale("log")
+        for beside, style in ((observable, "-"), (f"{observable}_core", "--")):
+            known = [of[beside] for of in organisms.values() if beside in of]
+            if known:
+                low, middle, high = range_of(known, grid)
+                if style == "-":
+                    axis.fill_between(
+                        grid,
+                        low,
+                        high,
+                        color=theme["range"],
+                        alpha=0.25,
+                        linewidth=0,
+                        label=f"{len(known)} organisms: range, median",
+                    )
+                axis.plot(grid, middle, color=theme["range"], linewidth=1, linestyle=style)
+            for colour, (name, of) in zip(theme["models"], real.items(), strict=False):
+                if beside in of:
+                    c = of[beside]
+                    axis.fill_between(c["depth"], c["lo"], c["hi"], color=colour, alpha=0.2, linewidth=0)
+                    axis.plot(
+                        c["depth"],
+                        c["value"],
+                        color=colour,
+                        linewidth=1.4,
+                        linestyle=style,
+                        label=name if style == "-" else None,
+                    )
+        if log:
+            axis.set_ylim(bottom=1e-2)
+    return finished(figure, axes, theme, f"real-depth-{mode}.svg")
+
+
+def finished(figure: object, axes: np.ndarray, theme: dict, name: str) -> Path:
+    """Legend below, small file."""
+    handles = dict(zip(*reversed(axes.flat[0].get_legend_handles_labels()), strict=True))
+    legend = figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=len(handles), fontsize=8.5, frameon=False)  # type: ignore[attr-defined]  # fmt: skip
+    for text in legend.get_texts():
+        text.set_color(theme["ink"])
+    figure.tight_layout(rect=(0, 0.05, 1, 1), h_pad=1.2)  # type: ignore[attr-defined]
+    path = OUT / name
+    figure.savefig(path, facecolor=theme["back"], metadata={"Date": None})  # type: ignore[attr-defined]
+    plt.close(figure)
+    return path
+
+
+FOLLOWED = {"surprisal": "surprisal (output)", "entropy": "entropy (output)", "coherence": "coherence (states)",
+            "instability": "instability (states)", "turbulence": "turbulence (lens)"}  # fmt: skip
+LINES = {"output": "-", "dynamics": "--"}
+
+
+def draw_answers(folders: list[Path], mode: str) -> Path:
+    """AUROC for a wrong answer by steps seen, a panel a model; text alone and the probe as levels."""
+    theme = THEMES[mode]
+    shown = []
+    for folder in folders:
+        early = pq.read_table(folder / "results" / "earliness.parquet").to_pylist()
+        scores = pq.read_table(folder / "results" / "correctness.parquet").to_pylist()
+        shown += [(folder, name, early, scores) for name in dict.fromkeys(r["model"] for r in early if not r["twin"])]
+    figure, axes = styled(theme, len(shown), len(shown), 3.4)
+    colours = dict(
+        zip(
+            FOLLOWED,
+            (theme["models"][0], theme["models"][2], theme["models"][1], "#a475f9", theme["range"]),
+            strict=True,
+        )
+    )
+    for axis, (folder, name, early, scores) in zip(np.atleast_1d(axes).flat, shown, strict=True):
+        titled(
+            axis,
+            theme,
+            f"{short(name)}{', chat' if 'chat' in folder.name else ''}: AUROC for a wrong answer",
+            "tokens seen",
+        )
+        for score, label in FOLLOWED.items():
+            rows = [r for r in early if r["model"] == name and r["score"] == score]
+            x, y, lo, hi = (
+                np.array([np.nan if r[k] is None else r[k] for r in rows], float) for k in ("step", "auroc", "lo", "hi")
+            )
+            axis.fill_between(x, lo, hi, color=colours[score], alpha=0.15, linewidth=0)
+            axis.plot(x, y, LINES[rows[0]["kind"]], color=colours[score], linewidth=1.4, label=label)
+        for row in scores:
+            if row["model"] == name and row["score"] in ("text: prompt", "linear probe"):
+                axis.axhline(
+                    row["auroc"],
+                    color=theme["ink"],
+                    linewidth=0.9,
+                    linestyle=":" if row["score"].startswith("text") else "-.",
+                    label=row["score"],
+                )
+        axis.axhline(0.5, color=theme["faint"], linewidth=0.6)
+        axis.set_ylim(0.35, 0.95)
+    return finished(figure, np.atleast_1d(axes), theme, f"real-answers-{mode}.svg")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("real", type=Path)
+    parser.add_argument("organisms", type=Path)
+    parser.add_argument("--facts", type=Path, nargs="+", default=[])
+    given = parser.parse_args()
+    plt.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "phaselens", "font.family": "sans-serif"}
+    real, organisms = curves_of(given.real), curves_of(given.organisms)
+    made = [draw_depth(real, organisms, mode) for mode in THEMES]
+    made += [draw_answers(given.facts, mode) for mode in THEMES if given.facts]
+    print("\n".join(f"{path}: {path.stat().st_size // 1000} kB" for path in made))
+
+
+if __name__ == "__main__":
+    main()
