@@ -197,8 +197,8 @@ def _real_verdicts(studies: dict) -> str:
         out += [
             f"## Study {_plain(name)} {{ #study-{name} }}",
             "",
-            f"{kept['n_prompts']} prompts, seed {kept['seed']}; begun {kept['began']}; {_plain(weights)}. SHA-256 of the",
-            f"manifest: `{kept['manifest_sha256'][:16]}`; lock of its claims: `{kept['claims_lock'][:16]}`.",
+            f"{kept['n_prompts']} prompts, seed {kept['seed']}; begun {kept['began']}; {_plain(weights)}.",
+            f"SHA-256 of the manifest: `{kept['manifest_sha256'][:16]}`; lock of claims: `{kept['claims_lock'][:16]}`.",
             "",
             *_judged(kept, f"{name}-"),
         ]

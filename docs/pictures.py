@@ -3,7 +3,7 @@
 `python docs/pictures.py REAL_STUDY ORGANISMS_STUDY [--facts STUDY...]` reads `results/` and the traces of finished
 studies (`phaselens run real --out ...`, `phaselens run organisms --out ...`) and writes docs/pictures/real-depth-*.svg;
 with `--facts` also real-answers-*.svg (examples/facts.toml). Where the models of the studies can be loaded from where
-their declaration says, position 0 is read too. Bands are 95 % intervals over prompts; grey is the range of the organisms.
+their declaration says, position 0 is read too. Bands are 95 % intervals over prompts; grey is the range of organisms.
 """
 
 import argparse
@@ -28,44 +28,47 @@ import matplotlib.pyplot as plt
 OUT = Path(__file__).parent / "pictures"
 THEMES = {
     "light": {"ink": "#1f2328", "faint": "#59636e", "grid": "#d1d9e0", "back": "#ffffff", "range": "#8c959f",
-              "models": ("#0969da", "#bc4c00", "#1a7f37")},
+              "other": "#8250df", "models": ("#0969da", "#bc4c00", "#1a7f37")},
     "dark": {"ink": "#e6edf3", "faint": "#9198a1", "grid": "#3d444d", "back": "#0d1117", "range": "#6e7681",
-             "models": ("#58a6ff", "#f0883e", "#56d364")},
+             "other": "#bc8cff", "models": ("#58a6ff", "#f0883e", "#56d364")},
 }  # fmt: skip
 PANELS = (
     ("kl_to_final", "lens KL from the output (nats)", True),
     ("entropy", "entropy of the lens (nats)", False),
     ("agrees", "lens has the output's first token (share)", False),
     ("committed", "tokens that change no more (share)", False),
-    ("coherence", "coherence of neighbouring layers (cosine)", False),
+    ("coherence", "cosine of neighbouring layers (coherence)", False),
     ("step_length", "step length along tokens", False),
-    ("log_rms", "log-RMS; dashed: without massive dimensions", False),
-    ("sink", "log-RMS at position 0 less elsewhere", False),
+    ("log_rms", "log-RMS (dashed: massive dims out)", False),
+    ("sink", "log-RMS, position 0 less others", False),
 )
 READ, FROM = 24, 4  # texts for position 0, and the first position that is "elsewhere"
 Curve = dict[str, np.ndarray]
 
 
 def short(name: str) -> str:
+    """The last part of a model's name."""
     return name.rpartition("/")[2].rpartition(":")[2]
 
 
 def curves_of(folder: Path) -> dict[str, dict[str, Curve]]:
     """By model and observable: relative depth, value and interval."""
-    out: dict[str, dict[str, Curve]] = {}
+    rows: dict[str, dict[str, list]] = {}
     for row in pq.read_table(folder / "results" / "depth.parquet").to_pylist():
         if not row["twin"]:
-            of = out.setdefault(short(row["model"]), {}).setdefault(row["observable"], {k: [] for k in ("depth", "value", "lo", "hi")})  # type: ignore[assignment]  # fmt: skip
-            for key, values in of.items():
-                values.append(np.nan if row[key] is None else row[key])  # type: ignore[attr-defined]
+            rows.setdefault(short(row["model"]), {}).setdefault(row["observable"], []).append(row)
+    out = {name: {o: _columns(found) for o, found in of.items()} for name, of in rows.items()}
     panel = panel_of(folder, read_record(folder), seed=0, n_boot=500)
     for model in panel.trained:
-        of = out[short(model.info.name)]
         if "commit_depth" in model.steps:
-            of["committed"] = committed(panel, model)
+            out[short(model.info.name)]["committed"] = committed(panel, model)
     sinks(folder, out)
+    return out
+
+
+def _columns(rows: list[dict]) -> Curve:
     return {
-        name: {o: {k: np.asarray(v, float) for k, v in c.items()} for o, c in of.items()} for name, of in out.items()
+        k: np.array([np.nan if r[k] is None else r[k] for r in rows], float) for k in ("depth", "value", "lo", "hi")
     }
 
 
@@ -106,13 +109,14 @@ def sinks(folder: Path, out: dict[str, dict[str, Curve]]) -> None:
 
 def range_of(curves: list[Curve], grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Smallest, middle and largest of several models at equal relative depth."""
-    there = np.array([np.interp(grid, c["depth"], c["value"]) for c in curves])
-    there[:, grid < max(c["depth"][np.isfinite(c["value"])].min() for c in curves)] = np.nan
-    return np.nanmin(there, 0), np.nanmedian(there, 0), np.nanmax(there, 0)
+    there = np.array([np.interp(grid, *(c[k][np.isfinite(c["value"])] for k in ("depth", "value"))) for c in curves])
+    known = grid >= max(c["depth"][np.isfinite(c["value"])].min() for c in curves)
+    return tuple(np.where(known, of(there, axis=0), np.nan) for of in (np.min, np.median, np.max))  # type: ignore[return-value]
 
 
 def styled(theme: dict, panels: int, across: int, high: float) -> tuple:
-    figure, axes = plt.subplots(-(-panels // across), across, figsize=(11, high))
+    """A figure with so many panels, quiet axes."""
+    figure, axes = plt.subplots(-(-panels // across), across, figsize=(11, high), squeeze=False)
     figure.patch.set_facecolor(theme["back"])
     for axis in axes.flat:
         axis.set_facecolor(theme["back"])
@@ -126,13 +130,14 @@ def styled(theme: dict, panels: int, across: int, high: float) -> tuple:
 
 
 def titled(axis: object, theme: dict, title: str, under: str) -> None:
+    """Say what stands on a panel."""
     axis.set_title(title, fontsize=8.5, color=theme["ink"], loc="left")  # type: ignore[attr-defined]
     axis.set_xlabel(under, fontsize=8, color=theme["faint"])  # type: ignore[attr-defined]
 
 
 def draw_depth(real: dict[str, dict[str, Curve]], organisms: dict[str, dict[str, Curve]], mode: str) -> Path:
     """All panels in one theme."""
-    theme, grid = THEMES[mode], np.linspace(0, 1, 61)
+    theme, grid = THEMES[mode], np.linspace(0, 1, 41)
     figure, axes = styled(theme, len(PANELS), 4, 5.4)
     for axis, (observable, title, log) in zip(axes.flat, PANELS, strict=True):
         titled(axis, theme, title, "relative depth l/L")
@@ -142,41 +147,28 @@ def draw_depth(real: dict[str, dict[str, Curve]], organisms: dict[str, dict[str,
             known = [of[beside] for of in organisms.values() if beside in of]
             if known:
                 low, middle, high = range_of(known, grid)
+                label = f"{len(known)} organisms: range and median" if style == "-" else None
                 if style == "-":
-                    axis.fill_between(
-                        grid,
-                        low,
-                        high,
-                        color=theme["range"],
-                        alpha=0.25,
-                        linewidth=0,
-                        label=f"{len(known)} organisms: range, median",
-                    )
-                axis.plot(grid, middle, color=theme["range"], linewidth=1, linestyle=style)
+                    axis.fill_between(grid, low, high, color=theme["range"], alpha=0.25, linewidth=0)
+                axis.plot(grid, middle, style, color=theme["range"], linewidth=1, label=label)
             for colour, (name, of) in zip(theme["models"], real.items(), strict=False):
                 if beside in of:
-                    c = of[beside]
+                    c, label = of[beside], name if style == "-" else None
                     axis.fill_between(c["depth"], c["lo"], c["hi"], color=colour, alpha=0.2, linewidth=0)
-                    axis.plot(
-                        c["depth"],
-                        c["value"],
-                        color=colour,
-                        linewidth=1.4,
-                        linestyle=style,
-                        label=name if style == "-" else None,
-                    )
+                    axis.plot(c["depth"], c["value"], style, color=colour, linewidth=1.4, label=label)
         if log:
-            axis.set_ylim(bottom=1e-2)
+            axis.set_ylim(bottom=2e-2)  # at L it is 0
     return finished(figure, axes, theme, f"real-depth-{mode}.svg")
 
 
 def finished(figure: object, axes: np.ndarray, theme: dict, name: str) -> Path:
     """Legend below, small file."""
-    handles = dict(zip(*reversed(axes.flat[0].get_legend_handles_labels()), strict=True))
-    legend = figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=len(handles), fontsize=8.5, frameon=False)  # type: ignore[attr-defined]  # fmt: skip
+    lines, names = axes.flat[0].get_legend_handles_labels()
+    shown = dict(zip(names, lines, strict=True))
+    legend = figure.legend(shown.values(), shown.keys(), loc="lower center", ncols=7, fontsize=8.5, frameon=False)  # type: ignore[attr-defined]
     for text in legend.get_texts():
         text.set_color(theme["ink"])
-    figure.tight_layout(rect=(0, 0.05, 1, 1), h_pad=1.2)  # type: ignore[attr-defined]
+    figure.tight_layout(rect=(0, 0.06, 1, 1), h_pad=1.2)  # type: ignore[attr-defined]
     path = OUT / name
     figure.savefig(path, facecolor=theme["back"], metadata={"Date": None})  # type: ignore[attr-defined]
     plt.close(figure)
@@ -186,6 +178,7 @@ def finished(figure: object, axes: np.ndarray, theme: dict, name: str) -> Path:
 FOLLOWED = {"surprisal": "surprisal (output)", "entropy": "entropy (output)", "coherence": "coherence (states)",
             "instability": "instability (states)", "turbulence": "turbulence (lens)"}  # fmt: skip
 LINES = {"output": "-", "dynamics": "--"}
+LEVELS = {"text: prompt": ":", "linear probe": "-."}
 
 
 def draw_answers(folders: list[Path], mode: str) -> Path:
@@ -193,46 +186,37 @@ def draw_answers(folders: list[Path], mode: str) -> Path:
     theme = THEMES[mode]
     shown = []
     for folder in folders:
-        early = pq.read_table(folder / "results" / "earliness.parquet").to_pylist()
-        scores = pq.read_table(folder / "results" / "correctness.parquet").to_pylist()
-        shown += [(folder, name, early, scores) for name in dict.fromkeys(r["model"] for r in early if not r["twin"])]
+        early, scores = (
+            pq.read_table(folder / "results" / f"{n}.parquet").to_pylist() for n in ("earliness", "correctness")
+        )
+        chat = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))["chat"]
+        for name in dict.fromkeys(r["model"] for r in early if not r["twin"]):
+            mine = [[r for r in rows if r["model"] == name] for rows in (early, scores)]
+            shown.append((f"{short(name)}{', chat' if chat else ''}", *mine))
     figure, axes = styled(theme, len(shown), len(shown), 3.4)
-    colours = dict(
-        zip(
-            FOLLOWED,
-            (theme["models"][0], theme["models"][2], theme["models"][1], "#a475f9", theme["range"]),
-            strict=True,
-        )
-    )
-    for axis, (folder, name, early, scores) in zip(np.atleast_1d(axes).flat, shown, strict=True):
-        titled(
-            axis,
-            theme,
-            f"{short(name)}{', chat' if 'chat' in folder.name else ''}: AUROC for a wrong answer",
-            "tokens seen",
-        )
+    first, second, third = theme["models"]
+    colours = dict(zip(FOLLOWED, (first, third, second, theme["other"], theme["range"]), strict=True))
+    for axis, (name, early, scores) in zip(axes.flat, shown, strict=True):
+        titled(axis, theme, f"{name}: AUROC for a wrong answer", "tokens seen")
         for score, label in FOLLOWED.items():
-            rows = [r for r in early if r["model"] == name and r["score"] == score]
+            rows = [r for r in early if r["score"] == score]
             x, y, lo, hi = (
                 np.array([np.nan if r[k] is None else r[k] for r in rows], float) for k in ("step", "auroc", "lo", "hi")
             )
             axis.fill_between(x, lo, hi, color=colours[score], alpha=0.15, linewidth=0)
             axis.plot(x, y, LINES[rows[0]["kind"]], color=colours[score], linewidth=1.4, label=label)
         for row in scores:
-            if row["model"] == name and row["score"] in ("text: prompt", "linear probe"):
+            if row["score"] in LEVELS:
                 axis.axhline(
-                    row["auroc"],
-                    color=theme["ink"],
-                    linewidth=0.9,
-                    linestyle=":" if row["score"].startswith("text") else "-.",
-                    label=row["score"],
+                    row["auroc"], color=theme["ink"], linewidth=0.9, linestyle=LEVELS[row["score"]], label=row["score"]
                 )
         axis.axhline(0.5, color=theme["faint"], linewidth=0.6)
         axis.set_ylim(0.35, 0.95)
-    return finished(figure, np.atleast_1d(axes), theme, f"real-answers-{mode}.svg")
+    return finished(figure, axes, theme, f"real-answers-{mode}.svg")
 
 
 def main() -> None:
+    """From folders to pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("real", type=Path)
     parser.add_argument("organisms", type=Path)
