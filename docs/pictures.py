@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import phaselens
 from phaselens.errors import PhaselensError
 from phaselens.readings.examples import Places
-from phaselens.readings.states import capture_states
-from phaselens.studies.panel import panel_of
-from phaselens.studies.store.record import read_record
+from phaselens.readings.place_states import capture_states
+from phaselens.studies.panel_columns import panel_of
+from phaselens.studies.store.panel_record import read_record
 from phaselens.trace.transcripts import read_jsonl
 
 matplotlib.use("svg")

@@ -20,12 +20,12 @@ from phaselens.dynamics.alarms import Score, first_alarm, running
 from phaselens.dynamics.thresholds import learn_rule
 from phaselens.errors import InputError
 from phaselens.experiments.ambiguity import turbulent_above
-from phaselens.experiments.graded import Graded, graded_runs
+from phaselens.experiments.graded_runs import Graded, graded_runs
 from phaselens.monitor.calibrate import BASELINES, INNER, STATISTICS
 from phaselens.statistics.detection import resampled_auroc_within
 from phaselens.statistics.resampling import bootstrap_weights
-from phaselens.studies.panel import panel_of
-from phaselens.studies.store.record import read_record
+from phaselens.studies.panel_columns import panel_of
+from phaselens.studies.store.panel_record import read_record
 
 PLAIN = ("early log-probability", "early entropy", "mean log-probability", "mean entropy", "length")
 FIRST = ("surprisal", "entropy", "margin", "top1")

@@ -15,8 +15,8 @@ import numpy as np
 from scipy import stats
 
 from phaselens.models import load, untrained_twin
-from phaselens.readings import observability as reading
-from phaselens.readings.states import capture_states
+from phaselens.readings import loss_probes as reading
+from phaselens.readings.place_states import capture_states
 from phaselens.statistics.partial import rank_residuals
 
 GIVEN = {"raw": 0, "given confidence": 2, "and entropy": 3, "and rank, margin": 5}
