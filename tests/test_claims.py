@@ -21,7 +21,6 @@ from phaselens.claims import (
     inside,
     judge,
     judge_all,
-    ledger_json,
     ledger_rows,
     lock,
     outside,
@@ -230,9 +229,9 @@ def test_a_claim_that_presupposes_another_is_in_no_correction_and_never_ahead_of
 
 def test_the_ledger_has_no_nan_and_says_why():
     found = {"R1": evidence(made([math.nan] * 6), [], lacking="add tokens"), "G1": evidence(made(GROUPED), [FINE])}
-    text = ledger_json(judge_all([R1, G1], found))
-    rows = json.loads(text)
-    assert "NaN" not in text and text == ledger_json(judge_all([R1, G1], found))
+    rows = ledger_rows(judge_all([R1, G1], found))
+    text = json.dumps(rows, allow_nan=False)
+    assert text == json.dumps(ledger_rows(judge_all([R1, G1], found)), allow_nan=False)
     keys = {"id", "statement", "verdict", "estimate", "interval", "null", "p", "decided_by", "n", "published", "needed"}
     assert all(keys <= set(r) for r in rows)
     empty, full = rows

@@ -13,7 +13,6 @@ from phaselens.dynamics.profile import (
     late_ct,
     late_divergence,
     profile,
-    running_debt,
     segment_means,
 )
 from phaselens.errors import InputError
@@ -55,18 +54,6 @@ def test_debt_is_the_share_above_the_threshold():
     both = instability_debt(np.array([[1, 3], [2, 2]]), np.array([2.0, np.nan]))
     assert both[0] == pytest.approx(0.25) and math.isnan(both[1])
     assert math.isnan(instability_debt([0, 0], 1.0)) and math.isnan(instability_debt([np.nan], 1.0))
-
-
-def test_running_debt_decays_by_a_tenth():
-    ct = np.array([np.nan, 1.0, 3.0, 1.0, np.nan, 1.0])
-    assert running_debt(ct, 2.0) == pytest.approx([np.nan, 0, 1, 0.9, np.nan, 0.9**3], nan_ok=True)
-    by_hand, d = [], 0.0
-    values = rng().gamma(2, size=50)
-    for value in values:
-        d = 0.9 * d + max(0.0, value - 2.5)
-        by_hand.append(d)
-    assert running_debt(values, 2.5) == pytest.approx(by_hand)
-    assert np.isnan(running_debt(values, np.nan)).all()
 
 
 def test_late_divergence_is_a_late_rise_and_no_single_late_value():

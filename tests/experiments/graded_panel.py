@@ -3,8 +3,8 @@
 import numpy as np
 
 from phaselens.experiments import ModelData, Panel
-from phaselens.validity.graded_scenarios import Links
-from phaselens.validity.graded_scenarios import graded_model as model_with
+from phaselens.validity.simulated_answers import Links
+from phaselens.validity.simulated_answers import graded_model as model_with
 
 SIZES = ("prompts", "samples", "calibration", "right")
 

@@ -21,7 +21,7 @@ def test_effects_are_found_and_their_absence_is_shown_not_assumed():
     assert found["A1"].estimate == pytest.approx(0.7, abs=0.15) and found["A1"].counts["pairs"] == simulated.PAIRS
     flags = {r["outcome"]: r for r in result.tables["ambiguity_flags"].to_pylist()}
     assert flags["turning_angle"]["flag"] == "YES" and flags["instability"]["flag"] == "NO"
-    found, _ = judged(simulated.without_effect(np.random.default_rng(1), m=7))
+    found, _ = judged(simulated.study_with({"instability": 0.5}, np.random.default_rng(1), m=7))
     assert found["A1"].verdict == found["A2"].verdict == "rejected" and found["A3"].verdict in ("rejected", "open")
 
 

@@ -6,8 +6,8 @@ import pytest
 from phaselens.experiments import Panel
 from phaselens.experiments.answer_claims import resolved_at_equal_length, resolved_difference
 from phaselens.experiments.correctness import graded_of
-from phaselens.validity.graded_scenarios import Links
-from phaselens.validity.graded_scenarios import graded_model as model_with
+from phaselens.validity.simulated_answers import Links
+from phaselens.validity.simulated_answers import graded_model as model_with
 
 
 @pytest.mark.parametrize("through_length", [True, False])

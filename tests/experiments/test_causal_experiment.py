@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from phaselens.claims import claims_by_id, judge
-from phaselens.experiments.causal_regions import ROWS, evidence, rows_of, unit_weights
+from phaselens.experiments.causal_regions import evidence, rows_of, unit_weights
+from phaselens.experiments.result_tables import TABLES
 from phaselens.interventions.records import Causal
 
 (F5,) = claims_by_id(["F5"])
@@ -65,7 +66,7 @@ def test_the_embedding_is_no_layer_of_low_capacity_and_few_subspaces_are_no_cont
 def test_rows_hold_the_fall_and_the_band():
     one = stored([0.1, 0.1, 0.2, 1.5, 1.5, 0.1])
     rows = rows_of(one, unit_weights(one, 0, 200))
-    ROWS.arrow(rows)
+    TABLES["causal"].arrow(rows)
     at = next(r for r in rows if r["arm"] == "probe subspace" and r["layer"] == 3)
     assert abs(at["margin"] - 1.5) < 0.1 and at["outside"] and at["region"] and at["surprisal_elsewhere"] == 0.5
     assert at["band_lo"] < 0.1 < at["band_hi"] + 0.05

@@ -7,7 +7,6 @@ import numpy as np
 
 from phaselens.claims import claims_by_id, judge
 from phaselens.experiments.dynamic_control import (
-    ROWS,
     change,
     damping,
     dynamic,
@@ -16,6 +15,7 @@ from phaselens.experiments.dynamic_control import (
     rows_of,
     semantic,
 )
+from phaselens.experiments.result_tables import TABLES
 from phaselens.interventions.records import Control
 
 CLAIMS = {c.id: c for c in claims_by_id(["X1", "X2", "X4", "S6"])}
@@ -126,7 +126,7 @@ def test_s6_turbulent_answers_that_fall_when_it_is_cool_and_calm_ones_that_do_no
 
 def test_rows_stand_side_by_side_and_say_what_it_costs():
     rows = {r["arm"]: r for r in rows_of(stored(guard=0.3), 0)}
-    ROWS.arrow(list(rows.values()))
+    TABLES["control"].arrow(list(rows.values()))
     assert rows["none"]["change_right"] == 0 and rows["none"]["equivalent"] and rows["monitor"]["equivalent"]
     assert rows["guard"]["right_lo"] > 0.05 and not rows["guard"]["equivalent"]
     assert rows["monitor"]["extra_tokens"] == 0.25

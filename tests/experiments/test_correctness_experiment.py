@@ -5,8 +5,8 @@ from tests.experiments.graded_panel import graded_model, graded_panel
 from phaselens.claims import claims_by_id, judge
 from phaselens.experiments import Panel, experiments_by_name
 from phaselens.experiments.correctness import CORRECTNESS, analyse_correctness, correctness_evidence
-from phaselens.validity.graded_scenarios import Links
-from phaselens.validity.graded_scenarios import graded_model as model_with
+from phaselens.validity.simulated_answers import Links
+from phaselens.validity.simulated_answers import graded_model as model_with
 
 
 def known_by_text(states, **size):

@@ -8,7 +8,7 @@ import pytest
 from phaselens.claims import claims_by_id, judge_all
 from phaselens.experiments.gd import GD, VERSIONS, analyse_gd
 from phaselens.experiments.gd_controls import GD_CONTROLS, analyse_gd_controls, matched_pairs, pairs_by
-from phaselens.validity.distribution_scenarios import of_caps, of_corpora, of_sinks, of_sizes
+from phaselens.validity.simulated_distribution import of_caps, of_corpora, of_sinks, of_sizes
 
 
 def verdict(claim: str, panel):

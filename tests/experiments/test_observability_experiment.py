@@ -13,7 +13,8 @@ from phaselens.organisms import path
 from phaselens.organisms.corpora import documents
 from phaselens.organisms.world import build_world
 from phaselens.readings.loss_probes import ROOM, START, documents_of, observability, places_in
-from phaselens.validity.observability_scenarios import OBSERVED, of_curvature, of_scores
+from phaselens.validity.scenario_catalog import declared
+from phaselens.validity.simulated_observability import of_curvature, of_scores
 
 G = np.random.default_rng
 
@@ -23,7 +24,7 @@ def verdict(claim, panel):
     return found
 
 
-@pytest.mark.parametrize("scenario", OBSERVED, ids=lambda s: s.id)
+@pytest.mark.parametrize("scenario", declared("observability"), ids=lambda s: s.id)
 def test_the_rules_say_what_they_must(scenario):
     words = [scenario.judge(scenario.make(G(i)))[scenario.claims[0]].verdict for i in range(2)]
     assert "rejected" not in words if scenario.kind == "effect" else "supported" not in words, words

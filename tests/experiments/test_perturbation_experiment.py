@@ -8,7 +8,6 @@ import pytest
 from phaselens.claims import claims_by_id, judge, judge_all
 from phaselens.claims.records import Outcome
 from phaselens.experiments.perturbation import (
-    ROWS,
     analysed,
     compared,
     evidence,
@@ -17,6 +16,7 @@ from phaselens.experiments.perturbation import (
     through_rows,
     weights_of,
 )
+from phaselens.experiments.result_tables import TABLES
 from phaselens.interventions.records import Signature
 
 (P1,) = claims_by_id(["P1"])
@@ -91,7 +91,7 @@ def test_nothing_stored_gives_empty_tables_and_says_what_to_add():
 
 def test_rows_hold_the_planted_gain_and_say_what_it_is():
     rows = signature_rows(DIFFERENT, weights_of(DIFFERENT, 0, 300))
-    ROWS.arrow(rows)
+    TABLES["signatures"].arrow(rows)
     first = next(r for r in rows if r["model"] == "a" and r["strength"] == 0.1 and r["layer"] == 0)
     assert first["gain"] == pytest.approx(0.5, rel=0.1) and first["word"] == "absorb" and first["lo"] < first["hi"]
     last = next(r for r in rows if r["model"] == "a" and r["strength"] == 0.1 and r["layer"] == 3)

@@ -189,7 +189,8 @@ def test_controls_of_the_motifs_decide():
 
 
 def test_frequent_at_some_depth_is_not_a_motif():
-    profile = drawn(simulated_states.with_grammar, linked=0.0, by_layer=simulated_states.DEEPER, m=3)
+    deeper = [[0.6, 0.3, 0.1], [0.25, 0.5, 0.25], [0.1, 0.3, 0.6]]
+    profile = drawn(simulated_states.with_grammar, linked=0.0, by_layer=deeper, m=3)
     found = ruled(motifs_evidence(profile), "A4")
     assert found.verdict == "open" and found.counts["of the grammar's own order"] == 0
 

@@ -11,7 +11,7 @@ from phaselens.errors import InputError
 from phaselens.experiments.ambiguity import pairs_of
 from phaselens.experiments.separations import counts
 from phaselens.validity import simulated_ambiguity
-from phaselens.validity.graded_scenarios import linked
+from phaselens.validity.simulated_answers import linked
 
 
 def test_wordings_of_one_thing_move_together():

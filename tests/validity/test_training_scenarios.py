@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from phaselens.experiments.training import last_checkpoints, trained_models
-from phaselens.validity.training_scenarios import TRAINING, checkpoints, families
+from phaselens.validity.scenario_catalog import declared
+from phaselens.validity.simulated_training import checkpoints, families
+
+TRAINING = declared("training")
 
 G = np.random.default_rng
 

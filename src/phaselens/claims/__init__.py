@@ -15,7 +15,6 @@ from phaselens.claims.ledger import (
     corrected_together,
     judge,
     judge_all,
-    ledger_json,
     ledger_rows,
     lock,
 )
@@ -39,5 +38,5 @@ __all__ = [
     "RegisteredOwn", "Requirement", "SMALLEST_GAP", "SplitEvidence", "Verdict", "above", "absent_in_twins",
     "at_equal_lengths", "below",
     "claims_by_id", "corrected_together",
-    "inside", "judge", "judge_all", "ledger_json", "ledger_rows", "lock", "outside", "registered_own", "survives",
+    "inside", "judge", "judge_all", "ledger_rows", "lock", "outside", "registered_own", "survives",
 ]  # fmt: skip

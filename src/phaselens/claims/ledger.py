@@ -139,11 +139,6 @@ def ledger_rows(verdicts: Sequence[Verdict]) -> list[dict]:
     return rows
 
 
-def ledger_json(verdicts: Sequence[Verdict]) -> str:
-    """The text of claims.json: deterministic, and without NaN."""
-    return json.dumps(ledger_rows(verdicts), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
 def at_equal_lengths(
     rows: Sequence[Mapping], again: Sequence[Mapping] | None, said: str, ids: Collection[str]
 ) -> list[dict]:

@@ -15,23 +15,8 @@ import numpy as np
 
 from phaselens.dynamics.chains import collapse_runs, first_order_surrogate, motif_counts
 from phaselens.errors import InputError, unknown_name
-from phaselens.statistics.multiplicity import holm
 
 NULLS = ("order", "exchange")
-
-
-@dataclass(frozen=True, eq=False)
-class Conserved:
-    """For each motif: `p` (max over models) and `adjusted` (Holm over motifs), both [motif].
-
-    `by_model` [model, motif] holds the p-value of each model, `counts` alike how often the motif occurs.
-    """
-
-    motifs: tuple[tuple[int, ...], ...]
-    p: np.ndarray
-    adjusted: np.ndarray
-    by_model: np.ndarray
-    counts: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,31 +121,6 @@ def motif_null(
     return observed, np.concatenate(out)
 
 
-def conserved_motifs(
-    models: Sequence[np.ndarray],
-    n_states: int,
-    generator: np.random.Generator,
-    *,
-    null: str,
-    n_permutations: int = 20_000,
-) -> Conserved:
-    """Which motifs are more frequent than under the null in every model: p = max over models, Holm over motifs.
-
-    The statistic is the motif's share of all words of its length. Plain counts would compare how often states change:
-    a chain that stays long in each state has few words, and fewer of any motif than the same states in random order.
-    The largest p over models tests "in at least one model there is nothing" (intersection-union), so no correction
-    over models is due. A motif that cannot occur has p 1. Shapes: one chains int [prompt, chain, place] per model
-    (numbers of places and chains may differ). Raises InputError without models.
-    """
-    if not models:
-        raise InputError("conserved motifs need at least one model.")
-    pairs = [motif_null(m, n_states, generator, null=null, n_permutations=n_permutations) for m in models]
-    counts = np.stack([seen for seen, _ in pairs])
-    by_model = np.stack([_p_of_shares(seen, drawn, n_states) for seen, drawn in pairs])
-    p = by_model.max(axis=0)
-    return Conserved(motifs(n_states), p, holm(p), by_model, counts)
-
-
 def sequential_motifs(
     models: Sequence[np.ndarray],
     n_states: int,
@@ -173,13 +133,17 @@ def sequential_motifs(
     level: float = 0.05,
     batch: int = 500,
 ) -> Sequential:
-    """`conserved_motifs` that stops where nothing is left to find: the p-values of one null, without Holm.
+    """Which motifs are more frequent than under the null in every model: p = max over models, without Holm.
 
+    The statistic is the motif's share of all words of its length. Plain counts would compare how often states change:
+    a chain that stays long in each state has few words, and fewer of any motif than the same states in random order.
+    The largest p over models tests "in at least one model there is nothing" (intersection-union), so no correction
+    over models is due. A motif that cannot occur has p 1.
     A motif's draws end when its share was reached `exceedances` times, and then p = exceedances / draws; at
     n_permutations draws p = (1 + reached) / (1 + draws). Both are valid p-values whatever was stopped. A motif whose p
     in one model is above `level` is not tested in the models after it, so its p, the largest so far, is at least that.
-    Shapes: models as `conserved_motifs`; words bool [motif], those to test (None: all).
-    Source: Besag and Clifford 1991.
+    Shapes: one chains int [prompt, chain, place] per model (numbers of places and chains may differ); words bool
+    [motif], those to test (None: all). Raises InputError without models. Source: Besag and Clifford 1991.
     """
     if not models:
         raise InputError("conserved motifs need at least one model.")
@@ -225,10 +189,6 @@ def first_order_shares(
     at = [int(np.ravel_multi_index(w, (n_states,) * 3)) if len(w) == 3 else -1 for w in words]
     total = counts.sum()
     return np.array([counts[i] / total if i >= 0 and total > 0 else np.nan for i in at])
-
-
-def _p_of_shares(observed: np.ndarray, null: np.ndarray, n_states: int) -> np.ndarray:
-    return (1 + _reached(observed, null, n_states).sum(axis=0)) / (1 + len(null))
 
 
 def _reached(observed: np.ndarray, null: np.ndarray, n_states: int) -> np.ndarray:

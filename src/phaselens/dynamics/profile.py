@@ -7,7 +7,6 @@ instability along tokens, in radians, [..., step], NaN where undefined.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import lfilter
 from scipy.stats import theilslopes
 
 from phaselens.dynamics.regimes import late_ct as late_ct  # the late value belongs to the profile; it is defined there
@@ -19,7 +18,6 @@ MAD_TO_SD = 1.4826
 IQR_TO_SD = 1.349
 CLIP = 5.0
 TAU_SCALES = 3.0
-DECAY = 0.9
 SEGMENTS = 4
 FEWEST_STEPS = 32
 LATE_RATIO = 1.5
@@ -79,18 +77,6 @@ def instability_debt(ct: np.ndarray, tau: np.ndarray) -> np.ndarray:
     above = np.nansum(np.maximum(0.0, ct - tau), axis=-1)
     known = np.isfinite(tau[..., 0]) & (total > 0)
     return np.divide(above, total, out=np.full(np.broadcast(above, total).shape, np.nan), where=known)
-
-
-def running_debt(ct: np.ndarray, tau: np.ndarray) -> np.ndarray:
-    """Instability above the threshold, paid back by a tenth per step (rad); the streaming form of the debt.
-
-    `d[s] = 0.9 d[s-1] + max(0, ct[s] - tau)`, from 0; an undefined step adds nothing. Shapes: ct [..., step], tau [...]
-    -> [..., step]. NaN: at undefined steps, and throughout without a threshold. Source: docs/definitions, section 1.
-    """
-    ct, tau = np.asarray(ct, float), np.asarray(tau, float)[..., None]
-    excess = np.maximum(0.0, ct - tau)
-    debt = lfilter([1.0], [1.0, -DECAY], np.nan_to_num(excess), axis=-1)
-    return np.where(np.isfinite(excess), debt, np.nan)
 
 
 def segment_means(ct: np.ndarray, *, segments: int = SEGMENTS) -> np.ndarray:

@@ -22,8 +22,8 @@ from phaselens.dynamics.ambiguity import (
     paired_difference,
 )
 from phaselens.dynamics.state_alphabets import BIFURCATION, bifurcation_states, marks, turbulence_threshold
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.base import ModelData, Panel, Result, declared
+from phaselens.experiments.result_tables import bounds, filled
 from phaselens.experiments.separations import counts
 from phaselens.statistics.intervals import percentile_interval, undefined_interval
 from phaselens.statistics.multiplicity import partial_conjunction
@@ -34,17 +34,6 @@ AT_RECORD = ("turning_angle", "instability")
 AT_OUTPUT = ("commit_depth", "entropy_norm")
 STATES = ("turbulence", "rivalry", "n_above_1pct", "top1", "agrees")
 MATCHED = "commit_depth at equal entropy"
-TABLE = Table(
-    "ambiguity", "what ambiguity does",
-    "model:str twin:bool contrast:str outcome:str n_units:int n_pairs:int n_excluded:int mean:float lo:float "
-    "hi:float standardised:float? cliffs_delta:float? wilcoxon_p:float? holm_p:float? equivalence_p:float? "
-    "sign:int? reason:str?",
-)  # fmt: skip
-FLAGS = Table(
-    "ambiguity_flags", "the flags of ambiguity",
-    "outcome:str question:str flag:str n_models:int n_above:int n_below:int n_equivalent:int "
-    "needed_for_yes:int needed_for_partial:int",
-)  # fmt: skip
 QUESTIONS = (("turning_angle", "AFFECTS", 0), ("instability", "INCREASES", 1), ("commit_depth", "DELAYS", 1))
 
 
@@ -176,13 +165,11 @@ def at_equal(
 
 def _row(model: ModelData, contrast: str, pairs: Pairs, e: Effect) -> dict:
     return {
-        "model": model.info.name,
-        "twin": model.info.twin,
+        **model.info.named,
         "contrast": contrast,
         "n_pairs": pairs.kept,
         "n_excluded": pairs.n_pairs - pairs.kept,
-        "lo": e.interval.lo,
-        "hi": e.interval.hi,
+        **bounds(e.interval),
         "reason": e.interval.reason,
         **{
             k: getattr(e, k)
@@ -336,21 +323,11 @@ def analyse_ambiguity(panel: Panel) -> Result:
         of = flag([e for one in found.values() for e in one["ambiguity"] if e.outcome == outcome], sign=sign)
         flags.append({"outcome": outcome, "question": question, **{k: getattr(of, k) for k in FLAG_FIELDS}})
     return Result(
-        tables={TABLE.name: TABLE.arrow(rows), FLAGS.name: FLAGS.arrow(flags)},
+        filled(ambiguity=rows, ambiguity_flags=flags),
         evidence=_evidence(panel, pairs, found),
     )
 
 
 FLAG_FIELDS = ("flag", "n_models", "n_above", "n_below", "n_equivalent", "needed_for_yes", "needed_for_partial")
 
-AMBIGUITY = Experiment(
-    name="ambiguity",
-    needs_layers=(*AT_RECORD, *STATES),
-    needs_steps=AT_OUTPUT,
-    claims=("A1", "A2", "A3"),
-    tables=(TABLE, FLAGS),
-    function=analyse_ambiguity,
-    evidence=ambiguity_evidence,
-    summary="ambiguous prompts against their disambiguations, model by model, and A1-A3",
-    whole_runs=("A1", "A2", "A3"),
-)
+AMBIGUITY = declared("ambiguity", analyse_ambiguity, ambiguity_evidence, layers=(*AT_RECORD, *STATES), steps=AT_OUTPUT)

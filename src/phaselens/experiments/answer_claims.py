@@ -19,7 +19,6 @@ from phaselens.experiments.base import Panel
 from phaselens.experiments.by_model import Own, below_bound, mean_evidence, own, refitted_gain
 from phaselens.experiments.graded_runs import Graded, strata_of
 from phaselens.experiments.pooled import Pooled, of_draws, signs
-from phaselens.experiments.result_tables import Table
 from phaselens.experiments.separations import counts
 from phaselens.statistics.detection import resampled_auroc_within
 from phaselens.statistics.intervals import Interval, percentile_interval
@@ -34,10 +33,6 @@ THIRDS = (1 / 3, 2 / 3)
 HOPS = re.compile(r"(\d+) steps?\b")
 INNER, OUTER = ("coherence", "turning_angle"), ("surprisal", "entropy")
 UNGRADED = "no run is graded: give the battery answers, and prompts that models get right and wrong"
-MODELS = Table(
-    "answers_models", "what each model says of the claims about answers",
-    "claim:str model:str value:float lo:float hi:float without_strata:float n_runs:int n_units:int",
-)  # fmt: skip
 NO_TEXT = "no model has both texts and the states its answers begin with: run the study anew"
 LEAST_GAIN = 0.02  # of AUROC: what states add to text is as good as nothing below it
 

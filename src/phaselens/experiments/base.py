@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from phaselens.errors import InputError, StateError, unknown_name
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.result_tables import Table, declarations, tables_of
 from phaselens.interventions.records import Acted
 from phaselens.probes.alignment import PeakProbes
 from phaselens.statistics.resampling import bootstrap_weights
@@ -61,6 +61,11 @@ class ModelInfo:
     other_loss: float = math.nan
     loss_tokens: float = math.nan
     other_tokens: float = math.nan
+
+    @property
+    def named(self) -> dict[str, object]:
+        """The columns that name it in a table."""
+        return {"model": self.name, "twin": self.twin}
 
 
 def shape_of(info: ModelInfo) -> str:
@@ -348,11 +353,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A declaration: what is needed of the traces, which claims it informs, and the function that analyses a panel.
+    """What is needed of the traces, which claims it informs, and the function that analyses a panel.
 
     `evidence` gives of `function(panel)` the evidence alone, for whoever judges thousands of simulated panels (None:
-    there is no shorter way). `whole_runs` are those of its claims that rest on means over whole runs: where runs are of
-    unlike length they are judged at equal lengths too (`equal_lengths`).
+    there is no shorter way); `parted`: that of some of the claims, `evidence(panel, claims)`, at less cost.
+    `whole_runs` are those of its claims that rest on means over whole runs: where runs are of unlike length they are
+    judged at equal lengths too (`equal_lengths`).
     """
 
     name: str
@@ -362,5 +368,28 @@ class Experiment:
     tables: tuple[Table, ...]
     function: Callable[[Panel], Result]
     summary: str
-    evidence: Callable[[Panel], Mapping[str, object]] | None = None
+    evidence: Callable[..., Mapping[str, object]] | None = None
+    parted: bool = False
     whole_runs: tuple[str, ...] = ()
+
+    def evidence_of(self, panel: Panel, claims: Sequence[str] = ()) -> Mapping[str, object]:
+        """The evidence for its claims by the shortest way, or for some of them where they can be had apart."""
+        if self.evidence is None:
+            return self.function(panel).evidence
+        return self.evidence(panel, claims) if claims and self.parted else self.evidence(panel)
+
+
+def declared(
+    name: str,
+    function: Callable[[Panel], Result],
+    evidence: Callable[..., Mapping[str, object]] | None = None,
+    *,
+    layers: Sequence[str] | None = None,
+    steps: Sequence[str] | None = None,
+    parted: bool = False,
+) -> Experiment:
+    """The experiment of this name in `declared.toml`; `layers` and `steps` where its module knows what it needs."""
+    record = declarations()[name]
+    needs = (tuple(record.get(k, ()) if own is None else own) for k, own in (("layers", layers), ("steps", steps)))
+    claims, whole = (tuple(record.get(k, ())) for k in ("claims", "whole_runs"))
+    return Experiment(name, *needs, claims, tables_of(name), function, record["summary"], evidence, parted, whole)

@@ -10,6 +10,7 @@ from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, belo
 from phaselens.experiments.base import Panel
 from phaselens.experiments.graded_runs import Graded
 from phaselens.experiments.pooled import each_model, of_draws
+from phaselens.experiments.result_tables import bounds
 from phaselens.statistics.detection import resampled_auroc_within
 from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.logistic_regression import resampled_held_out
@@ -117,9 +118,7 @@ def model_rows(found: Mapping[str, Sequence[Own]]) -> list[dict]:
         for one in several:
             ends = percentile_interval(one.draws, one.units)
             rows.append(
-                {
-                    "claim": claim, "model": one.model, "value": one.value, "lo": ends.lo, "hi": ends.hi,
-                    "without_strata": one.plain, "n_runs": one.runs, "n_units": one.units,
-                }
-            )  # fmt: skip
+                {"claim": claim, "model": one.model, "value": one.value, **bounds(ends)}
+                | {"without_strata": one.plain, "n_runs": one.runs, "n_units": one.units}
+            )
     return rows

@@ -7,19 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Region, above
-from phaselens.experiments.base import Experiment, Panel, Result, refusals
+from phaselens.experiments.base import Panel, Result, declared, refusals
 from phaselens.experiments.pooled import BOOTSTRAPS, Asked, beyond, each_model, identity, pooled
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.result_tables import bounds, filled
 from phaselens.interventions.records import Causal
 from phaselens.probes.capacity import high_capacity_region
 from phaselens.statistics.intervals import expanded_interval, undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights
 
-ROWS = Table(
-    "causal", "what behaviour loses without a subspace",
-    "model:str layer:int? depth:float capacity:float? region:bool arm:str margin:float lo:float hi:float "
-    "correct:float? band_lo:float band_hi:float outside:bool? surprisal_elsewhere:float?",
-)  # fmt: skip
 REGION = 0.9
 BAND = "equal variance"
 LEVEL = 0.025  # above the 95 % band of the random subspaces
@@ -75,7 +70,7 @@ def rows_of(stored: Causal, weights: np.ndarray) -> list[dict[str, object]]:
                 {
                     "model": stored.model, "layer": layer, "depth": layer / stored.n_layers,
                     "capacity": float(stored.capacity[i]), "region": bool(high[i]), "arm": arm,
-                    "margin": mean, "lo": interval.lo, "hi": interval.hi,
+                    "margin": mean, **bounds(interval),
                     "correct": float(np.mean(values[i][np.isfinite(values[i])] > 0)),
                     "band_lo": float(lo[i]), "band_hi": float(hi[i]),
                     "outside": bool(mean > hi[i] or mean < lo[i]), "surprisal_elsewhere": surprisal,
@@ -159,7 +154,7 @@ def _falls(one: Causal, values: np.ndarray, high: np.ndarray, low: np.ndarray) -
 def analysed(stored: Sequence[Causal], seed: int, n_boot: int = BOOTSTRAPS) -> Result:
     """The table of causal regions and the evidence for F5, from stored records."""
     rows = [row for one in stored for row in rows_of(one, unit_weights(one, seed, n_boot))]
-    return Result({ROWS.name: ROWS.arrow(rows)}, evidence={"F5": evidence(stored, seed, n_boot=n_boot)})
+    return Result(filled(causal=rows), evidence={"F5": evidence(stored, seed, n_boot=n_boot)})
 
 
 def _analyse(panel: Panel) -> Result:
@@ -168,12 +163,4 @@ def _analyse(panel: Panel) -> Result:
     return replace(made, notes=refusals(panel.trained, "causal"))
 
 
-CAUSAL = Experiment(
-    name="causal",
-    needs_layers=(),
-    needs_steps=(),
-    claims=("F5",),
-    tables=(ROWS,),
-    function=_analyse,
-    summary="does behaviour need what a probe reads: subspaces taken out by layer, against random ones",
-)
+CAUSAL = declared("causal", _analyse)

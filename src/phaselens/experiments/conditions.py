@@ -12,10 +12,10 @@ from scipy.stats import rankdata
 from phaselens.claims import IntervalEvidence, Outcome, PermutationEvidence, Requirement, above
 from phaselens.dynamics.profile import ValueCalibration, clipped_values, fit_values
 from phaselens.dynamics.regimes import ratio_norm, run_mean
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.base import ModelData, Panel, Result, declared
 from phaselens.experiments.claim_versions import Version, decided, units_needed
 from phaselens.experiments.crossed_design import BY_MEASURE, MEAN_CT, MEASURES, Cells, cells
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.result_tables import bounds, filled
 from phaselens.experiments.separations import counts
 from phaselens.statistics.interactions import family_by_load, interaction_on_ranks
 from phaselens.statistics.intervals import undefined_interval
@@ -23,20 +23,6 @@ from phaselens.statistics.permutation import permutation_p
 from phaselens.statistics.variance import mean_squares
 from phaselens.statistics.variance_bootstrap import share_interval
 
-INTERACTIONS = Table(
-    "interactions", "what a measure depends on beside the model",
-    "factor:str measure:str levels:str value:float lo:float hi:float p:float unit:str n_models:int "
-    "n_levels:int n_prompts:int n_runs:int reason:str",
-)  # fmt: skip
-LOAD = Table(
-    "load_models", "measures under load",
-    "model:str family:str twin_of:str load:str mean:float n_prompts:int n_runs:int",
-)  # fmt: skip
-FAMILIES = Table(
-    "load_families", "families under load",
-    "version:str measure:str load:str F:float null:float p:float n_models:int n_families:int levels:str "
-    "reason:str",
-)  # fmt: skip
 CLAIMS = ("S4", "S8")
 BANDS = (0.25, 0.5, 0.75, 1.0)
 PERMUTATIONS = 999
@@ -321,7 +307,7 @@ def _interaction_row(one: Factor) -> dict:
     v = one.version
     return {
         "factor": one.name, "measure": one.measure, "levels": ", ".join(one.levels), "value": v.estimate,
-        "lo": v.interval.lo, "hi": v.interval.hi, "p": v.p, "unit": one.unit, "n_models": one.n_models,
+        **bounds(v.interval), "p": v.p, "unit": one.unit, "n_models": one.n_models,
         "n_levels": len(one.levels), "n_prompts": one.n_prompts, "n_runs": one.n_runs, "reason": v.interval.reason,
     }  # fmt: skip
 
@@ -360,11 +346,9 @@ def analyse_conditions(panel: Panel) -> Result:
         for one in both
     ]  # fmt: skip
     return Result(
-        tables={
-            INTERACTIONS.name: INTERACTIONS.arrow([_interaction_row(f) for f in found]),
-            LOAD.name: LOAD.arrow(_load_rows(panel, of)),
-            FAMILIES.name: FAMILIES.arrow(families),
-        },
+        filled(
+            interactions=[_interaction_row(f) for f in found], load_models=_load_rows(panel, of), load_families=families
+        ),
         evidence={"S4": _s4(panel, found), "S8": _s8(panel, of, *both)},
         notes=("load is the prompt's category: no runs carry tags that say steps of derivation",)
         if of.what == "category"
@@ -372,14 +356,4 @@ def analyse_conditions(panel: Panel) -> Result:
     )
 
 
-CONDITIONS = Experiment(
-    name="conditions",
-    needs_layers=("instability",),
-    needs_steps=(),
-    claims=CLAIMS,
-    tables=(INTERACTIONS, LOAD, FAMILIES),
-    function=analyse_conditions,
-    evidence=conditions_evidence,
-    summary="what differences between models depend on: category, normalisation, layer band, load; S4 and S8",
-    whole_runs=CLAIMS,
-)
+CONDITIONS = declared("conditions", analyse_conditions, conditions_evidence, parted=True)

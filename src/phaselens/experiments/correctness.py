@@ -12,10 +12,10 @@ from phaselens.dynamics.correctness_scores import prefix_means
 from phaselens.dynamics.early_exit import exit_curve
 from phaselens.experiments import answer_claims, later_claims
 from phaselens.experiments.ambiguity import turbulent_above
-from phaselens.experiments.base import Experiment, Panel, Result
+from phaselens.experiments.base import Panel, Result, declared
 from phaselens.experiments.by_model import model_rows
 from phaselens.experiments.graded_runs import AT_OUTPUT, AT_RECORD, COMBINED, Graded, graded_runs
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.result_tables import bounds, filled
 from phaselens.statistics.detection import (
     auroc,
     auroc_of_kind,
@@ -31,30 +31,6 @@ from phaselens.statistics.detection import (
 from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.logistic_regression import held_out_probability
 
-TABLE = Table(
-    "correctness", "scores of right and wrong answers",
-    "model:str twin:bool score:str kind:str oriented:str? auroc:float lo:float hi:float within:float? "
-    "within_lo:float? within_hi:float? auprc:float? auprc_lo:float? auprc_hi:float? prr:float? prr_lo:float? "
-    "prr_hi:float? gain:float? gain_lo:float gain_hi:float? best_baseline:str? n_runs:int n_wrong:int "
-    "n_prompts:int? reason:str?",
-)  # fmt: skip
-CHANCE = Table(
-    "correctness_chance", "the best of as many scores by chance",
-    "model:str twin:bool n_scores:int best:str auroc:float by_chance:float by_chance_95:float p:float "
-    "kinds:int kind_alone:float kind_by_chance:float n_runs:int",
-)  # fmt: skip
-EARLY = Table(
-    "earliness", "how early a score tells right from wrong",
-    "model:str twin:bool score:str kind:str step:int auroc:float lo:float hi:float n_runs:int",
-)  # fmt: skip
-CURVE = Table(
-    "correctness_curve", "predicted and observed correctness",
-    "model:str twin:bool score:str predicted:float observed:float count:int",
-)  # fmt: skip
-EXIT = Table(
-    "early_exit", "tokens saved by leaving early",
-    "model:str twin:bool threshold:float saved:float agreement:float oracle_saved:float n_tokens:int",
-)  # fmt: skip
 CLAIMS = (*answer_claims.CLAIMS, *later_claims.CLAIMS)
 FOLLOWED = ("turning_angle", "coherence", "instability", "turbulence")
 OUTPUT = ("surprisal", "entropy")
@@ -107,29 +83,15 @@ def scored(panel: Panel, one: Graded) -> tuple[list[dict], dict[str, np.ndarray]
         draws = resampled_auroc(values[here], wrong, weights)
         around = percentile_interval(draws, n_prompts)
         gained = inner[name] - base
-        gain = percentile_interval(gained[1:], n_prompts)
+        gain, known = percentile_interval(gained[1:], n_prompts), np.isfinite(values[here])
         rows.append(
-            {
-                "model": one.model.info.name,
-                "twin": one.model.info.twin,
-                "score": name,
-                "kind": kind_of_score(one, name),
-                "oriented": how[name],
-                "auroc": of[name],
-                "lo": around.lo,
-                "hi": around.hi,
-                **_beside("within", partial(_within, kind), values[here], wrong, weights, n_prompts),
-                **_beside("auprc", resampled_average_precision, values[here], wrong, weights, n_prompts),
-                **_beside("prr", resampled_rejection, values[here], wrong, weights, n_prompts),
-                "gain": float(gained[0]),
-                "gain_lo": gain.lo,
-                "gain_hi": gain.hi,
-                "best_baseline": best,
-                "n_runs": int(np.isfinite(values[here]).sum()),
-                "n_wrong": int(wrong[np.isfinite(values[here])].sum()),
-                "n_prompts": n_prompts,
-                "reason": around.reason,
-            }
+            {**one.model.info.named, "score": name, "kind": kind_of_score(one, name), "oriented": how[name]}
+            | {"auroc": of[name], **bounds(around), "reason": around.reason, "best_baseline": best}
+            | _beside("within", partial(_within, kind), values[here], wrong, weights, n_prompts)
+            | _beside("auprc", resampled_average_precision, values[here], wrong, weights, n_prompts)
+            | _beside("prr", resampled_rejection, values[here], wrong, weights, n_prompts)
+            | {"gain": float(gained[0]), **bounds(gain, "gain"), "n_prompts": n_prompts}
+            | {"n_runs": int(known.sum()), "n_wrong": int(wrong[known].sum())}
         )
     return rows, found
 
@@ -148,7 +110,7 @@ def _beside(
     every = np.vstack([np.ones(len(wrong), int), weights[:DRAWS_BESIDE]])
     draws = statistic(scores, wrong, every)
     around = percentile_interval(draws[1:], n_prompts)
-    return {name: float(draws[0]), f"{name}_lo": around.lo, f"{name}_hi": around.hi}
+    return {name: float(draws[0]), **bounds(around, name)}
 
 
 def kinds_of(one: Graded) -> np.ndarray:
@@ -175,15 +137,14 @@ def chance_row(panel: Panel, one: Graded, found: Mapping[str, np.ndarray]) -> di
     generator = panel.generator(f"chance {one.model.info.name}")
     draws = highest_auroc_by_chance(np.array([found[name][here] for name in of]), wrong, unit, generator)
     kind = kinds_of(one)[here]
-    return {
-        "model": one.model.info.name, "twin": one.model.info.twin, "n_scores": len(of), "best": best,
-        "auroc": of.get(best, np.nan), "by_chance": float(np.median(draws)),
-        "by_chance_95": float(np.quantile(draws, 0.95)),
-        "p": float((1 + (draws >= of[best]).sum()) / (1 + len(draws))) if best else np.nan,
-        "kinds": len(np.unique(kind)), "kind_alone": auroc_of_kind(kind, wrong),
-        "kind_by_chance": float(np.median(auroc_of_kind_by_chance(kind, wrong, unit, generator))),
-        "n_runs": int(here.sum()),
-    }  # fmt: skip
+    by_kind = float(np.median(auroc_of_kind_by_chance(kind, wrong, unit, generator)))
+    return (
+        {**one.model.info.named, "n_scores": len(of), "best": best, "auroc": of.get(best, np.nan)}
+        | {"by_chance": float(np.median(draws)), "by_chance_95": float(np.quantile(draws, 0.95))}
+        | {"p": float((1 + (draws >= of[best]).sum()) / (1 + len(draws))) if best else np.nan}
+        | {"kinds": len(np.unique(kind)), "kind_alone": auroc_of_kind(kind, wrong), "kind_by_chance": by_kind}
+        | {"n_runs": int(here.sum())}
+    )
 
 
 def early_rows(panel: Panel, one: Graded) -> list[dict]:
@@ -197,18 +158,10 @@ def early_rows(panel: Panel, one: Graded) -> list[dict]:
         for step in range(UPTO):
             turned, _ = oriented(one, means[:, step])
             around = percentile_interval(resampled_auroc(turned[here], wrong, weights), len(np.unique(unit)))
+            kind = "output" if name in OUTPUT else "dynamics"
             rows.append(
-                {
-                    "model": one.model.info.name,
-                    "twin": one.model.info.twin,
-                    "score": name,
-                    "kind": "output" if name in OUTPUT else "dynamics",
-                    "step": step + 1,
-                    "auroc": auroc(turned[here], wrong),
-                    "lo": around.lo,
-                    "hi": around.hi,
-                    "n_runs": int(np.isfinite(turned[here]).sum()),
-                }
+                {**one.model.info.named, "score": name, "kind": kind, "step": step + 1, **bounds(around)}
+                | {"auroc": auroc(turned[here], wrong), "n_runs": int(np.isfinite(turned[here]).sum())}
             )
     return rows
 
@@ -236,16 +189,9 @@ def exit_rows(one: Graded) -> list[dict]:
         model.per_layer(c)[model.measured][:, :, blocks].reshape(-1, len(blocks)) for c in ("top1", "agrees")
     )
     saved, same, oracle = exit_curve(top1, agrees, THRESHOLDS)
+    same_of_all = {**model.info.named, "oracle_saved": oracle, "n_tokens": int(np.isfinite(top1).all(1).sum())}
     return [
-        {
-            "model": model.info.name,
-            "twin": model.info.twin,
-            "threshold": t,
-            "saved": s,
-            "agreement": a,
-            "oracle_saved": oracle,
-            "n_tokens": int(np.isfinite(top1).all(1).sum()),
-        }
+        {"threshold": t, "saved": s, "agreement": a, **same_of_all}
         for t, s, a in zip(THRESHOLDS, saved, same, strict=True)
     ]
 
@@ -299,34 +245,26 @@ def analyse_correctness(panel: Panel) -> Result:
         leaving += exit_rows(one)
         here, probability = one.measured, combined(panel, one, constant=True)
         for p, share, count in zip(*calibration_curve(probability[here], one.wrong[here]), strict=True):
-            kept = {"model": model.info.name, "twin": model.info.twin, "score": "combined"}
+            kept = {**model.info.named, "score": "combined"}
             curve.append({**kept, "predicted": p, "observed": share, "count": count})
         if not model.info.twin:
             graded[model.info.name], turned[model.info.name] = one, found
     evidence, by_model = _evidence(panel, graded, turned)
     notes = () if rows else ("correctness: no run is graded; give the battery answers",)
     return Result(
-        tables={
-            TABLE.name: TABLE.arrow(rows),
-            CHANCE.name: CHANCE.arrow(chance),
-            EARLY.name: EARLY.arrow(early),
-            CURVE.name: CURVE.arrow(curve),
-            EXIT.name: EXIT.arrow(leaving),
-            answer_claims.MODELS.name: answer_claims.MODELS.arrow(by_model),
-        },
+        filled(
+            correctness=rows,
+            correctness_chance=chance,
+            earliness=early,
+            correctness_curve=curve,
+            early_exit=leaving,
+            answers_models=by_model,
+        ),
         evidence=evidence,
         notes=notes,
     )
 
 
-CORRECTNESS = Experiment(
-    name="correctness",
-    needs_layers=AT_RECORD,
-    needs_steps=(*AT_OUTPUT, *OUTPUT),
-    claims=CLAIMS,
-    tables=(TABLE, CHANCE, EARLY, CURVE, EXIT, answer_claims.MODELS),
-    function=analyse_correctness,
-    summary="Whether dynamics say anything about the answer beyond baselines, and when.",
-    evidence=correctness_evidence,
-    whole_runs=("S1", "S2", "S3", "A5"),
+CORRECTNESS = declared(
+    "correctness", analyse_correctness, correctness_evidence, layers=AT_RECORD, steps=(*AT_OUTPUT, *OUTPUT), parted=True
 )

@@ -21,8 +21,8 @@ from phaselens.dynamics.cycles import (
     rivalry_state,
     word_shuffle,
 )
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.base import ModelData, Panel, Result, declared
+from phaselens.experiments.result_tables import bounds, filled, picked
 from phaselens.experiments.separations import counts
 from phaselens.statistics.intervals import percentile_interval, undefined_interval
 from phaselens.statistics.permutation import permutation_p
@@ -34,19 +34,6 @@ FEWEST_ENTRIES = 50
 SLOWER = 0.9
 WHICH = ("outside", "all", "inside")
 ALL_MODELS = "all trained models"
-CYCLES = Table(
-    "cycles", "collapses of entropy and how they ended",
-    "model:str twin:bool entries_in:str entries:int reopened:int? to_rivalry:int? to_neutral:int? "
-    "permanent:int? censored:int? share:float lo:float hi:float AR1:float? AR1_lo:float? AR1_hi:float? "
-    "words:float? words_lo:float? words_hi:float? n_surrogates:int threshold:float? lag_one:float? "
-    "n_prompts:int n_runs:int? reason:str? rate:float? rate_lo:float? rate_hi:float? rate_AR1:float? "
-    "rate_words:float?",
-)  # fmt: skip
-CURVE = Table(
-    "cycles_curve", "the curve of reopening",
-    "model:str twin:bool entries_in:str step:int still:float lo:float hi:float AR1:float AR1_lo:float "
-    "AR1_hi:float words:float words_lo:float words_hi:float",
-)  # fmt: skip
 BANDS = ("AR1", "words")
 
 
@@ -237,37 +224,25 @@ def _entered(found: Cycles, which: str) -> Cycles:
 def _row(panel: Panel, one: Found, which: str) -> dict:
     table = one.tables[which]
     prompts = _prompts(one.tables["all"])
-    interval = percentile_interval(table.draws(panel.weights), prompts)
     counted = _entered(one.cycles, which).counts()
     counted.pop("inside_word")
-    return {
-        "model": one.model.info.name,
-        "twin": one.model.info.twin,
-        "entries_in": which,
-        **counted,
-        "share": table.share,
-        "lo": interval.lo,
-        "hi": interval.hi,
-        **_banded({name: table.null_shares(name) for name in table.nulls}),
-        "n_surrogates": SURROGATES if table.nulls else 0,
-        "threshold": one.threshold,
-        "lag_one": one.lag_one,
-        "n_prompts": prompts,
-        "n_runs": int(one.model.measured.sum()),
-        "reason": _reason(table, interval.reason),
-        **_rates(panel, table),
-    }
+    return (
+        {**one.model.info.named, "entries_in": which, **counted, **_shares(panel, table, prompts)}
+        | {"n_surrogates": SURROGATES if table.nulls else 0, "n_runs": int(one.model.measured.sum())}
+        | picked(one, "threshold lag_one")
+    )
 
 
-def _rates(panel: Panel, table: Tables) -> dict[str, float]:
-    """Columns on the rate of reopening."""
-    interval = percentile_interval(table.rate_draws(panel.weights), _prompts(table))
-    nulls = {f"rate_{name}": _band(table.null_rates(name))[0] for name in BANDS}
-    return {"rate": table.rate, "rate_lo": interval.lo, "rate_hi": interval.hi, **nulls}
-
-
-def _reason(table: Tables, why: str) -> str:
-    return "no entry into collapse" if not table.entries else why
+def _shares(panel: Panel, table: Tables, prompts: int) -> dict[str, object]:
+    """Columns on the share reopened, beside its nulls, and on the rate of reopening."""
+    share = percentile_interval(table.draws(panel.weights), prompts)
+    rate = percentile_interval(table.rate_draws(panel.weights), _prompts(table))
+    return (
+        {"share": table.share, **bounds(share), **_banded({name: table.null_shares(name) for name in table.nulls})}
+        | {"n_prompts": prompts, "reason": share.reason if table.entries else "no entry into collapse"}
+        | {"rate": table.rate, **bounds(rate, "rate")}
+        | {f"rate_{name}": _band(table.null_rates(name))[0] for name in BANDS}
+    )
 
 
 def _prompts(table: Tables) -> int:
@@ -289,21 +264,13 @@ def pooled(found: Sequence[Found], which: str) -> Tables | None:
 
 def _pooled_row(panel: Panel, found: Sequence[Found], which: str, table: Tables) -> dict:
     own = [row for one in found if not one.model.info.twin for row in [_row(panel, one, which)]]
-    interval = percentile_interval(table.draws(panel.weights), _prompts(table))
     added = ("entries", "reopened", "to_rivalry", "to_neutral", "permanent", "censored", "n_runs")
-    return own[0] | {
-        "model": ALL_MODELS,
-        **{k: sum(row[k] for row in own) for k in added},
-        "share": table.share,
-        "lo": interval.lo,
-        "hi": interval.hi,
-        **_banded({name: table.null_shares(name) for name in table.nulls}),
-        "threshold": math.nan,
-        "lag_one": float(np.mean([row["lag_one"] for row in own])),
-        "n_prompts": _prompts(table),
-        "reason": _reason(table, interval.reason),
-        **_rates(panel, table),
-    }
+    return (
+        own[0]
+        | {"model": ALL_MODELS, **{k: sum(row[k] for row in own) for k in added}}
+        | {"threshold": math.nan, "lag_one": float(np.mean([row["lag_one"] for row in own]))}
+        | _shares(panel, table, _prompts(table))
+    )
 
 
 def _curve_rows(panel: Panel, name: str, twin: bool, which: str, table: Tables) -> list[dict]:
@@ -314,18 +281,8 @@ def _curve_rows(panel: Panel, name: str, twin: bool, which: str, table: Tables) 
     rows = []
     for t in range(HORIZON + 1):
         interval = percentile_interval(draws[:, t], _prompts(table))
-        rows.append(
-            {
-                "model": name,
-                "twin": twin,
-                "entries_in": which,
-                "step": t,
-                "still": curve[t],
-                "lo": interval.lo,
-                "hi": interval.hi,
-                **_banded({k: v[:, t] for k, v in nulls.items()}),
-            }
-        )
+        found = {"still": curve[t], **bounds(interval), **_banded({k: v[:, t] for k, v in nulls.items()})}
+        rows.append({"model": name, "twin": twin, "entries_in": which, "step": t, **found})
     return rows
 
 
@@ -409,19 +366,10 @@ def analyse_cycles(panel: Panel) -> Result:
     absent = [m.info.name for m in panel.models if m.info.name not in {one.model.info.name for one in found}]
     said = f"no cycles for {', '.join(absent)}: {', '.join(STEPS)} and calibration runs are needed" if absent else ""
     return Result(
-        tables={CYCLES.name: CYCLES.arrow(rows), CURVE.name: CURVE.arrow(curves)},
+        filled(cycles=rows, cycles_curve=curves),
         evidence={"C1": _evidence(panel, found)},
         notes=(said,) if said else (),
     )
 
 
-CYCLE = Experiment(
-    name="cycles",
-    needs_layers=(),
-    needs_steps=STEPS,
-    claims=("C1",),
-    tables=(CYCLES, CURVE),
-    function=analyse_cycles,
-    evidence=cycles_evidence,
-    summary="collapse and reopening of the output's entropy, its Kaplan-Meier curve, both nulls, and C1",
-)
+CYCLE = declared("cycles", analyse_cycles, cycles_evidence, steps=STEPS)

@@ -12,24 +12,14 @@ from itertools import combinations
 import numpy as np
 
 from phaselens.dynamics.fingerprints import DEPTHS
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.base import ModelData, Panel, Result, declared
 from phaselens.experiments.equal_lengths import equal_lengths
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.result_tables import bounds, filled
 from phaselens.statistics.intervals import expanded_interval
 from phaselens.statistics.permutation import sign_flip_max
 from phaselens.statistics.resampling import sums_by_unit
 from phaselens.statistics.unit_effects import mean_effect
 
-TABLE = Table(
-    "differences", "what differs between two models",
-    "first:str second:str rank:int observable:str place:str depth:float category:str first_mean:float "
-    "second_mean:float difference:float lo:float hi:float effect:float p:float n_units:int untrained:float "
-    "untrained_lo:float untrained_hi:float before:str noise_floor:float reason:str",
-)  # fmt: skip
-CURVE = Table(
-    "differences_curve", "their differences by depth",
-    "first:str second:str observable:str depth:float value:float lo:float hi:float n_units:int",
-)  # fmt: skip
 KEYS = frozenset({"run", "step", "layer", "position", "token", "finite", "text", "sink"})
 # The scale of a model's states is its own unit.
 OF_SCALE = frozenset({"log_rms", "log_rms_core"})
@@ -197,7 +187,7 @@ def _by_category(common: dict, category: np.ndarray, values: tuple[np.ndarray, n
         rows.append(
             common
             | {"category": name, "first_mean": a[seen].mean(), "second_mean": b[seen].mean()}
-            | {"difference": found.value, "lo": found.interval.lo, "hi": found.interval.hi, "before": ""}
+            | {"difference": found.value, **bounds(found.interval), "before": ""}
             | {"effect": found.value / spread if spread > 0 else math.nan, "n_units": int(seen.sum())}
             | {"reason": found.interval.reason, **blank}
         )
@@ -238,15 +228,7 @@ def analyse_differences(panel: Panel) -> Result:
                 f"{first.info.name} and {second.info.name} have vocabularies of unlike size: "
                 f"{', '.join(sorted(OF_VOCABULARY))} are not compared"
             )
-    return Result({TABLE.name: TABLE.arrow(rows), CURVE.name: CURVE.arrow(curves)}, notes=tuple(notes))
+    return Result(filled(differences=rows, differences_curve=curves), notes=tuple(notes))
 
 
-DIFFERENCES = Experiment(
-    name="differences",
-    needs_layers=(),
-    needs_steps=(),
-    claims=(),
-    tables=(TABLE, CURVE),
-    function=analyse_differences,
-    summary="what differs between two models on the same prompts, at the output and at equal depth, largest first",
-)
+DIFFERENCES = declared("differences", analyse_differences)

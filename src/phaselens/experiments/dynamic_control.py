@@ -10,19 +10,14 @@ from dataclasses import replace
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, Region, Requirement, above, below, claims_by_id, inside, judge
-from phaselens.experiments.base import Experiment, Panel, Result, refusals
+from phaselens.experiments.base import Panel, Result, declared, refusals
 from phaselens.experiments.pooled import Asked, Change, Pooled, beyond, each_model, identity, pooled
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.result_tables import bounds, filled
 from phaselens.interventions.records import ARMS, Control
 from phaselens.statistics.intervals import undefined_interval
 
 MARGIN, LEAST, NO_CHANGE = 0.05, 700, 0.1
 TURBULENT = 0.75
-ROWS = Table(
-    "control", "the arms of the control of the dynamics",
-    "model:str arm:str n:int triggered:float in_time:float right:float change_right:float right_lo:float "
-    "right_hi:float equivalent:bool? change_ct:float ct_lo:float ct_hi:float extra_tokens:float",
-)  # fmt: skip
 
 
 def change(values: np.ndarray, units: np.ndarray, seed: int) -> Change:
@@ -46,9 +41,8 @@ def rows_of(stored: Control, seed: int) -> list[dict[str, object]]:
                 "model": stored.model, "arm": arm, "n": len(stored.units),
                 "triggered": float(stored.triggered[arm].mean()), "in_time": float(stored.in_time[arm].mean()),
                 "right": float(stored.right[arm].mean()),
-                "change_right": right.value, "right_lo": right.interval.lo, "right_hi": right.interval.hi,
-                "equivalent": equivalent(right), "change_ct": ct.value, "ct_lo": ct.interval.lo,
-                "ct_hi": ct.interval.hi,
+                "change_right": right.value, **bounds(right.interval, "right"),
+                "equivalent": equivalent(right), "change_ct": ct.value, **bounds(ct.interval, "ct"),
                 "extra_tokens": float(stored.tokens[arm].sum() / stored.tokens["none"].sum() - 1),
             }
         )  # fmt: skip
@@ -251,7 +245,7 @@ def evidence(stored: Sequence[Control], seed: int) -> dict[str, IntervalEvidence
 def analysed(stored: Sequence[Control], seed: int) -> Result:
     """The table of the arms and the evidence for X1, X2, X4 and S6, from stored records."""
     rows = [row for one in stored for row in rows_of(one, seed)]
-    return Result({ROWS.name: ROWS.arrow(rows)}, evidence=evidence(stored, seed))
+    return Result(filled(control=rows), evidence=evidence(stored, seed))
 
 
 def _analyse(panel: Panel) -> Result:
@@ -259,12 +253,4 @@ def _analyse(panel: Panel) -> Result:
     return replace(analysed(stored, panel.seed), notes=refusals(panel.trained, "control"))
 
 
-CONTROL = Experiment(
-    name="control",
-    needs_layers=(),
-    needs_steps=(),
-    claims=("X1", "X2", "X4", "S6"),
-    tables=(ROWS,),
-    function=_analyse,
-    summary="acting on the dynamics while a model answers: change of ct and change of correctness, arm by arm",
-)
+CONTROL = declared("control", _analyse)

@@ -20,8 +20,8 @@ from phaselens.dynamics.fingerprints import (
     recipe_identification,
     split_half_identification,
 )
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result, checkpoints_of
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.base import ModelData, Panel, Result, checkpoints_of, declared
+from phaselens.experiments.result_tables import bounds, filled, picked
 from phaselens.experiments.separations import counts
 from phaselens.statistics.intervals import percentile_interval, undefined_interval
 from phaselens.statistics.resampling import resampled_medians
@@ -29,16 +29,6 @@ from phaselens.statistics.resampling import resampled_medians
 FEWEST_PROMPTS = 4
 MOST_SPLITS = 1000
 PERMUTATIONS = 199
-MAP = Table(
-    "fingerprints", "the fingerprints of the models",
-    "model:str twin:bool family:str? feature:str observable:str? depth:float? unit:str value:float "
-    "scaled:float lo:float hi:float n_prompts:int",
-)  # fmt: skip
-FOUND = Table(
-    "identification", "whether fingerprints come back",
-    "panel:str accuracy:float chance:float lo:float hi:float p:float within_group:float? n_models:int? "
-    "n_prompts:int? n_features:int? reason:str?",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -257,39 +247,24 @@ def _map_rows(panel: Panel, sample: Sample, untrained: Sample) -> list[dict]:
                 if at < 0:
                     continue
                 interval = percentile_interval(draws[:, at], group.n_prompts)
+                unit = f"ln {feature.unit}" if feature.log else feature.unit
+                scaled = ((v - centre[i]) / scale[i] for v in (medians[at], interval.lo, interval.hi))
                 rows.append(
-                    {
-                        "model": model.info.name,
-                        "twin": model.info.twin,
-                        "family": model.info.family,
-                        "feature": feature.name,
-                        "observable": feature.observable,
-                        "depth": feature.depth,
-                        "unit": f"ln {feature.unit}" if feature.log else feature.unit,
-                        "value": medians[at],
-                        "scaled": (medians[at] - centre[i]) / scale[i],
-                        "lo": (interval.lo - centre[i]) / scale[i],
-                        "hi": (interval.hi - centre[i]) / scale[i],
-                        "n_prompts": group.n_prompts,
-                    }
+                    model.info.named
+                    | {"family": model.info.family, "feature": feature.name, **picked(feature, "observable depth")}
+                    | {"unit": unit, "value": medians[at], **dict(zip(("scaled", "lo", "hi"), scaled, strict=True))}
+                    | {"n_prompts": group.n_prompts}
                 )
     return rows
 
 
 def _found_row(name: str, sample: Sample, found: Identification | None) -> dict:
-    blank = dict.fromkeys(("accuracy", "chance", "lo", "hi", "p", "within_group"), math.nan)
-    known = {} if found is None else {k: getattr(found, k) for k in ("accuracy", "chance", "p", "within_group")}
-    ends = {} if found is None else {"lo": found.interval.lo, "hi": found.interval.hi}
-    return {
-        "panel": name,
-        **blank,
-        **known,
-        **ends,
-        "n_models": len(sample.models),
-        "n_prompts": sample.n_prompts,
-        "n_features": len(sample.features),
-        "reason": "" if found is not None else sample.reason or "fewer than two models",
-    }
+    row = dict.fromkeys(("accuracy", "chance", "lo", "hi", "p", "within_group"), math.nan)
+    row |= {"reason": sample.reason or "fewer than two models"}
+    if found is not None:
+        row |= picked(found, "accuracy chance p within_group") | bounds(found.interval) | {"reason": ""}
+    counted = {"n_models": len(sample.models), "n_prompts": sample.n_prompts, "n_features": len(sample.features)}
+    return row | {"panel": name, **counted}
 
 
 def fingerprints_evidence(panel: Panel) -> dict:
@@ -320,23 +295,16 @@ def analyse_fingerprints(panel: Panel) -> Result:
     absent = [f.name for f in FEATURES if f not in sample.features]
     notes = (f"fingerprint features without data for every model: {', '.join(absent)}",) if absent else ()
     return Result(
-        tables={
-            MAP.name: MAP.arrow(_map_rows(panel, sample, untrained)),
-            FOUND.name: FOUND.arrow(rows),
-        },
+        filled(fingerprints=_map_rows(panel, sample, untrained), identification=rows),
         evidence=found,
         notes=notes,
     )
 
 
-FINGERPRINTS = Experiment(
-    name="fingerprints",
-    needs_layers=tuple(dict.fromkeys(f.observable for f in FEATURES if not math.isnan(f.depth))),
-    needs_steps=tuple(dict.fromkeys(f.observable for f in FEATURES if math.isnan(f.depth))),
-    claims=("F0",),
-    tables=(MAP, FOUND),
-    function=analyse_fingerprints,
-    evidence=fingerprints_evidence,
-    summary="fingerprints of the models by a list of features fixed beforehand, and whether they come back: F0",
-    whole_runs=("F0",),
+FINGERPRINTS = declared(
+    "fingerprints",
+    analyse_fingerprints,
+    fingerprints_evidence,
+    layers=tuple(dict.fromkeys(f.observable for f in FEATURES if not math.isnan(f.depth))),
+    steps=tuple(dict.fromkeys(f.observable for f in FEATURES if math.isnan(f.depth))),
 )

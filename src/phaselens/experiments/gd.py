@@ -6,8 +6,8 @@ import numpy as np
 
 from phaselens.claims import Outcome, absent_in_twins, survives
 from phaselens.dynamics import gd
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.base import ModelData, Panel, Result, declared
+from phaselens.experiments.result_tables import bounds, filled, picked
 from phaselens.experiments.separations import (
     Estimate,
     evidence,
@@ -19,18 +19,6 @@ from phaselens.experiments.separations import (
 from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.panel_groups import Split
 from phaselens.statistics.resampling import resampled_ratio, sums_by_unit
-
-MODELS = Table(
-    "gd_models", "GD_ratio per model under each version",
-    "model:str twin:bool version:str lens:str control:str G:float D:float GD_ratio:float lo:float hi:float "
-    "n_prompts:int n_runs:int reason:str?",
-    always=True,
-)  # fmt: skip
-DEPTH = Table(
-    "gd_depth", "GD_ratio by depth",
-    "model:str twin:bool version:str layer:int? depth:float GD_ratio:float lo:float hi:float",
-    always=True,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -137,21 +125,13 @@ def _model_row(panel: Panel, model: ModelData, version: Version, sums: Sums | No
     prompts = 0 if sums is None else sums.n_prompts
     interval = percentile_interval(estimate.draws, prompts)
     cells = 0.0 if sums is None else float(sums.cells.sum())
-    return {
-        "model": model.info.name,
-        "twin": model.info.twin,
-        "version": version.name,
-        "lens": version.lens,
-        "control": version.control,
-        "G": sums.g.sum() / cells if cells else np.nan,
-        "D": sums.d.sum() / cells if cells else np.nan,
-        "GD_ratio": estimate.value,
-        "lo": interval.lo,
-        "hi": interval.hi,
-        "n_prompts": prompts,
-        "n_runs": 0 if sums is None else int(sums.runs.sum()),
-        "reason": estimate.reason or interval.reason,
-    }
+    return (
+        model.info.named
+        | {"version": version.name, "GD_ratio": estimate.value, **picked(version, "lens control"), **bounds(interval)}
+        | {"n_prompts": prompts, "n_runs": 0 if sums is None else int(sums.runs.sum())}
+        | {"G": sums.g.sum() / cells if cells else np.nan, "D": sums.d.sum() / cells if cells else np.nan}
+        | {"reason": estimate.reason or interval.reason}
+    )
 
 
 def _depth_rows(panel: Panel, model: ModelData, version: Version, sums: Sums) -> list[dict]:
@@ -160,18 +140,9 @@ def _depth_rows(panel: Panel, model: ModelData, version: Version, sums: Sums) ->
     for i, layer in enumerate(sums.layers):
         interval = percentile_interval(draws[:, i], int((sums.cells[i] > 0).sum()))
         total = float(sums.d[i].sum())
-        rows.append(
-            {
-                "model": model.info.name,
-                "twin": model.info.twin,
-                "version": version.name,
-                "layer": layer,
-                "depth": layer / model.info.n_layers,
-                "GD_ratio": sums.g[i].sum() / total if total > 0 else np.nan,
-                "lo": interval.lo,
-                "hi": interval.hi,
-            }
-        )
+        ratio = sums.g[i].sum() / total if total > 0 else np.nan
+        where = {"version": version.name, "layer": layer, "depth": layer / model.info.n_layers}
+        rows.append(model.info.named | where | {"GD_ratio": ratio, **bounds(interval)})
     return rows
 
 
@@ -180,15 +151,10 @@ def _nucleus(base: Split, recorded: Split) -> Outcome:
     if any(np.isfinite(recorded.values)):
         return survives("nucleus", base, recorded)
     within = survives("nucleus", base, base)
-    return Outcome(
-        "nucleus",
-        within.outcome,
-        f"not recorded, but p1/nucleus mass lies within 1 % of p1, so it is bounded by the plain version: {within.why}",
-        within.p,
-        within.agreement,
-        within.gap_kept,
-        within.gap_interval,
+    why = (
+        f"not recorded, but p1/nucleus mass lies within 1 % of p1, so it is bounded by the plain version: {within.why}"
     )
+    return replace(within, why=why)
 
 
 def _weakest(splits: list[Split]) -> Split:
@@ -298,21 +264,11 @@ def analyse_gd(panel: Panel) -> Result:
     absent = [v.name for v in VERSIONS if not np.isfinite(splits[v.name].values).any()]
     notes = (f"GD versions without data in this study: {', '.join(absent)}",) if absent else ()
     return Result(
-        tables={MODELS.name: MODELS.arrow(models), DEPTH.name: DEPTH.arrow(depth)},
+        filled(gd_models=models, gd_depth=depth),
         documents={"separation": sorted(rows, key=lambda r: r["claim"])},
         evidence=_evidence(panel, splits, twins),
         notes=notes,
     )
 
 
-GD = Experiment(
-    name="gd",
-    needs_layers=("top1", "rivalry", "top10_mass", "entropy_norm", "dispersion"),
-    needs_steps=("top1", "rivalry"),
-    claims=("G1", "G2", "G3", "G4"),
-    tables=(MODELS, DEPTH),
-    function=analyse_gd,
-    evidence=gd_evidence,
-    summary="GD_ratio of each model by lens, at a common temperature and on normalised vocabularies, and G1-G4",
-    whole_runs=("G1", "G2", "G3", "G4"),
-)
+GD = declared("gd", analyse_gd, gd_evidence)

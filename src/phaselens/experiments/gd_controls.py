@@ -22,9 +22,9 @@ from phaselens.claims import (
     outside,
     survives,
 )
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.base import ModelData, Panel, Result, declared
 from phaselens.experiments.gd import CONTROL_VERSIONS, VERSIONS, Version, gd_estimate, version_sums
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.result_tables import bounds, filled
 from phaselens.experiments.separations import Estimate, counts, evidence, log_estimate, panel_split
 from phaselens.statistics.agreement import adjusted_rand
 from phaselens.statistics.effects import (
@@ -38,15 +38,6 @@ from phaselens.statistics.intervals import Interval, percentile_interval
 from phaselens.statistics.panel_groups import Split
 from phaselens.statistics.resampling import resampled_ratio, sums_by_unit
 
-KL = Table(
-    "lens_kl", "how far each lens is from the output",
-    "model:str twin:bool lens:str layer:int? depth:float kl:float lo:float hi:float n_prompts:int",
-)  # fmt: skip
-PAIRS = Table(
-    "gd_pairs", "pairs of models that differ in one thing alone",
-    "differs:str first:str second:str family:str? version:str effect:float lo:float hi:float n_prompts:int "
-    "reason:str?",
-)  # fmt: skip
 LENSES = {"final_norm": "", "raw": "__raw", "tuned": "__tuned"}
 MATCHED, LEAST_PAIRS, EXPLAINED = 1.3, 2, 0.25
 LEAST_SEEDS, LEAST_FAMILIES = 3, 3
@@ -115,6 +106,7 @@ def size_evidence(panel: Panel, base: Split) -> IntervalEvidence:
     ratio = sizes.max() / sizes.min() if len(sizes) else 1.0
     n_pairs = matched_pairs(panel, base)
     least = units_for_correlation(EXPLAINED)
+    said = f"{n_pairs} disjoint pairs of one size in opposite groups"
     lacking = "" if ratio > MATCHED else "all models are of one size: add models that are larger or smaller"
     return IntervalEvidence(
         estimate=r2,
@@ -124,13 +116,7 @@ def size_evidence(panel: Panel, base: Split) -> IntervalEvidence:
         counts=counts(panel) | {"matched pairs": n_pairs},
         n=len(used),
         needed=f"{max(least, len(used) + 1)} models that are twins of none (this panel: {len(used)})",
-        outcomes=(
-            Outcome(
-                "matched pairs",
-                "survived" if n_pairs >= LEAST_PAIRS else "missing",
-                f"{n_pairs} disjoint pairs of one size in opposite groups",
-            ),
-        ),
+        outcomes=(Outcome("matched pairs", "survived" if n_pairs >= LEAST_PAIRS else "missing", said),),
         requirements=(_split_there(base),),
         p=math.nan if lacking else p_of_larger_correlation(r2, EXPLAINED, len(used)),
         lacking=lacking,
@@ -319,19 +305,11 @@ def _pair_rows(panel: Panel, logs: Logs) -> list[dict]:
             for version, of_version in logs.items():
                 found = effect(of_version, pair)
                 interval = percentile_interval(found.draws, len(panel.units))
+                names = {"differs": fact, "first": pair[0].info.name, "second": pair[1].info.name}
                 rows.append(
-                    {
-                        "differs": fact,
-                        "first": pair[0].info.name,
-                        "second": pair[1].info.name,
-                        "family": pair[1].info.family,
-                        "version": version,
-                        "effect": found.value,
-                        "lo": interval.lo,
-                        "hi": interval.hi,
-                        "n_prompts": len(panel.units),
-                        "reason": found.reason or interval.reason,
-                    }
+                    names
+                    | {"family": pair[1].info.family, "version": version, "effect": found.value, **bounds(interval)}
+                    | {"n_prompts": len(panel.units), "reason": found.reason or interval.reason}
                 )
     return rows
 
@@ -348,19 +326,9 @@ def _kl_rows(panel: Panel, model: ModelData) -> list[dict]:
         for i, layer in enumerate(model.recorded_layers):
             prompts, total = int((cells[i] > 0).sum()), cells[i].sum()
             interval = percentile_interval(draws[:, i], prompts)
-            rows.append(
-                {
-                    "model": model.info.name,
-                    "twin": model.info.twin,
-                    "lens": lens,
-                    "layer": layer,
-                    "depth": layer / model.info.n_layers,
-                    "kl": sums[i].sum() / total if total else math.nan,
-                    "lo": interval.lo,
-                    "hi": interval.hi,
-                    "n_prompts": prompts,
-                }
-            )
+            mean = sums[i].sum() / total if total else math.nan
+            where = {"lens": lens, "layer": layer, "depth": layer / model.info.n_layers}
+            rows.append(model.info.named | where | {"kl": mean, **bounds(interval), "n_prompts": prompts})
     return rows
 
 
@@ -368,22 +336,9 @@ def analyse_gd_controls(panel: Panel) -> Result:
     """Tables gd_pairs and lens_kl; evidence for G5, G6, G9, G10."""
     logs = {name: _estimates(panel, BY_NAME[name]) for name in NEEDED}
     return Result(
-        tables={
-            PAIRS.name: PAIRS.arrow(_pair_rows(panel, logs)),
-            KL.name: KL.arrow([row for m in panel.models for row in _kl_rows(panel, m)]),
-        },
+        filled(gd_pairs=_pair_rows(panel, logs), lens_kl=[row for m in panel.models for row in _kl_rows(panel, m)]),
         evidence=_judged(panel, logs),
     )
 
 
-GD_CONTROLS = Experiment(
-    name="gd_controls",
-    needs_layers=("top1", "rivalry"),
-    needs_steps=(),
-    claims=("G5", "G6", "G9", "G10"),
-    tables=(PAIRS, KL),
-    function=analyse_gd_controls,
-    evidence=control_evidence,
-    summary="pairs of models that differ in one thing, lenses against the output by layer, and G5, G6, G9, G10",
-    whole_runs=("G5", "G6", "G9", "G10"),
-)
+GD_CONTROLS = declared("gd_controls", analyse_gd_controls, control_evidence)

@@ -9,21 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from phaselens.experiments.base import Experiment, Panel, Result, refusals
+from phaselens.experiments.base import Panel, Result, declared, refusals
 from phaselens.experiments.pooled import Asked, pooled
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.result_tables import filled
 from phaselens.interventions.records import Growth
 
-TABLES = (
-    Table(
-        "growth", "exponents of growth",
-        "model:str family:str what:str unit:str value:float lo:float hi:float n_prompts:int",
-    ),
-    Table(
-        "growth_curves", "growth along depth and along tokens",
-        "model:str family:str? along:str place:int depth:float value:float lo:float hi:float",
-    ),
-)  # fmt: skip
 BLOCK, TOKEN = "nats per block", "nats per token"
 ALONG_DEPTH, ALONG_TOKENS, EXCESS = "exponent along depth", "exponent along tokens", "along depth less the stream"
 
@@ -66,7 +56,7 @@ def analysed(stored: Sequence[Growth], seed: int, n_boot: int = 1000) -> Result:
         for along, place, share, values in curves(s):
             value, lo, hi, _ = mean(values)
             drawn.append({**who, "along": along, "place": place, "depth": share, "value": value, "lo": lo, "hi": hi})
-    return Result({table.name: table.arrow(found) for table, found in zip(TABLES, (rows, drawn), strict=True)})
+    return Result(filled(growth=rows, growth_curves=drawn))
 
 
 def _mean_of(s: Growth, seed: int, n_boot: int) -> Callable[[np.ndarray], tuple[float, float, float, int]]:
@@ -84,12 +74,4 @@ def _analyse(panel: Panel) -> Result:
     return replace(analysed(stored, panel.seed, panel.n_boot), notes=refusals(panel.trained, "growth"))
 
 
-GROWTH = Experiment(
-    name="growth",
-    needs_layers=(),
-    needs_steps=(),
-    claims=(),
-    tables=TABLES,
-    function=_analyse,
-    summary="finite-time Lyapunov exponents of the state along depth and along tokens",
-)
+GROWTH = declared("growth", _analyse)

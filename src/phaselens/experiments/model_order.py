@@ -10,10 +10,10 @@ from scipy.stats import rankdata
 from phaselens.claims import IntervalEvidence, Requirement, above, below
 from phaselens.dynamics.regimes import WINDOW, max_over_mean, window_values
 from phaselens.dynamics.stability import spearman
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.base import ModelData, Panel, Result, declared
 from phaselens.experiments.claim_versions import Version, decided, units_needed
 from phaselens.experiments.crossed_design import BY_MEASURE, MEAN_CT, MEASURES, RATIO, Cells, cells, sampled_arm
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.result_tables import bounds, filled, picked
 from phaselens.experiments.separations import counts, n_prompts_of
 from phaselens.statistics.agreement import kendall_w
 from phaselens.statistics.concordance import OrderConsistency, order_consistency
@@ -21,20 +21,6 @@ from phaselens.statistics.intervals import percentile_interval, undefined_interv
 from phaselens.statistics.permutation import permutation_p
 from phaselens.statistics.resampling import resampled_median
 
-ORDER = Table(
-    "order_consistency", "how far categories agree on the order of models",
-    "measure:str W:float ceiling:float gap:float lo:float hi:float p:float? null:float? n_models:int "
-    "n_categories:int? n_prompts:int arm:str? reason:str?",
-)  # fmt: skip
-RANKS = Table(
-    "order_ranks", "the ranks of the models in every category",
-    "measure:str model:str category:str mean:float? lo:float? hi:float? rank:float n_prompts:int n_runs:int?",
-)  # fmt: skip
-STABILITY = Table(
-    "order_stability", "the order of models over temperatures and windows",
-    "kind:str first:str second:str spearman:float lo:float hi:float p:float self_first:float "
-    "self_second:float n_models:int n_prompts:int n_runs:int? reason:str",
-)  # fmt: skip
 CLAIMS = ("R2", "R3")
 MARGIN = 0.1
 ENOUGH_CEILING = 0.7
@@ -281,7 +267,7 @@ def _rank_rows(panel: Panel, one: Consistency) -> list[dict]:
             rows.append(
                 {
                     "measure": one.measure, "model": model, "category": category, "mean": value[i, j],
-                    "lo": interval.lo, "hi": interval.hi, "rank": rank[i, j], "n_prompts": p,
+                    **bounds(interval), "rank": rank[i, j], "n_prompts": p,
                     "n_runs": p * one.y.shape[3],
                 }
             )  # fmt: skip
@@ -289,42 +275,23 @@ def _rank_rows(panel: Panel, one: Consistency) -> list[dict]:
 
 
 def _order_row(one: Consistency) -> dict:
-    found = one.found
-    shape = one.cells.y.shape
-    return {
-        "measure": one.measure,
-        "W": found.w if found else math.nan,
-        "ceiling": found.ceiling if found else math.nan,
-        "gap": found.gap if found else math.nan,
-        "lo": found.interval.lo if found else math.nan,
-        "hi": found.interval.hi if found else math.nan,
-        "p": one.p,
-        "null": one.null,
-        "n_models": shape[0],
-        "n_categories": shape[1],
-        "n_prompts": found.n_prompts if found else 0,
+    found = one.found or OrderConsistency(*(math.nan,) * 3, undefined_interval(one.reason), 0)
+    models, categories = one.cells.y.shape[:2]
+    return {**picked(one, "measure p null reason"), "W": found.w, **picked(found, "ceiling gap n_prompts")} | {
+        **bounds(found.interval),
+        "n_models": models,
+        "n_categories": categories,
         "arm": one.cells.arm,
-        "reason": one.reason,
     }
 
 
 def _stability_row(one: Pair) -> dict:
-    v = one.version
-    return {
-        "kind": one.kind,
-        "first": one.first.name,
-        "second": one.second.name,
-        "spearman": v.estimate,
-        "lo": v.interval.lo,
-        "hi": v.interval.hi,
-        "p": v.p,
-        "self_first": one.itself[0],
-        "self_second": one.itself[1],
-        "n_models": one.n_models,
-        "n_prompts": one.n_prompts,
-        "n_runs": one.first.n_runs + one.second.n_runs,
-        "reason": one.reason,
-    }
+    v, (first, second) = one.version, one.itself
+    return (
+        {"first": one.first.name, "second": one.second.name, **picked(one, "kind n_models n_prompts reason")}
+        | {"spearman": v.estimate, **bounds(v.interval), "p": v.p, "self_first": first, "self_second": second}
+        | {"n_runs": one.first.n_runs + one.second.n_runs}
+    )
 
 
 def order_evidence(panel: Panel, claims: Sequence[str] = CLAIMS) -> dict:
@@ -338,23 +305,14 @@ def analyse_order(panel: Panel) -> Result:
     orders = {m: consistency(panel, m) for m in (RATIO, MEAN_CT)}
     found, lacking = pairs(panel)
     return Result(
-        tables={
-            ORDER.name: ORDER.arrow([_order_row(orders[m]) for m in reversed(MEASURES)]),
-            RANKS.name: RANKS.arrow([r for m in reversed(MEASURES) for r in _rank_rows(panel, orders[m])]),
-            STABILITY.name: STABILITY.arrow([_stability_row(f) for f in found]),
-        },
+        filled(
+            order_consistency=[_order_row(orders[m]) for m in reversed(MEASURES)],
+            order_ranks=[r for m in reversed(MEASURES) for r in _rank_rows(panel, orders[m])],
+            order_stability=[_stability_row(f) for f in found],
+        ),
         evidence={"R2": _r2(panel, orders[RATIO]), "R3": _r3(panel, found, lacking)},
         notes=tuple(f"order of models over temperature and window: {what}" for what in lacking),
     )
 
 
-ORDERS = Experiment(
-    name="order",
-    needs_layers=("instability",),
-    needs_steps=(),
-    claims=CLAIMS,
-    tables=(ORDER, RANKS, STABILITY),
-    function=analyse_order,
-    evidence=order_evidence,
-    summary="the order of models over categories, temperatures and windows, and R2 and R3",
-)
+ORDERS = declared("order", analyse_order, order_evidence, parted=True)

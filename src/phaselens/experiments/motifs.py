@@ -10,22 +10,12 @@ from phaselens.claims import LEVEL, Outcome
 from phaselens.claims.permutation_rule import PermutationEvidence
 from phaselens.dynamics.motifs import NULLS, Sequential, first_order_shares, motifs, sequential_motifs
 from phaselens.dynamics.state_alphabets import GRAMMAR
-from phaselens.experiments.base import Experiment, Panel, Result
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.base import Panel, Result, declared
+from phaselens.experiments.result_tables import filled, picked
 from phaselens.experiments.separations import counts
 from phaselens.experiments.state_labels import COLUMNS, Labelled, label_panel
 from phaselens.statistics.multiplicity import holm
 
-MOTIFS = Table(
-    "motifs", "the motifs of the grammar",
-    "group:str lens:str motif:str own_order:bool length:int p_order:float? p_exchange:float? p:float? "
-    "p_holm:float conserved:bool n_models:int permutations:int exceedances:int?",
-)  # fmt: skip
-BY_MODEL = Table(
-    "motifs_models", "how frequent the motifs are",
-    "model:str group:str lens:str motif:str length:int count:int share:float share_first_order:float? "
-    "null:str p:float? permutations:int? n_prompts:int n_chains:int",
-)  # fmt: skip
 PER_BOOTSTRAP, EXCEEDANCES = 10, 20
 FEWEST_PLACES = 3
 WORDS = motifs(len(GRAMMAR))
@@ -112,23 +102,11 @@ def tested(
 def motif_rows(test: Tested) -> list[dict]:
     """One row per motif of one group: p under both nulls (NaN: not tested any more), and after Holm."""
     order, exchange = (found.p for found in test.by_null)
-    adjusted, conserved = test.adjusted, test.conserved
+    p, adjusted, conserved = test.p, test.adjusted, test.conserved
     return [
-        {
-            "group": test.group,
-            "lens": test.lens,
-            "motif": spelled(word),
-            "own_order": bool(OWN[i]),
-            "length": len(word),
-            "p_order": order[i],
-            "p_exchange": exchange[i],
-            "p": test.p[i],
-            "p_holm": adjusted[i],
-            "conserved": bool(conserved[i]),
-            "n_models": len(test.models),
-            "permutations": test.permutations,
-            "exceedances": EXCEEDANCES,
-        }
+        {**picked(test, "group lens permutations"), "motif": spelled(word), "own_order": bool(OWN[i])}
+        | {"length": len(word), "p_order": order[i], "p_exchange": exchange[i], "p": p[i], "p_holm": adjusted[i]}
+        | {"conserved": bool(conserved[i]), "n_models": len(test.models), "exceedances": EXCEEDANCES}
         for i, word in enumerate(WORDS)
     ]
 
@@ -144,24 +122,16 @@ def model_rows(panel: Panel, test: Tested) -> list[dict]:
     length = np.array([len(w) for w in WORDS])
     for null, found in zip(NULLS, test.by_null, strict=True):
         for m, one in enumerate(test.models):
+            named = {"model": one.cells.model.info.name, **picked(test, "group lens")}
+            named |= {"n_prompts": len(np.unique(one.cells.prompt))}
+            named |= {"n_chains": int((one.states["grammar"] >= 0).any(axis=-1).sum())}
             for i, word in enumerate(WORDS):
                 whole = found.counts[m][length == length[i]].sum()
+                count = found.counts[m, i]
                 rows.append(
-                    {
-                        "model": one.cells.model.info.name,
-                        "group": test.group,
-                        "lens": test.lens,
-                        "motif": spelled(word),
-                        "length": len(word),
-                        "count": found.counts[m, i],
-                        "share": found.counts[m, i] / whole if whole else np.nan,
-                        "share_first_order": first_order[m][i],
-                        "null": null,
-                        "p": found.by_model[m, i],
-                        "permutations": found.draws[m, i],
-                        "n_prompts": len(np.unique(one.cells.prompt)),
-                        "n_chains": int((one.states["grammar"] >= 0).any(axis=-1).sum()),
-                    }
+                    {**named, "motif": spelled(word), "length": len(word), "null": null, "p": found.by_model[m, i]}
+                    | {"count": count, "share": count / whole if whole else np.nan}
+                    | {"share_first_order": first_order[m][i], "permutations": found.draws[m, i]}
                 )
     return rows
 
@@ -253,22 +223,12 @@ def analyse_motifs(panel: Panel) -> Result:
     tests = _tests(panel)
     shown = [t for t in tests if t is not None]
     return Result(
-        tables={
-            MOTIFS.name: MOTIFS.arrow([row for t in shown for row in motif_rows(t)]),
-            BY_MODEL.name: BY_MODEL.arrow([row for t in shown for row in model_rows(panel, t)]),
-        },
+        filled(
+            motifs=[row for t in shown for row in motif_rows(t)],
+            motifs_models=[row for t in shown for row in model_rows(panel, t)],
+        ),
         evidence={"A4": _evidence(panel, *tests)},
     )
 
 
-MOTIF = Experiment(
-    name="motifs",
-    needs_layers=COLUMNS,
-    needs_steps=(),
-    claims=("A4",),
-    tables=(MOTIFS, BY_MODEL),
-    function=analyse_motifs,
-    evidence=motifs_evidence,
-    summary="motifs of the grammar along depth, conserved over models under two nulls, and A4",
-    whole_runs=("A4",),
-)
+MOTIF = declared("motifs", analyse_motifs, motifs_evidence, layers=COLUMNS)

@@ -14,8 +14,8 @@ from phaselens.dynamics.fingerprints import (
     icc_without,
     leave_one_out_accuracy,
 )
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.base import ModelData, Panel, Result, declared
+from phaselens.experiments.result_tables import bounds, filled
 from phaselens.experiments.separations import counts
 from phaselens.statistics.intervals import Interval, jackknife_interval, undefined_interval
 
@@ -27,16 +27,6 @@ PROFILE = "ln mean ct at four depths"
 MARGIN = 0.05
 KEPT = 0.01
 FEWEST_PROMPTS = 4
-GRID = Table(
-    "normalisation", "the grid of normalisations",
-    "method:str figure:str value:str estimate:float lo:float hi:float chance:float n_models:int n_prompts:int "
-    "reason:str",
-)  # fmt: skip
-DIFFERENCES = Table(
-    "normalisation_differences", "differences between two normalisations",
-    "first:str second:str figure:str icc_first:float icc_second:float difference:float lo:float hi:float "
-    "n_prompts:int reason:str",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,29 +123,12 @@ def _grid_rows(panel: Panel, told: Told) -> list[dict]:
             found.append((name, "ICC", math.nan, None if y is None else _icc(y)))
         values = told.profiles.get(method)
         chance = 1 / len(panel.trained) if panel.trained else math.nan
-        found.append(
-            (
-                "ln mean ct at four depths",
-                "accuracy",
-                chance,
-                None if values is None else _accuracy(panel, method, values),
-            )
-        )
+        found.append((PROFILE, "accuracy", chance, None if values is None else _accuracy(panel, method, values)))
         for figure, value, chance, got in found:
             estimate, interval, n = got or (math.nan, undefined_interval(f"{column(method)} was not recorded"), 0)
             rows.append(
-                {
-                    "method": method,
-                    "figure": figure,
-                    "value": value,
-                    "estimate": estimate,
-                    "lo": interval.lo,
-                    "hi": interval.hi,
-                    "chance": chance,
-                    "n_models": len(panel.trained),
-                    "n_prompts": n,
-                    "reason": interval.reason,
-                }
+                {"method": method, "figure": figure, "value": value, "estimate": estimate, **bounds(interval)}
+                | {"chance": chance, "n_models": len(panel.trained), "n_prompts": n, "reason": interval.reason}
             )
     return rows
 
@@ -165,20 +138,11 @@ def _difference_rows(told: Told) -> list[dict]:
     for first, second in ((m, "raw") for m in METHODS if m != "raw"):
         for figure in FIGURES:
             d = _difference(told, first, second, figure)
-            interval = undefined_interval("not recorded under both") if d is None else d.interval
+            d = d or Discrimination(*(math.nan,) * 3, undefined_interval("not recorded under both"), 0)
             rows.append(
-                {
-                    "first": first,
-                    "second": second,
-                    "figure": figure,
-                    "icc_first": math.nan if d is None else d.first,
-                    "icc_second": math.nan if d is None else d.second,
-                    "difference": math.nan if d is None else d.difference,
-                    "lo": interval.lo,
-                    "hi": interval.hi,
-                    "n_prompts": 0 if d is None else d.n_prompts,
-                    "reason": interval.reason,
-                }
+                {"first": first, "second": second, "figure": figure, "icc_first": d.first, "icc_second": d.second}
+                | {"difference": d.difference, **bounds(d.interval), "n_prompts": d.n_prompts}
+                | {"reason": d.interval.reason}
             )
     return rows
 
@@ -232,22 +196,11 @@ def analyse_normalisation(panel: Panel) -> Result:
     """Tables normalisation (the grid) and normalisation_differences; evidence for N1."""
     told = told_apart(panel)
     return Result(
-        tables={
-            GRID.name: GRID.arrow(_grid_rows(panel, told)),
-            DIFFERENCES.name: DIFFERENCES.arrow(_difference_rows(told)),
-        },
+        filled(normalisation=_grid_rows(panel, told), normalisation_differences=_difference_rows(told)),
         evidence=_evidence(panel, told),
     )
 
 
-NORMALISATION = Experiment(
-    name="normalisation",
-    needs_layers=tuple(column(m) for m in METHODS),
-    needs_steps=(),
-    claims=("N1",),
-    tables=(GRID, DIFFERENCES),
-    function=analyse_normalisation,
-    evidence=normalisation_evidence,
-    summary="how well models can be told apart under each normalisation of states: the grid, and N1",
-    whole_runs=("N1",),
+NORMALISATION = declared(
+    "normalisation", analyse_normalisation, normalisation_evidence, layers=tuple(column(m) for m in METHODS)
 )

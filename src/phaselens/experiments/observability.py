@@ -10,22 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, above, below
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result, StoredScores
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.base import ModelData, Panel, Result, StoredScores, declared
+from phaselens.experiments.result_tables import bounds, filled
 from phaselens.experiments.separations import counts
 from phaselens.statistics.intervals import Interval, bootstrap_p, expanded_interval, undefined_interval
 from phaselens.statistics.partial import clustered_correlation, rank_residuals
 from phaselens.statistics.resampling import bootstrap_weights
 
-TABLE = Table(
-    "observability", "what states know of what comes beyond the output",
-    "model:str claim:str given:str estimate:float lo:float hi:float untrained:float untrained_lo:float "
-    "untrained_hi:float shuffled:float n:int n_units:int depth:float published:str",
-)  # fmt: skip
-CURVE = Table(
-    "observability_curve", "the same by depth, on the documents that choose the layer",
-    "model:str depth:float value:float",
-)  # fmt: skip
 GIVEN = (("nothing", 0), ("confidence", 2), ("confidence and entropy", 3), ("confidence, entropy, rank, margin", 5))
 SMALLEST, FEWEST, MIDDLE = 0.05, 200, (1 / 3, 2 / 3)
 # Raw, given confidence, and entropy: T. Carmichael 2026, arXiv 2604.24801, by the model's name.
@@ -190,12 +181,12 @@ def analyse_observability(panel: Panel) -> Result:
         for f in scores.get(name, ()):
             one, twin = expanded_interval(f.draws, f.n_units), expanded_interval(f.twin[1], f.n_units)
             rows.append(
-                {"model": name, "claim": "O1", "given": f.given, "estimate": f.value, "lo": one.lo, "hi": one.hi,
-                 "untrained": f.twin[0], "untrained_lo": twin.lo, "untrained_hi": twin.hi,
-                 "shuffled": float(np.quantile(f.shuffled, 0.975)), "n": f.n, "n_units": f.n_units,
-                 "depth": float(np.mean(model.scores.layer)) / model.info.n_layers,
-                 "published": PUBLISHED.get(name.lower().rpartition("/")[2], "")}
-            )  # fmt: skip
+                {"model": name, "claim": "O1", "given": f.given, "estimate": f.value, **bounds(one)}
+                | {"untrained": f.twin[0], **bounds(twin, "untrained"), "n": f.n, "n_units": f.n_units}
+                | {"shuffled": float(np.quantile(f.shuffled, 0.975))}
+                | {"depth": float(np.mean(model.scores.layer)) / model.info.n_layers}
+                | {"published": PUBLISHED.get(name.lower().rpartition("/")[2], "")}
+            )
         if name in scores:
             pairs = zip(model.scores.depth, model.scores.curve, strict=True)
             curve += [{"model": name, "depth": float(d), "value": float(v)} for d, v in pairs]
@@ -205,24 +196,15 @@ def analyse_observability(panel: Panel) -> Result:
             before = curved.get(twin.info.name) if twin is not None else None
             around = expanded_interval(before[1], len(panel.units)) if before else undefined_interval("no twin")
             rows.append(
-                {"model": name, "claim": "O2", "given": "token, step and run", "estimate": value, "lo": one.lo,
-                 "hi": one.hi, "untrained": before[0] if before else math.nan, "untrained_lo": around.lo,
-                 "untrained_hi": around.hi, "shuffled": math.nan, "n": n, "n_units": len(panel.units),
-                 "depth": 0.5, "published": "about .15 (arXiv 2604.23985)"}
-            )  # fmt: skip
+                {"model": name, "claim": "O2", "given": "token, step and run", "estimate": value, **bounds(one)}
+                | {"untrained": before[0] if before else math.nan, **bounds(around, "untrained"), "n": n}
+                | {"shuffled": math.nan, "n_units": len(panel.units), "depth": 0.5}
+                | {"published": "about .15 (arXiv 2604.23985)"}
+            )
     return Result(
-        {TABLE.name: TABLE.arrow(rows), CURVE.name: CURVE.arrow(curve)},
+        filled(observability=rows, observability_curve=curve),
         evidence={"O1": o1(panel, scores), "O2": o2(panel, curved)},
     )
 
 
-OBSERVABILITY = Experiment(
-    name="observability",
-    needs_layers=("turning_angle",),
-    needs_steps=("entropy",),
-    claims=("O1", "O2"),
-    tables=(TABLE, CURVE),
-    function=analyse_observability,
-    evidence=observability_evidence,
-    summary="what states know of the next token's loss beyond the output, and curvature beside entropy: O1, O2",
-)
+OBSERVABILITY = declared("observability", analyse_observability, observability_evidence)

@@ -11,26 +11,13 @@ import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, below
 from phaselens.dynamics.perturbation_signatures import Share, SplitHalf, geometric, split_half, vector
-from phaselens.experiments.base import Experiment, Panel, Result, refusals
+from phaselens.experiments.base import Panel, Result, declared, refusals
 from phaselens.experiments.pooled import identity
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.result_tables import bounds, filled, picked
 from phaselens.interventions.records import Signature
 from phaselens.statistics.intervals import undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights
 
-ROWS = Table(
-    "signatures", "what small changes do at every layer",
-    "model:str family:str? site:str condition:str layer:int? depth:float strength:float gain:float lo:float "
-    "hi:float word:str? kl:float kl_lo:float kl_hi:float",
-)  # fmt: skip
-REPRODUCED = Table(
-    "reproducibility", "how far the signature of a model comes back, and that of its nearest other",
-    "model:str family:str reproducibility:float lo:float hi:float nearest_other:str with_nearest:float",
-)  # fmt: skip
-THROUGH = Table(
-    "through", "gains from layer to layer",
-    "model:str layer:int to:int gain:float",
-)  # fmt: skip
 LEAST_KL = 1e-12
 LEAST = 16
 
@@ -62,11 +49,11 @@ def signature_rows(stored: Sequence[Signature], weights: np.ndarray) -> list[dic
 def _row(
     s: Signature, condition: str, layer: int, depth: float, eps: float, gain: Share, kl: Share
 ) -> dict[str, object]:
-    return {
-        "model": s.model, "family": s.family, "site": s.site, "condition": condition, "layer": layer,
-        "depth": float(depth), "strength": eps, "gain": gain.value, "lo": gain.interval.lo,
-        "hi": gain.interval.hi, "word": gain.word, "kl": kl.value, "kl_lo": kl.interval.lo, "kl_hi": kl.interval.hi,
-    }  # fmt: skip
+    return (
+        {**picked(s, "model family site"), "condition": condition, "layer": layer, "depth": float(depth)}
+        | {"strength": eps, "gain": gain.value, **bounds(gain.interval), "word": gain.word}
+        | {"kl": kl.value, **bounds(kl.interval, "kl")}
+    )
 
 
 def through_rows(stored: Sequence[Signature]) -> list[dict[str, object]]:
@@ -114,7 +101,7 @@ def reproduced_rows(stored: Sequence[Signature], split: SplitHalf) -> list[dict[
         near = max(others, key=lambda j: split.similarity[i, j]) if others else None
         rows.append(
             {
-                "model": s.model, "family": s.family, "reproducibility": value, "lo": interval.lo, "hi": interval.hi,
+                "model": s.model, "family": s.family, "reproducibility": value, **bounds(interval),
                 "nearest_other": "" if near is None else stored[near].model,
                 "with_nearest": math.nan if near is None else float(split.similarity[i, near]),
             }
@@ -169,19 +156,14 @@ def analysed(stored: Sequence[Signature], seed: int, n_boot: int = 1000) -> Resu
     """The tables of signatures and the evidence for P1, from stored records."""
     alike = [s for s in stored if (s.strengths, len(s.prompts)) == (stored[0].strengths, len(stored[0].prompts))]
     if not alike:
-        none: list[dict[str, object]] = []
-        return Result({t.name: t.arrow(none) for t in TABLES}, evidence={"P1": evidence([], None, seed)})
+        return Result(filled(signatures=[], reproducibility=[], through=[]), evidence={"P1": evidence([], None, seed)})
     split = compared(alike, seed, n_boot=n_boot)
-    rows = (
-        signature_rows(alike, weights_of(alike, seed, n_boot)),
-        reproduced_rows(alike, split),
-        through_rows(alike),
+    tables = filled(
+        signatures=signature_rows(alike, weights_of(alike, seed, n_boot)),
+        reproducibility=reproduced_rows(alike, split),
+        through=through_rows(alike),
     )
-    tables = {table.name: table.arrow(own) for table, own in zip(TABLES, rows, strict=True)}
     return Result(tables, evidence={"P1": evidence(alike, split, seed)})
-
-
-TABLES = (ROWS, REPRODUCED, THROUGH)
 
 
 def _analyse(panel: Panel) -> Result:
@@ -189,12 +171,4 @@ def _analyse(panel: Panel) -> Result:
     return replace(analysed(stored, panel.seed, panel.n_boot), notes=refusals(panel.trained, "perturbation"))
 
 
-PERTURBATION = Experiment(
-    name="perturbation",
-    needs_layers=(),
-    needs_steps=(),
-    claims=("P1",),
-    tables=TABLES,
-    function=_analyse,
-    summary="perturbation signatures: what noise at a layer does on the way to the output, and to the output",
-)
+PERTURBATION = declared("perturbation", _analyse)

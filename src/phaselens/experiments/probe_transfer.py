@@ -8,19 +8,9 @@ import numpy as np
 
 from phaselens.errors import InputError
 from phaselens.experiments.base import ModelData, StoredReading
-from phaselens.experiments.result_tables import Table
 from phaselens.probes.alignment import transferred
 from phaselens.probes.capacity import majority_share
 
-MODELS = Table(
-    "probe_transfer", "frozen probes on other models",
-    "task:str source:str target:str n:int? accuracy:float shuffled:float? own:float majority:float? "
-    "reason:str?",
-)  # fmt: skip
-TEMPLATES = Table(
-    "probe_templates", "frozen probes on other templates",
-    "task:str model:str trained_on:str read_on:str accuracy:float majority:float?",
-)  # fmt: skip
 Row = dict[str, object]
 
 

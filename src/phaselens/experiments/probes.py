@@ -24,10 +24,10 @@ from phaselens.claims import (
 )
 from phaselens.dynamics.clusters import distances, groupings
 from phaselens.dynamics.fingerprints import fingerprints
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result, StoredReading
+from phaselens.experiments.base import ModelData, Panel, Result, StoredReading, declared
 from phaselens.experiments.fingerprints import FINGERPRINTS, sample_of, without_twins
-from phaselens.experiments.probe_transfer import MODELS, TEMPLATES, between_models, between_templates
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.probe_transfer import between_models, between_templates
+from phaselens.experiments.result_tables import bounds, filled
 from phaselens.experiments.separations import counts
 from phaselens.probes.capacity import CapacityCurve, PeakDifference, capacity_curve, majority_share, peak_difference
 from phaselens.statistics.agreement import grouping_agreement, mantel
@@ -42,19 +42,6 @@ FEWEST_MODELS = 6
 PEAK_DRAWS = 10_000
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
 NEED = 'add probe_tasks = ["pos", "choice-chosen", "stabilisation"] to the study'
-ROWS = Table(
-    "probe_capacity", "what probes read along depth",
-    "model:str task:str function:str? layer:int? depth:float capacity:float lo:float hi:float "
-    "selectivity:float?",
-)  # fmt: skip
-PAIRS = Table(
-    "probe_pairs", "capacity of one model less that of another",
-    "task:str first:str second:str difference:float lo:float hi:float allowance:float p:float p_holm:float",
-)  # fmt: skip
-GROUPS = Table(
-    "probe_groups", "groups of models by function and by dynamics",
-    "model:str dynamic_group:int functional_group:int k:int ari:float p_ari:float mantel:float p_mantel:float",
-)  # fmt: skip
 Pair = tuple[ModelData, StoredReading]
 
 
@@ -221,7 +208,7 @@ def _seed_twins(found: Sequence[PeakDifference]) -> Outcome:
 def _pair_row(task: str, first: ModelData, second: ModelData, d: PeakDifference, p: float) -> dict[str, object]:
     return {
         "task": task, "first": first.info.name, "second": second.info.name, "difference": d.difference,
-        "lo": d.interval.lo, "hi": d.interval.hi, "allowance": d.allowance, "p": d.p, "p_holm": p,
+        **bounds(d.interval), "allowance": d.allowance, "p": d.p, "p_holm": p,
     }  # fmt: skip
 
 
@@ -337,30 +324,21 @@ def _analyse(panel: Panel) -> Result:
     rows = [
         {
             "model": m.info.name, "task": t.task, "function": t.function, "layer": round(d * m.info.n_layers),
-            "depth": float(d), "capacity": float(c), "lo": i.lo, "hi": i.hi, "selectivity": float(s),
+            "depth": float(d), "capacity": float(c), **bounds(i), "selectivity": float(s),
         }
         for t in tasks.values()
         for (m, r), curve in zip(t.pairs, t.curves, strict=True)
         for d, c, i, s in zip(r.depth, curve.capacity, curve.intervals, r.selectivity, strict=True)
     ]  # fmt: skip
     moved = between_models(panel.trained, panel.generator("probe transfer"))
-    tables = {
-        ROWS.name: ROWS.arrow(rows),
-        PAIRS.name: PAIRS.arrow(pairs),
-        MODELS.name: MODELS.arrow(moved),
-        TEMPLATES.name: TEMPLATES.arrow(between_templates(panel.trained)),
-        GROUPS.name: GROUPS.arrow(groups),
-    }
+    tables = filled(
+        probe_capacity=rows,
+        probe_pairs=pairs,
+        probe_transfer=moved,
+        probe_templates=between_templates(panel.trained),
+        probe_groups=groups,
+    )
     return Result(tables, evidence=found)
 
 
-PROBES = Experiment(
-    name="probes",
-    needs_layers=FINGERPRINTS.needs_layers,
-    needs_steps=FINGERPRINTS.needs_steps,
-    claims=("F1", "F2", "F3", "F4"),
-    tables=(ROWS, PAIRS, MODELS, TEMPLATES, GROUPS),
-    function=_analyse,
-    summary="what linear probes read along depth: decodability, peak depth, dimensions, agreement with the dynamics",
-    evidence=evidence,
-)
+PROBES = declared("probes", _analyse, evidence, layers=FINGERPRINTS.needs_layers, steps=FINGERPRINTS.needs_steps)

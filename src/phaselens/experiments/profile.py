@@ -8,26 +8,14 @@ import math
 import numpy as np
 
 from phaselens.dynamics.profile import fit_values, instability_debt, late_ct, late_divergence, profile
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.base import ModelData, Panel, Result, declared
 from phaselens.experiments.regimes import run_collapses
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.result_tables import bounds, filled, picked
 from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.resampling import resampled_ratio, sums_by_unit
 
 CHOICES = ("l*", "L")
 FIGURES = ("debt", "late_ct", "tension")
-MODELS = Table(
-    "profile_models", "profiles over a run, by model",
-    "model:str twin:bool layer_choice:str kind:str segment_1:float segment_2:float segment_3:float "
-    "segment_4:float contrast:str contrast_lo:float contrast_hi:float tau:float debt:float debt_lo:float "
-    "debt_hi:float late_ct:float late_ct_lo:float late_ct_hi:float tension:float tension_lo:float "
-    "tension_hi:float n_prompts:int n_runs:int reason:str",
-)  # fmt: skip
-RUNS = Table(
-    "profile_runs", "profiles over a run, by run",
-    "model:str twin:bool layer_choice:str run:int prompt_id:str debt:float late_ct:float "
-    "late_divergence:float",
-)  # fmt: skip
 
 
 def run_profile(model: ModelData, layer: int) -> dict[str, np.ndarray] | None:
@@ -55,40 +43,23 @@ def _model_row(panel: Panel, model: ModelData, choice: str, found: dict[str, np.
     index, keep = panel.unit_index(model), model.measured
     shape = profile(found["ct"][keep], index[keep], panel.generator(f"profile {model.info.name} {choice}"),
                     n_boot=panel.n_boot)  # fmt: skip
-    segments = {f"segment_{k + 1}": value for k, value in enumerate(shape.segments)}
-    row = {
-        "model": model.info.name,
-        "twin": model.info.twin,
-        "layer_choice": choice,
-        "kind": shape.kind,
-        **segments,
-        "contrast": shape.contrast,
-        "contrast_lo": shape.interval.lo,
-        "contrast_hi": shape.interval.hi,
-        "tau": float(found["tau"]),
-        "n_prompts": shape.n_prompts,
-        "n_runs": int(np.isfinite(found["late_divergence"][keep]).sum()),
-        "reason": shape.interval.reason,
-    }
+    row = {**model.info.named, "layer_choice": choice, **picked(shape, "kind contrast n_prompts")}
+    row |= {f"segment_{k + 1}": value for k, value in enumerate(shape.segments)}
+    row |= bounds(shape.interval, "contrast") | {"reason": shape.interval.reason, "tau": float(found["tau"])}
+    row |= {"n_runs": int(np.isfinite(found["late_divergence"][keep]).sum())}
     for name in FIGURES:
         sums, n = sums_by_unit(found[name][:, None], index, len(panel.units))
         seen, total = int((n > 0).sum()), n.sum()
         interval = percentile_interval(resampled_ratio(sums, n, panel.weights), seen)
-        row |= {name: sums.sum() / total if total else math.nan, f"{name}_lo": interval.lo, f"{name}_hi": interval.hi}
+        row |= {name: sums.sum() / total if total else math.nan, **bounds(interval, name)}
     return row
 
 
 def _run_rows(model: ModelData, choice: str, found: dict[str, np.ndarray]) -> list[dict]:
     names = ("debt", "late_ct", "late_divergence")
     return [
-        {
-            "model": model.info.name,
-            "twin": model.info.twin,
-            "layer_choice": choice,
-            "run": int(model.runs["run"][i]),
-            "prompt_id": str(model.runs["prompt_id"][i]),
-            **{name: found[name][i] for name in names},
-        }
+        {**model.info.named, "layer_choice": choice, **{name: found[name][i] for name in names}}
+        | {"run": int(model.runs["run"][i]), "prompt_id": str(model.runs["prompt_id"][i])}
         for i in np.flatnonzero(model.measured)
     ]
 
@@ -102,15 +73,7 @@ def analyse_profile(panel: Panel) -> Result:
             if found is not None:
                 models.append(_model_row(panel, model, choice, found))
                 runs += _run_rows(model, choice, found)
-    return Result(tables={MODELS.name: MODELS.arrow(models), RUNS.name: RUNS.arrow(runs)})
+    return Result(filled(profile_models=models, profile_runs=runs))
 
 
-PROFILE = Experiment(
-    name="profile",
-    needs_layers=("instability",),
-    needs_steps=(),
-    claims=(),
-    tables=(MODELS, RUNS),
-    function=analyse_profile,
-    summary="how instability is spread over a run: quarters, debt, late values, late divergence",
-)
+PROFILE = declared("profile", analyse_profile)

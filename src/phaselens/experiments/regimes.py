@@ -8,8 +8,8 @@ import numpy as np
 from phaselens.claims import Outcome, absent_in_twins, survives
 from phaselens.dynamics import nulls, regimes
 from phaselens.dynamics.collapse import Collapse, collapses, frozen_early, mask_digits
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.base import ModelData, Panel, Result, declared
+from phaselens.experiments.result_tables import bounds, filled
 from phaselens.experiments.separations import (
     Estimate,
     evidence,
@@ -24,29 +24,11 @@ from phaselens.statistics.panel_groups import Split
 from phaselens.statistics.resampling import resampled_median
 
 GROUPS = (2, 3, 4)
+# Columns of regimes_runs that are figures of `RunFigures`.
+PER_RUN = {"ratio_norm": "ratio", "ratio_norm_32": "ratio_32", "ratio_norm_128": "ratio_128", "q95_over_median": "q95"}
+PER_RUN |= {"ratio_norm_later": "later", "ratio_norm_moving": "moving"}
+PER_RUN |= {name: name for name in ("n_values", "frozen_fraction", "mean_ct", "late_ct")}
 SHARES = tuple(name.lower() for name in regimes.REGIMES)
-RUNS = Table(
-    "regimes_runs", "ratio_norm per run",
-    "model:str twin:bool arm:str? run:int prompt_id:str? category:str? ratio_norm:float ratio_norm_32:float? "
-    "ratio_norm_128:float? q95_over_median:float? n_values:int? frozen_fraction:float? mean_ct:float? "
-    "late_ct:float? label:str? outside_published:bool? label_panel:str? collapsed:bool? reason:str "
-    "sample:int? ratio_norm_later:float? ratio_norm_moving:float? collapsed_masked:bool? collapse_cause:str? "
-    "immediate_collapse:bool?",
-    always=True,
-)  # fmt: skip
-MODELS = Table(
-    "regimes_models",
-    "ratio_norm per model with its interval",
-    "model:str twin:bool layer_choice:str ratio_norm:float lo:float hi:float n_prompts:int n_runs:int "
-    + "".join(f"{kind}_{s}{of}:float? " for kind in ("share", "boot_share") for of in ("", "_panel") for s in SHARES)
-    + "reason:str?",
-    always=True,
-)
-NULLS = Table(
-    "regimes_nulls", "what ratio_norm is where there is nothing to find",
-    "null:str model:str ratio_norm:float lo:float hi:float description:str",
-    always=True,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,28 +121,16 @@ def _run_rows(model: ModelData, f: RunFigures, cuts: tuple[float, ...]) -> list[
     by_panel = regimes.label_of(f.ratio, cuts)
     return [
         {
-            "model": model.info.name,
-            "twin": model.info.twin,
+            **model.info.named,
             **{k: runs[k][i] for k in ("arm", "run", "prompt_id", "category", "sample")},
-            "ratio_norm": f.ratio[i],
-            "ratio_norm_32": f.ratio_32[i],
-            "ratio_norm_128": f.ratio_128[i],
-            "ratio_norm_later": f.later[i],
-            "ratio_norm_moving": f.moving[i],
-            "q95_over_median": f.q95[i],
-            "n_values": f.n_values[i],
-            "frozen_fraction": f.frozen_fraction[i],
-            "mean_ct": f.mean_ct[i],
-            "late_ct": f.late_ct[i],
+            **{column: getattr(f, figure)[i] for column, figure in PER_RUN.items()},
             "label": regimes.REGIMES[label[i]] if label[i] >= 0 else "",
             "outside_published": bool(outside[i]),
             "label_panel": f"{regimes.REGIMES[by_panel[i]]}_panel" if by_panel[i] >= 0 else "",
-            "collapsed": plain[i].collapsed,
-            "collapsed_masked": masked[i].collapsed,
-            "collapse_cause": plain[i].cause or masked[i].cause,
-            "immediate_collapse": plain[i].collapsed and bool(f.frozen_early[i]),
-            "reason": f.reason[i],
         }
+        | {"collapsed": plain[i].collapsed, "collapse_cause": plain[i].cause or masked[i].cause}
+        | {"collapsed_masked": masked[i].collapsed, "reason": f.reason[i]}
+        | {"immediate_collapse": plain[i].collapsed and bool(f.frozen_early[i])}
         for i in np.flatnonzero(model.measured)
     ]
 
@@ -169,16 +139,8 @@ def _model_row(panel: Panel, model: ModelData, choice: str, f: RunFigures, cuts:
     estimate = model_median(panel, model, f.ratio)
     usable = model.measured & np.isfinite(f.ratio)
     interval, n_prompts = interval_of(panel, model, estimate, usable)
-    row = {
-        "model": model.info.name,
-        "twin": model.info.twin,
-        "layer_choice": choice,
-        "ratio_norm": estimate.value,
-        "lo": interval.lo,
-        "hi": interval.hi,
-        "n_prompts": n_prompts,
-        "n_runs": int(usable.sum()),
-    }
+    row = model.info.named | {"layer_choice": choice, "ratio_norm": estimate.value, **bounds(interval)}
+    row |= {"n_prompts": n_prompts, "n_runs": int(usable.sum())}
     for suffix, by in (("", regimes.PUBLISHED_CUTS), ("_panel", cuts)):
         shares = regimes.label_shares(regimes.label_of(f.ratio[usable], by))
         draws = regimes.label_of(estimate.draws if n_prompts >= 2 else np.array([]), by)
@@ -309,24 +271,11 @@ def analyse_regimes(panel: Panel) -> Result:
             "digits could not be masked for every model: collapse with digits masked equals plain collapse there"
         )
     return Result(
-        tables={
-            RUNS.name: RUNS.arrow(runs),
-            MODELS.name: MODELS.arrow(models),
-            NULLS.name: NULLS.arrow(null_rows(panel, at_record)),
-        },
+        filled(regimes_runs=runs, regimes_models=models, regimes_nulls=null_rows(panel, at_record)),
         documents={"separation": [separation_row("R1", s, among=GROUPS) for s in (*splits, *others)]},
         evidence=found,
         notes=tuple(notes),
     )
 
 
-REGIMES = Experiment(
-    name="regimes",
-    needs_layers=("instability", "frozen"),
-    needs_steps=(),
-    claims=("R1",),
-    tables=(RUNS, MODELS, NULLS),
-    function=analyse_regimes,
-    evidence=regimes_evidence,
-    summary="ratio_norm of runs and models, its nulls, labels by published and by the panel's own bands, and R1",
-)
+REGIMES = declared("regimes", analyse_regimes, regimes_evidence)

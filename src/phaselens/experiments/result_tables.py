@@ -1,6 +1,7 @@
 """The tables of `results/`: declared with unit and meaning, and filled so that an empty one keeps its columns."""
 
 import math
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from phaselens.errors import StateError
+from phaselens.statistics.intervals import Interval
 
 TYPES = {"str": pa.string(), "float": pa.float64(), "int": pa.int64(), "bool": pa.bool_()}
 HOLDS = {"str": "open", "float": "number", "int": "number", "bool": "truth"}
@@ -32,9 +34,9 @@ class Field:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of `results/`, declared once: name, what it holds, columns as "name:type", with a ? where not required.
+    """A table of `results/`: name, what it holds, columns as "name:type", with a ? where not required.
 
-    Units and meanings stand in `columns.txt` beside this file. `always` tables are made by every study.
+    Declared in `declared.toml`; units and meanings stand in `columns.txt`. `always` tables are made by every study.
     """
 
     name: str
@@ -69,12 +71,35 @@ class Table:
         return arrow_table(self.columns.replace("?", ""), rows)
 
 
+def _text(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def declarations() -> dict[str, dict]:
+    """The records of `declared.toml`, by experiment."""
+    return tomllib.loads(_text("declared.toml"))
+
+
+def tables_of(experiment: str) -> tuple[Table, ...]:
+    """The tables of an experiment."""
+    return tuple(Table(name, **facts) for name, facts in declarations()[experiment]["tables"].items())
+
+
+TABLES: dict[str, Table] = {table.name: table for experiment in declarations() for table in tables_of(experiment)}
+
+
+def filled(**rows: Sequence[Mapping[str, object]]) -> dict[str, pa.Table]:
+    """Tables by name from their rows. Raises StateError where a row has other columns than declared."""
+    return {name: TABLES[name].arrow(own) for name, own in rows.items()}
+
+
 ENDS = {"_lo": "lower end of the 95 % interval of {}", "_hi": "upper end of the 95 % interval of {}"}
 
 
 @cache
 def _lines() -> list[str]:
-    return resources.files("phaselens.experiments").joinpath("columns.txt").read_text(encoding="utf-8").splitlines()[3:]
+    return _text("columns.txt").splitlines()[3:]
 
 
 @cache
@@ -104,6 +129,17 @@ def meaning(table: str, column: str) -> tuple[str, str]:
     if found is None:
         raise StateError(f"column {column!r} of {table!r} has no line in experiments/columns.txt.")
     return found
+
+
+def bounds(interval: Interval, of: str = "") -> dict[str, float]:
+    """The columns of an interval: `lo` and `hi`, those of the value `of` with its name before them."""
+    before = f"{of}_" if of else ""
+    return {f"{before}lo": interval.lo, f"{before}hi": interval.hi}
+
+
+def picked(record: object, names: str) -> dict[str, object]:
+    """Some attributes of a record as columns of their names, which are parted by spaces."""
+    return {name: getattr(record, name) for name in names.split()}
 
 
 def arrow_table(columns: str, rows: Sequence[Mapping[str, object]]) -> pa.Table:

@@ -8,7 +8,7 @@ import numpy as np
 
 from phaselens.claims import SMALLEST_GAP, Outcome, SplitEvidence
 from phaselens.experiments.base import ModelData, Panel
-from phaselens.experiments.result_tables import json_value
+from phaselens.experiments.result_tables import bounds, json_value
 from phaselens.statistics.panel_groups import Split, split
 from phaselens.statistics.separation import TWO, largest_p, models_for_power, models_for_significance, power
 
@@ -66,11 +66,9 @@ def separation_row(claim: str, tested: Split, *, among: tuple[int, ...] = TWO) -
         "claim": claim,
         "version": tested.version,
         "S": test.s,
-        "lo": tested.interval.lo,
-        "hi": tested.interval.hi,
+        **bounds(tested.interval),
         "p": test.p,
-        "p_lo": test.p_interval.lo,
-        "p_hi": test.p_interval.hi,
+        **bounds(test.p_interval, "p"),
         "critical": test.critical,
         "n_groups": test.k,
         "groups": {m: g for m, g in zip(tested.models, test.groups, strict=True) if g >= 0},

@@ -7,8 +7,8 @@ import numpy as np
 
 from phaselens.dynamics.chains import depth_chains, dwell_times, expected_counts, transition_counts
 from phaselens.dynamics.state_alphabets import occupancies, state_counts
-from phaselens.experiments.base import Experiment, Panel, Result
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.base import Panel, Result, declared
+from phaselens.experiments.result_tables import bounds, filled
 from phaselens.experiments.state_claims import state_evidence, sweep_rows
 from phaselens.experiments.state_labels import (
     ALPHABETS,
@@ -22,31 +22,10 @@ from phaselens.experiments.state_labels import (
 from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.resampling import resampled_ratio
 
-OCCUPANCIES = Table(
-    "states", "how often each model is in which state",
-    "model:str twin:bool alphabet:str threshold:str layer_choice:str state:str value:float lo:float hi:float "
-    "published_gpt2:float? published_opt125m:float? n_cells:int? n_prompts:int n_runs:int? reason:str?",
-)  # fmt: skip
-TRANSITIONS = Table(
-    "states_transitions", "which state follows which",
-    "model:str twin:bool alphabet:str axis:str layer_choice:str origin:str destination:str count:int left:int "
-    "P:float lo:float hi:float P_order:float excess:float? excess_lo:float excess_hi:float n_prompts:int "
-    "reason:str",
-)  # fmt: skip
-DWELL = Table(
-    "states_dwell", "how long states last",
-    "model:str twin:bool alphabet:str axis:str layer_choice:str state:str mean_length:float visits:int "
-    "cut:int reason:str",
-)  # fmt: skip
-SWEEP = Table(
-    "states_sweep", "claims about states under other thresholds",
-    "claim:str quantile:float rivalry:float version:str value:float null:float p:float fewest_events:int "
-    "against:bool",
-)  # fmt: skip
 CHOICES = ("l*", "all")
 PUBLISHED = {
-    "GPT-2": {"E": 0.35, "A": 0.22, "C": 0.24, "D": 0.034},
-    "OPT-125M": {"E": 0.51, "A": 0.24, "C": 0.18, "D": 0.0},
+    "gpt2": {"E": 0.35, "A": 0.22, "C": 0.24, "D": 0.034},
+    "opt125m": {"E": 0.51, "A": 0.24, "C": 0.18, "D": 0.0},
 }
 
 
@@ -83,36 +62,25 @@ def occupancy_rows(panel: Panel, found: Labelled, threshold: str) -> list[dict]:
             seen = cells.sum(axis=1) > 0
             for i, name in enumerate(names):
                 interval = percentile_interval(draws[:, i], int(seen.sum()))
+                n_runs = int(np.isin(found.cells.prompt, np.flatnonzero(seen)).sum())
                 rows.append(
-                    {
-                        **_whose(found, alphabet),
-                        "threshold": threshold,
-                        "layer_choice": choice,
-                        "state": name,
-                        "value": value[i],
-                        "lo": interval.lo,
-                        "hi": interval.hi,
-                        **_published(alphabet, name),
-                        "n_cells": int(cells.sum()),
-                        "n_prompts": int(seen.sum()),
-                        "n_runs": int(np.isin(found.cells.prompt, np.flatnonzero(seen)).sum()),
-                        "reason": interval.reason if seen.any() else _nowhere(found, choice),
-                    }
+                    _whose(found, alphabet)
+                    | {"threshold": threshold, "layer_choice": choice, "state": name, **_published(alphabet, name)}
+                    | {"value": value[i], **bounds(interval), "n_cells": int(cells.sum()), "n_runs": n_runs}
+                    | {"n_prompts": int(seen.sum())}
+                    | {"reason": interval.reason if seen.any() else _nowhere(found, choice)}
                 )
     return rows
 
 
-def _whose(found: Labelled, alphabet: str) -> dict:
-    return {"model": found.cells.model.info.name, "twin": found.cells.model.info.twin, "alphabet": alphabet}
+def _whose(found: Labelled, alphabet: str, axis: Axis | None = None) -> dict:
+    where = {} if axis is None else {"axis": axis.name, "layer_choice": axis.choice}
+    return {**found.cells.model.info.named, "alphabet": alphabet, **where}
 
 
 def _published(alphabet: str, name: str) -> dict:
-    of = {m: shares.get(name[0], np.nan) for m, shares in PUBLISHED.items()}
     known = alphabet == "bifurcation"
-    return {
-        "published_gpt2": of["GPT-2"] if known else np.nan,
-        "published_opt125m": of["OPT-125M"] if known else np.nan,
-    }
+    return {f"published_{m}": of.get(name[0], np.nan) if known else np.nan for m, of in PUBLISHED.items()}
 
 
 def _nowhere(found: Labelled, choice: str) -> str:
@@ -151,24 +119,11 @@ def transition_rows(panel: Panel, found: Labelled, alphabet: str, axis: Axis) ->
         prompts = int((row[i] > 0).sum())
         around, beyond = (percentile_interval(d[:, i, j], prompts) for d in (draws, excess))
         rows.append(
-            {
-                **_whose(found, alphabet),
-                "axis": axis.name,
-                "layer_choice": axis.choice,
-                "origin": names[i],
-                "destination": names[j],
-                "count": int(pair[i, j].sum()),
-                "left": int(row[i].sum()),
-                "P": p[i, j],
-                "lo": around.lo,
-                "hi": around.hi,
-                "P_order": order[i, j],
-                "excess": p[i, j] - order[i, j],
-                "excess_lo": beyond.lo,
-                "excess_hi": beyond.hi,
-                "n_prompts": prompts,
-                "reason": "" if not around.reason else "never left" if not row[i].sum() else around.reason,
-            }
+            _whose(found, alphabet, axis)
+            | {"origin": names[i], "destination": names[j], "count": int(pair[i, j].sum()), "left": int(row[i].sum())}
+            | {"P": p[i, j], **bounds(around), "P_order": order[i, j], "n_prompts": prompts}
+            | {"excess": p[i, j] - order[i, j], **bounds(beyond, "excess")}
+            | {"reason": "" if not around.reason else "never left" if not row[i].sum() else around.reason}
         )
     return rows
 
@@ -184,16 +139,9 @@ def dwell_rows(found: Labelled, alphabet: str, axis: Axis) -> list[dict]:
     visits = counts.sum(axis=-1)
     length = (counts * np.arange(counts.shape[-1])).sum(axis=-1)
     return [
-        {
-            **_whose(found, alphabet),
-            "axis": axis.name,
-            "layer_choice": axis.choice,
-            "state": name,
-            "mean_length": length[i] / visits[i] if visits[i] else np.nan,
-            "visits": int(visits[i]),
-            "cut": int(cut[i]),
-            "reason": "" if visits[i] else "no whole visit",
-        }
+        _whose(found, alphabet, axis)
+        | {"state": name, "mean_length": length[i] / visits[i] if visits[i] else np.nan}
+        | {"visits": int(visits[i]), "cut": int(cut[i]), "reason": "" if visits[i] else "no whole visit"}
         for i, name in enumerate(names)
     ]
 
@@ -224,27 +172,15 @@ def analyse_states(panel: Panel) -> Result:
     each = [(one, alphabet, axis) for one in found.values() for alphabet in ALPHABETS for axis in AXES]
     evidence, sweeps = state_evidence(panel, found, lacking_states(panel))
     return Result(
-        tables={
-            OCCUPANCIES.name: OCCUPANCIES.arrow(occupancy),
-            TRANSITIONS.name: TRANSITIONS.arrow(
-                [row for one, *where in each for row in transition_rows(panel, one, *where)]
-            ),
-            DWELL.name: DWELL.arrow([row for one, *where in each for row in dwell_rows(one, *where)]),
-            SWEEP.name: SWEEP.arrow(sweep_rows(sweeps)),
-        },
+        filled(
+            states=occupancy,
+            states_transitions=[row for one, *where in each for row in transition_rows(panel, one, *where)],
+            states_dwell=[row for one, *where in each for row in dwell_rows(one, *where)],
+            states_sweep=sweep_rows(sweeps),
+        ),
         evidence=evidence,
         notes=_notes(panel, found),
     )
 
 
-STATES = Experiment(
-    name="states",
-    needs_layers=COLUMNS,
-    needs_steps=(),
-    claims=("G7", "G8"),
-    tables=(OCCUPANCIES, TRANSITIONS, DWELL, SWEEP),
-    function=analyse_states,
-    evidence=states_evidence,
-    summary="occupancies of states in both alphabets, transitions and dwell times on both axes, and G7, G8",
-    whole_runs=("G7", "G8"),
-)
+STATES = declared("states", analyse_states, states_evidence, layers=COLUMNS)

@@ -23,8 +23,8 @@ from phaselens.claims import (
     judge_all,
 )
 from phaselens.dynamics.stability import Survival, lost_at_scale, subpanels
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.base import Experiment, ModelData, Panel, Result, declared
+from phaselens.experiments.result_tables import filled
 from phaselens.experiments.separations import counts
 from phaselens.statistics.intervals import Interval, undefined_interval
 from phaselens.statistics.separation import separation, uniform_null
@@ -36,11 +36,6 @@ LOST = 0.5
 TRUE_GAP = 8
 TRUE_STUDIES = 60
 NULL_DRAWS = 4000
-TABLE = Table(
-    "subpanels", "the verdicts on smaller panels",
-    "claim:str found:float full:str full_supported:bool? n_supported:int n_rejected:int n_open:int "
-    "n_not_applicable:int n_panels:int size:int",
-)  # fmt: skip
 
 
 def part_of(panel: Panel, chosen: Sequence[int]) -> Panel:
@@ -62,7 +57,7 @@ def verdicts(panel: Panel, experiments: Sequence[Experiment]) -> dict[str, str]:
     """The verdict of every claim of these experiments on a panel, Holm within documents over all of them."""
     found: dict[str, Evidence] = {}
     for one in experiments:
-        found |= one.evidence(panel) if one.evidence else one.function(panel).evidence
+        found |= one.evidence_of(panel)
     claims = claims_by_id([c for one in experiments for c in one.claims])
     return {v.id: v.verdict for v in judge_all(claims, found)}
 
@@ -128,7 +123,7 @@ def replayed(panel: Panel, experiments: Sequence[Experiment]) -> Result:
     """Table subpanels; evidence for T2, over the claims of `experiments`."""
     m, n_panels = len(panel.trained), panel.subpanels
     if m < SMALLEST:
-        return Result(tables={TABLE.name: TABLE.arrow([])}, evidence=_evidence(panel, None, None))
+        return Result(filled(subpanels=[]), evidence=_evidence(panel, None, None))
     panels = subpanels(m, panel.generator("subpanels"), size=SIZE, n_panels=n_panels)
     full = verdicts(part_of(panel, range(m)), experiments)
     small = [verdicts(part_of(panel, chosen), experiments) for chosen in panels]
@@ -137,7 +132,7 @@ def replayed(panel: Panel, experiments: Sequence[Experiment]) -> Result:
     lost = lost_at_scale(hits, kept, panel.generator("claims resampled"))
     truth = true_effect(m, n_panels, panel.generator("simulated true effect"))
     return Result(
-        tables={TABLE.name: TABLE.arrow([_row(c, word, small) for c, word in full.items()])},
+        filled(subpanels=[_row(c, word, small) for c, word in full.items()]),
         evidence=_evidence(panel, lost, truth),
     )
 
@@ -161,12 +156,4 @@ def subpanel_experiment(experiments: Sequence[Experiment]) -> Experiment:
     def analyse_subpanels(panel: Panel) -> Result:
         return replayed(panel, experiments)
 
-    return Experiment(
-        name="subpanels",
-        needs_layers=(),
-        needs_steps=(),
-        claims=("T2",),
-        tables=(TABLE,),
-        function=analyse_subpanels,
-        summary="the ledger on random panels of six models, and what of it the full panel keeps: T2",
-    )
+    return declared("subpanels", analyse_subpanels)

@@ -3,26 +3,13 @@
 import numpy as np
 
 from phaselens.dynamics.regimes import ratio_norm
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.base import ModelData, Panel, Result, declared
 from phaselens.experiments.gd import VERSIONS, gd_estimate, version_sums
 from phaselens.experiments.regimes import interval_of, model_median, run_collapses, run_figures
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.result_tables import bounds, filled, picked
 from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.resampling import resampled_ratio, sums_by_unit
 
-PANEL = Table(
-    "panel", "one row of figures per model",
-    "model:str family:str twin:bool parameters:int n_layers:int d_model:int vocab_size:int n_prompts:int "
-    "n_runs:int n_tokens:int ratio_norm:float ratio_norm_lo:float ratio_norm_hi:float mean_ct:float "
-    "frozen_fraction:float collapse_share:float entropy_norm:float GD_ratio:float GD_lo:float GD_hi:float "
-    "noise_floor:float",
-    always=True,
-)  # fmt: skip
-DEPTH = Table(
-    "depth", "the observables by depth",
-    "model:str twin:bool layer:int? depth:float observable:str value:float lo:float hi:float n_prompts:int",
-    always=True,
-)  # fmt: skip
 KEYS = ("run", "step", "layer", "position", "token")
 
 
@@ -30,9 +17,6 @@ def mean_over_runs(model: ModelData, values: np.ndarray) -> float:
     """Mean of a per-run figure over the measured runs (its unit); NaN where none is defined."""
     seen = values[model.measured & np.isfinite(values)]
     return float(seen.mean()) if len(seen) else float("nan")
-
-
-FACTS = ("family", "twin", "parameters", "n_layers", "d_model", "vocab_size", "noise_floor")
 
 
 def _panel_row(panel: Panel, model: ModelData) -> dict:
@@ -43,23 +27,16 @@ def _panel_row(panel: Panel, model: ModelData) -> dict:
     sums = version_sums(panel, model, VERSIONS[0])
     ratio = gd_estimate(panel, sums)
     around_ratio = percentile_interval(ratio.draws, 0 if sums is None else sums.n_prompts)
-    return {
-        "model": model.info.name,
-        **{fact: getattr(model.info, fact) for fact in FACTS},
-        "n_prompts": len(np.unique(index[index >= 0])),
-        "n_runs": int(model.measured.sum()),
-        "n_tokens": int(np.asarray(model.runs["n_generated"])[model.measured].sum()),
-        "ratio_norm": median.value,
-        "ratio_norm_lo": around_median.lo,
-        "ratio_norm_hi": around_median.hi,
-        "mean_ct": mean_over_runs(model, figures.mean_ct),
-        "frozen_fraction": mean_over_runs(model, figures.frozen_fraction),
-        "collapse_share": _collapse_share(model),
-        "entropy_norm": _output_mean(model, "entropy_norm"),
-        "GD_ratio": ratio.value,
-        "GD_lo": around_ratio.lo,
-        "GD_hi": around_ratio.hi,
-    }
+    return (
+        model.info.named
+        | picked(model.info, "family parameters n_layers d_model vocab_size noise_floor")
+        | {"n_prompts": len(np.unique(index[index >= 0])), "n_runs": int(model.measured.sum())}
+        | {"n_tokens": int(np.asarray(model.runs["n_generated"])[model.measured].sum())}
+        | {"ratio_norm": median.value, **bounds(around_median, "ratio_norm")}
+        | {name: mean_over_runs(model, getattr(figures, name)) for name in ("mean_ct", "frozen_fraction")}
+        | {"collapse_share": _collapse_share(model), "entropy_norm": _output_mean(model, "entropy_norm")}
+        | {"GD_ratio": ratio.value, **bounds(around_ratio, "GD")}
+    )
 
 
 def _collapse_share(model: ModelData) -> float:
@@ -102,35 +79,18 @@ def _depth_rows(panel: Panel, model: ModelData) -> list[dict]:
 
 def _depth_row(model: ModelData, layer: int, name: str, value: float, draws: np.ndarray, prompts: int) -> dict:
     interval = percentile_interval(draws, prompts)
-    return {
-        "model": model.info.name,
-        "twin": model.info.twin,
-        "layer": layer,
-        "depth": layer / model.info.n_layers,
-        "observable": name,
-        "value": value,
-        "lo": interval.lo,
-        "hi": interval.hi,
-        "n_prompts": prompts,
-    }
+    where = {"layer": layer, "depth": layer / model.info.n_layers, "observable": name}
+    return model.info.named | where | {"value": value, **bounds(interval), "n_prompts": prompts}
 
 
 def analyse_panel(panel: Panel) -> Result:
     """Tables panel and depth."""
     return Result(
-        tables={
-            PANEL.name: PANEL.arrow([_panel_row(panel, m) for m in panel.models]),
-            DEPTH.name: DEPTH.arrow([row for m in panel.models for row in _depth_rows(panel, m)]),
-        }
+        filled(
+            panel=[_panel_row(panel, m) for m in panel.models],
+            depth=[row for m in panel.models for row in _depth_rows(panel, m)],
+        )
     )
 
 
-SUMMARY = Experiment(
-    name="panel",
-    needs_layers=(),
-    needs_steps=(),
-    claims=(),
-    tables=(PANEL, DEPTH),
-    function=analyse_panel,
-    summary="one row of figures per model, and every recorded observable by depth",
-)
+SUMMARY = declared("panel", analyse_panel)

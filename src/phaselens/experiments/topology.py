@@ -19,9 +19,9 @@ from phaselens.dynamics.clusters import (
     topology,
 )
 from phaselens.dynamics.fingerprints import Identification, fingerprints, resampled_fingerprints
-from phaselens.experiments.base import Experiment, Panel, Result
+from phaselens.experiments.base import Panel, Result, declared
 from phaselens.experiments.fingerprints import FINGERPRINTS, Sample, identified, sample_of, without_twins
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.result_tables import TABLES, bounds, filled
 from phaselens.experiments.separations import counts
 from phaselens.statistics.agreement import adjusted_rand, grouping_agreement, mantel
 from phaselens.statistics.intervals import Interval, basic_interval, percentile_interval, undefined_interval
@@ -34,28 +34,6 @@ DISSOLVED = 0.5
 FEW = 0.25
 MANY = 0.5
 NULLS = ("principal", "columns")
-GROUPS = Table(
-    "topology_models", "the groups of models",
-    "panel:str model:str family:str group:int? consensus_group:int x:float y:float leaf:int partner:str? "
-    "left_out_ari:float?",
-)  # fmt: skip
-PAIRS = Table(
-    "topology_pairs", "the robust pairs",
-    "panel:str first:str second:str same_family:bool? distance:float? together:float? together_fine:float? "
-    "robust_principal:bool robust_columns:bool",
-)  # fmt: skip
-MERGES = Table(
-    "topology_merges", "the dendrogram",
-    "panel:str merge:int left:int right:int height:float n_models:int? support:float",
-)  # fmt: skip
-FIGURES = Table(
-    "topology", "the figures of the groups of models",
-    "panel:str n_models:int n_prompts:int n_features:int n_draws:int n_groups:int? silhouette:float? "
-    "n_consensus_groups:int? fragmentation:float n_families:int? ari:float ari_lo:float ari_hi:float "
-    "ari_p:float ari_best:float? ari_best_p:float? mantel_r:float? mantel_p:float? pairs_principal:int? "
-    "pairs_columns:int? critical_principal:float? critical_columns:float? share_robust:float? stress:float "
-    "reason:str?",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,18 +205,10 @@ def _group_rows(panel: Panel, of: Grouped) -> tuple[list[dict], float]:
     names = [model.info.name for model in of.sample.models]
     leaves = leaf_order(found.tree)
     rows = [
-        {
-            "panel": of.label,
-            "model": name,
-            "family": of.sample.models[i].info.family,
-            "group": found.groups[i],
-            "consensus_group": found.consensus_groups[i],
-            "x": places[i, 0],
-            "y": places[i, 1],
-            "leaf": leaves.index(i),
-            "partner": ", ".join(names[j] for j in np.flatnonzero(of.robust["principal"][i])),
-            "left_out_ari": left[i],
-        }
+        {"panel": of.label, "model": name, "family": of.sample.models[i].info.family}
+        | {"group": found.groups[i], "consensus_group": found.consensus_groups[i], "leaf": leaves.index(i)}
+        | {"x": places[i, 0], "y": places[i, 1], "left_out_ari": left[i]}
+        | {"partner": ", ".join(names[j] for j in np.flatnonzero(of.robust["principal"][i]))}
         for i, name in enumerate(names)
     ]
     return rows, stress
@@ -255,17 +225,10 @@ def leaf_order(tree: np.ndarray) -> list[int]:
 def _pair_rows(of: Grouped) -> list[dict]:
     models, found = of.sample.models, of.found
     return [
-        {
-            "panel": of.label,
-            "first": models[i].info.name,
-            "second": models[j].info.name,
-            "same_family": models[i].info.family == models[j].info.family,
-            "distance": found.distance[i, j],
-            "together": found.consensus[i, j],
-            "together_fine": found.fine[i, j],
-            "robust_principal": of.robust["principal"][i, j],
-            "robust_columns": of.robust["columns"][i, j],
-        }
+        {"panel": of.label, "first": models[i].info.name, "second": models[j].info.name}
+        | {"same_family": models[i].info.family == models[j].info.family, "distance": found.distance[i, j]}
+        | {"together": found.consensus[i, j], "together_fine": found.fine[i, j]}
+        | {f"robust_{null}": of.robust[null][i, j] for null in NULLS}
         for i in range(len(models))
         for j in range(i + 1, len(models))
     ]
@@ -274,54 +237,31 @@ def _pair_rows(of: Grouped) -> list[dict]:
 def _merge_rows(of: Grouped) -> list[dict]:
     """The dendrogram: merge k joins `left` and `right`, leaves 0..M-1 as in the groups table, merges M + k."""
     return [
-        {
-            "panel": of.label,
-            "merge": k,
-            "left": int(a),
-            "right": int(b),
-            "height": height,
-            "n_models": int(size),
-            "support": of.found.support[k],
-        }
+        {"panel": of.label, "merge": k, "left": int(a), "right": int(b), "height": height}
+        | {"n_models": int(size), "support": of.found.support[k]}
         for k, (a, b, height, size) in enumerate(of.found.tree)
     ]
 
 
 def _figures(label: str, sample: Sample, of: Grouped | None, stress: float) -> dict:
-    row = {field.name: 0 if field.kind == "int" else math.nan for field in FIGURES.fields}
-    row |= {
-        "panel": label,
-        "n_models": len(sample.models),
-        "n_prompts": sample.n_prompts,
-        "n_features": len(sample.features),
-        "reason": "" if of is not None else sample.reason or "fewer than three models",
-    }
+    row = {field.name: 0 if field.kind == "int" else math.nan for field in TABLES["topology"].fields}
+    row |= {"panel": label, "n_models": len(sample.models), "n_prompts": sample.n_prompts}
+    row |= {"n_features": len(sample.features), "reason": sample.reason or "fewer than three models"}
     if of is None:
         return row
     width, families = of.found.silhouette, of.families
-    return row | {
-        "n_draws": min(MOST_DRAWS, len(sample.weights)),
-        "n_groups": len(np.unique(of.found.groups)),
-        "silhouette": float(width.max()) if len(width) and np.isfinite(width).any() else math.nan,
-        "n_consensus_groups": len(np.unique(of.found.consensus_groups)),
-        "fragmentation": of.found.fragmentation,
-        "n_families": families.n,
-        "ari": families.ari,
-        "ari_lo": families.interval.lo,
-        "ari_hi": families.interval.hi,
-        "ari_p": families.p,
-        "ari_best": families.best[0],
-        "ari_best_p": families.best[1],
-        "mantel_r": families.r[0],
-        "mantel_p": families.r[1],
-        "pairs_principal": of.pairs("principal"),
-        "pairs_columns": of.pairs("columns"),
-        "critical_principal": of.critical["principal"],
-        "critical_columns": of.critical["columns"],
-        "share_robust": of.share("principal"),
-        "stress": stress,
-        "reason": families.interval.reason,
-    }
+    groups, consensus = (len(np.unique(g)) for g in (of.found.groups, of.found.consensus_groups))
+    return (
+        row
+        | {"n_draws": min(MOST_DRAWS, len(sample.weights)), "n_groups": groups, "n_consensus_groups": consensus}
+        | {"silhouette": float(width.max()) if len(width) and np.isfinite(width).any() else math.nan}
+        | {"fragmentation": of.found.fragmentation, "n_families": families.n, "stress": stress}
+        | {"ari": families.ari, **bounds(families.interval, "ari"), "ari_p": families.p}
+        | dict(zip(("ari_best", "ari_best_p", "mantel_r", "mantel_p"), (*families.best, *families.r), strict=True))
+        | {f"pairs_{null}": of.pairs(null) for null in NULLS}
+        | {f"critical_{null}": of.critical[null] for null in NULLS}
+        | {"share_robust": of.share("principal"), "reason": families.interval.reason}
+    )
 
 
 def topology_evidence(panel: Panel) -> dict:
@@ -344,12 +284,7 @@ def analyse_topology(panel: Panel) -> Result:
         figures.append(_figures(label, sample, of, stress))
         decides = of
     return Result(
-        tables={
-            FIGURES.name: FIGURES.arrow(figures),
-            GROUPS.name: GROUPS.arrow(models),
-            PAIRS.name: PAIRS.arrow(pairs),
-            MERGES.name: MERGES.arrow(merges),
-        },
+        filled(topology=figures, topology_models=models, topology_pairs=pairs, topology_merges=merges),
         evidence=_evidence(panel, fewer, decides),
         notes=_notes(fewer, decides),
     )
@@ -367,14 +302,6 @@ def _notes(sample: Sample, of: Grouped | None) -> tuple[str, ...]:
     )
 
 
-TOPOLOGY = Experiment(
-    name="topology",
-    needs_layers=FINGERPRINTS.needs_layers,
-    needs_steps=FINGERPRINTS.needs_steps,
-    claims=("T1",),
-    tables=(FIGURES, GROUPS, PAIRS, MERGES),
-    function=analyse_topology,
-    evidence=topology_evidence,
-    summary="groups of models by their fingerprints, their support, robust pairs, and declared families: T1",
-    whole_runs=("T1",),
+TOPOLOGY = declared(
+    "topology", analyse_topology, topology_evidence, layers=FINGERPRINTS.needs_layers, steps=FINGERPRINTS.needs_steps
 )

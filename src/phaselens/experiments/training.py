@@ -12,20 +12,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, PermutationEvidence, Requirement, above, below
-from phaselens.experiments.base import Experiment, ModelInfo, Panel, Result, shape_of, training_of
+from phaselens.experiments.base import ModelInfo, Panel, Result, declared, shape_of, training_of
 from phaselens.experiments.regimes import model_median, run_figures
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.result_tables import filled, picked
 from phaselens.experiments.separations import counts
 from phaselens.statistics.clustered import correlation_gap, pooled_correlation, share_given
 from phaselens.statistics.effects import units_for_correlation
 from phaselens.statistics.intervals import Interval, bootstrap_p, percentile_interval, undefined_interval
 from phaselens.statistics.permutation import permutation_p
 
-TRAINING = Table(
-    "training", "what is known of how models were trained",
-    "model:str family:str training:str parameters:int training_loss:float other_loss:float "
-    "training_tokens:float ratio_norm:float reason:str",
-)  # fmt: skip
 ENOUGH_MODELS, FAMILIES, EACH, STEPS = 20, 3, 3, 3
 EQUAL_TOKENS = 1.1
 BOUND = 0.25
@@ -245,29 +240,11 @@ def evidence_of(panel: Panel, models: tuple[Trained, ...]) -> dict:
 def analyse_training(panel: Panel) -> Result:
     """Table training; evidence for R4, R6 and R7."""
     rows = [
-        {
-            "model": m.info.name,
-            "family": m.info.family,
-            "training": m.training,
-            "parameters": m.info.parameters,
-            "training_loss": m.info.training_loss,
-            "other_loss": m.info.other_loss,
-            "training_tokens": m.info.training_tokens,
-            "ratio_norm": math.exp(m.ratio) if m.defined else math.nan,
-            "reason": m.reason,
-        }
+        {"model": m.info.name, **picked(m.info, "family parameters training_loss other_loss training_tokens")}
+        | {**picked(m, "training reason"), "ratio_norm": math.exp(m.ratio) if m.defined else math.nan}
         for m in trained_models(panel)
     ]
-    return Result({TRAINING.name: TRAINING.arrow(rows)}, evidence=training_evidence(panel))
+    return Result(filled(training=rows), evidence=training_evidence(panel))
 
 
-TRAINED = Experiment(
-    name="training",
-    needs_layers=("instability",),
-    needs_steps=(),
-    claims=("R4", "R6", "R7"),
-    tables=(TRAINING,),
-    function=analyse_training,
-    evidence=training_evidence,
-    summary="ratio_norm beside training loss, family, size and tokens seen",
-)
+TRAINED = declared("training", analyse_training, training_evidence)

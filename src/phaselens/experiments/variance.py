@@ -9,10 +9,10 @@ from scipy import stats
 
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, below
 from phaselens.errors import MissingExtra
-from phaselens.experiments.base import Experiment, ModelData, Panel, Result
+from phaselens.experiments.base import ModelData, Panel, Result, declared
 from phaselens.experiments.claim_versions import Version, alike, decided, units_needed
 from phaselens.experiments.crossed_design import BY_MEASURE, MEASURES, Cells, cells
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.result_tables import bounds, filled, picked
 from phaselens.experiments.separations import counts
 from phaselens.statistics.interactions import Amplification, amplification
 from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
@@ -20,18 +20,6 @@ from phaselens.statistics.reml import reml
 from phaselens.statistics.variance import TERMS, Components, Design, components, three_way_shares
 from phaselens.statistics.variance_bootstrap import prompt_weights, share_draws, share_interval
 
-SHARES = Table(
-    "variance_shares", "the shares of variance",
-    "measure:str population:str estimator:str term:str share:float lo:float hi:float interval:str "
-    "component:float? df:int levels:int n_models:int n_categories:int n_prompts:int n_seeds:int n_runs:int "
-    "arm:str reason:str",
-)  # fmt: skip
-AMPLIFICATION = Table(
-    "variance_amplification", "which categories amplify differences between models",
-    "measure:str category:str claimed:bool component:float ratio:float lo:float hi:float t:float "
-    "ratio_length:float lo_length:float hi_length:float mean_tokens:float n_models:int n_prompts:int "
-    "reason:str",
-)  # fmt: skip
 CLAIMS = ("V1", "V2", "V3")
 ENOUGH_PROMPTS = 8
 HEAVY = 0.2
@@ -283,26 +271,17 @@ def _amplification_rows(one: Fit, found: Amplified | None) -> list[dict]:
     if found is None:
         return []
     claimed = science_of(one.cells.categories)
-    return [
-        {
-            "measure": one.measure,
-            "category": category,
-            "claimed": c == claimed,
-            "component": found.plain[c].components[c],
-            "ratio": found.plain[c].ratio,
-            "lo": found.plain[c].interval.lo,
-            "hi": found.plain[c].interval.hi,
-            "t": found.plain[c].t,
-            "ratio_length": found.length[c].ratio,
-            "lo_length": found.length[c].interval.lo,
-            "hi_length": found.length[c].interval.hi,
-            "mean_tokens": found.tokens[c],
-            "n_models": one.y.shape[0],
-            "n_prompts": one.n_prompts,
-            "reason": found.plain[c].interval.reason,
-        }
-        for c, category in enumerate(one.cells.categories)
-    ]
+    rows = []
+    for c, category in enumerate(one.cells.categories):
+        plain, length = found.plain[c], found.length[c]
+        rows.append(
+            {"measure": one.measure, "category": category, "claimed": c == claimed, "component": plain.components[c]}
+            | {**picked(plain, "ratio t"), **bounds(plain.interval), "ratio_length": length.ratio}
+            | {f"{end}_length": value for end, value in bounds(length.interval).items()}
+            | {"mean_tokens": found.tokens[c], "n_models": one.y.shape[0], "n_prompts": one.n_prompts}
+            | {"reason": plain.interval.reason}
+        )
+    return rows
 
 
 def _share_rows(panel: Panel, one: Fit) -> list[dict]:
@@ -354,27 +333,12 @@ def _rows(one: Fit, population: str, terms, shares, values, intervals: list[Inte
     levels = {"model": m, "category": c, "model:category": m * c, "prompt": c * p, "model:prompt": m * c * p}
     df = dict(zip(TERMS, design.df.astype(int), strict=True))
     runs = m * c * p * r if balanced else one.cells.n_runs
+    shared = {"measure": one.measure, "population": population, "estimator": one.components.estimator}
+    shared |= {"interval": kind, "arm": one.cells.arm, "n_runs": runs}
+    shared |= {"n_models": m, "n_categories": c, "n_prompts": p, "n_seeds": r}
     return [
-        {
-            "measure": one.measure,
-            "population": population,
-            "estimator": one.components.estimator,
-            "term": term,
-            "share": share,
-            "lo": interval.lo,
-            "hi": interval.hi,
-            "interval": kind,
-            "component": value,
-            "df": df.get(term, sum(df[t] for t in TERMS[2:])),
-            "levels": levels.get(term, runs),
-            "n_models": m,
-            "n_categories": c,
-            "n_prompts": p,
-            "n_seeds": r,
-            "n_runs": runs,
-            "arm": one.cells.arm,
-            "reason": interval.reason,
-        }
+        {"term": term, "share": share, **bounds(interval), "component": value, "reason": interval.reason, **shared}
+        | {"df": df.get(term, sum(df[t] for t in TERMS[2:])), "levels": levels.get(term, runs)}
         for term, share, value, interval in zip(terms, shares, values, intervals, strict=True)
     ]
 
@@ -409,25 +373,13 @@ def analyse_variance(panel: Panel) -> Result:
         if one.reason:
             notes.append(f"variance of {one.measure}: {one.reason}")
     return Result(
-        tables={
-            SHARES.name: SHARES.arrow([r for f in fits.values() for r in _share_rows(panel, f)]),
-            AMPLIFICATION.name: AMPLIFICATION.arrow(
-                [r for m in MEASURES for r in _amplification_rows(fits[m], found[m])]
-            ),
-        },
+        filled(
+            variance_shares=[r for f in fits.values() for r in _share_rows(panel, f)],
+            variance_amplification=[r for m in MEASURES for r in _amplification_rows(fits[m], found[m])],
+        ),
         evidence=_evidence(panel, fits, CLAIMS, found),
         notes=tuple(notes),
     )
 
 
-VARIANCE = Experiment(
-    name="variance",
-    needs_layers=("instability",),
-    needs_steps=(),
-    claims=CLAIMS,
-    tables=(SHARES, AMPLIFICATION),
-    function=analyse_variance,
-    evidence=variance_evidence,
-    summary="shares of variance of model, category, prompt and seed, amplification by category, and V1 to V3",
-    whole_runs=CLAIMS,
-)
+VARIANCE = declared("variance", analyse_variance, variance_evidence, parted=True)

@@ -3,7 +3,6 @@
 LEACE is written out here: the published package has had no release since January 2024, and the closed form is short.
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,8 +142,3 @@ def random_subspace_of_variance(
         )
     turned = basis @ subspace(high)
     return Eraser(turned, turned.T, centre)
-
-
-def erase_layers(X: Iterable, erasers: Sequence[Eraser]) -> list[Tensor]:
-    """Each layer [example, d] through its own eraser."""
-    return [eraser(as_features(layer)) for layer, eraser in zip(X, erasers, strict=True)]

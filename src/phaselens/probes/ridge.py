@@ -1,9 +1,9 @@
 """Ridge readouts in closed form: one eigendecomposition of a layer serves every target and every l2.
 
-The fast variant of the logistic probe, and the readout for continuous targets (a belief state, a depth).
+The readout for continuous targets (a belief state, a depth).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,6 @@ from torch import Tensor
 
 from phaselens.errors import InputError
 from phaselens.probes.design import as_features
-from phaselens.probes.frozen import Probes
-from phaselens.probes.logistic import check_classes, encode
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,41 +59,6 @@ def ridge_path(layer: Tensor | np.ndarray, targets: np.ndarray, l2: Sequence[flo
     penalties = penalties_of(l2)[:, None]
     divided = shared.T[None] / (found.values + penalties).clamp_min(1e-12)[:, None]
     return divided @ found.basis.T, bias, found
-
-
-def fit_ridge(X: Iterable, y: np.ndarray, l2: float = 1.0) -> Probes:
-    """Ridge classifiers of every layer, frozen (scores: the regressed +-1 target, 1).
-
-    Targets +1 for the class and -1 otherwise, one row for two classes; equal to scikit-learn's
-    `RidgeClassifier(alpha=l2)` on features centred and divided by one scalar. Shapes: X (layer, example, d),
-    y [example]; the probes lead with (layer,). Examples labelled -1 (integer y) are left out.
-    """
-    codes, classes = encode(y)
-    used = codes >= 0
-    check_classes(codes[None], used[None], len(classes))
-    targets = one_against_rest(codes[used], len(classes))
-    weight, bias, centre, scale = [], [], [], []
-    for index, layer in enumerate(X):
-        rows, offset, found = ridge_path(as_features(layer, f"layer {index}")[torch.as_tensor(used)], targets, [l2])
-        weight.append(rows[0].float())
-        bias.append(offset.float())
-        centre.append(found.centre.float())
-        scale.append(found.scale)
-    return Probes(
-        torch.stack(weight),
-        torch.stack(bias),
-        torch.stack(centre),
-        torch.tensor(scale),
-        classes,
-        np.full(len(scale), l2),
-    )
-
-
-def one_against_rest(codes: np.ndarray, n_classes: int) -> np.ndarray:
-    """Targets of a ridge classifier (1): +1 for the class, -1 otherwise; [example, 1] for two classes, else [.., K]."""
-    if n_classes == 2:
-        return np.where(codes == 1, 1.0, -1.0)[:, None]
-    return np.where(codes[:, None] == np.arange(n_classes), 1.0, -1.0)
 
 
 def targets_of(targets: np.ndarray, n_examples: int) -> Tensor:

@@ -30,11 +30,6 @@ class SubspaceAgainstFeatures:
         """Accuracy of the subspace minus that of the best features (1)."""
         return float(np.nanmean(self.subspace) - np.nanmean(self.features))
 
-    @property
-    def rotated_differences(self) -> np.ndarray:
-        """The same difference in each rotated basis (1): [rotation]."""
-        return np.nanmean(self.subspace) - np.nanmean(self.rotated, axis=1)
-
 
 def supervised_basis(features: Tensor, codes: np.ndarray, k: int) -> Tensor:
     """Orthonormal basis of the k-dimensional subspace of partial least squares (1), float32 [d, k].

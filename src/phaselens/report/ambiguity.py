@@ -3,7 +3,8 @@
 from markupsafe import Markup
 
 from phaselens.report.axis_scale import span
-from phaselens.report.data_tables import Column, Table, text_cell
+from phaselens.report.captions import written
+from phaselens.report.data_tables import Table, declared, text_cell
 from phaselens.report.forest_plot import NARROW, WIDE, Layout, Mark, Panel, forest
 from phaselens.report.models_shown import Member, of
 from phaselens.report.section import Block, Section, listed, pair
@@ -46,16 +47,7 @@ def _ends(members: list[Member], marks: dict[str, list[Mark]]) -> tuple[float, f
 
 def caption(rows: list[Row]) -> Markup:
     """Caption of the differences."""
-    return Markup("<b>{}</b> {}").format(
-        "What does ambiguity do?",
-        "Mean difference, an ambiguous prompt less the mean of its two disambiguations, in the unit of the outcome, "
-        "with 95 % intervals over units; hollow: untrained twins, whose intervals may end in an arrow at the axis. "
-        "Small and grey, below: the two disambiguations against each other, which is what a change of words alone "
-        "does. share A … E: shares of the five states. Only pairs whose three prompts have one length to within a "
-        f"token count. n: {extent((r['n_units'] for r in rows), 'units')} in "
-        f"{extent((r['n_pairs'] for r in rows), 'pairs')} per model; "
-        f"{extent((r['n_excluded'] for r in rows), 'pairs')} left out for their length; 60 units decide.",
-    )
+    return written("ambiguity", rows, excluded=extent((r["n_excluded"] for r in rows), "pairs"))
 
 
 def _mark(member: Member, row: Row, plain: bool) -> Mark:
@@ -68,17 +60,9 @@ def flags(folder: Folder) -> Table | None:
     rows = folder.rows("ambiguity_flags")
     if not rows:
         return None
-    columns = [Column("question", kind="text"), Column("outcome", kind="text"), Column("flag", kind="text")]
-    columns += [
-        Column(title, "models") for title in ("above 0", "below 0", "equivalent", "in all", "for YES", "for PARTIAL")
-    ]
     keys = ("n_above", "n_below", "n_equivalent", "n_models", "needed_for_yes", "needed_for_partial")
     lines = [[*(text_cell(r[c]) for c in ("question", "outcome", "flag")), *(_count(r[k]) for k in keys)] for r in rows]
-    said = (
-        "Flags over the trained models: YES where the interval excludes 0 with one sign in as many models as “for YES” "
-        "says, PARTIAL alike, NO where a TOST at .4 SD passes in as many as YES needs; else UNDETERMINED."
-    )
-    return Table("flags-table", said, columns, [("", lines)], [])
+    return declared("flags", [("", lines)])
 
 
 def _count(content: object) -> object:

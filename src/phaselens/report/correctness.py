@@ -8,14 +8,14 @@ from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.axis_scale import Scale
-from phaselens.report.data_tables import Cell, Column, Table, name_cell, text_cell
+from phaselens.report.captions import plain
+from phaselens.report.data_tables import Cell, Table, declared, name_cell, text_cell
 from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Section, listed, pair
 from phaselens.report.study_files import Folder, Row
 from phaselens.report.written_values import DASH, is_number, number, visible
 
 FIELDS = ("outcome", "model", "prompt", "completion", "answer", "read", "rule")
-ASKED = ("outcome", "model", "prompt", "generation", "accepted", "read", "by the rule")
 TITLE = "AUROC of scores for a wrong answer, with 95 % intervals over prompts"
 SHOWN = 8
 ROW, HEAD, FOOT = 19.0, 44.0, 34.0
@@ -92,12 +92,7 @@ def caption(rows: Sequence[Row]) -> str:
     verdict = (
         f"{gaining} of them add to it, before any correction for their number" if gaining else "none of them adds to it"
     )
-    return (
-        "AUROC for a wrong answer of baselines, of text alone and published scores (grey), of the combined score, "
-        f"and of the {SHOWN} best of {len(dynamics)} scores of the dynamics (coloured), 95 % intervals over units; "
-        f"{wrong}. A plus marks one whose gain over the best of the grey ones, within kinds of questions, has its "
-        f"interval above 0: {verdict}."
-    )
+    return plain("correctness", shown=SHOWN, of=len(dynamics), wrong=wrong, verdict=verdict)
 
 
 def examples(results: Mapping[str, Any]) -> Table | None:
@@ -108,10 +103,9 @@ def examples(results: Mapping[str, Any]) -> Table | None:
         return None
     said = "; ".join(f"{visible(str(r['model']))} {r['right']} right, {r['wrong']} wrong" for r in counts)
     left = sum(row["not_graded"] for row in found["counts"])
-    caption = f"How answers were graded. By the rule \u201c{visible(str(found['grader']))}\u201d: {said}"
-    caption += f"; {number(left)} runs have no answer or no text." if left else "."
+    said += f"; {number(left)} runs have no answer or no text." if left else "."
     rows = [[_example(one, name) for name in FIELDS] for one in found["examples"]]
-    return Table("grading", caption, [Column(name, kind="text") for name in ASKED], [("", rows)], ())
+    return declared("grading", [("", rows)], rule=visible(str(found["grader"])), said=said)
 
 
 def _example(one: Row, name: str) -> Cell:

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.axis_scale import Scale
+from phaselens.report.captions import written
 from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Section, pair
 from phaselens.report.study_files import Folder, Row
@@ -112,16 +113,9 @@ def caption(rows: list[Row]) -> Markup:
     chosen = [r for r in deciding(rows) if not r["twin"]]
     known = any(r["entries_in"] == "outside" for r in chosen)
     drawn = max((r["n_surrogates"] for r in chosen), default=0)
+    entries = extent((r["entries"] for r in chosen), "entries")
     which = "entries that lie inside one word are left out" if known else "word starts are not known: all entries"
-    return Markup("<b>{}</b> {}").format(
-        "Do collapses of entropy reopen more than chance makes them?",
-        "Kaplan-Meier share (0 to 1) of collapses not yet reopened, over generated steps since entry, the first panel "
-        f"over all trained models; {which}. Ribbon in colour of the curve: 95 % interval over prompts. Nulls: "
-        "grey ground and dots, AR(1) surrogate of each run; outline and dashes, low steps shuffled among places in the "
-        f"word; both median and 2.5 to 97.5 % of {number(drawn)} draws. "
-        f"n: {extent((r['entries'] for r in chosen), 'entries')}, "
-        f"{extent((r['n_prompts'] for r in chosen), 'prompts')}.",
-    )
+    return written("cycles", chosen, which=which, drawn=number(drawn), entries=entries)
 
 
 def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from phaselens.dynamics.published_figures import REGIMES
+from phaselens.report.captions import texts
 from phaselens.report.models_shown import Member, of
 from phaselens.report.study_files import Folder, Row
 from phaselens.report.written_values import DASH, defined, estimated, is_number, number, value, visible
@@ -74,6 +75,20 @@ class Reasons:
         return Cell(estimated(content, low, high), repr(content))
 
 
+def declared(
+    name: str, groups: Sequence[tuple[str, list[list[Cell]]]], notes: Sequence[str] = (), **facts: object
+) -> Table:
+    """The table of this name in `templates/said.toml`, with its rows and the reasons that its dashes refer to."""
+    record = texts()["tables"][name]
+    columns = []
+    for heading in record["columns"]:
+        title, _, unit = heading.removeprefix("*").partition(" | ")
+        columns.append(Column(title, unit, "text" if heading.startswith("*") else "num"))
+    return Table(
+        record.get("id", f"{name}-table"), record["caption"].replace("\n", " ").format(**facts), columns, groups, notes
+    )
+
+
 def name_cell(label: str) -> Cell:
     """Write a name, as the head of its row."""
     return Cell(label, label.lower(), kind="head")
@@ -105,31 +120,11 @@ def panel(folder: Folder, members: list[Member]) -> Table | None:
             reasons.cell(row["n_tokens"]),
             reasons.estimate(row["ratio_norm"], row["ratio_norm_lo"], row["ratio_norm_hi"], said, few),
             reasons.estimate(row["GD_ratio"], row["GD_lo"], row["GD_hi"], "mean D is 0 or undefined", few),
-            reasons.cell(row["mean_ct"]),
-            reasons.cell(row["frozen_fraction"]),
-            reasons.cell(row["collapse_share"]),
-            reasons.cell(row["entropy_norm"]),
+            *(reasons.cell(row[c]) for c in ("mean_ct", "frozen_fraction", "collapse_share", "entropy_norm")),
             reasons.cell(row["noise_floor"], "the noise floor was not measured for this model"),
         ]
 
-    columns = (
-        Column("model", kind="text"),
-        Column("family", kind="text"),
-        Column("parameters"),
-        Column("layers", "L × d"),
-        Column("vocab", "V"),
-        Column("n", "prompts / runs"),
-        Column("tokens", "n"),
-        Column("ratio_norm", "1, 95 %"),
-        Column("GD_ratio", "1, 95 %"),
-        Column("mean ct", "rad"),
-        Column("frozen", "share"),
-        Column("collapse", "share"),
-        Column("entropy_norm", "1"),
-        Column("noise floor", "relative"),
-    )
-    caption = "The panel. Numbers are means or ratios over a model's runs; brackets are 95 % intervals over prompts."
-    return Table("panel-table", caption, columns, _grouped(members, rows, line), reasons.found)
+    return declared("panel", _grouped(members, rows, line), reasons.found)
 
 
 def _together(row: Row, first: str, second: str, sign: str) -> Cell:
@@ -179,23 +174,7 @@ def regimes(folder: Folder, members: list[Member]) -> Table | None:
             *(_shares(row, kind, suffix, reasons) for suffix in ("", "_panel") for kind in ("share", "boot_share")),
         ]
 
-    columns = [
-        Column("model", kind="text"),
-        Column("layer", kind="text"),
-        Column("ratio_norm", "1, 95 %"),
-        Column("prompts", "n"),
-        Column("runs", "n"),
-        Column("U / A / T / C", "runs, published"),
-        Column("U / A / T / C", "bootstrap, published"),
-        Column("U / A / T / C", "runs, panel bands"),
-        Column("U / A / T / C", "bootstrap, panel bands"),
-    ]
-    caption = (
-        "ratio_norm per model and layer of record. Shares under UNDERACTIVE / ADAPTIVE / TRANSITION / CHAOTIC: of its "
-        "runs and of the prompt bootstraps of its own label. Published bands are a comparison only and decide nothing; "
-        "panel bands are quantiles of this panel's calibration runs."
-    )
-    return Table("regimes-table", caption, columns, _grouped(members, rows, line), reasons.found)
+    return declared("regimes", _grouped(members, rows, line), reasons.found)
 
 
 def _shares(row: Row, kind: str, suffix: str, reasons: Reasons) -> Cell:
@@ -225,16 +204,7 @@ def gd(folder: Folder, members: list[Member]) -> Table | None:
             reasons.cell(row["n_runs"]),
         ]
 
-    columns = [
-        *(Column(title, kind="text") for title in ("model", "version", "lens", "control")),
-        Column("G", "1"),
-        Column("D", "1"),
-        Column("GD_ratio", "1, 95 %"),
-        Column("prompts", "n"),
-        Column("runs", "n"),
-    ]
-    caption = "GD_ratio = mean G / mean D per model and version, with its 95 % interval over prompts."
-    return Table("gd-table", caption, columns, _grouped(members, rows, line), reasons.found)
+    return declared("gd", _grouped(members, rows, line), reasons.found)
 
 
 def separation(folder: Folder) -> Table | None:
@@ -242,18 +212,6 @@ def separation(folder: Folder) -> Table | None:
     rows, reasons = _records(folder.results.get("separation")), Reasons()
     if not rows:
         return None
-    columns = (
-        Column("claim", kind="text"),
-        Column("version", kind="text"),
-        Column("S", "1, 95 %"),
-        Column("5 % point", "1"),
-        Column("p"),
-        Column("S", "twins dropped"),
-        Column("p", "twins dropped"),
-        Column("models", "M"),
-        Column("power", "6 / 8 / 10 SD"),
-        Column("best split", kind="text"),
-    )
 
     def line(row: Row) -> list[Cell]:
         said = visible(str(row.get("reason") or "fewer than four models have this number"))
@@ -268,12 +226,7 @@ def separation(folder: Folder) -> Table | None:
             Cell(_split(row.get("groups")), kind="text"),
         ]
 
-    caption = (
-        "The S test: S is the between-group share of the total sum of squares for the best split of the model values "
-        "into two groups; p against uniform points. A claim needs p ≤ .05 with twins in and with twins dropped. "
-        "Power is for two groups 6, 8 or 10 within-group standard deviations apart."
-    )
-    return Table("separation-table", caption, columns, [("", [line(row) for row in rows])], reasons.found)
+    return declared("separation", [("", [line(row) for row in rows])], reasons.found)
 
 
 def subpanels(folder: Folder) -> Table | None:
@@ -281,25 +234,12 @@ def subpanels(folder: Folder) -> Table | None:
     rows, reasons = folder.rows("subpanels"), Reasons()
     if not rows:
         return None
-    columns = (
-        Column("claim", kind="text"),
-        Column("full panel", kind="text"),
-        Column("supported", "share of panels"),
-        *(Column(word, "panels") for word in ("supported", "rejected", "open", "not applicable")),
-        Column("panels", "n"),
-        Column("models", "of each"),
-    )
     keys = ("found", "n_supported", "n_rejected", "n_open", "n_not_applicable", "n_panels", "size")
     lines = [
         [Cell(visible(str(r["claim"])), kind="head"), text_cell(r["full"]), *(reasons.cell(r[k]) for k in keys)]
         for r in rows
     ]
-    said = (
-        "The ledger on random panels of fewer models, from the stored traces alone: how often each claim is supported "
-        "there, beside its verdict on the full panel. Shares are over panels that overlap, so they have no interval "
-        "here; the interval of what is lost stands with T2 in the ledger."
-    )
-    return Table("subpanels-table", said, columns, [("", lines)], reasons.found)
+    return declared("subpanels", [("", lines)], reasons.found)
 
 
 def _split(groups: object) -> str:
@@ -317,13 +257,6 @@ def temperature(folder: Folder) -> Table | None:
     rows, reasons = _records(folder.results.get("temperature")), Reasons()
     if not rows:
         return None
-    columns = [
-        Column("model", kind="text"),
-        Column("temperature", "T"),
-        Column("entropy", "nats before"),
-        Column("entropy", "nats after"),
-        Column("target", "panel median"),
-    ]
     order = (("T", "temperature"), ("entropy_before", "before"), ("entropy_after", "after"), ("target",))
     lines = [
         [
@@ -335,11 +268,7 @@ def temperature(folder: Folder) -> Table | None:
         ]
         for row in rows
     ]
-    caption = (
-        "Temperature per model at which its mean output entropy (nats) on the calibration prompts is "
-        "the panel's median."
-    )
-    return Table("temperature-table", caption, columns, [("", lines)], reasons.found)
+    return declared("temperature", [("", lines)], reasons.found)
 
 
 def _records(content: object) -> list[dict]:

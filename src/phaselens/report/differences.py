@@ -7,7 +7,8 @@ from markupsafe import Markup
 
 from phaselens.report import depth_curves
 from phaselens.report.axis_scale import span
-from phaselens.report.data_tables import Column, Reasons, Table, name_cell, text_cell
+from phaselens.report.captions import written
+from phaselens.report.data_tables import Reasons, Table, declared, name_cell, text_cell
 from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Section, listed, pair
 from phaselens.report.study_files import Folder, Row
@@ -44,12 +45,7 @@ def figure(
 
 def caption(rows: list[Row]) -> Markup:
     """The caption of the figure."""
-    n = max(int(r["n_units"]) for r in rows)
-    return Markup(
-        "<b>What differs between two models on the same prompts?</b> Left: both models over relative depth l/L, mean "
-        "over steps, runs and prompts. Right: the difference, paired by prompt (n up to {}), with its 95 % interval. "
-        "The observables whose difference at l/L = .25, .5, .75 or 1 is largest in SDs over prompts."
-    ).format(n)
+    return written("differences", n=max(int(r["n_units"]) for r in rows))
 
 
 def table(folder: Folder) -> Table | None:
@@ -74,22 +70,7 @@ def table(folder: Folder) -> Table | None:
                 reasons.cell(r["n_units"]),
             ]
         )
-    columns = (
-        Column("observable", kind="text"),
-        Column("where", kind="text"),
-        Column("difference", "95 %"),
-        Column("effect", "SD"),
-        Column("p", "largest of all"),
-        Column("untrained twins", "95 %"),
-        Column("there before training", kind="text"),
-        Column("noise floor"),
-        Column("n", "prompts"),
-    )
-    said = (
-        "The largest differences, in SDs of the paired differences over prompts; p against the largest of all "
-        "observables and depths under random signs. What untrained twins differ by too is architecture, not training."
-    )
-    return Table("differences-table", said, columns, list(groups.items()), reasons.found) if groups else None
+    return declared("differences", list(groups.items()), reasons.found) if groups else None
 
 
 def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:

@@ -2,10 +2,11 @@
 
 from markupsafe import Markup
 
+from phaselens.report.captions import written
 from phaselens.report.forest_plot import NARROW, WIDE, Layout, Mark, Panel, forest
 from phaselens.report.models_shown import Member
 from phaselens.report.study_files import Row
-from phaselens.report.written_values import extent, listing
+from phaselens.report.written_values import listing
 
 __all__ = ["NARROW", "WIDE", "kl_caption", "pair_caption", "pairs"]
 DIFFERS = {"capped": "soft cap", "corpus": "corpus", "qk_norm": "QK-norm", "training_seed": "seed"}
@@ -31,21 +32,9 @@ def pairs(name: str, members: list[Member], rows: list[Row], layout: Layout = WI
 def pair_caption(rows: list[Row]) -> Markup:
     """Caption of the pairs."""
     kinds = listing(dict.fromkeys(DIFFERS.get(str(r["differs"]), str(r["differs"])) for r in rows))
-    return Markup("<b>{}</b> {}").format(
-        "What does one difference between two models do?",
-        f"Pairs of models that differ in one thing alone ({kinds}): ln GD_ratio of the second, named at the left, less "
-        "that of the first (unit 1; 0: no effect), a panel a version. Lines: 95 % intervals over prompts. "
-        f"n: {len({(r['first'], r['second'], r['differs']) for r in rows})} pairs, "
-        f"{extent((r['n_prompts'] for r in rows), 'prompts')}.",
-    )
+    return written("pairs", rows, kinds=kinds, pairs=len({(r["first"], r["second"], r["differs"]) for r in rows}))
 
 
 def kl_caption(rows: list[Row]) -> Markup:
     """Caption of the KL curves."""
-    return Markup("<b>{}</b> {}").format(
-        "How far is each lens from the output?",
-        "KL of the lens distribution from the final one (nats, logarithmic axis from 0.0001 on), mean over steps and "
-        "measured runs, over relative depth l/L, a panel a lens. A tuned lens should nowhere lie above the logit lens "
-        "(final_norm). A lens that changes the read-out keeps a KL above 0 at l/L = 1. Ribbons: 95 % intervals over "
-        f"prompts; dashed: untrained twins. n: {extent((r['n_prompts'] for r in rows), 'prompts')} per model.",
-    )
+    return written("kl", rows)

@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.axis_scale import Scale, span
+from phaselens.report.captions import written
 from phaselens.report.models_shown import Member
 from phaselens.report.row_layout import Layout
 from phaselens.report.section import Block, Section, pair
@@ -173,41 +174,25 @@ def heat_caption(rows: list[Row], found: list[Row]) -> Markup:
         f"chance {number(r['chance'])}, p = {number(r['p'])}"
         for r in told
     )
-    return Markup("<b>{}</b> {}").format(
-        "Does every model have a fingerprint, and does it come back?",
-        "Medians over prompts of features fixed before the study, in within-model spreads from the mean of the trained "
-        f"models; full colour at {number(FULL)}, orange above, blue below; 95 % prompt intervals in the tooltips. n: "
-        f"{extent((r['n_prompts'] for r in rows), 'prompts')} per model. Found again on the other half of the prompts "
-        f"(share of models): {said or 'not computed'}.",
-    )
+    return written("fingerprints", rows, full=number(FULL), told=said or "not computed")
 
 
 def tree_caption(figures: list[Row]) -> Markup:
     """Caption of dendrogram and map; `figures` are the rows of results/topology.parquet."""
     row = deciding(figures)[-1]
+    numbers = {k: row[f"n_{k}"] for k in ("models", "prompts", "features")}
+    numbers |= {k: number(row[k]) for k in ("stress", "fragmentation")}
     ari = f"ARI with families {estimated(row['ari'], row['ari_lo'], row['ari_hi'])} (95 %), p = "
     ari += number(row["ari_p"])
     if not is_number(row["ari"]):
         ari = "ARI with families undefined: no two models of one family, or all of one"
-    return Markup("<b>{}</b> {}").format(
-        "What do the models group by?",
-        f"Average linkage on distances of fingerprints (spreads), {row['panel']}; beside a merge the share of "
-        f"{row['n_draws']} prompt resamples that hold it. n: {row['n_models']} models, {row['n_prompts']} prompts, "
-        f"{row['n_features']} features. The map's axes have no meaning; stress {number(row['stress'])} (above 0.2 it "
-        "misleads); colour: family. Orange lines: robust pairs by the null along principal axes; grey dashed: by "
-        f"permuted columns only. Fragmentation {number(row['fragmentation'])}; {ari}.",
-    )
+    return written("topology", **numbers, panel=row["panel"], draws=row["n_draws"], ari=ari)
 
 
 def grid_caption(rows: list[Row]) -> Markup:
     """Caption of the grid of normalisations."""
-    return Markup("<b>{}</b> {}").format(
-        "What does a normalisation of states do to what can be told apart?",
-        "ICC of models over prompts (1, may be below 0), and the share of single prompts that tell their model by the "
-        "depth profile of ln mean ct (0 to 1; tick: chance). Lines: 95 % intervals over prompts; a dash: not recorded. "
-        f"n: {extent((r['n_prompts'] for r in rows if is_number(r['estimate'])), 'prompts')}, "
-        f"{extent((r['n_models'] for r in rows), 'models')}.",
-    )
+    prompts = extent((r["n_prompts"] for r in rows if is_number(r["estimate"])), "prompts")
+    return written("normalisation", rows, prompts=prompts)
 
 
 def _heat(folder: Folder, members: list[Member]) -> list[Block | None]:

@@ -141,7 +141,7 @@ def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
     out.append(listed(data_tables.temperature(folder), "The common temperature"))
     out.append(depth_curves.nothing_defined(folder, "gd_depth", "GD_ratio"))
     if by_depth:
-        said = captions.gd_by_depth(rows)
+        said = captions.sampled("gd_by_depth", rows)
         out.append(pair("gd-depth", depth_curves.gd_by_depth, members, by_depth, layouts=broad, caption=said))
     if pairs := [r for r in folder.rows("gd_pairs") if is_number(r["effect"])]:
         layouts, said = (

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from phaselens.dynamics.perturbation_signatures import CARRIED, deciding
 from phaselens.report import forest_plot, svg, written_values
 from phaselens.report.axis_scale import Scale, span
+from phaselens.report.captions import written
 from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Figure, Section
 from phaselens.report.study_files import Folder
@@ -62,10 +63,10 @@ def figures(tables: Mapping[str, Sequence[Row]], shown: Mapping[str, Shown]) -> 
         out.append(Figure("signatures", *forms, signature_caption(signatures, at)))
     if growth:
         forms = [growth_figure(f"growth-{k}", growth, shown, shape) for k, shape in SHAPES]
-        out.append(Figure("growth", *forms, GROWTH))
+        out.append(Figure("growth", *forms, written("growth")))
     if causal:
         forms = [causal_figure(f"causal-{k}", causal, shown, shape) for k, shape in SHAPES]
-        out.append(Figure("causal", *forms, CAUSAL))
+        out.append(Figure("causal", *forms, written("causal")))
     if control:
         layouts = (("wide", ROWS_WIDE), ("narrow", ROWS_NARROW))
         forms = [control_figure(f"control-{k}", control, shown, layout) for k, layout in layouts]
@@ -109,13 +110,7 @@ def signature_figure(name: str, rows: Sequence[Row], at: float, shown: Mapping[s
 
 def signature_caption(rows: Sequence[Row], at: float) -> Markup:
     """Caption of the signatures."""
-    site = str(rows[0].get("site", "resid_post"))
-    return Markup("<b>{}</b> {}").format(
-        "What becomes of a small change?",
-        f"Noise of {at:g} × RMS of {site} at layer l is added to every generated step. First, how much of the relative "
-        "change is there at the last layer; second, what it does to the output. Shaded: 95 % intervals over prompts. "
-        "In the grey band a change is carried, below it absorbed, above it amplified.",
-    )
+    return written("signatures", at=f"{at:g}", site=rows[0].get("site", "resid_post"))
 
 
 # --- growth ---
@@ -139,15 +134,6 @@ def growth_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], sh
     return _framed(name, "Growth of infinitesimal changes", said, 2, shape, depth, tokens)
 
 
-GROWTH = Markup("<b>{}</b> {}").format(
-    "Does a change that is as small as can be grow?",
-    "First, the leading direction of a change of the state of one step, through the blocks, as ln of its size over "
-    "that of the state: 0 is a change that grows as the state does. Second, a change of step 0 at layer 0: ln of its "
-    "size at the last layer so many steps later over that at step 0. By forward-mode derivatives. Shaded: 95 % "
-    "intervals over prompts.",
-)
-
-
 # --- causal regions ---
 
 
@@ -167,15 +153,6 @@ def causal_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], sh
         panels.append(_panel(curves, place, shape, f"{s.label}: fall of the margin (nats)", "layer l/L", behind=first))
     said = "Fall of the margin over relative depth for every arm, with the band of random subspaces."
     return _framed(name, "Causal regions", said, len(models), shape, *panels)
-
-
-CAUSAL = Markup("<b>{}</b> {}").format(
-    "Does behaviour need what a probe reads?",
-    "Fall of the margin ln p(right) − ln p(wrong) of agreement when, at one layer, the probe's subspace is taken out "
-    "(rank k, LEACE), the mean state is put in place, or that of the paired sentence. Shaded: 95 % intervals over "
-    "what is asked about. Grey: 95 % of the random subspaces of equal rank and removed variance; only what lies "
-    "outside is evidence. Marks on the axis: layers of high capacity.",
-)
 
 
 # --- control ---
@@ -204,20 +181,11 @@ def control_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], l
 
 def control_caption(rows: Sequence[Row]) -> Markup:
     """Caption of the control arms."""
+    own = {arm: [r for r in rows if r["arm"] == arm] for arm in ("none", "monitor")}
+    columns = (("none", "right"), ("monitor", "triggered"), ("monitor", "in_time"), ("monitor", "extra_tokens"))
+    right, acted, in_time, cost = (_ends([float(r[c]) for r in own[arm]]) for arm, c in columns)  # type: ignore[arg-type]
     questions = written_values.extent((r["n"] for r in rows), "questions")
-    right = [float(r["right"]) for r in rows if r["arm"] == "none"]  # type: ignore[arg-type]
-    acted = [float(r["triggered"]) for r in rows if r["arm"] == "monitor"]  # type: ignore[arg-type]
-    in_time = [float(r["in_time"]) for r in rows if r["arm"] == "monitor"]  # type: ignore[arg-type]
-    cost = [float(r["extra_tokens"]) for r in rows if r["arm"] == "monitor"]  # type: ignore[arg-type]
-    return Markup("<b>{}</b> {}").format(
-        "Is acting on the dynamics acting on the answer?",
-        "Change against no intervention, paired by question, with 95 % intervals over what is asked about: another "
-        "seed alone (again), a low temperature (cool), a solved item or an instruction before the question (guard), a "
-        "monitor that stops a run when ct rises (monitor), both, and the monitor's action at the same steps of other "
-        f"runs (random). {questions} a model; {_ends(right)} are right without intervention; it acts on "
-        f"{_ends(acted)} of them, on {_ends(in_time)} before the answer is settled, and costs {_ends(cost)} of the "
-        "tokens more.",
-    )
+    return written("control", questions=questions, right=right, acted=acted, in_time=in_time, cost=cost)
 
 
 def _ends(shares: Sequence[float]) -> str:

@@ -6,7 +6,8 @@ from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.axis_scale import Scale
-from phaselens.report.data_tables import Column, Reasons, Table, name_cell, text_cell
+from phaselens.report.captions import written
+from phaselens.report.data_tables import Reasons, Table, declared, name_cell, text_cell
 from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Section, listed, pair
 from phaselens.report.study_files import Folder, Row
@@ -89,14 +90,7 @@ def caption(rows: list[Row], orders: list[Row]) -> Markup:
     """Caption of the ranks."""
     gaps = "; ".join(f"{visible(str(r['measure']))} {number(r['gap'], 2)} {interval(r['lo'], r['hi'])}" for r in orders)
     models = extent((row["n_models"] for row in orders), "models")
-    return Markup("<b>{}</b> {}").format(
-        "Is the order of models the same in every category?",
-        "Rank of each model's mean over prompts and seeds (1: least; unit 1), a line per trained model: level lines "
-        "are one order. W: Kendall's concordance over categories; ceiling: the same over random groups of the same "
-        "prompts. "
-        f"Ceiling − W with 95 % interval over prompts: {gaps}. "
-        f"n: {models}, {extent((row['n_prompts'] for row in rows), 'prompts')} per category.",
-    )
+    return written("order", rows, gaps=gaps, models=models)
 
 
 def table(folder: Folder) -> Table | None:
@@ -119,22 +113,7 @@ def table(folder: Folder) -> Table | None:
         ]
         for r in rows
     ]
-    columns = (
-        Column("over", kind="text"),
-        Column("first", kind="text"),
-        Column("second", kind="text"),
-        Column("Spearman", "1, 95 %"),
-        Column("p"),
-        Column("first with itself", "1"),
-        Column("second with itself", "1"),
-        Column("models", "n"),
-        Column("prompts", "n"),
-    )
-    said = (
-        "Correlation of the models' orders by ratio_norm under two conditions; brackets are 95 % intervals over "
-        "prompts; with itself: mean correlation between the orders of random halves of the prompts."
-    )
-    return Table("stability-table", said, columns, [("", lines)], reasons.found)
+    return declared("stability", [("", lines)], reasons.found)
 
 
 def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:

@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.axis_scale import Scale
+from phaselens.report.captions import written
 from phaselens.report.forest_plot import HEAD
 from phaselens.report.models_shown import Member
 from phaselens.report.row_layout import Layout
@@ -102,17 +103,7 @@ def caption(rows: list[Row], models: list[Row]) -> Markup:
     """Caption of the shares."""
     rows, models = shown(rows), shown(models)
     most = extent((r["permutations"] for r in rows), "permutations")
-    return Markup("<b>{}</b> {}").format(
-        "Which words of the grammar are conserved?",
-        "Share (0 to 1) of each motif among all words of its length in the depth chains with repeats written once, a "
-        "dot a trained model, in the colours named above. Square: p, the largest over models and over both nulls "
-        "(order of places within a prompt; exchange of prompts at equal depth), filled where it is at most 0.05 after "
-        "Holm over the motifs. Bold: the grammar's own order. Grey strokes: the share in chains with the "
-        "same transitions and no longer memory. A permutation test gives p and no interval; a motif is "
-        "not tested further once one null explains it, so a large p is a lower bound. "
-        f"n: {extent((r['n_models'] for r in rows), 'models')}, {extent((r['n_prompts'] for r in models), 'prompts')}, "
-        f"{extent((r['n_chains'] for r in models), 'chains')} per model, at most {most}.",
-    )
+    return written("motifs", models, models=extent((r["n_models"] for r in rows), "models"), most=most)
 
 
 def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:

@@ -4,17 +4,12 @@ from markupsafe import Markup
 
 from phaselens.report import depth_curves
 from phaselens.report.axis_scale import span
-from phaselens.report.data_tables import Column, Reasons, Table, name_cell, text_cell
+from phaselens.report.captions import written
+from phaselens.report.data_tables import Reasons, Table, declared, name_cell, text_cell
 from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Section, listed, pair
 from phaselens.report.study_files import Folder
 from phaselens.report.written_values import visible
-
-CAPTION = Markup(
-    "<b>At which depth do states know more of the next token's loss than the output's confidence does?</b> Partial "
-    "rank correlation (1) of a linear probe with the loss, given max-softmax and norm, on the documents that choose "
-    "the layer; the verdict is of other documents."
-)
 
 
 def figure(
@@ -41,12 +36,7 @@ def table(folder: Folder) -> Table | None:
                 reasons.cell(r["n_units"]),
             ]
         )
-    columns = (
-        Column("beyond", kind="text"), Column("correlation", "95 %"), Column("untrained twin", "95 %"),
-        Column("shuffled", "97.5 % point"), Column("published", kind="text"), Column("n", "units"),
-    )  # fmt: skip
-    said = "Rank correlations beyond what is given. Published figures are of other models, and never a pass mark."
-    return Table("observability-table", said, columns, list(groups.items()), reasons.found) if groups else None
+    return declared("observability", list(groups.items()), reasons.found) if groups else None
 
 
 def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
@@ -54,7 +44,9 @@ def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
     drawn = None
     if rows:
         layouts = (depth_curves.GD_WIDE, depth_curves.GD_NARROW)
-        drawn = pair("observability", figure, trained, rows, layouts=layouts, caption=CAPTION, claims=("O1",))
+        drawn = pair(
+            "observability", figure, trained, rows, layouts=layouts, caption=written("observability"), claims=("O1",)
+        )
     return [drawn, listed(table(folder), "" if drawn is None else "The correlations and their controls")]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from phaselens.report import written_values
+from phaselens.report.captions import plain
 from phaselens.report.interventions import figures
 from phaselens.trace.store import atomic_write
 
@@ -87,11 +88,7 @@ def _control(rows: Sequence[Row]) -> Markup:
         "model", "arm", "acted on", "in time", "right", "change", "95 %", "within 5 points", "change of ct, rad",
         "95 %", "extra tokens",
     )  # fmt: skip
-    said = (
-        "Against no intervention, paired by question; shares. In time: acted on before the answer was settled. Within "
-        "5 points: two one-sided tests at 5 %."
-    )
-    return table(columns, body, said)
+    return table(columns, body, plain("arms"))
 
 
 def _growth(rows: Sequence[Row]) -> Markup:

@@ -261,13 +261,13 @@ def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
     if not rows:
         return []
     args, claims = (rows, folder.rows("regimes_runs"), folder.rows("regimes_nulls")), ("R1", "R6")
-    said = captions.phase_map(rows)
+    said = captions.sampled("phase_map", rows)
     out: list[Block | None] = [
         pair("phase", phase_map, members, *args, layouts=(WIDE, NARROW), caption=said, claims=claims)
     ]
     shares = regime_labels.labelled(rows)
     if shares and any(regime_labels.has_label(row) for row in shares):
-        said = captions.label_bars(shares)
+        said = captions.sampled("label_bars", shares)
         out.append(
             pair(
                 "labels",
@@ -279,10 +279,9 @@ def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
             )
         )
     elif shares:
-        out.append(Said([UNLABELLED]))
+        out.append(Said([captions.plain("unlabelled")]))
     return [*out, listed(data_tables.regimes(folder, members), "The numbers of these figures")]
 
 
-UNLABELLED = "No run of any model has a ratio_norm, so no run has a label; the reasons stand under the panel table."
 TABLES = ("regimes_models", "regimes_runs", "regimes_nulls")
 SECTION = Section("regimes", "Phase map", "Phase map", TABLES, _blocks, ("ratio_norm", "ct"), always=True)

@@ -8,6 +8,7 @@ import jinja2
 from markupsafe import Markup
 
 from phaselens.report import probe_figures as figures
+from phaselens.report.captions import plain
 from phaselens.report.section import Figure
 from phaselens.report.written_values import DASH, marked, visible
 from phaselens.trace.store import atomic_write
@@ -60,8 +61,8 @@ def _section(k: int, task: Row) -> dict[str, object]:
     return {
         "anchor": f"task{k}", "name": task["task"], "sentence": sentence(task), "lines": _figures(task),
         "figures": [
-            _figure(figures.capacity, f"task{k}", CAPACITY, task),
-            _figure(figures.small, f"task{k}-more", SMALL, task),
+            _figure(figures.capacity, f"task{k}", plain("capacity"), task),
+            _figure(figures.small, f"task{k}-more", plain("small"), task),
             *([_figure(figures.transfer, f"task{k}-transfer", transfer_caption(moved), *both)] if moved else []),
         ],
         "controls": _grid("Control table", controls[0], *controls[1:], mark=1) if controls else None,
@@ -82,10 +83,7 @@ def transfer_caption(moved: Mapping[str, list]) -> str:
     """Say what a transfer matrix shows, with the majority shares that its columns are to be read against."""
     pairs = zip(moved["families"], moved["majority"], strict=True)
     shares = ", ".join(f"{name} {_n(share)}" for name, share in pairs)
-    return (
-        "Held-out accuracy at the peak layer of probes trained on one template (row) and read on another (column), "
-        f"without fitting again; groups are kept apart on the diagonal too. Majority shares: {shares}."
-    )
+    return plain("transfer", shares=shares)
 
 
 def sentence(task: Row) -> str:
@@ -218,14 +216,3 @@ says that the program works and is evidence of nothing else. Selectivity is accu
 word type or template has a random label); compression is the uniform code over the online code of the labels. Best
 layers of the differences are chosen on one half of the groups and read on the other.
 """
-CAPACITY = (
-    "Capacity on held-out groups over relative depth, with its 95 % interval over groups (shade). Grey: the "
-    "high-capacity region, layers of at least 90 % of the peak. Above the plot the peak with its interval. Dotted: "
-    "what is read at l = 0."
-)
-SMALL = (
-    "AUROC (mean over classes against the rest), selectivity (accuracy less that on control tasks), compression of the "
-    "labels by an online code against a uniform one, and accuracy at the peak layer when a state is reduced to k "
-    "numbers: a supervised subspace (unbroken) or the k best single features (dashed). Figures that are not defined "
-    "for this task are left out."
-)

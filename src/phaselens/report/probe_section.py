@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from phaselens.report import depth_curves
 from phaselens.report import probe_figures as figures
+from phaselens.report.captions import plain
 from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Figure, Said, Section
 from phaselens.report.study_files import Folder
@@ -21,10 +22,10 @@ def section(
     if capacity:
         shapes = (("wide", depth_curves.GD_WIDE), ("narrow", depth_curves.GD_NARROW))
         forms = (depth_curves.capacity_by_depth(f"probes-{k}", members, capacity, layout) for k, layout in shapes)
-        found.append(Figure("probes", *forms, CAPACITY))
+        found.append(Figure("probes", *forms, plain("capacity_of_models")))
     kinds = (
-        ("models", transfer, ("source", "target"), MODELS),
-        ("templates", _first(templates), ("trained_on", "read_on"), TEMPLATES),
+        ("models", transfer, ("source", "target"), plain("transfer_of_models")),
+        ("templates", _first(templates), ("trained_on", "read_on"), plain("transfer_of_templates")),
     )
     for kind, rows, axes, said in kinds:
         for task in dict.fromkeys(str(row["task"]) for row in rows):
@@ -79,20 +80,6 @@ def agreement(groups: Sequence[Row]) -> str:
         if is_number(row[value])
     ]
     return f"Groups of {len(groups)} models by dynamics and by function, {row['k']} each: {listing(parts)}."
-
-
-CAPACITY = (
-    "Capacity (1; accuracy above the commonest label's, as a share of what is left) on held-out groups of examples "
-    "over relative depth, a panel a task and a curve a trained model; bands are 95 % intervals over groups."
-)
-MODELS = (
-    "held-out accuracy of a model's frozen peak-layer probes (row) on another model's peak layer (column) after an "
-    "orthogonal alignment that was fitted on other examples; on the diagonal its own."
-)
-TEMPLATES = (
-    "held-out accuracy of probes trained on one template (row) and read on another (column), of the first model that "
-    "has them."
-)
 
 
 def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:

@@ -7,6 +7,7 @@ from typing import ClassVar
 from markupsafe import Markup
 
 from phaselens.report import png, svg
+from phaselens.report.captions import written
 from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Figure, Said, Section
 from phaselens.report.study_files import Folder
@@ -262,14 +263,8 @@ def caption(which: Run) -> Markup:
     words = {key: "" if key in ("model", "arm") else key.replace("_id", "") + " " for key in which.title}
     name = ", ".join(f"{words[key]}{visible(content)}" for key, content in which.title.items())
     shown, steps = drawn(which), len(which.steps)
-    said = (
-        "Instability ct along tokens (rad) and entropy of the lens distribution (nats) at every layer and step;",
-        f"n = 1 run of {number(steps)} steps: an illustration, without interval.",
-        "Beside each step stands the token chosen from its state. Hatched: undefined (ct needs two earlier steps).",
-        f"The first {number(shown)} of {number(steps)} steps are drawn." if shown < steps else "",
-    )
-    head = f"{name}." if name else "One run."
-    return Markup("<b>{}</b> {}").format(head, " ".join(part for part in said if part))
+    rest = f"The first {number(shown)} of {number(steps)} steps are drawn." if shown < steps else ""
+    return written("run", name=name or "One run", steps=number(steps), shown=rest)
 
 
 @dataclass(frozen=True)

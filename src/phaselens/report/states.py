@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from phaselens.report import svg, transition_graphs
 from phaselens.report.axis_scale import Scale
+from phaselens.report.captions import written
 from phaselens.report.models_shown import Member, of
 from phaselens.report.row_layout import Layout
 from phaselens.report.section import Block, Figure, Section, pair
@@ -148,23 +149,12 @@ def _cell(x: float, y: float, member: Member, row: Row) -> Markup:
 
 def occupancy_caption(rows: list[Row]) -> Markup:
     """Caption of the bars."""
-    return Markup("<b>{}</b> {}").format(
-        "How often is each model in which state?",
-        "Shares (0 to 1) of the five states among the cells (step, layer) of the measured runs that have one; "
-        "turbulent is what lies above the 75th percentile of the trained models' calibration runs. 95 % intervals over "
-        f"prompts stand in the tooltips and in results/states.parquet. n: {_sample(shown(rows))} per model. Published, "
-        "a comparison only: GPT-2 E 0.35, A 0.22, C 0.24, D 0.034; OPT-125M E 0.51, A 0.24, C 0.18, D 0.",
-    )
+    return written("occupancy", sample=_sample(shown(rows)))
 
 
 def matrix_caption(rows: list[Row]) -> Markup:
     """Caption of the matrices."""
-    return Markup("<b>{}</b> {}").format(
-        "Which state follows which?",
-        "Probability of the next state (column) given this one (row); a full cell is 1. Ring: more often than in "
-        "random order of the same states, stroke: less often (95 % interval over prompts of the excess on one side "
-        f"of 0; no correction over cells). Generation and depth are never pooled. n: {_sample(rows)} per model.",
-    )
+    return written("matrices", sample=_sample(rows))
 
 
 def _sample(rows: list[Row]) -> str:

@@ -12,12 +12,8 @@ import pyarrow
 import pyarrow.parquet
 
 from phaselens.errors import StudyFileError
-from phaselens.experiments import EXPERIMENTS
-from phaselens.experiments.result_tables import Table
+from phaselens.experiments.result_tables import TABLES
 from phaselens.trace.result_hashes import edited
-
-TABLES: Mapping[str, Table] = MappingProxyType({table.name: table for e in EXPERIMENTS for table in e.tables})
-"""The tables of `results/`, as the experiments declare them."""
 
 RESULTS = MappingProxyType(
     {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from phaselens.report import svg
+from phaselens.report.captions import written
 from phaselens.report.models_shown import Member, of
 from phaselens.report.study_files import Row
 from phaselens.report.written_values import extent, interval, is_number, number
@@ -146,13 +147,4 @@ def _pair(point: tuple[float, float]) -> str:
 def caption(rows: list[Row]) -> Markup:
     """Caption of the graphs."""
     known = extent((r["n_prompts"] for r in rows if r["n_prompts"]), "prompts")
-    return Markup("<b>{}</b> {}").format(
-        "How do states follow each other?",
-        "Arrow: probability (0 to 1) of the next state given this one, by its width; below "
-        f"{number(DRAWN)} it is not drawn; a loop: the state stays. n beside a state: how often it was left "
-        f"(transitions); dashed arrows leave a state with n below {FEW}. Blue: more often than in random order of the "
-        "same states (95 % interval over prompts of the excess above 0; no correction over arrows). First the five "
-        "states (A hidden turbulence, B surface branching, C committed, D full bifurcation, E stable), then the "
-        "grammar (explore = B or D, process = A or E, decide = C). Probabilities with their intervals stand in the "
-        f"tooltips. n: {known} per model.",
-    )
+    return written("graphs", drawn=number(DRAWN), few=FEW, known=known)

@@ -5,7 +5,8 @@ from markupsafe import Markup
 from phaselens.dynamics.published_figures import SHARES
 from phaselens.report import svg
 from phaselens.report.axis_scale import Scale, span
-from phaselens.report.data_tables import Column, Reasons, Table, name_cell, text_cell
+from phaselens.report.captions import written
+from phaselens.report.data_tables import Reasons, Table, declared, name_cell, text_cell
 from phaselens.report.forest_plot import whisker
 from phaselens.report.models_shown import Member
 from phaselens.report.row_layout import Layout
@@ -97,23 +98,10 @@ def _bar(axis: Scale, y: float, high: float, left: float, room: float, kind: str
 
 def caption(rows: list[Row]) -> Markup:
     """Caption of the share bars."""
-    levels = listing(
-        extent((row[f"n_{noun}"] for row in rows), words)
-        for noun, words in (("models", "models"), ("categories", "categories"))
-    )
-    per = extent((row["n_prompts"] for row in rows), "prompts")
-    seeds = extent((row["n_seeds"] for row in rows), "seeds")
-    runs = extent((row["n_runs"] for row in rows), "runs")
+    levels = listing(extent((row[f"n_{noun}"] for row in rows), noun) for noun in ("models", "categories"))
     arms = listing(dict.fromkeys(visible(str(row["arm"])) for row in rows))
     estimators = listing(dict.fromkeys(visible(str(row["estimator"])) for row in rows))
-    return Markup("<b>{}</b> {}").format(
-        "What explains the differences between runs?",
-        "Share of variance of ln mean ct and ln ratio_norm at l* (unit 1, not clipped at 0), by term; "
-        f"n: {levels}, {per} per category, {seeds}, {runs}, arm {arms}; {estimators}. "
-        "Lines: 95 % intervals over prompts, ended by an arrow where they reach beyond the axis; for levels as a "
-        "sample over models and prompts. Three-way: model, category, and all else as rest; grey ticks: published "
-        "shares of other models, a comparison only.",
-    )
+    return written("variance", rows, levels=levels, arms=arms, estimators=estimators)
 
 
 def table(folder: Folder) -> Table | None:
@@ -135,17 +123,7 @@ def table(folder: Folder) -> Table | None:
             text_cell(r["estimator"]),
         ]
         groups.setdefault(str(r["measure"]), []).append(line)
-    columns = (
-        Column("term", kind="text"),
-        Column("levels as", kind="text"),
-        Column("share", "1, 95 %"),
-        Column("levels", "n"),
-        Column("df"),
-        Column("interval by", kind="text"),
-        Column("estimator", kind="text"),
-    )
-    said = "Shares of variance with 95 % intervals, not clipped at 0, and the number of levels behind each."
-    return Table("variance-table", said, columns, list(groups.items()), reasons.found)
+    return declared("variance", list(groups.items()), reasons.found)
 
 
 def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:

@@ -113,17 +113,12 @@ def _exchanged(unit: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return out
 
 
-def average_precision(scores: np.ndarray, wrong: np.ndarray) -> float:
-    """Area under the precision-recall curve as a step function (1): sum over thresholds of (R_k - R_{k-1}) P_k.
-
-    Shapes, NaN: as `auroc`. The share of wrong runs is what chance gives. Source: as scikit-learn's
-    average_precision_score.
-    """
-    return float(resampled_average_precision(scores, wrong, np.ones((1, len(np.asarray(scores))), int))[0])
-
-
 def resampled_average_precision(scores: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Average precision in each resample (1); weights [n_boot, run] -> [n_boot]. NaN: as `auroc`."""
+    """Area under the precision-recall curve as a step function in each resample (1): sum of (R_k - R_{k-1}) P_k.
+
+    Shapes: weights [n_boot, run] -> [n_boot]. NaN: as `auroc`. Chance gives the share of wrong runs. Source: as
+    scikit-learn's average_precision_score.
+    """
     positive, total = _grouped(scores, wrong, weights)
     hits, seen = np.cumsum(positive, 1), np.cumsum(total, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -131,22 +126,15 @@ def resampled_average_precision(scores: np.ndarray, wrong: np.ndarray, weights: 
     return np.where((hits[:, -1] > 0) & (hits[:, -1] < seen[:, -1]), found, np.nan)
 
 
-def prediction_rejection_ratio(scores: np.ndarray, wrong: np.ndarray) -> float:
-    """What rejecting the highest scores first gains, of what an oracle gains (1): 1 for the oracle, 0 for chance.
+def resampled_rejection(scores: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """What rejecting the highest scores first gains, of what an oracle gains, in each resample (1): 0 for chance.
 
     `(A(score) - A(chance)) / (A(oracle) - A(chance))`, A the mean over k = 1..n of the accuracy of the k runs that are
-    kept. Runs of equal score count as their mean: the expectation over their order.
-    Shapes, NaN: as `auroc`. Source: Malinin and Gales 2021, "Uncertainty estimation in autoregressive structured
-    prediction", section 5.
-    """
-    return float(resampled_rejection(scores, wrong, np.ones((1, len(np.asarray(scores))), int))[0])
-
-
-def resampled_rejection(scores: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Prediction-rejection ratio in each resample (1); whole weights [n_boot, run] -> [n_boot]. NaN: as `auroc`.
-
-    Within runs of equal score the accuracy of the first k kept is `m + (C - m c) / k`, with c runs of lower score, C of
-    them right, and m the share right among the equal ones: sums over k are harmonic numbers.
+    kept. Runs of equal score count as their mean: the expectation over their order. Within them the accuracy of the
+    first k kept is `m + (C - m c) / k`, with c runs of lower score, C of them right, and m the share right among the
+    equal ones: sums over k are harmonic numbers.
+    Shapes: whole weights [n_boot, run] -> [n_boot]. NaN: as `auroc`.
+    Source: Malinin and Gales 2021, "Uncertainty estimation in autoregressive structured prediction", section 5.
     """
     positive, total = (v[:, ::-1] for v in _grouped(scores, wrong, weights))
     right, seen = np.cumsum(total - positive, 1), np.cumsum(total, 1).astype(int)
@@ -192,12 +180,6 @@ def calibration_curve(
     some = count > 0
     mean, share = (np.bincount(bins, of, minlength=n_bins)[some] / count[some] for of in (p, y))
     return mean, share, count[some]
-
-
-def calibration_error(predicted: np.ndarray, wrong: np.ndarray, *, n_bins: int = 10) -> float:
-    """Mean distance of predicted and observed share over the bins of `calibration_curve`, by count (1)."""
-    mean, share, count = calibration_curve(predicted, wrong, n_bins=n_bins)
-    return float((np.abs(mean - share) * count).sum() / count.sum()) if len(count) else float("nan")
 
 
 def run_weights(weights: np.ndarray, unit: np.ndarray) -> np.ndarray:

@@ -60,15 +60,14 @@ def rulings(claims: Sequence[str], evidence: Mapping[str, Any]) -> dict[str, Rul
     return {v.id: Ruling(v.verdict, v.decided_by) for v in judge_all(claims_by_id(claims), evidence)}
 
 
-def by_experiment(name: str) -> Judge:
-    """The judge of real studies for the claims of one experiment: its function on the panel, then `judge_all`.
+def by_experiment(name: str, claims: tuple[str, ...] = ()) -> Judge:
+    """The judge of real studies for the claims of one experiment, or some of them: its evidence, then `judge_all`.
 
-    Holm runs over the claims of that experiment; a study that registers more of the same document judges harder.
+    Holm runs over these claims; a study that registers more of the same document judges harder.
     """
     (experiment,) = experiments_by_name([name])
 
     def judge(panel: Panel) -> dict[str, Ruling]:
-        found = experiment.evidence(panel) if experiment.evidence else experiment.function(panel).evidence
-        return rulings(experiment.claims, found)
+        return rulings(claims or experiment.claims, experiment.evidence_of(panel, claims))
 
     return judge

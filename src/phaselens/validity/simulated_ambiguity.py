@@ -95,11 +95,6 @@ def _one_run() -> dict[str, np.ndarray]:
     return words | {k: np.zeros(1, int) for k in ("run", "sample", "n_generated")} | {"calibration": np.zeros(1, bool)}
 
 
-def without_effect(generator: np.random.Generator, *, m: int) -> Panel:
-    """Turning and commitment as without ambiguity; instability half a SD higher, which A2 must not overlook."""
-    return study_with({"instability": 0.5}, generator, m=m)
-
-
 def at_margin(generator: np.random.Generator, *, m: int, nouns: float | None = None) -> Panel:
     """Instability higher by exactly the margin of .4 SD of units, the edge of what A2 may call nothing."""
     spread = 1.0 if nouns is None else math.hypot(FRAMES**-0.5, nouns)

@@ -6,6 +6,7 @@ Two blocks of layers 1..3 have states and the last layer has none, as in a trace
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from phaselens.dynamics.state_alphabets import A, B, C, D, E
 from phaselens.experiments import Panel
@@ -108,9 +109,7 @@ def without_taxonomy(generator: np.random.Generator, *, m: int = MODELS, alike: 
     return study_with(trained, untrained, generator)
 
 
-def with_taxonomy(
-    generator: np.random.Generator, *, m: int = MODELS, before: float = 0.0, noise: float = 0.3
-) -> Panel:
+def with_taxonomy(generator: np.random.Generator, *, m: int = MODELS, before: float = 0.0, noise: float = 0.3) -> Panel:
     """M models in which the states always rank E, B, A, C, D, however often their marks occur.
 
     So they do in a share `before` of the untrained twins' cells, whose other cells have independent marks.
@@ -149,7 +148,9 @@ def _with_stay(stay: float, law: np.ndarray) -> np.ndarray:
     return p
 
 
-def with_stay(generator: np.random.Generator, *, stay: float | None, m: int = MODELS, prompt_sd: float = 0.0) -> Panel:
+def with_stay(
+    generator: np.random.Generator, *, stay: float | None = None, m: int = MODELS, prompt_sd: float = 0.0
+) -> Panel:
     """M models in which D is followed by D with probability `stay` (None: as often as any state is followed by D).
 
     The share of D varies between runs by `prompt_sd` on the log scale, which alone makes D follow D more often when
@@ -202,14 +203,13 @@ def _independent_layers(generator: np.random.Generator, by_layer: np.ndarray) ->
 
 
 EVEN = np.full((INNER, 3), 1 / 3)
-DEEPER = np.array([[0.6, 0.3, 0.1], [0.25, 0.5, 0.25], [0.1, 0.3, 0.6]])
 
 
 def with_grammar(
     generator: np.random.Generator,
     *,
     linked: float,
-    by_layer: np.ndarray = EVEN,
+    by_layer: ArrayLike = EVEN,
     before: bool = False,
     tuned: bool = True,
     m: int = 4,
@@ -221,7 +221,7 @@ def with_grammar(
     """
 
     def one(share: float) -> dict[str, np.ndarray]:
-        states = _independent_layers(generator, by_layer)
+        states = _independent_layers(generator, np.asarray(by_layer))
         in_order = generator.random((ALL_RUNS, STEPS, 1)) < share
         columns = _grammar_columns(np.where(in_order, np.arange(3), states), generator)
         return columns | ({f"{k}__tuned": v for k, v in columns.items()} if tuned else {})

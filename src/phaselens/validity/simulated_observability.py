@@ -1,13 +1,11 @@
 """Simulated studies for O1 and O2: scores that know more of the loss than the output says, or only along a curve."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from phaselens.experiments import ModelData, Panel
 from phaselens.experiments.base import StoredScores
-from phaselens.validity.scenario import Scenario, by_experiment
 from phaselens.validity.simulated_panels import PROMPTS, RUNS, infos, model_of, study_of
 
 DOCUMENTS, TOKENS, MODELS, SHUFFLES, STEPS, LAYERS, WORDS = 60, 25, 2, 19, 40, 6, 12
@@ -70,30 +68,3 @@ def _curved(info, slope: float, generator: np.random.Generator) -> ModelData:
     return model_of(
         info, {"turning_angle": angle}, {"entropy": shared + own}, completions=tuple(map(tuple, tokens.tolist()))
     )
-
-
-_JUDGE = by_experiment("observability")
-O_SCORES, O_RUNS = "2 models, 1,500 tokens of 60 documents", "2 models, 16 runs of 8 prompts, 40 steps"
-
-
-def _one(name: str, kind: str, claim: str, planted: str, size: str, make: partial, **more: object) -> Scenario:
-    return Scenario(f"{claim} {name}", kind, (claim,), planted, size, make, _JUDGE, **more)
-
-
-OBSERVED: tuple[Scenario, ...] = (
-    _one("null", "null", "O1", "scores follow what the output says, and nothing else", O_SCORES,
-         partial(of_scores, beyond=0.0)),
-    _one("null, along a curve", "null", "O1", "loss and scores follow entropy along a sine", O_SCORES,
-         partial(of_scores, beyond=0.0, curved=True)),
-    _one("effect", "effect", "O1", "scores follow a part of the loss that the output does not say", f".3, {O_SCORES}",
-         partial(of_scores, beyond=0.3), headline=True),
-    _one("effect, small", "effect", "O1", "the same, little", f".1, {O_SCORES}", partial(of_scores, beyond=0.1)),
-    _one("before training", "artefact", "O1", "untrained twins' scores follow that part as much", O_SCORES,
-         partial(of_scores, beyond=0.3, before=0.3), control="untrained twin"),
-    _one("null", "null", "O2", "entropy and curvature follow token, step and prompt, and not one another", O_RUNS,
-         partial(of_curvature, slope=0.0)),
-    _one("effect", "effect", "O2", "beyond these curvature follows entropy", f".3 SD, {O_RUNS}",
-         partial(of_curvature, slope=0.3), headline=True),
-    _one("before training", "artefact", "O2", "in untrained twins too", f".3 SD, {O_RUNS}",
-         partial(of_curvature, slope=0.3, before=0.3), control="untrained twin"),
-)  # fmt: skip

@@ -5,12 +5,10 @@ Log GD_ratio of every model is planted under every version that the claims read,
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from phaselens.experiments import ModelInfo, Panel
-from phaselens.validity.scenario import Scenario, by_experiment
 from phaselens.validity.simulated_gd import CENTRE, LAYERS, UNIT, VOCABULARY, cells, lens_columns
 from phaselens.validity.simulated_panels import infos, model_of, study_of, two_groups, upper_group
 
@@ -95,127 +93,3 @@ def of_sinks(generator: np.random.Generator, *, m: int, gap: float, by_sink: boo
     facts[-1] = replace(facts[-1], recipe=facts[-2].recipe, qk_norm=True)
     masked = values - gap * upper_group(m) * by_sink
     return study_of_versions(facts, {"": CENTRE + UNIT * values, "__nofirst": CENTRE + UNIT * masked}, generator)
-
-
-_JUDGE = by_experiment("gd_controls")
-
-DISTRIBUTION: tuple[Scenario, ...] = (
-    Scenario(
-        id="G5 size makes the groups",
-        kind="null",
-        claims=("G5",),
-        planted="two groups 10 SD apart, the larger models in the upper one",
-        size="sizes over two orders of magnitude, M = 24",
-        make=partial(of_sizes, m=24, explained=True),
-        judge=_JUDGE,
-    ),
-    *(
-        Scenario(
-            id=f"G5 effect, M = {m}",
-            kind="effect",
-            claims=("G5",),
-            planted="two groups 10 SD apart, sizes drawn without regard to them",
-            size=f"R^2 = 0, M = {m}",
-            make=partial(of_sizes, m=m, explained=False),
-            judge=_JUDGE,
-            headline=m == 40,
-        )
-        for m in (24, 40)
-    ),
-    Scenario(
-        id="G6 null",
-        kind="null",
-        claims=("G6",),
-        planted="cap and corpus both without effect: three seeds of the cap, four families of the corpus",
-        size="0",
-        make=partial(of_caps, cap=0.0, corpus=0.0),
-        judge=_JUDGE,
-    ),
-    Scenario(
-        id="G6 equal effects",
-        kind="null",
-        claims=("G6",),
-        planted="cap and corpus move log GD_ratio alike",
-        size=".5 each",
-        make=partial(of_caps, cap=0.5, corpus=0.5),
-        judge=_JUDGE,
-    ),
-    Scenario(
-        id="G6 effect",
-        kind="effect",
-        claims=("G6",),
-        planted="the cap moves log GD_ratio, the corpus hardly",
-        size="1 against .1, noise of training .05",
-        make=partial(of_caps, cap=1.0, corpus=0.1),
-        judge=_JUDGE,
-        headline=True,
-    ),
-    Scenario(
-        id="G6 cap at read-out",
-        kind="artefact",
-        claims=("G6",),
-        planted="the effect of the cap is gone when the models are read without it",
-        size="1 against .1",
-        make=partial(of_caps, cap=1.0, corpus=0.1, at_readout=True),
-        judge=_JUDGE,
-        control="read-out removal",
-    ),
-    Scenario(
-        id="G9 null",
-        kind="null",
-        claims=("G9",),
-        planted="four families on two corpora, which do nothing",
-        size="0",
-        make=partial(of_corpora, corpus=0.0),
-        judge=_JUDGE,
-    ),
-    Scenario(
-        id="G9 effect",
-        kind="effect",
-        claims=("G9",),
-        planted="the second corpus moves log GD_ratio in all of four families",
-        size=".6, noise of training .05",
-        make=partial(of_corpora, corpus=0.6),
-        judge=_JUDGE,
-        headline=True,
-    ),
-    Scenario(
-        id="G9 temperature",
-        kind="artefact",
-        claims=("G9",),
-        planted="the corpus moves the entropy of the models; nothing is left at a common temperature",
-        size=".6",
-        make=partial(of_corpora, corpus=0.6, by_temperature=True),
-        judge=_JUDGE,
-        control="temperature-matched",
-    ),
-    Scenario(
-        id="G10 null",
-        kind="null",
-        claims=("G10",),
-        planted="model values with one peak; a QK-norm pair",
-        size="0 SD, M = 12",
-        make=partial(of_sinks, m=12, gap=0.0),
-        judge=_JUDGE,
-    ),
-    Scenario(
-        id="G10 effect",
-        kind="effect",
-        claims=("G10",),
-        planted="two groups under every mask; a QK-norm pair in one of them",
-        size="10 SD, M = 12",
-        make=partial(of_sinks, m=12, gap=10.0),
-        judge=_JUDGE,
-        headline=True,
-    ),
-    Scenario(
-        id="G10 sinks",
-        kind="artefact",
-        claims=("G10",),
-        planted="two groups that are gone once attention to position 0 is masked",
-        size="10 SD, M = 12",
-        make=partial(of_sinks, m=12, gap=10.0, by_sink=True),
-        judge=_JUDGE,
-        control="sinks",
-    ),
-)

@@ -4,14 +4,12 @@ Runs of 72 steps that are right or wrong, and columns that go with it by so much
 one link, 0 for none; all else is noise of the run (half of its variance) and of the step.
 """
 
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from phaselens.experiments import ModelData, ModelInfo, Panel
-from phaselens.experiments.correctness import correctness_evidence
-from phaselens.validity.scenario import Ruling, Scenario, by_experiment, rulings
 from phaselens.validity.simulated_panels import BOOTSTRAPS
 
 LAYERS, RECORDED, STEPS = 4, (3, 4), 72
@@ -187,16 +185,15 @@ def graded_model(
     return ModelData(info, runs, steps, layers, said)
 
 
-def linked(generator: np.random.Generator, *, links: Links = Links(), **size: float) -> Panel:
-    """A study of one model whose runs have these links; prompts differ in difficulty (1 in log odds)."""
-    model = graded_model("m0", generator, links, difficulty=1.0, **size)
-    return Panel((model,), seed=int(generator.integers(2**31)), n_boot=BOOTSTRAPS)
+def linked(generator: np.random.Generator, *, links: Mapping[str, float] = {}, **size: float) -> Panel:
+    """A study of one model whose runs have these links (`Links`); prompts differ in difficulty (1 in log odds)."""
+    return several(generator, links=(links,), **size)
 
 
-def several(generator: np.random.Generator, *, links: tuple[Links, ...], **size: float) -> Panel:
+def several(generator: np.random.Generator, *, links: Sequence[Mapping[str, float]], **size: float) -> Panel:
     """A study of as many models as links, asked the same prompts."""
-    models = tuple(graded_model(f"m{i}", generator, one, difficulty=1.0, **size) for i, one in enumerate(links))
-    return Panel(models, seed=int(generator.integers(2**31)), n_boot=BOOTSTRAPS)
+    models = [graded_model(f"m{i}", generator, Links(**one), difficulty=1.0, **size) for i, one in enumerate(links)]
+    return Panel(tuple(models), seed=int(generator.integers(2**31)), n_boot=BOOTSTRAPS)
 
 
 def reasoning(generator: np.random.Generator, *, slope: float, m: int = 12) -> Panel:
@@ -208,121 +205,3 @@ def reasoning(generator: np.random.Generator, *, slope: float, m: int = 12) -> P
         for i, (c, r) in enumerate(zip(near, right, strict=True))
     ]
     return Panel(tuple(models), seed=int(generator.integers(2**31)), n_boot=BOOTSTRAPS)
-
-
-PLANTED = Links(trap=0.12, resolves=0.25, coherent=0.2, grammar=0.1, hops=0.1, regime=0.25, loops=0.3)
-TOGETHER = ("S1", "S2", "S5", "S7", "X3", "A5", "R5")
-# A shift of instability whose rank correlation with right answers is the margin of S3, .2 (found by simulation).
-AT_MARGIN = 0.14
-OPPOSITE = Links(trap=-0.12, resolves=-0.25, coherent=-0.2, grammar=-0.1, hops=-0.1, regime=-0.25)
-SMALL_LINKS = Links(trap=0.06, resolves=0.08, coherent=0.06, grammar=0.03, hops=0.03, regime=0.08, loops=0.1)
-_JUDGE = by_experiment("correctness")
-_ONE_SAMPLE = {"samples": 1, "prompts": 400}
-ABOUT = ("S1", "S2", "S5", "A5")
-
-
-def _judge_some(panel: Panel, *, claims: tuple[str, ...]) -> dict[str, Ruling]:
-    """The judge of some of the claims, for studies in which the others are of no interest."""
-    return rulings(claims, correctness_evidence(panel, claims))
-
-
-_judge_answers, _judge_reasoning = (partial(_judge_some, claims=some) for some in (ABOUT, ("R8",)))
-_judge_signs = partial(_judge_some, claims=(*ABOUT, "S7"))
-_judge_s3, _judge_o3 = (partial(_judge_some, claims=some) for some in (("S3",), ("O3",)))
-
-
-GRADED: tuple[Scenario, ...] = (
-    Scenario(
-        "answers, no link", "null", TOGETHER, "answers, late peaks and loops that nothing before goes with",
-        "0", linked, _JUDGE,
-    ),
-    Scenario(
-        "answers, all links", "effect", TOGETHER,
-        "seven links at once: trap, early turbulence that resolves, coherence, rare transitions, load, early "
-        "instability before a peak, low instability before a loop",
-        "0.24 SD in trap, 0.5 SD in coherence, usual transitions .9 and .85, 0.1 SD a step of load; 1,050 runs",
-        partial(linked, links=PLANTED),
-        _JUDGE, headline=True,
-    ),
-    Scenario(
-        "S3 coupled at the margin", "null", ("S3",), "instability goes with answers by just the margin", "r = .2",
-        partial(linked, links=Links(unstable=AT_MARGIN), **_ONE_SAMPLE), _judge_s3,
-    ),
-    Scenario(
-        "S3 decoupled", "effect", ("S3",), "instability and answers are independent", "r = 0, 400 prompts",
-        partial(linked, **_ONE_SAMPLE), _judge_s3, headline=True,
-    ),
-    Scenario(
-        "answers, small links", "effect", TOGETHER, "the same seven links, weaker: true, but too small to find",
-        "a third of the links above", partial(linked, links=SMALL_LINKS), _JUDGE,
-    ),
-    Scenario(
-        "answers, kinds of question", "artefact", ABOUT,
-        "errors, states and dynamics all move with the category, and go together within none",
-        "1 log odds to either side, links as above",
-        partial(linked, links=replace(PLANTED, unstable=0.3), kinds=1.0), _judge_answers,
-    ),
-    Scenario(
-        "answers, kinds by tag", "artefact", ABOUT, "the same where kinds are tags within one category",
-        "1 log odds to either side, links as above",
-        partial(linked, links=replace(PLANTED, unstable=0.3), kinds=1.0, tagged=True), _judge_answers,
-    ),
-    Scenario(
-        "answers, longer when wrong", "artefact", ABOUT,
-        "all that is measured rises over a run, and wrong answers are longer; nothing else",
-        "1 SD over 72 steps, 24 steps longer", partial(linked, drift="wrong"), _judge_answers,
-    ),
-    Scenario(
-        "S7 longer with load", "artefact", ("S7",),
-        "turbulence rises over a run, and answers with more steps of derivation are longer; nothing else",
-        "1 SD over 72 steps, 12 steps longer a step", partial(linked, drift="steps"), _judge_signs,
-    ),
-    Scenario(
-        "answers, unequal runs", "null", TOGETHER, "no link; hard questions have five runs and easy ones one", "0",
-        partial(linked, uneven=True), _JUDGE,
-    ),
-    Scenario(
-        "answers, four wordings", "null", (*ABOUT, "X3"), "every fact in four wordings, of one difficulty and level",
-        "88 facts", partial(linked, wordings=4, samples=3, prompts=352), _JUDGE,
-    ),
-    Scenario(
-        "S3 decoupled, kinds of question", "effect", ("S3",), "as above: nothing goes together within a kind",
-        "1 log odds to either side", partial(linked, links=Links(unstable=0.3), kinds=1.0, **_ONE_SAMPLE),
-        _judge_s3,
-    ),
-    Scenario(
-        "S3 decoupled, kinds by tag", "effect", ("S3",), "the same where kinds are tags within one category",
-        "1 log odds to either side", partial(linked, links=Links(unstable=0.3), kinds=1.0, tagged=True, **_ONE_SAMPLE),
-        _judge_s3,
-    ),
-    Scenario(
-        "S3 opposite signs", "null", ("S3",), "four models strongly coupled, two of them the other way round",
-        "r about .35", partial(several, links=tuple(Links(unstable=s) for s in (0.3, -0.3, 0.3, -0.3)), **_ONE_SAMPLE),
-        _judge_s3,
-    ),
-    Scenario(
-        "S3 decoupled, four models", "effect", ("S3",), "instability and answers are independent in all four",
-        "r = 0, 400 prompts", partial(several, links=(Links(),) * 4, **_ONE_SAMPLE), _judge_s3,
-    ),
-    Scenario(
-        "answers, one model against", "artefact", (*ABOUT, "S7"),
-        "three models with the links and one with their opposite: not every model says so",
-        "links as above", partial(several, links=(PLANTED,) * 3 + (OPPOSITE,)), _judge_signs, control="each model",
-    ),
-    Scenario(
-        "O3 text tells all", "null", ("O3",), "a word of the prompt says which questions are hard; states know no more",
-        "0", partial(linked, states=0.0), _judge_o3,
-    ),
-    Scenario(
-        "O3 states know more", "effect", ("O3",), "as above, and states are shifted where the answer is wrong",
-        "0.4 SD", partial(linked, states=0.4), _judge_o3, headline=True,
-    ),
-    Scenario(
-        "R8 null", "null", ("R8",), "reasoning does not go with the band", "0, M = 12", partial(reasoning, slope=0.0),
-        _judge_reasoning,
-    ),
-    Scenario(
-        "R8 effect", "effect", ("R8",), "right answers fall from the band on", ".4 over the range, M = 12",
-        partial(reasoning, slope=0.4), _judge_reasoning, headline=True,
-    ),
-)  # fmt: skip

@@ -6,13 +6,12 @@ asked is the same for all of them.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
 from phaselens.experiments import causal_regions, dynamic_control, perturbation
 from phaselens.interventions.records import Causal, Control, Signature
-from phaselens.validity.scenario import Ruling, Scenario, rulings
+from phaselens.validity.scenario import Judge, Ruling, rulings
 
 QUESTIONS, UNITS, DIRECTIONS, STEERED = 720, 600, 24, 96
 NOUNS, EACH, LAYERS, SUBSPACES = 12, 4, 7, 40
@@ -34,6 +33,9 @@ def judge_causal(study: Sequence[Causal]) -> dict[str, Ruling]:
 def judge_control(study: Sequence[Control]) -> dict[str, Ruling]:
     """X1, X2, X4 and S6 as in a study."""
     return rulings(dynamic_control.CONTROL.claims, dynamic_control.evidence(study, 0))
+
+
+JUDGES: dict[str, Judge] = {"perturbation": judge_signatures, "causal": judge_causal, "control": judge_control}
 
 
 # --- P1 ---
@@ -211,188 +213,3 @@ def _shifted(right: np.ndarray, by: float, where: np.ndarray, generator: np.rand
     out = right.copy()
     out[generator.permutation(at)[: min(len(at), generator.binomial(len(right), abs(by)))]] = by > 0
     return out
-
-
-def _scenario(kind: str, claim: str, what: str, size: str, make: object, judge: object, **more: object) -> Scenario:
-    name = f"{claim} {'null' if kind == 'null' else kind}, {what}"
-    return Scenario(name, kind, (claim,), what, size, make, judge, **more)  # type: ignore[arg-type]
-
-
-_P1, _F5, _X = judge_signatures, judge_causal, judge_control
-REJECTED = {"word": "rejected"}
-
-ACTED: tuple[Scenario, ...] = (
-    _scenario(
-        "null",
-        "P1",
-        "one signature for six models, equal noise",
-        "0",
-        partial(signatures, apart=0.0, unequal=False),
-        _P1,
-    ),
-    _scenario("null", "P1", "one signature for six models, unequal noise", "0", partial(signatures, apart=0.0), _P1),
-    _scenario(
-        "effect",
-        "P1",
-        "a signature of its own for every model",
-        "ln gain and ln KL differ by .2, 32 prompts",
-        partial(signatures, apart=0.2),
-        _P1,
-        headline=True,
-    ),
-    _scenario(
-        "effect",
-        "P1",
-        "signatures that differ little",
-        "ln gain and ln KL differ by .1, 32 prompts",
-        partial(signatures, apart=0.1),
-        _P1,
-    ),
-    _scenario(
-        "null",
-        "F5",
-        "the probe's subspace is one more random one, four models",
-        "0",
-        partial(regions, there=0.0, elsewhere=0.0),
-        _F5,
-    ),
-    _scenario(
-        "null",
-        "F5",
-        "the probe's subspace is one more random one, one model",
-        "0",
-        partial(regions, there=0.0, elsewhere=0.0, m=1),
-        _F5,
-    ),
-    _scenario(
-        "artefact",
-        "F5",
-        "the subspace matters alike at every layer",
-        "1 nat",
-        partial(regions, there=1.0, elsewhere=1.0),
-        _F5,
-    ),
-    _scenario(
-        "effect",
-        "F5",
-        "the subspace matters in the high-capacity region, four models",
-        ".5 nats, 12 nouns",
-        partial(regions, there=0.5, elsewhere=0.0),
-        _F5,
-        headline=True,
-    ),
-    _scenario(
-        "effect",
-        "F5",
-        "the subspace matters in the high-capacity region, one model",
-        ".5 nats, 12 nouns",
-        partial(regions, there=0.5, elsewhere=0.0, m=1),
-        _F5,
-    ),
-    _scenario(
-        "null", "X1", "the calm direction is one more random one, four models", "0 SD", partial(arms, steer=0.0), _X
-    ),
-    _scenario(
-        "null", "X1", "the calm direction is one more random one, one model", "0 SD", partial(arms, steer=0.0, m=1), _X
-    ),
-    _scenario(
-        "effect",
-        "X1",
-        "the calm direction moves ct more",
-        ".5 SD of ct, 96 questions, 24 directions",
-        partial(arms, steer=0.5),
-        _X,
-        headline=True,
-    ),
-    _scenario(
-        "null", "X2", "the monitor repairs as much as the margin, four models", ".05", partial(arms, repaired=0.05), _X
-    ),
-    _scenario(
-        "null",
-        "X2",
-        "the monitor repairs as much as the margin, one model",
-        ".05",
-        partial(arms, repaired=0.05, m=1),
-        _X,
-    ),
-    _scenario(
-        "null",
-        "X2",
-        "the monitor loses as much as the margin, one model",
-        "-.05",
-        partial(arms, repaired=-0.05, m=1),
-        _X,
-    ),
-    _scenario("artefact", "X2", "the monitor repairs one of four models", ".1", partial(arms, repaired=0.1, of=1), _X),
-    _scenario("artefact", "X2", "the monitor acts after the answer", "all but 1 in 10", partial(arms, late=0.9), _X),
-    _scenario(
-        "effect",
-        "X2",
-        "the monitor changes no answers on the whole, four models",
-        "0, 720 questions",
-        partial(arms),
-        _X,
-        headline=True,
-    ),
-    _scenario("null", "X4", "a guard prompt that does nothing", "0", partial(arms), _X, **REJECTED),
-    _scenario(
-        "null",
-        "X4",
-        "a guard prompt that raises ct and repairs nothing",
-        "2 SD of ct",
-        partial(arms, guard_ct=2.0),
-        _X,
-        **REJECTED,
-    ),
-    _scenario(
-        "null",
-        "X4",
-        "the same where right runs have the higher ct",
-        "2 SD of ct",
-        partial(arms, guard_ct=2.0, ct_of_right=0.3),
-        _X,
-        **REJECTED,
-    ),
-    _scenario(
-        "null",
-        "X4",
-        "a guard prompt that repairs where ct falls",
-        ".3 of wrong answers",
-        partial(arms, guard=0.3, falls_with_repair=True),
-        _X,
-        **REJECTED,
-    ),
-    _scenario(
-        "effect",
-        "X4",
-        "a guard prompt that repairs and leaves ct",
-        ".3 of wrong answers, 720 questions, four models",
-        partial(arms, guard=0.3),
-        _X,
-        headline=True,
-        **REJECTED,
-    ),
-    _scenario("null", "S6", "a low temperature that does nothing, four models", "0", partial(arms), _X),
-    _scenario("null", "S6", "a low temperature that does nothing, one model", "0", partial(arms, m=1), _X),
-    _scenario(
-        "artefact",
-        "S6",
-        "easy questions get easier and hard ones harder; hard ones are turbulent",
-        "log-odds x 2.5",
-        partial(arms, sharper=2.5),
-        _X,
-        control="calm runs",
-    ),
-    _scenario(
-        "artefact", "S6", "answers are lost everywhere", ".1", partial(arms, cooled=0.1), _X, control="calm runs"
-    ),
-    _scenario(
-        "effect",
-        "S6",
-        "turbulent questions lose answers",
-        ".2 of their answers, 720 questions, four models",
-        partial(arms, damped=0.2),
-        _X,
-        headline=True,
-    ),
-)

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from phaselens.experiments import ModelInfo, Panel
-from phaselens.validity.scenario import Scenario, by_experiment
 from phaselens.validity.simulated_panels import infos, model_of, study_of
 from phaselens.validity.simulated_regimes import CENTRE, UNIT, peaked, run_ratios
 
@@ -122,71 +120,3 @@ def jump(generator: np.random.Generator, *, m: int = 8) -> Panel:
     """Checkpoints of one training without a declared seed, whose median jumps half way by 10 SD."""
     values = 10.0 * (np.arange(m) >= m // 2) + generator.standard_normal(m)
     return _study([{"training_tokens": 1e5 * (t + 1)} for t in range(m)], values, generator)
-
-
-_JUDGE = by_experiment("training")
-
-
-def _one(name: str, kind: str, claim: str, planted: str, size: str, make: partial, **more: object) -> Scenario:
-    return Scenario(name, kind, (claim,), planted, size, make, _JUDGE, **more)
-
-
-TRAINING: tuple[Scenario, ...] = (
-    _one("R6 null", "null", "R6", "families alike, sizes drawn freely", "0 SD", partial(families, gap=0.0)),
-    _one(
-        "R6 effect, 2 SD", "effect", "R6", "neighbouring families 2 SD apart, sizes drawn freely",
-        "2 SD, 4 families of 5", partial(families, gap=2.0), headline=True,
-    ),
-    _one(
-        "R6 effect, 1 SD", "effect", "R6", "neighbouring families 1 SD apart, sizes drawn freely",
-        "1 SD, 4 families of 5", partial(families, gap=1.0),
-    ),
-    _one(
-        "R6 size passes for family", "artefact", "R6", "size alone moves the medians, and each family has its sizes",
-        "1.5 SD per log parameter", partial(families, gap=0.0, slope=1.5, confounded=True),
-    ),
-    _one(
-        "R6 siblings", "artefact", "R6", "four groups of ten siblings that share corpus and tokenizer, 2 SD apart",
-        "2 SD, 4 x 10", partial(families, gap=2.0, siblings=True, each=10),
-    ),
-    _one(
-        "R7 null", "null", "R7", "tokens seen explain just a quarter within trainings", "R^2 = .25",
-        partial(checkpoints, correlation=0.5),
-    ),
-    _one(
-        "R7 tokens set it", "artefact", "R7", "tokens seen explain most within trainings", "R^2 = .81",
-        partial(checkpoints, correlation=0.9),
-    ),
-    _one(
-        "R7 effect", "effect", "R7", "tokens seen explain nothing", "R^2 = 0, 12 trainings of 5 checkpoints",
-        partial(checkpoints, correlation=0.0), headline=True,
-    ),
-    _one(
-        "R4 null", "null", "R4", "medians go alike with both losses", "equal, M = 24",
-        partial(losses, of_loss=1.0, of_other=1.0),
-    ),
-    _one(
-        "R4 effect", "effect", "R4", "medians go with training loss alone", "1 SD per SD of loss, M = 24",
-        partial(losses, of_loss=1.0, of_other=0.0), headline=True,
-    ),
-    _one(
-        "R4 noisier second loss", "artefact", "R4", "medians go alike with both losses, the second on a tenth of the "
-        "tokens", "noise of 1 SD, M = 24", partial(noisy_loss), control="equal evaluation tokens",
-    ),
-    _one(
-        "R4 checkpoints of one training", "artefact", "R4", "losses fall along one training, the median walks at "
-        "random", "22 checkpoints", partial(walk),
-    ),
-    _one(
-        "R4 checkpoints without a seed", "artefact", "R4", "the same, and nobody says that it is one training",
-        "22 checkpoints", partial(walk, seeds=False),
-    ),
-    Scenario(
-        "R1 checkpoints of one training", "artefact", ("R1",), "eight checkpoints of one training, whose median jumps "
-        "half way, taken for models", "10 SD, M = 8", partial(jump), by_experiment("regimes"),
-    ),
-    _one(
-        "R4 size passes for loss", "artefact", "R4", "medians go with size alone, training loss follows size closely",
-        "2 SD per SD of log size", partial(losses, of_loss=0.0, of_other=0.0, slope=2.0), control="size",
-    ),
-)  # fmt: skip
