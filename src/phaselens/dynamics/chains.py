@@ -69,12 +69,7 @@ def _expected(chains: np.ndarray, n_states: int, place: np.ndarray, p: int, q: i
 
 
 def self_transition_excess(
-    chains: np.ndarray,
-    state: int,
-    n_states: int,
-    weights: np.ndarray | None = None,
-    *,
-    place: np.ndarray | None = None,
+    chains: np.ndarray, state: int, n_states: int, weights: np.ndarray | None = None, *, place: np.ndarray | None = None
 ) -> np.ndarray:
     """Self-transition of a state minus its mean over orders (difference of probabilities), [...].
 

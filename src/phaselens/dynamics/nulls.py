@@ -67,12 +67,7 @@ def independent_states(generator: np.random.Generator, *, n_draws: int = 200, d_
 
 
 def partly_frozen(
-    generator: np.random.Generator,
-    share: float,
-    *,
-    n_draws: int = 200,
-    d_model: int = 64,
-    n_states: int = N_STATES,
+    generator: np.random.Generator, share: float, *, n_draws: int = 200, d_model: int = 64, n_states: int = N_STATES
 ) -> np.ndarray:
     """Sphere walk that stands still from some step on, for a share f of the steps; ratio_norm about r0 / (1 - f)."""
     if not 0 <= share < 1:

@@ -12,15 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from phaselens.claims import FlagEvidence, Outcome
-from phaselens.dynamics.ambiguity import (
-    FEWEST_UNITS,
-    Effect,
-    Flag,
-    comparable_pairs,
-    effects,
-    flag,
-    paired_difference,
-)
+from phaselens.dynamics.ambiguity import FEWEST_UNITS, Effect, Flag, comparable_pairs, effects, flag, paired_difference
 from phaselens.dynamics.state_alphabets import BIFURCATION, bifurcation_states, marks, turbulence_threshold
 from phaselens.experiments.base import ModelData, Panel, Result, declared
 from phaselens.experiments.result_tables import bounds, filled
@@ -322,10 +314,7 @@ def analyse_ambiguity(panel: Panel) -> Result:
     for outcome, question, sign in QUESTIONS:
         of = flag([e for one in found.values() for e in one["ambiguity"] if e.outcome == outcome], sign=sign)
         flags.append({"outcome": outcome, "question": question, **{k: getattr(of, k) for k in FLAG_FIELDS}})
-    return Result(
-        filled(ambiguity=rows, ambiguity_flags=flags),
-        evidence=_evidence(panel, pairs, found),
-    )
+    return Result(filled(ambiguity=rows, ambiguity_flags=flags), evidence=_evidence(panel, pairs, found))
 
 
 FLAG_FIELDS = ("flag", "n_models", "n_above", "n_below", "n_equivalent", "needed_for_yes", "needed_for_partial")

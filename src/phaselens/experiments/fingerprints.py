@@ -295,9 +295,7 @@ def analyse_fingerprints(panel: Panel) -> Result:
     absent = [f.name for f in FEATURES if f not in sample.features]
     notes = (f"fingerprint features without data for every model: {', '.join(absent)}",) if absent else ()
     return Result(
-        filled(fingerprints=_map_rows(panel, sample, untrained), identification=rows),
-        evidence=found,
-        notes=notes,
+        filled(fingerprints=_map_rows(panel, sample, untrained), identification=rows), evidence=found, notes=notes
     )
 
 

@@ -8,14 +8,7 @@ from phaselens.claims import Outcome, absent_in_twins, survives
 from phaselens.dynamics import gd
 from phaselens.experiments.base import ModelData, Panel, Result, declared
 from phaselens.experiments.result_tables import bounds, filled, picked
-from phaselens.experiments.separations import (
-    Estimate,
-    evidence,
-    log_estimate,
-    of_twins,
-    panel_split,
-    separation_row,
-)
+from phaselens.experiments.separations import Estimate, evidence, log_estimate, of_twins, panel_split, separation_row
 from phaselens.statistics.intervals import percentile_interval
 from phaselens.statistics.panel_groups import Split
 from phaselens.statistics.resampling import resampled_ratio, sums_by_unit
@@ -170,11 +163,7 @@ def _evidence(panel: Panel, splits: dict[str, Split], twins: Split) -> dict:
         if np.isfinite(base.values).any()
         else "GD_ratio is defined for no model: record top1 and rivalry at layers 1..L"
     )
-    lacking = {
-        "G2": none or _absent(splits["tmatch"], "logits at a common temperature"),
-        "G3": none,
-        "G4": none,
-    }
+    lacking = {"G2": none or _absent(splits["tmatch"], "logits at a common temperature"), "G3": none, "G4": none}
     tuned = (
         survives("tuned lens", base, splits["tuned"])
         if np.isfinite(splits["tuned"].values).any()

@@ -170,10 +170,7 @@ def _evidence(panel: Panel, base: Tested | None, twins: Tested | None, other: Te
         f"conserved in the grammar's own order: {names} ({int(base.conserved.sum())} of {len(WORDS)} motifs in all); "
         f"at most {base.permutations} permutations of {len(base.models)} models"
     )
-    outcomes = (
-        _twin_outcome(words, twins, len(base.models)),
-        _lens_outcome(words, other, len(base.models)),
-    )
+    outcomes = (_twin_outcome(words, twins, len(base.models)), _lens_outcome(words, other, len(base.models)))
     if not words.any():
         outcomes = tuple(Outcome(o.name, "undecided", "no conserved word to explain") for o in outcomes)
     return PermutationEvidence(

@@ -94,11 +94,7 @@ def _icc(y: np.ndarray) -> tuple[float, Interval, int]:
     here = np.isfinite(y).all(axis=0)
     n = int(here.sum())
     if len(y) < 2 or n < 2:
-        return (
-            math.nan,
-            undefined_interval(f"{len(y)} models and {n} prompts that all have: two each are needed"),
-            n,
-        )
+        return (math.nan, undefined_interval(f"{len(y)} models and {n} prompts that all have: two each are needed"), n)
     value, without = icc_without(y[:, here])
     return value, jackknife_interval(value, without), n
 

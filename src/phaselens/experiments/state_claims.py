@@ -166,11 +166,7 @@ def _agreement(panel: Panel, models: Sequence[Labelled], label: str) -> _Agreeme
 
 
 def _g7(
-    panel: Panel,
-    trained: Sequence[Labelled],
-    twins: Sequence[Labelled],
-    versions: Sequence[_Version],
-    lacking: str,
+    panel: Panel, trained: Sequence[Labelled], twins: Sequence[Labelled], versions: Sequence[_Version], lacking: str
 ) -> tuple[IntervalEvidence, list[Swept]]:
     missing = _because(_fewest("agreement of models", len(trained), 2), lacking)
     if missing:
@@ -315,11 +311,7 @@ def _g8(
         n=len(usable),
         needed="more prompts or runs, so that the interval of the excess leaves 0",
         outcomes=(_at_equal_place(panel, usable, estimate, draws),),
-        requirements=(
-            _enough(events, [_name(one) for one, _ in usable]),
-            _one_voice(interval, own),
-            _no_flip(sweeps),
-        ),
+        requirements=(_enough(events, [_name(one) for one, _ in usable]), _one_voice(interval, own), _no_flip(sweeps)),
         p=bootstrap_p(draws),
         null=0.0,
     )

@@ -132,8 +132,7 @@ def replayed(panel: Panel, experiments: Sequence[Experiment]) -> Result:
     lost = lost_at_scale(hits, kept, panel.generator("claims resampled"))
     truth = true_effect(m, n_panels, panel.generator("simulated true effect"))
     return Result(
-        filled(subpanels=[_row(c, word, small) for c, word in full.items()]),
-        evidence=_evidence(panel, lost, truth),
+        filled(subpanels=[_row(c, word, small) for c, word in full.items()]), evidence=_evidence(panel, lost, truth)
     )
 
 

@@ -9,15 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phaselens.claims import LEVEL, IntervalEvidence, Outcome, Requirement, above, below
-from phaselens.dynamics.clusters import (
-    Topology,
-    distances,
-    flat_map,
-    groupings,
-    leave_one_out,
-    robust_pairs,
-    topology,
-)
+from phaselens.dynamics.clusters import Topology, distances, flat_map, groupings, leave_one_out, robust_pairs, topology
 from phaselens.dynamics.fingerprints import Identification, fingerprints, resampled_fingerprints
 from phaselens.experiments.base import Panel, Result, declared
 from phaselens.experiments.fingerprints import FINGERPRINTS, Sample, identified, sample_of, without_twins

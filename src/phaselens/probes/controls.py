@@ -80,15 +80,7 @@ CONTROLS: tuple[Control, ...] = (
         for k in DOSES
     ),
     Control("Gaussian, pooled", perturbations.gaussian_pooled, "hidden", "chance", "chance", "sanity", _CHANCE),
-    Control(
-        "Gaussian, by class",
-        perturbations.gaussian_by_class,
-        "hidden",
-        "kept",
-        "kept",
-        "moments",
-        _KEPT,
-    ),
+    Control("Gaussian, by class", perturbations.gaussian_by_class, "hidden", "kept", "kept", "moments", _KEPT),
     Control("labels permuted", perturbations.permute_labels, "labels", "chance", "-", "destroys"),
     Control("control task", perturbations.control_labels, "labels", "selectivity", "-", "destroys"),
 )

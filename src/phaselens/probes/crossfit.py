@@ -97,9 +97,7 @@ def cross_fit(X: Iterable, tasks: Mapping[str, Task], l2: L2 = 1.0, *, tol: floa
             fits[name].append([fit.without_scores() for fit in found])
     return {
         name: HeldOut(
-            task,
-            torch.stack(scores[name]),
-            freeze(fits[name], task.classes, (len(task.codes), task.n_folds)),
+            task, torch.stack(scores[name]), freeze(fits[name], task.classes, (len(task.codes), task.n_folds))
         )
         for name, task in tasks.items()
     }

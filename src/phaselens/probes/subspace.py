@@ -100,12 +100,7 @@ def feature_curve(layer: Tensor | np.ndarray, task: Task, counts: tuple[int, ...
 
 
 def subspace_against_features(
-    layer: Tensor | np.ndarray,
-    task: Task,
-    rotations: list[Tensor],
-    *,
-    k: int = 8,
-    l2: float = 1.0,
+    layer: Tensor | np.ndarray, task: Task, rotations: list[Tensor], *, k: int = 8, l2: float = 1.0
 ) -> SubspaceAgainstFeatures:
     """Rank-k subspace against the k best single features, also after random rotations, all chosen on train folds (1).
 

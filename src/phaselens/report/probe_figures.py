@@ -54,11 +54,7 @@ def small(name: str, task: Row, layout: Layout = WIDE) -> Markup:
     rows: Sequence[Row] = task["layers"]  # type: ignore[assignment]
     panels = [
         (title, [(title, "hue0", points(rows, column))], False)
-        for title, column in (
-            ("AUROC", "auroc"),
-            ("selectivity", "selectivity"),
-            ("MDL compression", "compression"),
-        )
+        for title, column in (("AUROC", "auroc"), ("selectivity", "selectivity"), ("MDL compression", "compression"))
     ]
     panels = [panel for panel in panels if panel[1][0][2]]
     ranks: Mapping[str, list] = task["ranks"]  # type: ignore[assignment]

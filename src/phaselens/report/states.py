@@ -15,13 +15,7 @@ from phaselens.report.study_files import Folder, Row
 from phaselens.report.written_values import extent, interval, is_number, number
 
 LETTERS = "ABCDE"
-MEANING = {
-    "A": "hidden turbulence",
-    "B": "surface branching",
-    "C": "committed",
-    "D": "full bifurcation",
-    "E": "stable",
-}
+MEANING = {"A": "hidden turbulence", "B": "surface branching", "C": "committed", "D": "full bifurcation", "E": "stable"}
 CHOICES = (("all", "all layers"), ("l*", "layer of record l*"))
 AXES = (("generation", "l*", "generation, l*"), ("depth", "all", "depth"))
 

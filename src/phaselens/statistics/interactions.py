@@ -122,12 +122,7 @@ def amplification(
 
 
 def interaction_on_ranks(
-    y: np.ndarray,
-    generator: np.random.Generator,
-    *,
-    n_boot: int = 2000,
-    n_permutations: int = 999,
-    level: float = 0.95,
+    y: np.ndarray, generator: np.random.Generator, *, n_boot: int = 2000, n_permutations: int = 999, level: float = 0.95
 ) -> Interaction:
     """Does the order of models depend on a factor that every prompt is measured under (squared ranks)?
 

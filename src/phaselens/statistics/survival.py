@@ -8,12 +8,7 @@ from phaselens.errors import InputError
 
 
 def life_table(
-    duration: np.ndarray,
-    event: np.ndarray,
-    *,
-    last: int,
-    group: np.ndarray | None = None,
-    n_groups: int = 1,
+    duration: np.ndarray, event: np.ndarray, *, last: int, group: np.ndarray | None = None, n_groups: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     """How many subjects have their event, and how many are censored, at each whole time 0..last (counts).
 
