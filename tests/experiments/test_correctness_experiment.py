@@ -86,18 +86,6 @@ def test_what_moves_with_the_kind_of_question_is_not_taken_for_a_link(tagged):
     assert float(found["S1"].beside.split()[-1]) > found["S1"].estimate + 0.1, "without strata it looks like a trap"
 
 
-def test_longer_answers_are_no_trap_and_no_load():
-    rng = np.random.default_rng(4)
-    longer = Panel(tuple(model_with(f"m{i}", rng, drift="wrong") for i in range(2)), n_boot=200)
-    found = correctness_evidence(longer, ("S1", "S2"))
-    assert found["S1"].interval.lo > 0, "a run mean of what rises over the run says how long it is"
-    assert all(judge(c, found[c.id], found[c.id].p).verdict == "open" for c in claims_by_id(("S1", "S2")))
-    assert {o.name: o.outcome for o in found["S1"].outcomes}["length"] != "survived"
-    (loaded,) = claims_by_id(("S7",))
-    load = correctness_evidence(Panel((model_with("m", rng, drift="steps"),), n_boot=200), ("S7",))["S7"]
-    assert judge(loaded, load, load.p).verdict != "supported"
-
-
 def test_too_little_is_open_and_no_grades_do_not_apply():
     few = graded_panel(1, trap=0.6, prompts=60, calibration=20)
     assert verdicts(few, "S1", "S3") == {"S1": "open", "S3": "open"}

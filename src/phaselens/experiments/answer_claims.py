@@ -39,10 +39,9 @@ LEAST_GAIN = 0.02  # of AUROC: what states add to text is as good as nothing bel
 Oriented = Mapping[str, Mapping[str, np.ndarray]]
 
 
-def trap_risk(panel: Panel, g: Graded, *, of_length: bool = False) -> Own | None:
-    """S1: adjusted risk difference from no commitment trap to a full one (probability), or at one length of answers."""
-    names = ("mean entropy", "mean log-probability", *(("length",) if of_length else ()))
-    columns = [g.scores.get("commitment trap"), *(g.baselines.get(n) for n in names)]
+def trap_risk(panel: Panel, g: Graded) -> Own | None:
+    """S1: adjusted risk difference from no commitment trap to a full one (probability)."""
+    columns = [g.scores.get("commitment trap"), *(g.baselines.get(n) for n in ("mean entropy", "mean log-probability"))]
     if any(c is None for c in columns):
         return None
     use = g.measured & np.isfinite(columns).all(0)
@@ -50,22 +49,7 @@ def trap_risk(panel: Panel, g: Graded, *, of_length: bool = False) -> Own | None
         return None
     rank = rankdata(columns[0][use]) / use.sum()
     x = np.column_stack([rank, *(c[use] for c in columns[1:])])
-    strata = _thirds(g, use) if of_length else None
-    return own(panel, g, use, lambda s, w: coefficient_within(x, g.wrong[use], s, g.unit[use], w), strata)
-
-
-def _thirds(g: Graded, use: np.ndarray) -> np.ndarray:
-    """Strata parted by thirds of the answers' length, int [run]."""
-    length = g.baselines["length"]
-    return crossed(g.strata, np.searchsorted(np.quantile(length[use], THIRDS), length))
-
-
-def trap_at_equal_length(panel: Panel, graded: Sequence[Graded]) -> Outcome:
-    """S1's control: within thirds of the answer's length, and with a line through length taken out there."""
-    if not any(np.ptp(g.baselines["length"][g.measured]) for g in graded):
-        return Outcome("length", "survived", "all answers have one length")
-    parts = [(o.model, o.value, o.draws) for g in graded if (o := trap_risk(panel, g, of_length=True)) is not None]
-    return _still(of_draws(parts, len(panel.units)), "length", "within thirds of length")
+    return own(panel, g, use, lambda s, w: coefficient_within(x, g.wrong[use], s, g.unit[use], w))
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +221,9 @@ def earlier_beside(panel: Panel, graded: Sequence[Graded], turned: Oriented) -> 
         parts = []
         for g, p in having:
             if name == "length":
-                drawn = _lead(g, p, _thirds(g, p.use)[p.use], w)
+                length = g.baselines[name][p.use]
+                finer = crossed(g.strata[p.use], np.searchsorted(np.quantile(length, THIRDS), length))
+                drawn = _lead(g, p, finer, w)
             else:
                 drawn = _lead(g, p, g.strata[p.use], w, turned[g.model.info.name][name])
             if math.isfinite(drawn[0]):
@@ -265,15 +251,15 @@ def hops_of(g: Graded) -> np.ndarray | None:
 
 
 def load_slope(panel: Panel, g: Graded) -> Own | None:
-    """S7: slope of mean turbulence over steps of derivation, lengths of prompt and answer taken out (1 per step)."""
+    """S7: slope of mean turbulence over steps of derivation with prompt length taken out (1 per step)."""
     hops, turbulence = hops_of(g), g.scores.get("mean turbulence")
     if hops is None or turbulence is None:
         return None
-    lengths = [np.asarray(g.model.runs[n], float)[g.rows] for n in ("n_prompt", "n_generated") if n in g.model.runs]
+    length = np.asarray(g.model.runs.get("n_prompt", g.model.runs["n_generated"]), float)[g.rows]
     use = g.measured & np.isfinite(hops) & np.isfinite(turbulence)
     if not use.any():
         return None
-    x = np.column_stack([hops, *lengths])[use]
+    x = np.column_stack([hops[use], length[use]])
     strata = strata_of(g.model, ("category", "arm"))[g.rows]  # the tag says the steps themselves
     return own(panel, g, use, lambda s, w: coefficient_within(x, turbulence[use], s, g.unit[use], w), strata)
 
@@ -352,8 +338,6 @@ def answers_evidence(
             "least": LEAST_GAIN,
         },
     }
-    if found.get("S1"):
-        more["S1"]["outcomes"] = (trap_at_equal_length(panel, graded),)
     if "S2" in found:
         more["S2"]["outcomes"] = (resolved_at_equal_length(panel, graded),)
     if "S5" in found:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from phaselens.claims import claims_by_id, judge_all
+from phaselens.claims import at_equal_lengths, claims_by_id, judge_all
 from phaselens.errors import InputError
 from phaselens.experiments import Panel, experiments_by_name
+from phaselens.experiments.equal_lengths import equal_lengths
 
 Kind = Literal["null", "effect", "artefact", "unmoved"]
 
@@ -60,14 +61,29 @@ def rulings(claims: Sequence[str], evidence: Mapping[str, Any]) -> dict[str, Rul
     return {v.id: Ruling(v.verdict, v.decided_by) for v in judge_all(claims_by_id(claims), evidence)}
 
 
+def _rows(found: Mapping[str, Ruling]) -> list[dict[str, str]]:
+    return [{"id": claim, "why": "", "needed": "", **vars(said)} for claim, said in found.items()]
+
+
 def by_experiment(name: str, claims: tuple[str, ...] = ()) -> Judge:
     """The judge of real studies for the claims of one experiment, or some of them: its evidence, then `judge_all`.
 
-    Holm runs over these claims; a study that registers more of the same document judges harder.
+    Holm runs over these claims; a study that registers more of the same document judges harder. As at the end of a
+    study, runs of unlike length are judged at equal lengths too.
     """
     (experiment,) = experiments_by_name([name])
 
-    def judge(panel: Panel) -> dict[str, Ruling]:
+    def plain(panel: Panel) -> dict[str, Ruling]:
         return rulings(claims or experiment.claims, experiment.evidence_of(panel, claims))
+
+    def judge(panel: Panel) -> dict[str, Ruling]:
+        found = plain(panel)
+        decided = any(found[c].verdict != "open" for c in experiment.whole_runs if c in found)
+        equal = equal_lengths(panel) if decided else None
+        if equal is None:
+            return found
+        again = None if equal.panel is None else _rows(plain(equal.panel))
+        rows = at_equal_lengths(_rows(found), again, equal.words, experiment.whole_runs)
+        return {row["id"]: Ruling(row["verdict"], row["decided_by"]) for row in rows}
 
     return judge
