@@ -12,10 +12,11 @@ import warnings
 from pathlib import Path
 
 import pytest
+from tests.engines.stalling import SIGN, Stalling, awaited
 from tests.tiny_panel import save_study
 
 from phaselens.engines import engine_named
-from phaselens.engines.engine import Done, Queue
+from phaselens.engines.engine import Done, Queue, by_cards
 from phaselens.engines.local_processes import LocalEngine
 from phaselens.engines.slurm import SlurmEngine, parts
 from phaselens.errors import InputError, MissingExtra, OutputError, StateError, UnknownNameError
@@ -85,6 +86,23 @@ def test_parts_of_an_array_hold_every_unit_once_and_models_together():
     assert len(parts(units[:2], 8)) == 2
 
 
+def test_units_go_to_as_many_cards_as_their_model_needs():
+    units = [Unit("observe", m, i, need=n) for i in range(2) for m, n in (("s", 3e9), ("m", 20e9), ("l", 150e9))]
+    tenths = by_cards(units, 24e9, 10)
+    assert [share for share, _ in tenths] == [7, 0.9, 0.2]
+    assert all({u.model for u in some} == {m} for (_, some), m in zip(tenths, "lms", strict=True))
+    whole = by_cards([*units, Unit("load", "s", 0)], 24e9)  # what is not known takes what its model is known to need
+    assert [(share, len(some)) for share, some in whole] == [(7, 2), (1, 5)]
+    assert by_cards([Unit("load", "x", 0)], 24e9, 10)[0][0] == 0.1 and by_cards(units, float("inf"))[0][0] == 1
+
+
+def test_a_model_larger_than_a_card_gets_a_worker_of_several(monkeypatch):
+    engine, asked = LocalEngine(devices=("0", "1", "2", "3", "5"), card=24e9), []
+    monkeypatch.setattr(engine, "_run", lambda some, root, hear: asked.append((engine._places, len(some))))
+    engine.run([Unit("load", m, 0, need=n) for m, n in (("a", 1e9), ("b", 40e9), ("c", 1e12))], "x", print)
+    assert asked == [(["0,1,2,3,5"], 1), (["0,1", "2,3"], 1), (["0", "1", "2", "3", "5"], 1)]
+
+
 def test_names_and_missing_extras(monkeypatch):
     with pytest.raises(UnknownNameError, match="unknown engine 'rai'. Did you mean 'ray'"):
         engine_named("rai")
@@ -102,17 +120,25 @@ def test_two_processes_give_the_bytes_of_one(study, whole, tmp_path):
     assert files(tmp_path / "out") == files(whole)
 
 
+def ended(sign: Path, how) -> tuple[threading.Thread, list]:
+    """Ends whoever stands still, once: `how(pid, node)`. The thread, and what was ended."""
+    done: list = []
+
+    def end() -> None:
+        pid, place = awaited(sign)
+        how(pid, place)
+        done.append((pid, place))
+
+    thread = threading.Thread(target=end, daemon=True)
+    thread.start()
+    return thread, done
+
+
 def test_a_worker_killed_in_mid_unit_is_made_up_for(study, whole, tmp_path):
-    engine, killed = LocalEngine(2), []
-
-    def kill(event):
-        if event.kind == "unit" and event.stage == "observe" and not killed:
-            process, _ = next(iter(engine._hands.values()))
-            os.kill(process.pid, signal.SIGKILL)
-            killed.append(process.pid)
-
-    run_study(study, tmp_path / "out", engine=engine, listener=kill)
-    assert killed and files(tmp_path / "out") == files(whole)
+    thread, done = ended(tmp_path / SIGN, lambda pid, _: os.kill(pid, signal.SIGKILL))
+    run_study(study, tmp_path / "out", engine=Stalling(LocalEngine(2)))
+    thread.join()
+    assert done and files(tmp_path / "out") == files(whole)
 
 
 def test_a_unit_that_kills_every_worker_is_named_after_three_times(study, tmp_path, monkeypatch):
@@ -133,29 +159,33 @@ def test_a_unit_that_kills_every_worker_is_named_after_three_times(study, tmp_pa
     )
 
 
-def forked(study, out: Path, workers: int) -> int:
+def test_a_killed_driver_goes_on_to_the_same_bytes(study, whole, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside the threads of the test runner
-        pid = os.fork()
-    if pid == 0:
+        driver = os.fork()
+    if driver == 0:
         try:
-            run_study(study, out, workers=workers)
+            run_study(study, tmp_path / "out", engine=Stalling(LocalEngine(2)))
         finally:
             os._exit(0)
-    return pid
+    worker_pid, _ = awaited(tmp_path / SIGN)
+    assert worker_pid != driver
+    os.kill(driver, signal.SIGKILL)
+    os.waitpid(driver, 0)
+    until = time.monotonic() + 60
+    while alive(worker_pid) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not alive(worker_pid)  # workers die with their driver
+    run_study(study, tmp_path / "out", engine=LocalEngine(2))
+    assert files(tmp_path / "out") == files(whole)
 
 
-def test_a_killed_driver_goes_on_to_the_same_bytes(study, whole, tmp_path):
-    out = tmp_path / "out"
-    pid = forked(study, out, 2)
-    deadline = time.monotonic() + 60
-    while len(list(out.glob("traces/*.runs.parquet"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.002)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    time.sleep(0.2)  # its workers die with it
-    run_study(study, out, engine=LocalEngine(2))
-    assert files(out) == files(whole)
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and that nobody asked after does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_worker_of_another_version_is_refused(study, whole, tmp_path, monkeypatch):
@@ -258,8 +288,14 @@ def test_a_place_that_nobody_knows_is_said():
 # --- clusters ---
 
 
+@pytest.fixture
+def importable(monkeypatch):
+    """Processes that are started anew find these tests."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([SRC, str(Path(SRC).parent)]))
+
+
 @pytest.mark.slow
-def test_ray_loses_a_machine_in_mid_unit_and_gives_the_same_bytes(study, whole, tmp_path):
+def test_ray_loses_a_machine_in_mid_unit_and_gives_the_same_bytes(study, whole, tmp_path, importable):
     pytest.importorskip("ray")
     import ray
     from ray.cluster_utils import Cluster
@@ -269,16 +305,11 @@ def test_ray_loses_a_machine_in_mid_unit_and_gives_the_same_bytes(study, whole, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
-        gone = []
-
-        def lose(event):
-            if event.kind == "unit" and event.stage == "observe" and not gone:
-                gone.append(nodes[1])
-                cluster.remove_node(nodes[1], allow_graceful=False)
-
+        nodes = {node.node_id: node for node in (cluster.add_node(num_cpus=1) for _ in range(3))}
+        thread, gone = ended(tmp_path / SIGN, lambda _, place: cluster.remove_node(nodes[place], allow_graceful=False))
         try:
-            run_study(study, tmp_path / "out", engine=RayEngine(cluster.address), listener=lose)
+            run_study(study, tmp_path / "out", engine=Stalling(RayEngine(cluster.address)))
+            thread.join(60)
         finally:
             ray.shutdown()
             cluster.shutdown()
@@ -287,29 +318,27 @@ def test_ray_loses_a_machine_in_mid_unit_and_gives_the_same_bytes(study, whole, 
     assert sum(what == "observe" for what, _ in made) == len(list(whole.glob("traces/*.runs.parquet")))
 
 
+def end_tree(pid: int, _: str) -> None:
+    """End a job of submitit's local executor: the process that works and the launchers above it, up to this one."""
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        tree = [process, *process.children(recursive=True)]
+        tree += [p for p in process.parents() if "submitit" in " ".join(p.cmdline()) and p.pid != os.getpid()]
+        for one in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+
+
 @pytest.mark.slow
-def test_slurm_jobs_as_processes_one_tree_killed_and_submitted_again(study, whole, tmp_path):
+def test_slurm_jobs_as_processes_one_tree_killed_and_submitted_again(study, whole, tmp_path, importable):
     pytest.importorskip("submitit")
-    psutil = pytest.importorskip("psutil")
-    killed = []
-
-    def kill():
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and not killed:
-            with contextlib.suppress(psutil.NoSuchProcess):  # one that ended while it was looked at
-                here = psutil.Process().children(recursive=True)
-                jobs = [p for p in here if "submitit" in " ".join(p.cmdline()) and p.parent().pid == os.getpid()]
-                if jobs and list(tmp_path.glob("out/transcripts/*.jsonl")):
-                    for process in [*jobs[-1].children(recursive=True), jobs[-1]]:
-                        process.kill()
-                    killed.append(jobs[-1].pid)
-            time.sleep(0.02)
-
-    hunter = threading.Thread(target=kill)
-    hunter.start()
+    pytest.importorskip("psutil")
+    thread, killed = ended(tmp_path / SIGN, end_tree)
     engine = SlurmEngine(max_parallel=4, cluster="local", logs=str(tmp_path / "logs"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        run_study(study, tmp_path / "out", engine=engine)
-    hunter.join()
+        run_study(study, tmp_path / "out", engine=Stalling(engine))
+    thread.join(60)
     assert killed and files(tmp_path / "out") == files(whole)

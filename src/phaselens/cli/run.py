@@ -83,6 +83,9 @@ def run(
     address: Annotated[str, typer.Option(help="With ray: the address of the cluster, or local.")] = "auto",
     cluster: Annotated[str, typer.Option(help="With slurm: local starts the jobs as processes here.")] = "slurm",
     partition: Annotated[str | None, typer.Option(help="With slurm: the partition.")] = None,
+    card: Annotated[
+        float | None, typer.Option(help="With an engine on GPUs: GB of one.", show_default="as seen here, else 80")
+    ] = None,
     begin: Annotated[
         bool, typer.Option("--begin", help="Register the study and stop, for `phaselens work` to go on.")
     ] = False,
@@ -128,7 +131,7 @@ def run(
             if plan:
                 print_plan(_planned(asked, quick, seed, device, dtype, models_from, workers), as_json)
                 return
-            where = {"name": engine, "address": address, "cluster": cluster, "partition": partition}
+            where = {"name": engine, "address": address, "cluster": cluster, "partition": partition, "card": card}
             found = _carried_out(
                 asked,
                 out,

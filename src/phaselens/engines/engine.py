@@ -5,6 +5,7 @@ missing in the folder afterwards and asks again.
 """
 
 import json
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -80,7 +81,12 @@ Hear = Callable[[Done], None]
 
 
 class Engine(Protocol):
-    """Where units are done. `run` returns when every unit was done, failed, or lost with its worker."""
+    """Where units are done. `run` returns when every unit was done, failed, or lost with its worker.
+
+    `by_need`: it places units by the memory that they need, so that somebody has to find that out.
+    """
+
+    by_need: bool
 
     def run(self, units: Sequence[Unit], root: str, hear: Hear) -> None:
         """Do the units of the folder `root`; say of each that ended what its worker said."""
@@ -121,6 +127,19 @@ class Queue:
     def drop(self, model: str) -> None:
         """Leave out what is left of a model that failed."""
         self._left.pop(model, None)
+
+
+def by_cards(units: Sequence[Unit], card: float, parts: int = 1) -> list[tuple[float, list[Unit]]]:
+    """Units by how many cards of `card` bytes their model needs, most first: whole ones, or the first in `parts`.
+
+    A model that is not known to need anything takes the least.
+    """
+    need: dict[str, float] = {}
+    for unit in units:
+        need[unit.model] = max(need.get(unit.model, 0.0), unit.need)
+    pieces = {model: max(1, math.ceil(parts * size / card)) for model, size in need.items()}
+    share = {model: n / parts if n <= parts else math.ceil(n / parts) for model, n in pieces.items()}
+    return [(s, [u for u in units if share[u.model] == s]) for s in sorted(set(share.values()), reverse=True)]
 
 
 class Serving:

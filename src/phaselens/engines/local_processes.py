@@ -1,13 +1,20 @@
 """Processes of this machine: one that is this one, several forked on a CPU, or one for each GPU."""
 
+import math
 import os
+import subprocess
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+<<<<<<< HEAD:src/phaselens/engines/local_processes.py
 from phaselens.engines.engine import Done, Hear, Queue, Serving, Unit, Worker
 from phaselens.engines.forked_workers import hand
+=======
+from phaselens.engines.engine import Done, Hear, Queue, Serving, Unit, Worker, by_cards
+from phaselens.engines.workers import hand
+>>>>>>> c9b76eb (Models larger than one card: spread by accelerate over the cards of a worker, placed by the need that --plan counts; tests on pretended cards):src/phaselens/engines/local.py
 
 
 def visible_devices(most: int | None = None) -> list[str]:
@@ -18,8 +25,18 @@ def visible_devices(most: int | None = None) -> list[str]:
     return [str(i) for i, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))][:most]
 
 
+def card_bytes() -> float:
+    """Memory of the smallest GPU of this machine (bytes), as nvidia-smi says; infinite where it does not."""
+    asked = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return math.inf
+    return min((float(mib) * (1 << 20) for mib in said if mib.isdigit()), default=math.inf)
+
+
 class _OnDevice(Serving):
-    """A worker that sees one GPU alone."""
+    """A worker that sees one GPU alone, or those that its model needs."""
 
     def __init__(self, kind: type[Unit], root: str, device: str) -> None:
         super().__init__(kind, root)
@@ -36,19 +53,32 @@ class LocalEngine:
     """Workers on this machine: `workers` of them on the CPU, or `per_device` on each of the GPUs `devices`.
 
     One worker on the CPU is this process. Several are forked from it, so that they have the libraries already; those of
-    GPUs are started anew, since a fork cannot hold CUDA.
+    GPUs are started anew, since a fork cannot hold CUDA. A model that needs more than `card` bytes gets a worker of as
+    many GPUs; such models are done first.
     """
 
-    def __init__(self, workers: int = 1, devices: Sequence[str] = (), per_device: int = 1) -> None:
-        self._places = [d for d in devices for _ in range(per_device)] or [""] * workers
+    def __init__(
+        self, workers: int = 1, devices: Sequence[str] = (), per_device: int = 1, card: float = math.inf
+    ) -> None:
+        self._devices, self._per_device, self._card = tuple(devices), per_device, card
+        self._places, self.by_need = [""] * workers, bool(devices)
         self._hands: dict[Connection, tuple[Any, str]] = {}
         self._own: dict[str, Worker] = {}
         self._root = ""
 
     def run(self, units: Sequence[Unit], root: str, hear: Hear) -> None:
         """Do the units; a worker that is killed takes its unit with it, and the others go on."""
-        if not units:
-            return
+        for cards, some in by_cards(units, self._card) if self.by_need else [(0, units)] if units else []:
+            if cards:
+                self._places = self._grouped(min(int(cards), len(self._devices)))
+            self._run(some, root, hear)
+
+    def _grouped(self, cards: int) -> list[str]:
+        """Places of so many GPUs each."""
+        ends = range(cards, len(self._devices) + 1, cards)
+        return [",".join(self._devices[end - cards : end]) for end in ends for _ in range(self._per_device)]
+
+    def _run(self, units: Sequence[Unit], root: str, hear: Hear) -> None:
         if len(self._places) == 1 and not self._places[0]:
             worker = self._own.setdefault(root, type(units[0]).worker(root))
             queue, held = Queue(units), None
@@ -84,9 +114,10 @@ class LocalEngine:
         hear(done)
 
     def _start(self, kind: type[Unit], root: str) -> None:
-        """As many workers as there are places; those that live stay."""
-        if root != self._root:
-            self.close()
+        """As many workers as there are places; those that live there stay."""
+        for line, (_, place) in list(self._hands.items()):
+            if root != self._root or place not in self._places:
+                self._lose(line)
         self._root = root
         taken = [place for _, place in self._hands.values()]
         for place in self._places:

@@ -3,39 +3,47 @@
 from collections.abc import Sequence
 from typing import Any
 
-from phaselens.engines.engine import Done, Hear, Queue, Serving, Unit
+from phaselens.engines.engine import Done, Hear, Queue, Serving, Unit, by_cards
 from phaselens.errors import missing_extra
 
-CARD = 80e9  # bytes of a GPU where the cluster does not say
+TENTHS = 10  # of a card that small models share
 
 
 class RayEngine:
     """Actors of a Ray cluster at `address` ("auto": the one that this machine belongs to, "local": a new one here).
 
-    An actor takes one CPU, and with `gpus` the share of a card of `card` bytes that its first unit needs. A machine
-    that is lost takes its actors and their units with it; the others go on. `workers` bounds the actors (default: as
-    many as fit). Needs the extra `ray`.
+    An actor takes one CPU, and with `gpus` the share of a card of `card` bytes that its model needs, whole cards beyond
+    one; models of one share are done at a time, large ones first. A machine that is lost takes its actors and their
+    units with it; the others go on. `workers` bounds the actors (default: as many as fit). Needs the extra `ray`.
     """
 
     def __init__(
-        self, address: str = "auto", workers: int | None = None, *, gpus: bool = False, card: float = CARD
+        self, address: str = "auto", workers: int | None = None, *, gpus: bool = False, card: float = 80e9
     ) -> None:
         try:
             import ray
         except ImportError as error:
             raise missing_extra("the engine ray", "ray", "ray") from error
-        self._ray, self._workers, self._gpus, self._card = ray, workers, gpus, card
+        self._ray, self._workers, self.by_need, self._card = ray, workers, gpus, card
         if not ray.is_initialized():
             ray.init(
                 address=None if address == "local" else address, logging_level="ERROR", log_to_driver=False,
                 include_dashboard=False if address == "local" else None,
             )  # fmt: skip
         self._actors: dict[Any, str | None] = {}
+        self._share = 0.0
 
     def run(self, units: Sequence[Unit], root: str, hear: Hear) -> None:
         """Do the units on as many actors as fit; those of earlier calls first, with what they hold."""
+        for share, some in by_cards(units, self._card, TENTHS) if self.by_need else [(0.0, units)]:
+            if share != self._share:
+                self.close()
+            self._share = share
+            self._run(some, root, hear)
+
+    def _run(self, units: Sequence[Unit], root: str, hear: Hear) -> None:
         ray, queue, busy = self._ray, Queue(units), {}
-        for _ in range(max(0, min(len(units), self._room(units)) - len(self._actors))):
+        for _ in range(max(0, min(len(units), self._room()) - len(self._actors))):
             self._actors[self._actor(units, root)] = None
 
         def give(actor: Any) -> None:
@@ -59,19 +67,14 @@ class RayEngine:
             hear(done)
             give(actor)
 
-    def _room(self, units: Sequence[Unit]) -> int:
+    def _room(self) -> int:
         """How many actors the cluster has room for."""
         found = self._ray.cluster_resources()
-        fit = found.get("GPU", 0) / self._share(units) if self._gpus else found.get("CPU", 1)
+        fit = found.get("GPU", 0) / self._share if self._share else found.get("CPU", 1)
         return max(1, int(min(fit, self._workers or fit)))
 
-    def _share(self, units: Sequence[Unit]) -> float:
-        """The share of a card that the largest unit needs, in tenths; whole cards beyond one."""
-        tenths = max(1, -(-10 * max(u.need for u in units) // self._card))
-        return tenths / 10 if tenths <= 10 else float(-(-tenths // 10))
-
     def _actor(self, units: Sequence[Unit], root: str) -> Any:
-        options = {"num_cpus": 1, "max_restarts": 0, **({"num_gpus": self._share(units)} if self._gpus else {})}
+        options = {"num_cpus": 1, "max_restarts": 0, **({"num_gpus": self._share} if self._share else {})}
         return self._ray.remote(Serving).options(**options).remote(type(units[0]), root)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from phaselens.errors import InputError, ModelRefused, unknown_name
 from phaselens.models.compare_tensors import gap, identical
+from phaselens.models.devices import home
 from phaselens.models.facts import MERGES, WHY, Facts, declared_layers, settle, special_ids, text_config
 from phaselens.models.forward import arguments, cache_name, run
 from phaselens.models.hooks import Call, canonical, watch
@@ -46,8 +47,7 @@ def probe_ids(network: nn.Module, rows: int, *, seed: int = 0, batch: int = BATC
     special = special_ids(network.config)
     plain = torch.tensor([i for i in range(rows) if i not in special] or list(range(rows)))
     draw = torch.Generator().manual_seed(seed)
-    place = next(network.parameters()).device
-    return plain[torch.randint(len(plain), (batch, time), generator=draw)].to(place)
+    return plain[torch.randint(len(plain), (batch, time), generator=draw)].to(home(network))
 
 
 def discover(network: nn.Module, *, rows: int, overrides: Mapping[str, Any] | None = None) -> Adapter:

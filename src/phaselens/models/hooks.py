@@ -21,10 +21,11 @@ T = TypeVar("T")
 
 
 class Tappable(Protocol):
-    """What hooks need of a model: its blocks in order, and the layout of its residual states."""
+    """What hooks need of a model: its blocks in order, the layout of its residual states, and where states go."""
 
     blocks: tuple[nn.Module, ...]
     facts: Any
+    device: torch.device
 
 
 LAYOUTS = {
@@ -112,10 +113,10 @@ def check_layers(layers: Iterable[int] | None, n_layers: int) -> tuple[int, ...]
 class Taps:
     """The residual states of the last forward pass, one per layer asked for.
 
-    `states[l]` is [batch, time, d_model] ([batch, 1, d_model] with `last_only`), in the network's dtype and on its
-    device; a view of the network's own tensor unless cloning was asked for or the network writes in place. Each
-    forward pass overwrites the states of the one before; `calls` counts the passes seen. With `owner`, passes of other
-    threads are not seen: several may run one network at a time.
+    `states[l]` is [batch, time, d_model] ([batch, 1, d_model] with `last_only`), in the network's dtype and on
+    `device` (None: where its block is); a view of the network's own tensor unless cloning was asked for or the network
+    writes in place. Each forward pass overwrites the states of the one before; `calls` counts the passes seen. With
+    `owner`, passes of other threads are not seen: several may run one network at a time.
     """
 
     layers: tuple[int, ...]
@@ -125,6 +126,7 @@ class Taps:
     states: dict[int, Tensor] = field(default_factory=dict)
     calls: int = 0
     owner: int | None = None
+    device: torch.device | None = None
     last: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -138,7 +140,8 @@ class Taps:
             state = canonical(state, self.layout)
         if self.last_only and state.shape[1] != 1:
             state = state[:, -1:]
-        self.states[layer] = state.clone() if self.clone else state
+        state = state.clone() if self.clone else state
+        self.states[layer] = state if self.device is None else state.to(self.device)
         if layer == self.last:
             self.calls += 1
 
@@ -168,7 +171,7 @@ def record(
     Raises InputError for a layer that does not exist.
     """
     chosen = check_layers(layers, len(model.blocks))
-    taps = Taps(chosen, model.facts.layout, last_only, clone or model.facts.in_place)
+    taps = Taps(chosen, model.facts.layout, last_only, clone or model.facts.in_place, device=model.device)
     with _hung() as handles:
         for layer in chosen:
             handles.append(_tap(model.blocks, layer, taps))

@@ -17,6 +17,7 @@ from torch import nn
 from transformers import AutoTokenizer
 
 from phaselens.errors import ModelRefused, StudyFileError, TokenizerError
+from phaselens.models.devices import home, onto
 from phaselens.models.discover import FORM, discover
 from phaselens.models.facts import Facts, declared_context
 from phaselens.models.gguf import converted, gguf_file, origin
@@ -136,7 +137,7 @@ def load(
     network, weights = read_network(folder, kind, trust_remote_code, revision)
     tokenizer = tokenizer if tokenizer is not None else read_tokenizer(folder, trust_remote_code, revision)
     revision = revision if Path(folder).is_dir() else resolved(folder, revision)
-    model = _assemble(network.to(place).eval(), tokenizer, given, name=name, source=str(source), revision=revision)
+    model = _assemble(onto(network, place).eval(), tokenizer, given, name=name, source=str(source), revision=revision)
     model = replace(model, weights=weights, origin=origin(Path(folder)))
     if not check:
         return model
@@ -211,7 +212,6 @@ def _assemble(network: nn.Module, tokenizer: Any, overrides: Any, *, name: str, 
     refuse_nonfinite(network, rows)
     adapter = discover(network, rows=rows, overrides=overrides)
     eos = _eos(network, tokenizer)
-    parameter = next(network.parameters())
     return Model(
         network=network,
         tokenizer=tokenizer,
@@ -226,8 +226,8 @@ def _assemble(network: nn.Module, tokenizer: Any, overrides: Any, *, name: str, 
         eos_ids=eos,
         pad_id=_pad(network, tokenizer, eos, rows),
         proof=None,
-        device=parameter.device,
-        dtype=parameter.dtype,
+        device=home(network),
+        dtype=next(network.parameters()).dtype,
         **vars(adapter),
     )
 
@@ -312,7 +312,8 @@ def untrained_twin(model: Model, seed: int) -> Model:
         torch.manual_seed(seed)
         network = type(model.network)(copy.deepcopy(model.network.config))
     network.generation_config = copy.deepcopy(getattr(model.network, "generation_config", None))
-    network = network.to(device=model.device, dtype=model.dtype).eval()
+    split = hasattr(model.network, "hf_device_map")
+    network = onto(network.to(model.dtype), torch.device(model.device.type) if split else model.device).eval()
     name, source = f"{model.name}:untrained", f"{model.source}:untrained-{seed}"
     twin = _assemble(network, model.tokenizer, {}, name=name, source=source, revision=model.revision)
     return _passed(twin, prove(twin))

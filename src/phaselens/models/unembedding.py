@@ -19,11 +19,17 @@ class Tail:
 
     def __init__(self, steps: tuple[Callable[[Tensor], Tensor], ...], layout: str, streams: int, cast: bool) -> None:
         self.steps, self.layout, self.streams, self.cast = steps, layout, streams, cast
+        weights = (p for step in steps if isinstance(step, nn.Module) for p in step.parameters())
+        self.device = next((p.device for p in weights), None)
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """Apply the steps; several streams are put apart first, in the layout that the network uses."""
+        """Apply the steps where they stand; the result comes back to the device of `hidden`."""
         if not self.steps:
             return hidden
+        return self._apply(hidden if self.device is None else hidden.to(self.device)).to(hidden.device)
+
+    def _apply(self, hidden: Tensor) -> Tensor:
+        """The steps; several streams are put apart first, in the layout that the network uses."""
         if self.cast:
             hidden = hidden.float()
         if self.layout in ("btd", "tbd"):

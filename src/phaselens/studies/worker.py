@@ -19,9 +19,9 @@ from phaselens.engines.engine import Done, Hear
 from phaselens.errors import InputError, ModelRefused, OutputError, PhaselensError, StateError
 from phaselens.measure.reducer import LensSpec
 from phaselens.studies.declaration import Study, read_study
+from phaselens.studies.plan import memory_of, shape_of
 from phaselens.studies.stages.answer_states import make_answers
 from phaselens.studies.stages.calibrated_panel import known_of
-from phaselens.studies.stages.download_needs import WIDTH
 from phaselens.studies.stages.interventions import acted_path, check_neutral, make_acted, wanted
 from phaselens.studies.stages.models_and_prompts import Member, admit, battery_of, candidates
 from phaselens.studies.stages.probe_readings import make_readings, make_scores, reading_path, scores_path
@@ -112,7 +112,7 @@ def units_of_stage(work: Work, stage: str, members: Sequence[Member], lenses: Ma
         for part in parts:
             files = files_of(work, m, stage, part, named)
             if files or stage == "load":
-                out.append(Unit(stage, m.label, part, files, named, need_of(work.study, m)))
+                out.append(Unit(stage, m.label, part, files, named))
     return out
 
 
@@ -145,16 +145,16 @@ def _paths(work: Work, member: Member, stage: str, part: int, lenses: str) -> li
 
 
 def need_of(study: Study, member: Member) -> float:
-    """Bytes on a device: weights, the cache of keys and values of a batch, and what a chunk of the lens holds.
+    """Bytes on a device as `--plan` counts them: weights, keys and values of a batch, and the lens.
 
-    0 before the model was loaded. Keys and values are counted as wide as the stream, so grouped ones take less.
+    From the configuration alone, as it is asked before the model was loaded too; 0 where none can be read, as loading
+    then says. Keys and values are counted as wide as the stream; prompts as long as what follows them.
     """
-    facts = member.facts
-    if not facts:
+    try:
+        shape = shape_of(member.source)
+    except InputError:
         return 0.0
-    cache = 2 * study.batch_size * 2 * study.max_new_tokens * facts["n_layers"] * facts["d_model"]
-    lens = study.chunk * facts["vocab_size"] * 4 * 3
-    return float(WIDTH[study.dtype] * (facts["parameters"] + cache) + lens)
+    return float(memory_of(shape, study.dtype, study.batch_size, 2 * study.max_new_tokens)["peak"])
 
 
 def missing(place: Place, units: Sequence[Unit]) -> list[Unit]:
