@@ -19,6 +19,7 @@ from phaselens.dynamics.state_alphabets import (
     shuffled_counts,
     state_counts,
     sweep,
+    tally,
     turbulence_threshold,
 )
 from phaselens.errors import InputError
@@ -94,7 +95,7 @@ def test_occupancies_weigh_prompts(cells):
 def test_hypergeometric_counts_are_those_of_shuffled_cells(cells):
     of = marks(cells, 0.6)
     g = np.random.default_rng(2)
-    fast = shuffled_counts(of, g, n_draws=4000)
+    fast = shuffled_counts(tally(of), g, n_draws=4000)
     slow = []
     for _ in range(1000):
         t, s, c = (g.permutation(x.ravel()) for x in (of.turbulent, of.rival, of.committed))
@@ -112,7 +113,7 @@ def _model(g, committed, linked):
     t, s = g.random(n) < 0.1, g.random(n) < 0.12
     calm = ~t & ~s
     c = calm & (g.random(n) < committed / calm.mean()) if linked else g.random(n) < committed
-    return marks(columns(t, np.where(s, 0.9, 0.1), 5, np.where(c, 0.9, 0.1), 1), 0.5)
+    return tally(marks(columns(t, np.where(s, 0.9, 0.1), 5, np.where(c, 0.9, 0.1), 1), 0.5))
 
 
 def test_agreement_that_the_rules_force_is_not_consistency():

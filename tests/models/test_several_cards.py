@@ -13,7 +13,7 @@ from phaselens.capture import GREEDY, generate
 from phaselens.errors import InputError, MissingExtra
 from phaselens.models import devices, load, record, run
 from phaselens.models.load import untrained_twin
-from phaselens.recording import observe
+from phaselens.observing.recording import observe
 
 IDS = np.random.default_rng(3).integers(3, SMALL_VOCABULARY, size=(3, 9)).tolist()
 CPU = torch.device("cpu")

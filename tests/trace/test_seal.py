@@ -106,3 +106,10 @@ def test_read_trace_finds_the_only_one(tmp_path):
 def test_the_json_is_plain_for_others(tmp_path):
     path = one_of_each(tmp_path)["json"]
     assert json.loads(path.read_text())["a"] == 1.5 and seal.read_json(path) == {"a": 1.5, "text": BOAST}
+
+
+def test_arrays_come_in_one_order_in_every_process(tmp_path):
+    names = [f"margin/{name}" for name in ("patch", "mean", "zero", "noise", "swap", "random, 3")]
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(seal.arrays_bytes({name: np.zeros(2) for name in names}, {}))
+    assert [list(seal.read_arrays(path)[0]) for _ in range(8)] == [sorted(names)] * 8  # a new table of hashes at every read

@@ -4,6 +4,7 @@ A chain is the last axis of an integer array of states 0..k-1, -1 where there is
 at once; pool them by adding, resample them by weights over prompts.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,20 @@ def transition_counts(chains: np.ndarray, n_states: int) -> np.ndarray:
     code = flat[:, :-1] * wide + flat[:, 1:] + wide * wide * np.arange(len(flat))[:, None]
     counts = np.bincount(code.ravel(), minlength=len(flat) * wide * wide)
     return counts.reshape(*chains.shape[:-1], wide, wide)[..., 1:, 1:]
+
+
+def by_run(counted: Callable[[np.ndarray, int], np.ndarray], chains: np.ndarray, n_states: int) -> np.ndarray:
+    """`counted(chains, n_states)` summed over the chains of each run, a few runs in memory at a time.
+
+    Shapes: chains int [run, chain, place]; counted gives [run, chain, ...]; returns [run, ...].
+    """
+    return np.concatenate([counted(some, n_states).sum(axis=1) for some in few_runs(chains)])
+
+
+def few_runs(chains: np.ndarray) -> Iterator[np.ndarray]:
+    """Parts of chains [run, chain, place] of as many runs as have about 8,192 chains, so that counts stay small."""
+    size = max(1, 8192 // max(chains.shape[1], 1))
+    yield from (chains[i : i + size] for i in range(0, max(len(chains), 1), size))
 
 
 def transition_matrix(counts: np.ndarray) -> np.ndarray:
@@ -183,10 +198,11 @@ def first_order_surrogate(
     out = np.full((n_draws, *flat.shape), -1, np.int8)
     for at in range(flat.shape[1]):
         fresh = flat[:, at - 1] < 0 if at else np.ones(len(flat), bool)
-        u = generator.random((n_draws, len(flat)))
-        before = np.maximum(out[:, :, at - 1], 0) if at else np.zeros((n_draws, len(flat)), int)
-        drawn = (u[..., None] >= edges[before]).sum(axis=-1)
-        out[:, :, at] = np.where(flat[:, at] < 0, -1, np.where(fresh, flat[:, at], drawn))
+        for draw in out:  # one at a time, so that only states are as many as the draws
+            u = generator.random(len(flat))
+            before = np.maximum(draw[:, at - 1], 0) if at else np.zeros(len(flat), int)
+            drawn = (u[:, None] >= edges[before]).sum(axis=-1)
+            draw[:, at] = np.where(flat[:, at] < 0, -1, np.where(fresh, flat[:, at], drawn))
     return out.reshape(n_draws, *chains.shape)
 
 

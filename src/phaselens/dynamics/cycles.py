@@ -196,9 +196,8 @@ def ar1_surrogate(
     phi = np.nan_to_num(matched).astype(np.float32)
     z = _ar1(phi, n, n_draws, generator)
     n_low = (values <= np.broadcast_to(threshold, (runs,))[:, None]).sum(axis=1)
-    at = np.broadcast_to(np.maximum(n_low - 1, 0), z.shape[:2])[..., None]
-    edge = np.take_along_axis(np.sort(z, axis=-1), at, axis=-1)
-    return (z <= edge) & (n_low > 0)[:, None]
+    at, some = np.maximum(n_low - 1, 0)[:, None], (n_low > 0)[:, None]
+    return np.stack([(x <= np.take_along_axis(np.sort(x, axis=-1), at, axis=-1)) & some for x in z])
 
 
 def word_places(word_start: np.ndarray) -> np.ndarray:
@@ -233,12 +232,11 @@ def word_shuffle(
 
 def _ar1(phi: np.ndarray, n: int, n_draws: int, generator: np.random.Generator) -> np.ndarray:
     """Stationary standard Gaussian AR(1) series, float32 [n_draws, len(phi), n]."""
-    z = generator.standard_normal((n, n_draws, len(phi)), dtype=np.float32)  # step first: the recursion walks along it
-    scale = np.sqrt(1 - phi**2)
-    for t in range(1, n):
-        z[t] *= scale
-        z[t] += phi * z[t - 1]
-    return np.ascontiguousarray(np.moveaxis(z, 0, -1))
+    z, scale = np.empty((n_draws, len(phi), n), np.float32), np.sqrt(1 - phi**2)
+    for t in range(n):
+        drawn = generator.standard_normal((n_draws, len(phi)), dtype=np.float32)
+        z[..., t] = drawn if t == 0 else drawn * scale + phi * z[..., t - 1]
+    return z
 
 
 def _no_cycles() -> Cycles:

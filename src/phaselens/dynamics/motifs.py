@@ -184,7 +184,8 @@ def first_order_shares(
     """
     collapsed = collapse_runs(np.asarray(chains)).reshape(-1, np.asarray(chains).shape[-1])
     drawn = first_order_surrogate(collapsed, n_states, generator, n_draws=n_draws)
-    counts = motif_counts(drawn, n_states, 3).sum(axis=(0, 1)) if drawn.shape[-1] > 2 else np.zeros(n_states**3)
+    long = drawn.shape[-1] > 2
+    counts = sum(motif_counts(d, n_states, 3).sum(axis=0) for d in drawn) if long else np.zeros(n_states**3)
     words = motifs(n_states)
     at = [int(np.ravel_multi_index(w, (n_states,) * 3)) if len(w) == 3 else -1 for w in words]
     total = counts.sum()

@@ -129,10 +129,8 @@ def sweep(
 def state_counts(states: np.ndarray, n_states: int) -> np.ndarray:
     """How often each state occurs in each row (counts), undefined cells left out: [row, ...] -> [row, n_states]."""
     states = np.asarray(states)
-    flat = states.reshape(len(states), -1).astype(np.int64)
-    code = flat + 1 + (n_states + 1) * np.arange(len(flat))[:, None]
-    counts = np.bincount(code.ravel(), minlength=len(flat) * (n_states + 1))
-    return counts.reshape(len(flat), n_states + 1)[:, 1:]
+    flat = states.reshape(len(states), -1)
+    return np.stack([(flat == state).sum(axis=1) for state in range(n_states)], axis=1)
 
 
 def occupancies(counts: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -147,14 +145,30 @@ def occupancies(counts: np.ndarray, weights: np.ndarray | None = None) -> np.nda
     return np.divide(total, whole, out=np.full(total.shape, np.nan), where=whole > 0)
 
 
-def shuffled_counts(of: Marks, generator: np.random.Generator, *, n_draws: int = 1000) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """What consistency asks of one model: its defined cells, those with each mark, and those in each state (counts)."""
+
+    defined: int
+    turbulent: int
+    rival: int
+    committed: int
+    states: np.ndarray
+
+
+def tally(of: Marks) -> Tally:
+    """Count the cells of one model, whose marks need not be kept then."""
+    marked = (int(x.sum()) for x in (of.defined, of.turbulent, of.rival, of.committed))
+    return Tally(*marked, state_counts(bifurcation_states(of)[None], len(BIFURCATION))[0])
+
+
+def shuffled_counts(of: Tally, generator: np.random.Generator, *, n_draws: int = 1000) -> np.ndarray:
     """State counts of one model with its three marks shuffled independently over its cells: int64 [n_draws, 5].
 
     Only the overlaps matter, and they are hypergeometric: `|T and S|` of the n defined cells, then how many of C fall
     on the cells with neither. The same law as shuffling the cells, without shuffling them.
     """
-    n = int(of.defined.sum())
-    t, s, c = (int(x.sum()) for x in (of.turbulent, of.rival, of.committed))
+    n, t, s, c = of.defined, of.turbulent, of.rival, of.committed
     both = generator.hypergeometric(s, n - s, t, size=n_draws) if t else np.zeros(n_draws, np.int64)
     neither = n - t - s + both
     decided = np.zeros(n_draws, np.int64)
@@ -163,14 +177,13 @@ def shuffled_counts(of: Marks, generator: np.random.Generator, *, n_draws: int =
     return np.stack([t - both, s - both, decided, both, neither - decided], axis=1)
 
 
-def consistency(models: list[Marks], generator: np.random.Generator, *, n_draws: int = 1000) -> Consistency:
+def consistency(models: list[Tally], generator: np.random.Generator, *, n_draws: int = 1000) -> Consistency:
     """Do models agree on how often each state occurs, beyond what the thresholds force (1)?
 
     Kendall's W of the five occupancies with models as judges, against W when T, S and C are shuffled independently
     within every model: the priority of the rules alone makes occupancies alike. NaN: fewer than two models.
     """
-    counts = np.stack([state_counts(bifurcation_states(m)[None], len(BIFURCATION))[0] for m in models])
-    w = kendall_w(occupancies(counts[:, None]))
+    w = kendall_w(occupancies(np.stack([m.states for m in models])[:, None]))
     drawn = np.stack([shuffled_counts(m, generator, n_draws=n_draws) for m in models], axis=1)
     null = kendall_w(occupancies(drawn[:, :, None]))
     return Consistency(float(w), permutation_p(float(w), null), null)

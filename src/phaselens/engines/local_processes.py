@@ -8,13 +8,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD:src/phaselens/engines/local_processes.py
-from phaselens.engines.engine import Done, Hear, Queue, Serving, Unit, Worker
-from phaselens.engines.forked_workers import hand
-=======
 from phaselens.engines.engine import Done, Hear, Queue, Serving, Unit, Worker, by_cards
-from phaselens.engines.workers import hand
->>>>>>> c9b76eb (Models larger than one card: spread by accelerate over the cards of a worker, placed by the need that --plan counts; tests on pretended cards):src/phaselens/engines/local.py
+from phaselens.engines.forked_workers import hand
 
 
 def visible_devices(most: int | None = None) -> list[str]:

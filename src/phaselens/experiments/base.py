@@ -178,7 +178,7 @@ class ModelData:
     runs: Mapping[str, np.ndarray]
     steps: Mapping[str, np.ndarray]
     layers: Mapping[str, np.ndarray]
-    completions: tuple[tuple[int, ...], ...] = ()
+    completions: Sequence[tuple[int, ...]] = ()
     digit_tokens: frozenset[int] | None = None
     word_start_tokens: frozenset[int] | None = None
     pairs: "ModelData | None" = None
@@ -204,32 +204,45 @@ class ModelData:
         return tuple(int(x) for x in np.unique(np.asarray(self.layers["layer"])))
 
     @cached_property
-    def _step_cell(self) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-        return self._cells(self.steps)
+    def _step_cells(self) -> tuple[np.ndarray, int]:
+        """Where each row of `steps` stands in [run x step], int32, and how many steps there are."""
+        return self._cells(self.steps, slice(None))
 
     @cached_property
-    def _layer_cell(self) -> tuple[tuple[np.ndarray, ...], tuple[int, ...]]:
-        row, step, shape = self._cells(self.layers)
-        layer = np.searchsorted(np.asarray(self.recorded_layers), np.asarray(self.layers["layer"]))
-        return (row, step, layer), (*shape, len(self.recorded_layers))
+    def _layer_cells(self) -> tuple[np.ndarray, int]:
+        """Where the rows of each (run, step) of `layers` stand, as above: one number for all its layers.
 
-    def _cells(self, table: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        What is kept for a model is small beside its columns. Raises StateError where a step lacks a layer of others.
+        """
+        layer, n = np.asarray(self.layers["layer"]), max(len(self.recorded_layers), 1)
+        if len(layer) % n or (layer.reshape(-1, n) != self.recorded_layers).any():
+            raise StateError(f"model {self.info.name!r}: its steps are not all recorded at the same layers.")
+        return self._cells(self.layers, slice(None, None, n))
+
+    def _cells(self, table: Mapping[str, np.ndarray], rows: slice) -> tuple[np.ndarray, int]:
         known = np.asarray(self.runs["run"])
-        run, step = np.asarray(table["run"]), np.asarray(table["step"])
+        run, step = np.asarray(table["run"])[rows], np.asarray(table["step"])[rows]
         row = np.clip(np.searchsorted(known, run), 0, max(len(known) - 1, 0))
         if len(run) and (not len(known) or (known[row] != run).any()):
             raise StateError(f"model {self.info.name!r}: a row of the trace belongs to no run of the runs table.")
-        return row, step, (len(known), int(step.max()) + 1 if len(step) else 0)
+        n = int(step.max()) + 1 if len(step) else 0
+        return (row * n + step).astype(np.int32 if len(known) * n < 2**31 else np.int64), n
+
+    def _filled(self, cells: tuple[np.ndarray, int], values: np.ndarray) -> np.ndarray:
+        """Values [row, ...] as float64 [run, step, ...], NaN where there is no row."""
+        at, n = cells
+        out = np.full((len(np.asarray(self.runs["run"])) * n, *values.shape[1:]), np.nan)
+        out[at] = values
+        return out.reshape(-1, n, *values.shape[1:])
 
     def per_step(self, column: str) -> np.ndarray:
         """One output-level column as float64 [run, step], NaN where there is no row."""
-        row, step, shape = self._step_cell
-        return _scatter((row, step), shape, self._column(self.steps, column))
+        return self._filled(self._step_cells, self._column(self.steps, column))
 
     def per_layer(self, column: str) -> np.ndarray:
         """One layer-level column as float64 [run, step, recorded layer], NaN where there is no row."""
-        cells, shape = self._layer_cell
-        return _scatter(cells, shape, self._column(self.layers, column))
+        cells, values = self._layer_cells, self._column(self.layers, column)
+        return self._filled(cells, values.reshape(len(cells[0]), len(self.recorded_layers)))
 
     def _column(self, table: Mapping[str, np.ndarray], column: str) -> np.ndarray:
         if column not in table:
@@ -240,9 +253,8 @@ class ModelData:
         """One layer-level column at one layer, float64 [run, step]; None where it was not recorded."""
         if layer not in self.recorded_layers or column not in self.layers:
             return None
-        rows = np.asarray(self.layers["layer"]) == layer
-        row, step, shape = self._cells({k: np.asarray(self.layers[k])[rows] for k in ("run", "step")})
-        return _scatter((row, step), shape, np.asarray(self.layers[column])[rows])
+        at = self.recorded_layers.index(layer)
+        return self._filled(self._layer_cells, self._column(self.layers, column)[at :: len(self.recorded_layers)])
 
     @cached_property
     def measured(self) -> np.ndarray:
@@ -263,12 +275,6 @@ class ModelData:
 def refusals(models: "Sequence[ModelData]", kind: str) -> tuple[str, ...]:
     """Which models could not take part in one kind of intervention, and why."""
     return tuple(f"{kind}: {m.info.name}: {m.acted.refused[kind]}" for m in models if kind in m.acted.refused)
-
-
-def _scatter(cells: tuple[np.ndarray, ...], shape: tuple[int, ...], values: np.ndarray) -> np.ndarray:
-    out = np.full(shape, np.nan)
-    out[cells] = values
-    return out
 
 
 @dataclass(frozen=True)

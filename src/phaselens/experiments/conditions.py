@@ -78,8 +78,7 @@ def _category_shuffle(ranks: np.ndarray, generator: np.random.Generator, n_permu
     m, c, p, r = ranks.shape
     flat = ranks.reshape(m, c * p, r)
     order = generator.permuted(np.tile(np.arange(c * p), (n_permutations, 1)), axis=1)
-    moved = np.stack([flat[:, o].reshape(m, c, p, r) for o in order])
-    every = mean_squares(np.concatenate([ranks[None], moved]))
+    every = np.stack([mean_squares(x) for x in (ranks, *(flat[:, o].reshape(m, c, p, r) for o in order))])
     noise = every[:, 4] if r > 1 else every[:, 5]
     ratio = np.divide(every[:, 2], noise, out=np.full(len(every), np.nan), where=noise > 0)
     return permutation_p(float(ratio[0]), ratio[1:])

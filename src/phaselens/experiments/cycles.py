@@ -30,6 +30,7 @@ from phaselens.statistics.survival import event_rate, event_share, survival
 
 STEPS = ("entropy_norm", "top1", "top2")
 SURROGATES = 200
+AT_ONCE = 1024  # runs whose surrogates are in memory together
 FEWEST_ENTRIES = 50
 SLOWER = 0.9
 WHICH = ("outside", "all", "inside")
@@ -152,18 +153,17 @@ def _nulls(
     out: dict[str, list[tuple[Cycles, int]]] = {"AR1": []} | ({} if starts is None else {"words": []})
     lengths = _whole_lengths(entropy)
     for n in np.unique(lengths[lengths >= STREAK]):
-        some = lengths == n
-        begun = None if starts is None else starts[some, :n]
-        generator = panel.generator(f"C1 AR1 {model.info.name} {n}")
-        values = entropy[some, :n]
-        drawn = ar1_surrogate(
-            values, _level(values, low[some, :n]), generator, n_draws=SURROGATES, correlation=_correlation(values)
-        )
-        out["AR1"].append((cycles(drawn, None, begun), int(some.sum())))
-        if begun is not None:
-            generator = panel.generator(f"C1 words {model.info.name} {n}")
-            drawn = word_shuffle(low[some, :n], begun, generator, n_draws=SURROGATES)
-            out["words"].append((cycles(drawn, None, begun), int(some.sum())))
+        generators = [panel.generator(f"C1 {null} {model.info.name} {n}") for null in ("AR1", "words")]
+        runs = np.flatnonzero(lengths == n)
+        for some in (runs[i : i + AT_ONCE] for i in range(0, len(runs), AT_ONCE)):
+            begun, values, marked = None if starts is None else starts[some, :n], entropy[some, :n], low[some, :n]
+            drawn = ar1_surrogate(
+                values, _level(values, marked), generators[0], n_draws=SURROGATES, correlation=_correlation(values)
+            )
+            out["AR1"].append((cycles(drawn, None, begun), len(some)))
+            if begun is not None:
+                drawn = word_shuffle(marked, begun, generators[1], n_draws=SURROGATES)
+                out["words"].append((cycles(drawn, None, begun), len(some)))
     return out
 
 

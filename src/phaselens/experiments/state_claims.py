@@ -21,9 +21,12 @@ from phaselens.dynamics.state_alphabets import (
     Consistency,
     D,
     Marks,
+    Tally,
     consistency,
+    marks,
     occupancies,
     state_counts,
+    tally,
     turbulence_threshold,
 )
 from phaselens.experiments.base import Panel
@@ -89,22 +92,26 @@ class _Version:
 
 
 def _versions(panel: Panel, trained: Sequence[Labelled]) -> list[_Version]:
-    """The statistics of the trained models under every pair of thresholds, one pair in memory at a time."""
+    """The statistics of the trained models under every pair of thresholds, one model in memory at a time."""
     if not trained:
         return []
     cuts = turbulence_threshold(calibration_turbulence(panel.trained), quantile=np.array(QUANTILES))
-    out = []
-    for (q, cut), r in product(zip(QUANTILES, cuts, strict=True), RIVALRIES):
-        at = [one.cells.marked(float(cut), rivalry=r) for one in trained]
-        w = consistency(at, panel.generator(f"G7 sweep {q} {r}"), n_draws=SWEEP_SHUFFLES)
-        d = {}
-        for one, marked in zip(trained, at, strict=True):
-            where = one.layer_choice("l*")
+    pairs = list(product(zip(QUANTILES, cuts, strict=True), RIVALRIES))
+    tallies: list[list[Tally]] = [[] for _ in pairs]
+    excesses: list[dict[str, tuple[float, int]]] = [{} for _ in pairs]
+    for one in trained:
+        columns, where = one.cells.columns(), one.layer_choice("l*")
+        for i, ((_, cut), r) in enumerate(pairs):
+            marked = marks(columns, float(cut), rivalry=r)
+            tallies[i].append(tally(marked))
             if where is not None:
                 inside = np.where(marked.defined, marked.turbulent & marked.rival, -1).astype(np.int8)[:, :, where]
-                d[_name(one)] = _excess(generation_chains(inside))
-        out.append(_Version(q, r, w, d))
-    return out
+                excesses[i][_name(one)] = _excess(generation_chains(inside))
+    w = [
+        consistency(t, panel.generator(f"G7 sweep {q} {r}"), n_draws=SWEEP_SHUFFLES)
+        for t, ((q, _), r) in zip(tallies, pairs, strict=True)
+    ]
+    return [_Version(q, r, *found) for ((q, _), r), *found in zip(pairs, w, excesses, strict=True)]
 
 
 def _name(one: Labelled) -> str:
@@ -156,7 +163,7 @@ class _Agreement:
 
 
 def _agreement(panel: Panel, models: Sequence[Labelled], label: str) -> _Agreement:
-    at = [one.cells.marked(one.threshold) for one in models]
+    at = [tally(one.cells.marked(one.threshold)) for one in models]
     shuffled = consistency(at, panel.generator(f"G7 {label}"), n_draws=SHUFFLES)
     per_model = []
     for one in models:
@@ -200,13 +207,13 @@ def _g7(
     return evidence, sweeps
 
 
-def _at_record(one: Labelled) -> Marks | None:
+def _at_record(one: Labelled) -> Tally | None:
     at = one.layer_choice("l*")
     if at is None:
         return None
     whole = one.cells.marked(one.threshold)
     cut = Marks(*(x[:, :, at] for x in (whole.turbulent, whole.rival, whole.committed, whole.defined)))
-    return cut if cut.defined.any() else None
+    return tally(cut) if cut.defined.any() else None
 
 
 def _absent_before_training(

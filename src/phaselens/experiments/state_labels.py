@@ -25,19 +25,24 @@ ALPHABETS: Mapping[str, tuple[str, ...]] = {"bifurcation": BIFURCATION, "grammar
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The measured runs of one model at the recorded layers of 1..L.
+    """The measured runs of one model at the recorded layers of 1..L, under the lens of a column suffix.
 
-    `columns` are those of a state, [run, step, layer]; `prompt` int [run] is the index of each run's prompt.
+    `prompt` int [run] is the index of each run's prompt. Columns are read when they are asked for and not kept.
     """
 
     model: ModelData
     layers: tuple[int, ...]
-    columns: Mapping[str, np.ndarray]
     prompt: np.ndarray
+    suffix: str = ""
+
+    def columns(self) -> Mapping[str, np.ndarray]:
+        """The columns of a state, [run, step, layer]."""
+        keep = [self.model.recorded_layers.index(layer) for layer in self.layers]
+        return {c: self.model.per_layer(c + self.suffix)[self.model.measured][:, :, keep] for c in COLUMNS}
 
     def marked(self, threshold: float, *, rivalry: float = 0.5) -> Marks:
         """The marks of every cell under a threshold of turbulence."""
-        return marks(self.columns, threshold, rivalry=rivalry)
+        return marks(self.columns(), threshold, rivalry=rivalry)
 
     @property
     def at_record(self) -> int | None:
@@ -76,10 +81,8 @@ def cells_of(panel: Panel, model: ModelData, *, suffix: str = "") -> Cells | Non
     """The cells of a model's measured runs, under the lens of a column suffix; None where its columns are absent."""
     if not {c + suffix for c in COLUMNS} <= set(model.layers):
         return None
-    keep = [i for i, layer in enumerate(model.recorded_layers) if layer >= 1]
-    index = panel.unit_index(model)
-    columns = {c: model.per_layer(c + suffix)[index >= 0][:, :, keep] for c in COLUMNS}
-    return Cells(model, tuple(model.recorded_layers[i] for i in keep), columns, index[index >= 0])
+    prompt = panel.unit_index(model)[model.measured]
+    return Cells(model, tuple(layer for layer in model.recorded_layers if layer >= 1), prompt, suffix)
 
 
 def calibration_turbulence(models: tuple[ModelData, ...], *, suffix: str = "") -> np.ndarray:

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phaselens.dynamics.chains import depth_chains, dwell_times, expected_counts, transition_counts
+from phaselens.dynamics.chains import (
+    by_run,
+    depth_chains,
+    dwell_times,
+    expected_counts,
+    few_runs,
+    transition_counts,
+)
 from phaselens.dynamics.state_alphabets import occupancies, state_counts
 from phaselens.experiments.base import Panel, Result, declared
 from phaselens.experiments.result_tables import bounds, filled
@@ -102,7 +109,7 @@ def transition_rows(panel: Panel, found: Labelled, alphabet: str, axis: Axis) ->
     seen = expected = np.zeros((n, k, k))
     if chains is not None:
         seen, expected = (
-            by_prompt(counted(chains, k).sum(axis=1), found.cells.prompt, n)
+            by_prompt(by_run(counted, chains, k), found.cells.prompt, n)
             for counted in (transition_counts, expected_counts)
         )
     pair, row = np.moveaxis(seen, 0, -1), np.moveaxis(seen.sum(axis=2), 0, -1)
@@ -134,8 +141,9 @@ def dwell_rows(found: Labelled, alphabet: str, axis: Axis) -> list[dict]:
     chains = axis.chains(found, alphabet)
     if chains is None:
         return []
-    dwell = dwell_times(chains.reshape(-1, chains.shape[-1]), len(names))
-    counts, cut = dwell.counts.sum(axis=0), dwell.cut.sum(axis=0)
+    parts = (dwell_times(some, len(names)) for some in few_runs(chains))
+    sums = [(d.counts.sum(axis=(0, 1)), d.cut.sum(axis=(0, 1))) for d in parts]
+    counts, cut = (sum(of) for of in zip(*sums, strict=True))
     visits = counts.sum(axis=-1)
     length = (counts * np.arange(counts.shape[-1])).sum(axis=-1)
     return [
@@ -166,9 +174,9 @@ def states_evidence(panel: Panel) -> dict:
 def analyse_states(panel: Panel) -> Result:
     """Tables states, states_transitions, states_dwell, states_sweep; evidence for G7 and G8."""
     found = label_panel(panel)
-    own = {name: labelled(one.cells, own_threshold(one.cells.model)) for name, one in found.items()}
+    own = (labelled(one.cells, own_threshold(one.cells.model)) for one in found.values())
     occupancy = [row for one in found.values() for row in occupancy_rows(panel, one, "panel")]
-    occupancy += [row for one in own.values() for row in occupancy_rows(panel, one, "model")]
+    occupancy += [row for one in own for row in occupancy_rows(panel, one, "model")]
     each = [(one, alphabet, axis) for one in found.values() for alphabet in ALPHABETS for axis in AXES]
     evidence, sweeps = state_evidence(panel, found, lacking_states(panel))
     return Result(

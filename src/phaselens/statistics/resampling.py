@@ -55,13 +55,16 @@ def resampled_median(values: np.ndarray, unit: np.ndarray, weights: np.ndarray) 
         return np.full(len(weights), np.nan)
     order = np.argsort(values, kind="stable")
     values = values[order]
-    count = np.cumsum(weights.astype(np.int32)[:, unit[order]], axis=1, dtype=np.int32)
-    total = count[:, -1]
-    low = (count <= ((total - 1) // 2)[:, None]).sum(axis=1)
-    high = (count <= (total // 2)[:, None]).sum(axis=1)
-    last = len(values) - 1
-    middle = (values[np.minimum(low, last)] + values[np.minimum(high, last)]) / 2
-    return np.where(total > 0, middle, np.nan)
+    drawn, last = weights.astype(np.int32), len(values) - 1
+    out, many = np.empty(len(weights)), max(1, CELLS // len(values))
+    for some in (slice(i, i + many) for i in range(0, len(weights), many)):
+        count = np.cumsum(drawn[some, unit[order]], axis=1, dtype=np.int32)
+        total = count[:, -1]
+        low = (count <= ((total - 1) // 2)[:, None]).sum(axis=1)
+        high = (count <= (total // 2)[:, None]).sum(axis=1)
+        middle = (values[np.minimum(low, last)] + values[np.minimum(high, last)]) / 2
+        out[some] = np.where(total > 0, middle, np.nan)
+    return out
 
 
 def resampled_medians(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -24,7 +24,24 @@ from phaselens.trace.transcripts import read_jsonl
 
 NO_MATCH = "no temperature in [0.05, 20] matches"
 PICTURE = ("instability", "entropy")
-KEPT = 128 << 20  # bytes of columns
+KEPT = 32 << 20  # bytes of columns
+
+
+class Completions(Sequence[tuple[int, ...]]):
+    """Token ids of many runs, one array of all and a tuple of each when it is asked for."""
+
+    def __init__(self, runs: Sequence[Sequence[int]]) -> None:
+        self._ends = np.cumsum([0, *map(len, runs)])
+        self._ids = np.fromiter((i for run in runs for i in run), np.int32, int(self._ends[-1]))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return tuple(self[j] for j in range(*i.indices(len(self))))
+        at = range(len(self))[i]
+        return tuple(self._ids[self._ends[at] : self._ends[at + 1]].tolist())
 
 
 class Columns(Mapping[str, np.ndarray]):
@@ -101,7 +118,7 @@ def _with_pairs(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -
 def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -> ModelData:
     """All units of one model as one set of columns, runs numbered over all units."""
     runs: list[pa.Table] = []
-    completions: list[tuple[int, ...]] = []
+    completions: list[np.ndarray] = []
     prompts: list[str] = []
     answered: list[str] = []
     grades: list[np.ndarray] = []
@@ -113,7 +130,7 @@ def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -
         table = read_table(paths["runs"]).replace_schema_metadata(None)
         numbers = table.column("run").to_numpy()
         told = [said[int(number)] for number in numbers]
-        completions += [t.completion_ids for t in told]
+        completions += [np.array(t.completion_ids, np.int32) for t in told]
         prompts += [t.prompt or "" for t in told]
         answered += [(t.completion or "").lstrip("\n").split("\n")[0] for t in told]
         grades.append(_truths(table.column("correct")))
@@ -130,7 +147,7 @@ def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -
     return ModelData(
         info=model.info,
         runs={c: table.column(c).to_numpy() for c in table.column_names} | known,
-        completions=tuple(completions),
+        completions=Completions(completions),
         digit_tokens=model.digit_tokens,
         word_start_tokens=model.word_start_tokens,
         **{name: Columns(of_table, first[:-1]) for name, of_table in files.items()},

@@ -104,9 +104,12 @@ def arrays_bytes(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> 
 
 
 def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and facts of a sealed safetensors file. Raises DamagedFile."""
+    """Arrays, by name in rising order (the library has another one in every process), and facts of a sealed file.
+
+    Raises DamagedFile.
+    """
     from safetensors.numpy import load
 
     data = read_sealed(path)
     facts = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"][META])
-    return load(data), {k: v for k, v in facts.items() if k != "seal"}
+    return dict(sorted(load(data).items())), {k: v for k, v in facts.items() if k != "seal"}

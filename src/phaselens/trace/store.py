@@ -103,17 +103,24 @@ def sweep(folder: str | Path) -> int:
     return len(left)
 
 
+def ended(pid: int) -> bool:
+    """Whether this machine has no process of that number any more."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's process
+        pass
+    return False
+
+
 def _abandoned(path: Path) -> bool:
     """Whether nobody writes this temporary file any more."""
     *_, host, pid, _, _ = ("", "", "", *path.name.split("."))
     if host != HOST or not pid.isdigit():
         return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
+    if ended(int(pid)):
         return True
-    except OSError:  # another user's process
-        pass
     with contextlib.suppress(OSError):  # it was renamed meanwhile
         return time.time() - path.stat().st_mtime > OLD
     return False

@@ -13,7 +13,9 @@ from phaselens.studies.stages.models_and_prompts import PAIR_TOKENS, Member
 from phaselens.trace.store import digest
 from phaselens.version import versions
 
-SLICE = 24
+# Prompts of a unit. Where a model would have more than so many units of an arm, a unit holds more of them, up to so
+# many tokens: file systems and listings feel files before they feel bytes.
+SLICE, UNITS, TOKENS = 24, 1000, 1 << 16
 NAME_LENGTH = 20
 
 
@@ -53,17 +55,20 @@ def units_of(
 ) -> tuple[Unit, ...]:
     """All units of one model: calibration prompts under the first arm once, every arm and slice, minimal pairs."""
     first = sampling_of(study, study.arms[0])
-    out = [_unit(study, member, part, first, 1, True) for part in slices(calibration)]
+    tokens = study.max_new_tokens
+    out = [_unit(study, member, part, first, 1, True) for part in slices(calibration, tokens)]
     for arm in study.arms:
-        out += [_unit(study, member, part, sampling_of(study, arm), arm.samples, False) for part in slices(measured)]
+        parts = slices(measured, tokens * arm.samples)
+        out += [_unit(study, member, part, sampling_of(study, arm), arm.samples, False) for part in parts]
     greedy = Sampling(0.0, suppress_eos=study.suppress_eos)
-    out += [_unit(study, member, part, greedy, 1, False, PAIR_TOKENS) for part in slices(pairs)]
+    out += [_unit(study, member, part, greedy, 1, False, PAIR_TOKENS) for part in slices(pairs, PAIR_TOKENS)]
     return tuple(out)
 
 
-def slices(prompts: Sequence[Prompt]) -> list[tuple[Prompt, ...]]:
-    """Prompts in parts of equal size but for the last."""
-    return [tuple(prompts[i : i + SLICE]) for i in range(0, len(prompts), SLICE)]
+def slices(prompts: Sequence[Prompt], tokens: int) -> list[tuple[Prompt, ...]]:
+    """Prompts, of which each gives so many tokens, in parts of equal size but for the last."""
+    size = max(SLICE, min(-(-len(prompts) // UNITS), TOKENS // tokens))
+    return [tuple(prompts[i : i + size]) for i in range(0, len(prompts), size)]
 
 
 def _unit(

@@ -17,12 +17,13 @@ from phaselens.errors import OutputError
 from phaselens.studies.store.registration import with_own
 from phaselens.trace.result_hashes import DECLARATION, MANIFEST, RESULTS
 from phaselens.trace.seal import fits, is_sound, json_bytes
-from phaselens.trace.store import HOST, atomic_write, digest, read_table, sweep
+from phaselens.trace.store import HOST, atomic_write, digest, ended, read_table, sweep
 
 if TYPE_CHECKING:
     from phaselens.studies.declaration import Study
 
 LOG, LOCK = "log.jsonl", ".lock"
+DYING = 10.0  # seconds that workers of a killed process have to end
 
 
 def pretty_json(value: Any) -> str:
@@ -69,7 +70,9 @@ def _locked(path: Path, fcntl: ModuleType) -> int:
     """An open, locked file that stands at `path`.
 
     One that was unlinked between opening and locking locks nothing that others could find, so it is opened again.
+    Workers that were forked hold it too, as they write; those of a killed process die with it, which is waited for.
     """
+    until = time.monotonic() + DYING
     while True:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -86,6 +89,10 @@ def _locked(path: Path, fcntl: ModuleType) -> int:
         except OSError as error:
             owner = os.read(handle, 80).decode(errors="replace").strip() or "unknown"
             os.close(handle)
+            pid, _, host = owner.partition(" on ")
+            if host == HOST and pid.isdigit() and ended(int(pid)) and time.monotonic() < until:
+                time.sleep(0.05)
+                continue
             raise OutputError(
                 f"another process (pid {owner}) is working in {path.parent}. Wait for it, or choose another --out."
             ) from error
