@@ -6,6 +6,8 @@ import pytest
 from phaselens.dynamics.state_alphabets import (
     BIFURCATION,
     GRAMMAR,
+    QUANTILES,
+    RIVALRIES,
     A,
     B,
     C,
@@ -18,7 +20,6 @@ from phaselens.dynamics.state_alphabets import (
     occupancies,
     shuffled_counts,
     state_counts,
-    sweep,
     tally,
     turbulence_threshold,
 )
@@ -72,7 +73,9 @@ def test_the_threshold_is_a_percentile_of_the_calibration_runs(cells):
 
 
 def test_the_sweep_holds_the_default_and_moves_the_right_way(cells):
-    swept = sweep(cells, cells["turbulence"])
+    cuts = turbulence_threshold(cells["turbulence"], quantile=np.array(QUANTILES))
+    of = [[bifurcation_states(marks(cells, q, rivalry=r)) for r in RIVALRIES] for q in cuts]
+    swept = np.array(of)
     assert swept.shape == (7, 5, 4, 6, 5) and swept.dtype == np.int8
     usual = bifurcation_states(marks(cells, turbulence_threshold(cells["turbulence"])))
     assert (swept[3, 2] == usual).all()

@@ -38,7 +38,7 @@ def spread(monkeypatch):
     monkeypatch.setattr(accelerate, "dispatch_model", dispatch)
 
     def onto(net, share=1.1):
-        room = {f"cpu:{i}": int(share * size_of(net)) for i in range(2)}
+        room = [int(share * size_of(net))] * 2
         monkeypatch.setattr(devices, "cards", lambda place: room)
         return devices.onto(net, CPU), maps
 
@@ -106,7 +106,7 @@ def test_an_untrained_twin_is_spread_too(spread, monkeypatch):
         net, maps = spread(network("llama"))
         twin = untrained_twin(load(net, check=False), 5)
         assert len(maps) == 2 and twin.proof.passed
-    monkeypatch.setattr(devices, "cards", lambda place: {})
+    monkeypatch.setattr(devices, "cards", lambda place: [])
     alone = untrained_twin(load(network("llama"), check=False), 5)
     assert twin.fingerprint == alone.fingerprint
 
@@ -114,7 +114,9 @@ def test_an_untrained_twin_is_spread_too(spread, monkeypatch):
 def test_what_fits_stays_on_one_card_and_what_no_cards_hold_is_refused_with_sizes(spread, monkeypatch):
     net, maps = spread(network("llama"), share=2.0)
     assert maps == [] and not hasattr(net, "hf_device_map")
-    with pytest.raises(InputError, match=r"the weights take 0.0 GB, which the cards here do not hold \(cpu:0 0.0 GB"):
+    with pytest.raises(
+        InputError, match=r"the weights take 0.0 GB, more than the cards here hold \(0.0, 0.0 GB"
+    ):
         spread(network("llama"), share=0.2)
     monkeypatch.setitem(__import__("sys").modules, "accelerate", None)
     with pytest.raises(MissingExtra, match=r"larger than one card needs accelerate: pip install 'phaselens\[large\]'"):

@@ -112,4 +112,4 @@ def test_arrays_come_in_one_order_in_every_process(tmp_path):
     names = [f"margin/{name}" for name in ("patch", "mean", "zero", "noise", "swap", "random, 3")]
     path = tmp_path / "x.safetensors"
     path.write_bytes(seal.arrays_bytes({name: np.zeros(2) for name in names}, {}))
-    assert [list(seal.read_arrays(path)[0]) for _ in range(8)] == [sorted(names)] * 8  # a new table of hashes at every read
+    assert [list(seal.read_arrays(path)[0]) for _ in range(8)] == [sorted(names)] * 8

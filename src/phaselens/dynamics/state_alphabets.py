@@ -108,24 +108,6 @@ def grammar_states(states: np.ndarray) -> np.ndarray:
     return _TO_GRAMMAR[np.asarray(states)]
 
 
-def sweep(
-    columns: Mapping[str, np.ndarray],
-    calibration: np.ndarray,
-    *,
-    quantiles: tuple[float, ...] = QUANTILES,
-    rivalries: tuple[float, ...] = RIVALRIES,
-) -> np.ndarray:
-    """Bifurcation states under every pair of thresholds: int8 [quantile, rivalry, ...].
-
-    A claim that flips under the sweep is open. `calibration`: turbulence of the calibration runs, as
-    `turbulence_threshold`.
-    """
-    cuts = turbulence_threshold(calibration, quantile=np.asarray(quantiles))
-    return np.stack(
-        [np.stack([bifurcation_states(marks(columns, float(q), rivalry=r)) for r in rivalries]) for q in cuts]
-    )
-
-
 def state_counts(states: np.ndarray, n_states: int) -> np.ndarray:
     """How often each state occurs in each row (counts), undefined cells left out: [row, ...] -> [row, n_states]."""
     states = np.asarray(states)

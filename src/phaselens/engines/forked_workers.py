@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -66,9 +66,19 @@ def spread(
         for line, i in busy.items():
             line.send(i)
         while busy:
-            for line in wait(list(busy)):
-                assert isinstance(line, Connection)
-                _listen(line, busy, waiting, out, hear)
+            for line, kind, value in heard(busy):
+                if kind == "said":
+                    hear(busy[line], *value)
+                    continue
+                if kind == "lost":
+                    raise StateError(
+                        "a process was killed in the middle of its work, which is what a machine without memory left "
+                        "does. Finished files are kept: run the same command again with fewer --workers."
+                    )
+                out[busy.pop(line)] = value
+                if (following := next(waiting, None)) is not None:
+                    busy[line] = following
+                    line.send(following)
     finally:
         for process, line in hands:
             line.close()
@@ -77,28 +87,17 @@ def spread(
     return out
 
 
-def _listen(line: Connection, busy: dict[Connection, int], waiting: Any, out: list[Any], hear: Any) -> None:
-    """Take one message of a process; give it the next task where it has finished one."""
-    i = busy[line]
-    try:
-        kind, value = line.recv()
-    except EOFError as error:
-        raise StateError(
-            "a process was killed in the middle of its work, which is what a machine without memory left does. "
-            "Finished files are kept: run the same command again with fewer --workers."
-        ) from error
-    if kind == "said":
-        hear(i, *value)
-        return
-    if kind == "raised":
-        raise value
-    out[i] = value
-    following = next(waiting, None)
-    if following is None:
-        del busy[line]
-    else:
-        busy[line] = following
-        line.send(following)
+def heard(lines: Iterable[Connection]) -> Iterator[tuple[Connection, str, Any]]:
+    """What processes say next: "said" or "done" with what, or "lost" where one was killed. Raises what one raised."""
+    for line in wait(list(lines)):
+        assert isinstance(line, Connection)
+        try:
+            kind, value = line.recv()
+        except (EOFError, ConnectionResetError):
+            kind, value = "lost", None
+        if kind == "raised":
+            raise value
+        yield line, kind, value
 
 
 def hand(do: Callable[[Any, Say], Any], way: str = "fork") -> tuple[Any, Connection]:

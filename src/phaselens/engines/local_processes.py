@@ -4,12 +4,12 @@ import math
 import os
 import subprocess
 from collections.abc import Sequence
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from phaselens.engines.engine import Done, Hear, Queue, Serving, Unit, Worker, by_cards
-from phaselens.engines.forked_workers import hand
+from phaselens.engines.forked_workers import hand, heard
 
 
 def visible_devices(most: int | None = None) -> list[str]:
@@ -86,20 +86,15 @@ class LocalEngine:
         held: dict[Connection, str | None] = dict.fromkeys(self._hands)
         busy = [line for line in list(self._hands) if self._give(line, queue, held)]
         while busy:
-            for line in wait(busy):
-                try:
-                    kind, value = line.recv()
-                except (EOFError, ConnectionResetError):
-                    self._lose(line)
-                    busy.remove(line)
-                    continue
-                if kind == "raised":
-                    raise value
+            for line, kind, value in heard(busy):
                 if kind == "said":
                     hear(Done.from_json(value[0]))
                     continue
-                self._heard(Done.from_json(value), held[line], queue, hear)
-                if not self._give(line, queue, held):
+                if kind == "lost":
+                    self._lose(line)
+                else:
+                    self._heard(Done.from_json(value), held[line], queue, hear)
+                if kind == "lost" or not self._give(line, queue, held):
                     busy.remove(line)
 
     @staticmethod

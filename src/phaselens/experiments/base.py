@@ -178,7 +178,7 @@ class ModelData:
     runs: Mapping[str, np.ndarray]
     steps: Mapping[str, np.ndarray]
     layers: Mapping[str, np.ndarray]
-    completions: Sequence[tuple[int, ...]] = ()
+    completions: tuple[Sequence[int], ...] = ()
     digit_tokens: frozenset[int] | None = None
     word_start_tokens: frozenset[int] | None = None
     pairs: "ModelData | None" = None

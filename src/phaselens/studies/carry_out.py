@@ -50,7 +50,7 @@ from phaselens.studies.worker import (
     need_of,
     units_of_stage,
     write_lenses,
-)
+)  # fmt: skip
 from phaselens.trace.result_hashes import CLAIMS, DECLARATION, MANIFEST, RESULTS
 from phaselens.trace.store import digest
 from phaselens.trace.transcripts import read_jsonl

@@ -1,6 +1,7 @@
 """From traces on disk to what experiments are given: one panel of columns; and the picture of one run."""
 
 import math
+from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,23 +26,6 @@ from phaselens.trace.transcripts import read_jsonl
 NO_MATCH = "no temperature in [0.05, 20] matches"
 PICTURE = ("instability", "entropy")
 KEPT = 32 << 20  # bytes of columns
-
-
-class Completions(Sequence[tuple[int, ...]]):
-    """Token ids of many runs, one array of all and a tuple of each when it is asked for."""
-
-    def __init__(self, runs: Sequence[Sequence[int]]) -> None:
-        self._ends = np.cumsum([0, *map(len, runs)])
-        self._ids = np.fromiter((i for run in runs for i in run), np.int32, int(self._ends[-1]))
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def __getitem__(self, i: Any) -> Any:
-        if isinstance(i, slice):
-            return tuple(self[j] for j in range(*i.indices(len(self))))
-        at = range(len(self))[i]
-        return tuple(self._ids[self._ends[at] : self._ends[at + 1]].tolist())
 
 
 class Columns(Mapping[str, np.ndarray]):
@@ -118,7 +102,7 @@ def _with_pairs(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -
 def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -> ModelData:
     """All units of one model as one set of columns, runs numbered over all units."""
     runs: list[pa.Table] = []
-    completions: list[np.ndarray] = []
+    completions: list[array[int]] = []  # a number is 4 bytes, where an int of Python is 36
     prompts: list[str] = []
     answered: list[str] = []
     grades: list[np.ndarray] = []
@@ -130,7 +114,7 @@ def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -
         table = read_table(paths["runs"]).replace_schema_metadata(None)
         numbers = table.column("run").to_numpy()
         told = [said[int(number)] for number in numbers]
-        completions += [np.array(t.completion_ids, np.int32) for t in told]
+        completions += [array("i", t.completion_ids) for t in told]
         prompts += [t.prompt or "" for t in told]
         answered += [(t.completion or "").lstrip("\n").split("\n")[0] for t in told]
         grades.append(_truths(table.column("correct")))
@@ -147,7 +131,7 @@ def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -
     return ModelData(
         info=model.info,
         runs={c: table.column(c).to_numpy() for c in table.column_names} | known,
-        completions=Completions(completions),
+        completions=tuple(completions),
         digit_tokens=model.digit_tokens,
         word_start_tokens=model.word_start_tokens,
         **{name: Columns(of_table, first[:-1]) for name, of_table in files.items()},
