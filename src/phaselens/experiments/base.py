@@ -205,19 +205,20 @@ class ModelData:
 
     @cached_property
     def _step_cells(self) -> tuple[np.ndarray, int]:
-        """Where each row of `steps` stands in [run x step], int32, and how many steps there are."""
+        """Where each row of `steps` stands in [run x step], and how many steps there are."""
         return self._cells(self.steps, slice(None))
 
     @cached_property
     def _layer_cells(self) -> tuple[np.ndarray, int]:
-        """Where the rows of each (run, step) of `layers` stand, as above: one number for all its layers.
+        """The same of `layers`: one number for all layers of a step, so that what is kept is small beside a column.
 
-        What is kept for a model is small beside its columns. Raises StateError where a step lacks a layer of others.
+        Where a step lacks a layer of others it is one for each row, in [run x step x layer].
         """
-        layer, n = np.asarray(self.layers["layer"]), max(len(self.recorded_layers), 1)
-        if len(layer) % n or (layer.reshape(-1, n) != self.recorded_layers).any():
-            raise StateError(f"model {self.info.name!r}: its steps are not all recorded at the same layers.")
-        return self._cells(self.layers, slice(None, None, n))
+        layer, layers = np.asarray(self.layers["layer"]), np.array(self.recorded_layers)
+        if len(layers) and not len(layer) % len(layers) and (layer.reshape(-1, len(layers)) == layers).all():
+            return self._cells(self.layers, slice(None, None, len(layers)))
+        at, n = self._cells(self.layers, slice(None))
+        return at.astype(np.int64) * len(layers) + np.searchsorted(layers, layer), n
 
     def _cells(self, table: Mapping[str, np.ndarray], rows: slice) -> tuple[np.ndarray, int]:
         known = np.asarray(self.runs["run"])
@@ -228,12 +229,13 @@ class ModelData:
         n = int(step.max()) + 1 if len(step) else 0
         return (row * n + step).astype(np.int32 if len(known) * n < 2**31 else np.int64), n
 
-    def _filled(self, cells: tuple[np.ndarray, int], values: np.ndarray) -> np.ndarray:
-        """Values [row, ...] as float64 [run, step, ...], NaN where there is no row."""
+    def _filled(self, cells: tuple[np.ndarray, int], values: np.ndarray, *layers: int) -> np.ndarray:
+        """Values of all rows as float64 [run, step, ...], NaN where there is no row."""
         at, n = cells
-        out = np.full((len(np.asarray(self.runs["run"])) * n, *values.shape[1:]), np.nan)
-        out[at] = values
-        return out.reshape(-1, n, *values.shape[1:])
+        out = np.full((len(np.asarray(self.runs["run"])), n, *layers), np.nan)
+        if len(at):
+            out.reshape(-1, len(values) // len(at))[at] = values.reshape(len(at), -1)
+        return out
 
     def per_step(self, column: str) -> np.ndarray:
         """One output-level column as float64 [run, step], NaN where there is no row."""
@@ -241,8 +243,7 @@ class ModelData:
 
     def per_layer(self, column: str) -> np.ndarray:
         """One layer-level column as float64 [run, step, recorded layer], NaN where there is no row."""
-        cells, values = self._layer_cells, self._column(self.layers, column)
-        return self._filled(cells, values.reshape(len(cells[0]), len(self.recorded_layers)))
+        return self._filled(self._layer_cells, self._column(self.layers, column), len(self.recorded_layers))
 
     def _column(self, table: Mapping[str, np.ndarray], column: str) -> np.ndarray:
         if column not in table:
@@ -253,8 +254,11 @@ class ModelData:
         """One layer-level column at one layer, float64 [run, step]; None where it was not recorded."""
         if layer not in self.recorded_layers or column not in self.layers:
             return None
-        at = self.recorded_layers.index(layer)
-        return self._filled(self._layer_cells, self._column(self.layers, column)[at :: len(self.recorded_layers)])
+        at, n = self.recorded_layers.index(layer), len(self.recorded_layers)
+        values = self._column(self.layers, column)
+        if len(values) < n * len(self._layer_cells[0]):
+            return self.per_layer(column)[:, :, at]
+        return self._filled(self._layer_cells, values[at::n])
 
     @cached_property
     def measured(self) -> np.ndarray:
