@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,14 @@ from phaselens.engines import engine_named
 from phaselens.engines.engine import Done, Queue, by_cards
 from phaselens.engines.local_processes import LocalEngine
 from phaselens.engines.slurm import SlurmEngine, parts
-from phaselens.errors import InputError, MissingExtra, OutputError, StateError, UnknownNameError
+from phaselens.errors import InputError, MissingExtra, ModelRefused, OutputError, StateError, UnknownNameError
 from phaselens.studies import run_study, worker
 from phaselens.studies.declaration import read_study
+from phaselens.studies.plan import shape_of
+from phaselens.studies.stages.models_and_prompts import candidates
 from phaselens.studies.store.location import Place
 from phaselens.studies.store.verify import problems
-from phaselens.studies.worker import Unit, Worker, work_part
+from phaselens.studies.worker import Unit, Worker, need_of, work_part
 
 COMMAND = [sys.executable, "-c", "from phaselens.cli import main; main()"]
 SRC = str(Path(__file__).parents[2] / "src")
@@ -101,6 +104,29 @@ def test_a_model_larger_than_a_card_gets_a_worker_of_several(monkeypatch):
     monkeypatch.setattr(engine, "_run", lambda some, root, hear: asked.append((engine._places, len(some))))
     engine.run([Unit("load", m, 0, need=n) for m, n in (("a", 1e9), ("b", 40e9), ("c", 1e12))], "x", print)
     assert asked == [(["0,1,2,3,5"], 1), (["0,1", "2,3"], 1), (["0", "1", "2", "3", "5"], 1)]
+
+
+def test_an_engine_that_places_by_need_hears_what_every_unit_needs(study, tmp_path):
+    class Refuses:
+        by_need = True
+
+        def run(self, units, root, hear):
+            asked.extend(units)
+            for unit in units:
+                hear(Done(unit.key, error="no"))
+
+        def close(self):
+            pass
+
+    asked: list[Unit] = []
+    with pytest.raises(ModelRefused):
+        run_study(study, tmp_path / "out", engine=Refuses())
+    assert {u.stage for u in asked} == {"load"}
+    for member in candidates(study):
+        shape = shape_of(member.source)
+        need = next(u.need for u in asked if u.model == member.label)
+        assert need > 4 * shape.parameters  # weights, and what passes hold
+        assert need == need_of(study, replace(member, facts=vars(shape)))  # the same once it is loaded
 
 
 def test_names_and_missing_extras(monkeypatch):

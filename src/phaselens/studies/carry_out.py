@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +45,8 @@ from phaselens.studies.worker import (
     SECOND,
     Unit,
     asked_of,
+    loading,
     missing,
-    need_of,
     units_of_stage,
     write_lenses,
 )  # fmt: skip
@@ -142,17 +141,11 @@ class _Run:
     refused: list[dict[str, str]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
 
-    @cached_property
-    def needs(self) -> dict[str, float]:
-        """Bytes on a device by model, for an engine that places units by them."""
-        study = self.work.study
-        return {m.label: need_of(study, m) for m in candidates(study)} if self.engine.by_need else {}
-
     def load(self) -> dict[str, Any]:
         """Admit every model that loads, proves itself and can run the prompts; register the study; the manifest."""
         study = self.work.study
         wanted = candidates(study)
-        asked = {m.label: Unit("load", m.label, 0, need=self.needs.get(m.label, 0.0)) for m in wanted}
+        asked = {m.label: loading(study, m, sized=self.engine.by_need) for m in wanted}
         done, errors = self._ask(list(asked.values()), "load")
         facts = {label: done[unit.key].facts for label, unit in asked.items() if unit.key in done}
         for m in wanted:
@@ -172,7 +165,6 @@ class _Run:
         """Do these stages of all models; a model that fails is left out, and the others go on."""
         asked = asked_of(self.work.study, names)
         units = [u for n in asked for u in units_of_stage(self.work, n, self.members, lenses or {})]
-        units = [replace(u, need=self.needs.get(u.model, 0.0)) for u in units]
         _, errors = self._ask(units, *asked)
         self.failed += [{"model": m.label, "reason": errors[m.label]} for m in self.members if m.label in errors]
         self.members = _left(self.members, {m.label: True for m in self.members if m.label not in errors})

@@ -19,7 +19,7 @@ from phaselens.engines.engine import Done, Hear
 from phaselens.errors import InputError, ModelRefused, OutputError, PhaselensError, StateError
 from phaselens.measure.reducer import LensSpec
 from phaselens.studies.declaration import Study, read_study
-from phaselens.studies.plan import memory_of, shape_of
+from phaselens.studies.plan import Shape, memory_of, shape_of
 from phaselens.studies.stages.answer_states import make_answers
 from phaselens.studies.stages.calibrated_panel import known_of
 from phaselens.studies.stages.interventions import acted_path, check_neutral, make_acted, wanted
@@ -112,7 +112,7 @@ def units_of_stage(work: Work, stage: str, members: Sequence[Member], lenses: Ma
         for part in parts:
             files = files_of(work, m, stage, part, named)
             if files or stage == "load":
-                out.append(Unit(stage, m.label, part, files, named))
+                out.append(Unit(stage, m.label, part, files, named, need_of(study, m)))
     return out
 
 
@@ -147,14 +147,20 @@ def _paths(work: Work, member: Member, stage: str, part: int, lenses: str) -> li
 def need_of(study: Study, member: Member) -> float:
     """Bytes on a device as `--plan` counts them: weights, keys and values of a batch, and the lens.
 
-    From the configuration alone, as it is asked before the model was loaded too; 0 where none can be read, as loading
-    then says. Keys and values are counted as wide as the stream; prompts as long as what follows them.
+    Of a model that was not loaded yet from its configuration; 0 where none can be read, as loading then says. Keys and
+    values are counted as wide as the stream, prompts as long as what follows them.
     """
+    known = {f.name: member.facts.get(f.name, 0) for f in fields(Shape)}
     try:
-        shape = shape_of(member.source)
+        shape = Shape(**known) if member.facts else shape_of(member.source)
     except InputError:
         return 0.0
     return float(memory_of(shape, study.dtype, study.batch_size, 2 * study.max_new_tokens)["peak"])
+
+
+def loading(study: Study, member: Member, *, sized: bool) -> Unit:
+    """The unit that loads a model, `sized`: with the bytes that it needs."""
+    return Unit("load", member.label, 0, need=need_of(study, member) if sized else 0.0)
 
 
 def missing(place: Place, units: Sequence[Unit]) -> list[Unit]:
