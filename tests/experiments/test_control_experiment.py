@@ -11,6 +11,7 @@ from phaselens.experiments.dynamic_control import (
     damping,
     dynamic,
     equivalent,
+    evidence,
     necessary,
     rows_of,
     semantic,
@@ -83,6 +84,13 @@ def test_x2_is_asked_of_every_model():
     assert word("X2", semantic(alike, 0, dynamic_supported=True)).verdict == "supported"
     v = word("X2", semantic([*alike, stored(monitor=0.14, seed=5, name="odd")], 0, dynamic_supported=True))
     assert v.verdict == "open" and "odd" in v.why
+
+
+def test_x2_asks_whether_x1_is_supported_and_can_be_supported_itself():
+    found = evidence([stored(), stored(seed=1, name="other")], 0)
+    assert word("X1", found["X1"]).verdict == "supported" and word("X2", found["X2"]).verdict == "supported"
+    still = evidence([stored(steer=0.0)], 0)
+    assert word("X2", still["X2"]).decided_by == "X1"
 
 
 def test_x2_no_repair_is_equivalence_with_enough_questions_only():

@@ -233,7 +233,7 @@ def against_calm(stored: Control) -> np.ndarray:
 def evidence(stored: Sequence[Control], seed: int) -> dict[str, IntervalEvidence]:
     """The evidence for X1, X2, X4 and S6; X2 asks whether X1 is supported by itself."""
     first = dynamic(stored, seed)
-    moved = judge(claims_by_id(["X1"])[0], first, math.nan).verdict == "supported"
+    moved = judge(claims_by_id(["X1"])[0], first, first.p).verdict == "supported"
     return {
         "X1": first,
         "X2": semantic(stored, seed, dynamic_supported=moved),

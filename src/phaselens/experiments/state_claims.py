@@ -34,7 +34,13 @@ from phaselens.experiments.cycles import word_starts
 from phaselens.experiments.separations import counts
 from phaselens.experiments.state_labels import Labelled, by_prompt, calibration_turbulence
 from phaselens.statistics.agreement import kendall_w
-from phaselens.statistics.intervals import Interval, bootstrap_p, percentile_interval, undefined_interval
+from phaselens.statistics.intervals import (
+    Interval,
+    bootstrap_p,
+    expanded_interval,
+    percentile_interval,
+    undefined_interval,
+)
 
 EVENTS = 50
 SMALLEST = 0.02
@@ -268,10 +274,10 @@ def _at_equal_place(
     found = [d_excess(panel, _in_d(c), one.cells.prompt, place) for (one, c), place in pairs]
     value, own = float(np.mean([v for v, _, _ in found])), np.mean([d for _, _, d in found], axis=0)
     n = min(len(np.unique(one.cells.prompt)) for one, _ in usable)
-    interval = percentile_interval(own, n)
+    interval = expanded_interval(own, n)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio, kept = own / draws, float(np.divide(value, estimate))
-    left = percentile_interval(ratio[np.isfinite(ratio)], n)
+    left = expanded_interval(ratio[np.isfinite(ratio)], n)
     said = f"at equal place in the word the excess is {value:.3f} [{interval.lo:.3f}, {interval.hi:.3f}]"
     gone = left.hi < HALF and not interval.hi < 0
     word = "survived" if interval.hi < 0 else "explains it away" if gone else "undecided"
@@ -301,9 +307,9 @@ def _g8(
     draws = np.mean([d for _, _, d in found], axis=0)
     events = [n for _, n, _ in found]
     prompts = [len(np.unique(one.cells.prompt[(c >= 0).any(axis=(1, 2))])) for one, c in usable]
-    own = [percentile_interval(d, n) for (_, _, d), n in zip(found, prompts, strict=True)]
+    own = [expanded_interval(d, n) for (_, _, d), n in zip(found, prompts, strict=True)]
     sweeps = _g8_sweeps([one for one, _ in usable], versions, estimate)
-    interval = percentile_interval(draws, min(prompts))
+    interval = expanded_interval(draws, min(prompts))
     counted = _counted(panel, [one for one, _ in usable]) | {
         "D events": sum(events),
         "models below 0": sum(i.hi < 0 for i in own),
@@ -319,7 +325,7 @@ def _g8(
         needed="more prompts or runs, so that the interval of the excess leaves 0",
         outcomes=(_at_equal_place(panel, usable, estimate, draws),),
         requirements=(_enough(events, [_name(one) for one, _ in usable]), _one_voice(interval, own), _no_flip(sweeps)),
-        p=bootstrap_p(draws),
+        p=bootstrap_p(draws, n_units=min(prompts)),
         null=0.0,
     )
     return evidence, sweeps
