@@ -24,7 +24,8 @@ class Control:
     `on` says what is changed; `refit` and `frozen` are the expectations in words ("-": not run), `must` the same for
     both as `judged` holds them against the result ("": neither is judged). `kind`: a sanity row
     follows from algebra and is evidence of nothing but a working program; `destroys` takes the signal away; a `dose`
-    falls with its size; `moments` says how much of the signal is two moments per class.
+    falls with its size; `moments` says how much of the signal is two moments per class. `by_class`: the perturbation
+    reads the labels, so it is drawn anew for each task. One on labels takes (codes, kinds, generator, n_draws=...).
     """
 
     name: str
@@ -34,6 +35,7 @@ class Control:
     frozen: str
     kind: Kind
     must: tuple[Must, Must] = ("", "")
+    by_class: bool = False
 
 
 _ROTATED: tuple[Must, Must] = ("equal", "chance in the mean")
@@ -80,13 +82,15 @@ CONTROLS: tuple[Control, ...] = (
         for k in DOSES
     ),
     Control("Gaussian, pooled", perturbations.gaussian_pooled, "hidden", "chance", "chance", "sanity", _CHANCE),
-    Control("Gaussian, by class", perturbations.gaussian_by_class, "hidden", "kept", "kept", "moments", _KEPT),
+    Control(
+        "Gaussian, by class", perturbations.gaussian_by_class, "hidden", "kept", "kept", "moments", _KEPT, by_class=True
+    ),
     Control("labels permuted", perturbations.permute_labels, "labels", "chance", "-", "destroys"),
     Control("control task", perturbations.control_labels, "labels", "selectivity", "-", "destroys"),
 )
 
 
-def judged(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def judged(rows: Sequence[dict[str, Any]], controls: Sequence[Control] = CONTROLS) -> list[dict[str, Any]]:
     """The rows of a control table with `refit_holds` and `frozen_holds`: "yes", "no", or "" where it is not judged.
 
     A row has balanced accuracies (1): `refit` and `frozen` with the range over draws (`_lo`, `_hi`), `unchanged`,
@@ -94,7 +98,7 @@ def judged(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     it ("in the mean": within .02, from 100 draws on); "fall": at most .02 above the smaller dose before, and the
     unchanged states; "be kept": more than half of what is above chance.
     """
-    known = {c.name: c for c in CONTROLS}
+    known = {c.name: c for c in controls}
     last: dict[tuple[str, str], float] = {}
     out = []
     for row in rows:

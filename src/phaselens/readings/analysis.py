@@ -20,7 +20,7 @@ from phaselens.probes.capacity import (
     max_over_layers_p,
 )
 from phaselens.probes.control_table import balanced_accuracy, control_accuracy, control_table
-from phaselens.probes.controls import CONTROLS, judged
+from phaselens.probes.controls import CONTROLS, Control, judged
 from phaselens.probes.folds import check_folds
 from phaselens.probes.mdl import online_code
 from phaselens.probes.subspace import feature_curve, rank_curve
@@ -29,6 +29,8 @@ from phaselens.statistics.intervals import Interval, percentile_interval
 from phaselens.statistics.resampling import bootstrap_weights
 
 PATH = (1e3, 1e2, 1e1, 1.0)
+# One penalty for true and exchanged labels: one chosen with the true ones would favour them. Hits are counts, so
+# their fits need not be close.
 TEST_L2, LOOSE, CLOSE = 10.0, 1e-4, 1e-5
 RANKS = (1, 2, 4, 8, 16)
 FEWEST, MOST_FAMILIES, REDRAWN = 30, 16, 100
@@ -40,7 +42,8 @@ class Settings:
     """How a reading is judged; the defaults are those of the definitions.
 
     `l2` a path to choose from inside each train fold, or one number; `n_draws` of every control row and control task;
-    `n_permutations` of the test of the best layer, 0 for none. `table` and `code` leave out the slow parts.
+    `n_permutations` of the test of the best layer, 0 for none. `table` and `code` leave out the slow parts;
+    `controls` are the rows of the table.
     """
 
     l2: tuple[float, ...] = PATH
@@ -51,6 +54,7 @@ class Settings:
     table: bool = True
     code: bool = True
     seed: int = 0
+    controls: tuple[Control, ...] = CONTROLS
 
 
 @dataclass(frozen=True, eq=False)
@@ -353,16 +357,16 @@ def _controls(
     """The control table of one layer as rows: balanced accuracy refit and frozen, mean and range over draws."""
     one = np.asarray(layer)[None]
     base = cross_fit(one, {"t": task}, l2, tol=CLOSE)
-    on_states = {c.name: c.perturb for c in CONTROLS if c.on == "hidden"}
+    on_states = {c.name: c.perturb for c in settings.controls if c.on == "hidden"}
     got = control_table(
         one, base, on_states, generator, l2=l2, n_draws=settings.n_draws, tol=CLOSE,
-        needs_labels=frozenset({"Gaussian, by class"}),
+        needs_labels=frozenset(c.name for c in settings.controls if c.by_class),
     )  # fmt: skip
     codes = task.codes[0]
     known = codes >= 0
     own = balanced_accuracy(base["t"].predictions()[0, 0][known], codes[known], len(task.classes))
     rows = []
-    for control in CONTROLS:
+    for control in settings.controls:
         if control.on == "hidden":
             found = got[control.name, "t"]
             rows.append(_row(control, found.refit_balanced[0], found.frozen_balanced[0], found.refit[0], own, task))
@@ -370,7 +374,7 @@ def _controls(
         if control.name == "labels permuted":
             draws = exchanged(codes, units, generator, settings.n_draws, task.folds)
         elif kinds is not None and len(np.unique(kinds)) > 1:
-            draws = control_labels(codes, kinds, generator, n_draws=settings.n_draws)
+            draws = control.perturb(codes, kinds, generator, n_draws=settings.n_draws)
         else:
             continue
         try:
@@ -382,9 +386,10 @@ def _controls(
     sorted_features = np.sort(np.asarray(layer), axis=1)[None]
     bound = cross_fit(sorted_features, {"t": task}, l2)["t"]
     share = balanced_accuracy(bound.predictions()[0, 0][known], codes[known], len(task.classes))
+    bounded = {c.name for c in settings.controls if "below the bound" in c.must}
     for row in rows:
-        row["bound"] = share + 0.05 if row["control"] == "feature permutation, per example" else float("nan")
-    return judged(rows)
+        row["bound"] = share + 0.05 if row["control"] in bounded else float("nan")
+    return judged(rows, settings.controls)
 
 
 def _row(

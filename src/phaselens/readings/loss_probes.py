@@ -22,6 +22,7 @@ from phaselens.readings.place_states import States, capture_states
 from phaselens.statistics.partial import clustered_correlation, rank_residuals
 
 TITLE = re.compile(r"(?m)^ *= [^=\n].*[^=\n] = *$")
+# 19 shuffles are the fewest with which a p of .05 exists.
 FOLDS, LAYERS, SHUFFLES, FEWEST, ROOM, START = 5, 9, 19, 10, 384, 8
 L2 = (1e2, 1e3, 1e4)
 COVARIATES = ("max_softmax", "norm", "entropy", "candidates", "margin")

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -12,7 +13,7 @@ from markupsafe import Markup
 from phaselens.report import data_tables, methods, svg, symbols, verdict_prose
 from phaselens.report.claim_figure import small_figure
 from phaselens.report.models_shown import cast
-from phaselens.report.section import Figure
+from phaselens.report.section import Figure, Section
 from phaselens.report.sections import SECTIONS
 from phaselens.report.study_files import TABLES, Folder, read_folder
 from phaselens.report.written_values import DASH
@@ -25,10 +26,11 @@ PANEL_TERMS = ("frozen", "collapse", "entropy_norm", "noise floor", "GD_ratio", 
 ALIASES = {"mean ct": "ct", "frozen": "frozen", "layers": "layer l", "prompts": "n", "runs": "n", "tokens": "n"}
 
 
-def render(study_dir: str | Path, paper: bool = False) -> Path:
+def render(study_dir: str | Path, paper: bool = False, sections: Sequence[Section] = SECTIONS) -> Path:
     """Write `report.html` into a study folder from the files that it holds, and return its path.
 
-    With `paper` it is `report-print.html`: every table open, no contents and no script, for a browser to print as PDF.
+    `sections` are those of the page in their order; one of your own needs no more than its record. With `paper` it is
+    `report-print.html`: every table open, no contents and no script, for a browser to print as PDF.
 
     One file that needs no network, no JavaScript and nothing beside it; the same files give the same bytes. A results
     file that is absent or cannot be used leaves a sentence that says so in its place.
@@ -36,10 +38,10 @@ def render(study_dir: str | Path, paper: bool = False) -> Path:
     """
     where = Path(study_dir)
     name = "report-print.html" if paper else "report.html"
-    return atomic_write(where / name, page(read_folder(where), paper).encode("utf-8"))
+    return atomic_write(where / name, page(read_folder(where), paper, sections).encode("utf-8"))
 
 
-def page(folder: Folder, paper: bool = False) -> str:
+def page(folder: Folder, paper: bool = False, sections: Sequence[Section] = SECTIONS) -> str:
     """Give the whole page of a study as HTML; with `paper` in the form for printing."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("phaselens.report"),
@@ -48,7 +50,7 @@ def page(folder: Folder, paper: bool = False) -> str:
         trim_blocks=True,
     )
     environment.filters["breakable"] = breakable
-    text = environment.get_template("report.html.j2").render(content(folder), paper=paper)
+    text = environment.get_template("report.html.j2").render(content(folder, sections), paper=paper)
     return text.replace("<details class=", "<details open class=") if paper else text
 
 
@@ -57,10 +59,10 @@ def breakable(text: str) -> Markup:
     return Markup("_<wbr>").join(text.split("_"))
 
 
-def content(folder: Folder) -> dict[str, object]:
+def content(folder: Folder, sections: Sequence[Section] = SECTIONS) -> dict[str, Any]:
     """Give all that the page shows, by the names that its template uses."""
     members, entries = cast(folder), verdict_prose.ledger(folder.claims)
-    found = [(section, section.shown(folder, members)) for section in SECTIONS]
+    found = [(section, section.shown(folder, members)) for section in sections]
     shown = [(section, blocks) for section, blocks in found if blocks or section.always]
     definitions = symbols.used(_names(folder, [section.terms for section, blocks in shown if blocks]))
     script = _source("report.js")
@@ -101,7 +103,7 @@ def content(folder: Folder) -> dict[str, object]:
     }
 
 
-def figures(content: Mapping[str, object]) -> dict[str, Figure]:
+def figures(content: Mapping[str, Any]) -> dict[str, Figure]:
     """Every figure of a page by its name, in the order of the page."""
     return {b.name: b for _, blocks in content["sections"] for b in blocks if isinstance(b, Figure)}
 
