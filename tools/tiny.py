@@ -13,6 +13,8 @@ from torch import nn
 from transformers import CONFIG_MAPPING, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from phaselens.models.facts import Network
+
 LAYERS, WIDTH, HEADS, HEAD, VOCAB, CONTEXT = 4, 64, 4, 16, 96, 64
 
 RULES: tuple[tuple[str, int], ...] = (
@@ -205,7 +207,7 @@ def families() -> tuple[str, ...]:
     return tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
-def randomise(network: nn.Module, seed: int) -> None:
+def randomise(network: Network, seed: int) -> None:
     """Give every one-dimensional parameter (norm gains, biases) a random part, so that nothing passes by being 0 or 1.
 
     Two-dimensional weights with no spread at all (zero-initialised projections) get some too.

@@ -7,7 +7,7 @@ import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from phaselens.batteries.file_text import PARQUET, beginning, parsed, read_text
@@ -51,7 +51,7 @@ def read_table(path: str | Path, encoding: str = "utf-8") -> Table:
     saved = _saved(path)
     if saved is not None:
         return saved
-    path, header = Path(path), []
+    path, header = Path(path), list[str]()
     text = read_text(path, encoding)
     match path.suffix.lower():
         case ".csv":
@@ -189,7 +189,7 @@ def words(value: Any, name: str, separator: str | None = None) -> tuple[str, ...
     return tuple(part.strip() for part in parts if part.strip())
 
 
-def _delimited(path: Path, text: str, delimiter: str, quoting: int, header: list[str]) -> Iterator[Row]:
+def _delimited(path: Path, text: str, delimiter: str, quoting: Literal[0, 3], header: list[str]) -> Iterator[Row]:
     """Rows of CSV or TSV, and the names of its columns put into `header`.
 
     A record may span lines, and its place is its first one.

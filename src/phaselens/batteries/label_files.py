@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from phaselens.batteries.file_rows import Row, Table, read_table
 from phaselens.batteries.file_text import read_text
@@ -76,7 +77,7 @@ def read_conllu(path: str | Path) -> Table:
     Raises StudyFileError with the line for another number of fields, numbers out of order, a head that is no word of
     the sentence or a circle of heads, a word that does not stand in the text, and a file without words.
     """
-    path, rows, names = Path(path), [], {}
+    path, rows, names = Path(path), list[Row](), dict[str, None]()
     document = ""
     for first, comments, lines in _sentences(read_text(path)):
         document = comments.get("newdoc id", document)
@@ -116,7 +117,7 @@ def _rows(path: Path, lines: list[tuple[int, str]], text: str | None) -> list[Ro
         form, lemma, upos, xpos, feats, _, deprel = word.cells[1:8]
         values = {"form": form.lower(), "lemma": lemma, "upos": upos, "xpos": xpos, "deprel": deprel}
         values |= dict(pair.split("=", 1) for pair in feats.split("|") if "=" in pair)
-        kept = {k: v for k, v in values.items() if v != "_" or k == "form"}
+        kept: dict[str, Any] = {k: v for k, v in values.items() if v != "_" or k == "form"}
         kept |= {"depth": str(_depth(path, word, heads)), "start": start, "end": end, "text": text}
         out.append(Row(word.number, f"line {word.number}", kept))
     return out

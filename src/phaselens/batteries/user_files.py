@@ -21,8 +21,8 @@ from phaselens.batteries.items import ForcedChoice, Labelled, MinimalPair, Quest
 from phaselens.errors import InputError, PromptError, StudyFileError, unknown_name
 
 TEXT_KEYS = ("text", "prompt")
-PROMPT_FIELDS = ("id", "text", "prompt", "messages", "category", "answer", "aliases", "tag", "unit")
-PROMPT_FIELDS += ("prompt_ids", "calibration")
+PROMPT_FIELDS = ("id", "text", "prompt", "messages", "category", "answer", "aliases", "tag", "unit",
+                 "prompt_ids", "calibration")  # fmt: skip
 QUESTION_FIELDS = ("id", "completion", "question", "answers", "tag")
 PAIR_FIELDS = ("id", "ambiguous", "first", "second", "answers", "kind", "senses", "unit")
 CHOICE_FIELDS = ("id", "text", "alternatives", "right", "answer", "tag", "category")
@@ -109,10 +109,10 @@ def load_pairs(
     rows = mapped(read_table(path, encoding), columns, PAIR_FIELDS)
 
     def make(row: Row) -> MinimalPair:
-        texts = (_said(row, name) for name in ("ambiguous", "first", "second"))
+        ambiguous, first, second = (_said(row, name) for name in ("ambiguous", "first", "second"))
         answers, senses = (words(row.values.get(name), name, separator) or ("", "") for name in ("answers", "senses"))
         kind, unit = _said(row, "kind"), _said(row, "unit")
-        return MinimalPair(_id(row), *texts, answers=answers, kind=kind, senses=senses, unit=unit)  # type: ignore[arg-type]
+        return MinimalPair(_id(row), ambiguous, first, second, answers=answers, kind=kind, senses=senses, unit=unit)  # type: ignore[arg-type]
 
     return _unique(rows, build(rows, make))
 

@@ -87,7 +87,7 @@ def lm_eval(row: Values) -> list[Said]:
     metrics = row.get("metrics") or [k for k in ("exact_match", "acc", "pass@1", "em") if k in row]
     grade = right(row.get(metrics[0])) if metrics else None
     target = row.get("target")
-    shared = {"id": word(row["doc_id"], "doc_id"), "correct": grade}
+    shared: dict[str, Any] = {"id": word(row["doc_id"], "doc_id"), "correct": grade}
     if not isinstance(requests[0][0], str) or len(requests[0]) < 2:
         raise PromptError("a request without a continuation (loglikelihood_rolling): there is no completion in it.")
     if isinstance(requests[0][1], str):

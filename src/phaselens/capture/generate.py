@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from phaselens.capture.cache import roomy_cache
@@ -16,6 +16,7 @@ from phaselens.capture.progress import Progress, showing
 from phaselens.capture.prompts import Chat, Given, Job, as_chat, batches, jobs, length_kind, text_notes
 from phaselens.capture.sampling import Sampling, choose, uniforms
 from phaselens.models import Model, run
+from phaselens.models.facts import Network
 from phaselens.trace.transcripts import Transcript, Transcripts
 
 BATCH = 32
@@ -272,7 +273,7 @@ def pad_left(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> t
     return ids, mask
 
 
-def has_own_loop(network: nn.Module) -> bool:
+def has_own_loop(network: Network) -> bool:
     """Whether the library can generate with this network: it hands it arguments that an own way must let through."""
     if not (hasattr(network, "generate") and hasattr(network, "can_generate") and network.can_generate()):
         return False
@@ -281,7 +282,7 @@ def has_own_loop(network: nn.Module) -> bool:
 
 
 @contextmanager
-def neutral_settings(network: nn.Module) -> Iterator[None]:
+def neutral_settings(network: Network) -> Iterator[None]:
     """Put the network's own generation defaults (penalties, forced tokens, end of text) aside for a while."""
     own = network.generation_config
     network.generation_config = GenerationConfig()

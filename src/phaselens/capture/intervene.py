@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from phaselens.perturbations import inside
 
 Numbers = float | Sequence[float] | np.ndarray | Tensor
 ByLayer = Tensor | Mapping[int, Tensor]
+One = TypeVar("One")
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,7 +262,7 @@ def by_run(given: Numbers, where: Where, name: str) -> Tensor:
     return values[where.run.cpu()]
 
 
-def at_layer(given: object, where: Where) -> object:
+def at_layer(given: One | Mapping[int, One], where: Where) -> One:
     """What is meant for this layer. Raises InputError where there is nothing for it."""
     if not isinstance(given, Mapping):
         return given

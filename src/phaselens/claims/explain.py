@@ -66,8 +66,8 @@ class Part:
 def explain(claim: Claim, family: Sequence[Claim]) -> tuple[Part, ...]:
     """The claim in paragraphs; `family` are the claims that Holm's correction is over with it."""
     words = " ".join((claim.statistic, claim.supported, claim.rejected, *claim.controls, *claim.nulls))
-    own = isinstance(claim, RegisteredOwn)
-    controls = tuple(map(_own_control, claim.rule.controls) if own else map(_control, claim.controls))
+    rule = claim.rule if isinstance(claim, RegisteredOwn) else None
+    controls = tuple(map(_own_control, rule.controls) if rule else map(_control, claim.controls))
     parts = [
         Part("What is claimed", (claim.statement,)),
         Part("What is measured", (claim.statistic,)),

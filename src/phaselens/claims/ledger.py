@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from phaselens.claims.declared import REGISTER
 from phaselens.claims.records import Claim, Decision, Evidence, Outcome, Verdict
@@ -162,7 +163,7 @@ def at_equal_lengths(
     return out
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):

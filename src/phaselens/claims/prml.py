@@ -156,7 +156,7 @@ def _mapping(loader: _Strict, node: yaml.MappingNode, deep: bool = False) -> dic
 
 
 _Strict.add_constructor("tag:yaml.org,2002:map", _mapping)
-_Strict.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: loader.construct_scalar(node))
+_Strict.add_constructor("tag:yaml.org,2002:timestamp", _Strict.construct_scalar)
 
 
 def _check(values: Any) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from phaselens.claims.overruling import controlled
 from phaselens.claims.records import LEVEL, Decision, Numbers, Outcome
@@ -79,7 +80,7 @@ def survives(name: str, base: Split, other: Split) -> Outcome:
         return Outcome(name, "undecided" if seen else "missing", f"defined for {seen} of {len(other.models)} models")
     agreement = same_grouping(base, other)
     kept, interval = gap_kept(base, other)
-    facts = {"p": other.p, "agreement": agreement, "gap_kept": kept, "gap_interval": interval}
+    facts: dict[str, Any] = {"p": other.p, "agreement": agreement, "gap_kept": kept, "gap_interval": interval}
     left = f"{kept:.2f} of the gap is left"
     if not base.p <= LEVEL:
         return Outcome(name, "undecided", f"no established split to test; here p = {other.p:.3g}, {left}", **facts)
@@ -105,7 +106,7 @@ def absent_in_twins(name: str, base: Split, twins: Split) -> Outcome:
         )
     agreement = same_grouping(base, twins)
     kept, interval = gap_kept(base, twins)
-    facts = {"p": twins.test.p, "agreement": agreement, "gap_kept": kept, "gap_interval": interval}
+    facts: dict[str, Any] = {"p": twins.test.p, "agreement": agreement, "gap_kept": kept, "gap_interval": interval}
     share = f"{kept:.2f} of the gap is there before training"
     if not base.p <= LEVEL:
         return Outcome(name, "undecided", f"no established split to test; {share} (p = {twins.test.p:.3g})", **facts)

@@ -67,7 +67,8 @@ def expected_counts(chains: np.ndarray, n_states: int, place: np.ndarray | None 
     chains = _checked(chains, n_states)
     if place is not None:
         place = np.broadcast_to(place, chains.shape)
-        return sum(_expected(chains, n_states, place, p, q) for p in np.unique(place) for q in np.unique(place))
+        kinds, none = np.unique(place), np.zeros((*chains.shape[:-1], n_states, n_states))
+        return sum((_expected(chains, n_states, place, p, q) for p in kinds for q in kinds), none)
     return _expected(chains, n_states, np.zeros(chains.shape, np.int8), 0, 0)
 
 

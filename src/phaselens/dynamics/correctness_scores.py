@@ -9,7 +9,7 @@ from phaselens.statistics.logistic_regression import held_out_probability
 
 EARLY = 8
 FOLDS = 5
-PSEUDO = 0.5
+PSEUDO = 0.5  # Jeffreys: a transition that was not seen is rare, and not impossible
 COMPONENTS = 64
 
 
@@ -55,7 +55,7 @@ def commitment_trap(commitment: np.ndarray, step_length: np.ndarray, lens_sync: 
     one model. Shapes [run]. NaN where one of the three is. Keeps: any rising map of each.
     """
     parts = [np.asarray(v, float) * s for v, s in ((commitment, 1), (step_length, -1), (lens_sync, -1))]
-    known = np.isfinite(parts).all(0)
+    known = np.isfinite(np.stack(parts)).all(axis=0)
     out = np.full(len(known), np.nan)
     if known.any():
         out[known] = np.prod([rankdata(part[known]) / known.sum() for part in parts], axis=0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from phaselens.errors import InputError
 
-N_STATES = 66
+N_STATES = 66  # instability begins with the third state, so these give the window of 64 that runs are read in
 
 
 def instability_of(states: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from phaselens.statistics.intervals import Interval, bootstrap_p, percentile_int
 from phaselens.statistics.resampling import bootstrap_weights
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75)
-CARRIED = (0.9, 1.1)
+CARRIED = (0.9, 1.1)  # equivalence needs a margin said beforehand: a gain within a tenth of 1 is none
 DECIDING = 0.1
 WORDS = ("absorb", "carry", "amplify", "undetermined")
 

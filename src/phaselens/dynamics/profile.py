@@ -14,8 +14,8 @@ from phaselens.errors import InputError
 from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights, resampled_ratio
 
-MAD_TO_SD = 1.4826
-IQR_TO_SD = 1.349
+MAD_TO_SD = 1.4826  # 1 / Phi^-1(3/4): the MAD of a Gaussian to its SD
+IQR_TO_SD = 1.349  # 2 Phi^-1(3/4)
 CLIP = 5.0
 TAU_SCALES = 3.0
 SEGMENTS = 4

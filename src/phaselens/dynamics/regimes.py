@@ -14,7 +14,7 @@ from phaselens.dynamics.published_figures import BANDS
 from phaselens.errors import InputError
 
 WINDOW = 64
-FROZEN_MEAN = 1e-8
+FROZEN_MEAN = 1e-8  # rad: below it the mean is rounding, and a ratio to it says nothing
 REGIMES = tuple(band.name for band in BANDS)
 PUBLISHED_BANDS = tuple((band.low, band.high) for band in BANDS)
 PUBLISHED_CUTS = (1.985, 2.945, 3.695)
@@ -189,8 +189,9 @@ def panel_cuts(calibration: np.ndarray) -> tuple[float, float, float]:
     values = np.asarray(calibration, float)
     values = values[np.isfinite(values)]
     if len(values) < 4:
-        return (math.nan,) * 3
-    return tuple(float(q) for q in np.quantile(values, [0.25, 0.5, 0.75]))
+        return math.nan, math.nan, math.nan
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
+    return low, middle, high
 
 
 def label_shares(labels: np.ndarray) -> tuple[float, ...]:

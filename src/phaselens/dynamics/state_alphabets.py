@@ -167,5 +167,5 @@ def consistency(models: list[Tally], generator: np.random.Generator, *, n_draws:
     """
     w = kendall_w(occupancies(np.stack([m.states for m in models])[:, None]))
     drawn = np.stack([shuffled_counts(m, generator, n_draws=n_draws) for m in models], axis=1)
-    null = kendall_w(occupancies(drawn[:, :, None]))
+    null = np.asarray(kendall_w(occupancies(drawn[:, :, None])))
     return Consistency(float(w), permutation_p(float(w), null), null)

@@ -109,8 +109,8 @@ class Queue:
 
     def take(self, held: str | None) -> Unit | None:
         """The next unit for a worker that holds the model `held`; None: there is none."""
-        if held in self._left:
-            model = held
+        if held is not None and held in self._left:
+            model: str | None = held
         else:
             model = max(self._left, key=lambda m: len(self._left[m]) / (1 + self._holders.get(m, 0)), default=None)
         if model is None:
@@ -146,7 +146,8 @@ class Serving:
     """A worker on the other side of a line or a cluster: takes a unit as JSON and answers as JSON."""
 
     def __init__(self, kind: type[Unit], root: str) -> None:
-        self._kind, self._root, self._worker = kind, root, None
+        self._kind, self._root = kind, root
+        self._worker: Worker | None = None
 
     def do(self, text: str, hear: Hear | None = None) -> str:
         """Do one unit."""

@@ -103,7 +103,8 @@ def heard(lines: Iterable[Connection]) -> Iterator[tuple[Connection, str, Any]]:
 def hand(do: Callable[[Any, Say], Any], way: str = "fork") -> tuple[Any, Connection]:
     """A process that does the tasks it is sent, and the line to it; `way` is how it is started, fork or spawn."""
     here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context(way).Process(target=_work, args=(do, there, here), daemon=True)
+    context: Any = multiprocessing.get_context(way)
+    process = context.Process(target=_work, args=(do, there, here), daemon=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: ours only draw progress
         process.start()

@@ -76,10 +76,10 @@ class LocalEngine:
     def _run(self, units: Sequence[Unit], root: str, hear: Hear) -> None:
         if len(self._places) == 1 and not self._places[0]:
             worker = self._own.setdefault(root, type(units[0]).worker(root))
-            queue, held = Queue(units), None
-            while (unit := queue.take(held)) is not None:
-                held = unit.model
-                self._heard(worker.do(unit, hear), held, queue, hear)
+            queue, model = Queue(units), None
+            while (unit := queue.take(model)) is not None:
+                model = unit.model
+                self._heard(worker.do(unit, hear), model, queue, hear)
             return
         self._start(type(units[0]), root)
         queue = Queue(units)

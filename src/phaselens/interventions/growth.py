@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from phaselens.errors import InputError
 from phaselens.interventions.records import Growth
 from phaselens.interventions.signature import forward
 from phaselens.models import Model, edit, record
+from phaselens.models.facts import Network
 from phaselens.models.hooks import begun_at, forms_of
 from phaselens.observables.growth import depth_exponent, growth_by_map, pushed, token_exponent, token_growth
 from phaselens.trace.transcripts import Transcript, Transcripts
@@ -81,7 +82,7 @@ def run_growth(
 
 
 @contextmanager
-def _derivable(network: nn.Module) -> Iterator[None]:
+def _derivable(network: Network) -> Iterator[None]:
     """Mixtures of experts one expert after the other: products in groups have no forward-mode derivative."""
     before = getattr(network, "get_experts_implementation", dict)()
     if not any(before.values()):

@@ -229,7 +229,8 @@ def statistics_of(
     """
     first = passes[0]
     hidden = rows if first.over_layers else rows[:, -1:]
-    settings = {"wanted": base_inputs(first.observables) & frozenset(LENS_STATISTICS), "buffers": buffers}
+    wanted = base_inputs(first.observables) & frozenset(LENS_STATISTICS)
+    settings: dict[str, Any] = {"wanted": wanted, "buffers": buffers}
     emitted = [_emitted(p, token, rows.device) for p in passes]
     if logits is not None and not first.over_layers:
         return [output_statistics(logits, emitted[0], **settings)]

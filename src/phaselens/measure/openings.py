@@ -33,7 +33,7 @@ class Openings:
     columns: tuple[Column, ...] = ()
 
     def __init__(self, transcripts: Iterable[Transcript], layer: int) -> None:
-        self.layer, self.states = layer, {}
+        self.layer, self.states = layer, dict[int, Tensor]()
         self._pair: dict[str, dict[str, list[int]]] = {}
         for said in transcripts:
             pair, _, reading = said.prompt_id.rpartition("/")
@@ -76,7 +76,7 @@ class Openings:
     def _values(self, runs: list[int]) -> tuple[float, float, float]:
         ambiguous, first, second = (self.states[run] for run in runs)
         to_first, to_second, between = (_cosine(*p) for p in ((ambiguous, first), (ambiguous, second), (first, second)))
-        mean = float(twin_cosine_difference(np.float64(to_first), np.float64(to_second), np.float64(between))) + between
+        mean = float(twin_cosine_difference(*map(np.asarray, (to_first, to_second, between)))) + between
         return mean, between, between
 
 

@@ -70,7 +70,7 @@ class Reducer:
         # Two groups, so that what does not look back is computed on the new steps only.
         groups = (tuple(o for o in on_hidden if o.lookback), tuple(o for o in on_hidden if not o.lookback))
         self._groups = tuple(group for group in groups if group)
-        self._lookback = Lookback(max((one.lookback for one in on_hidden), default=0))
+        self._lookback = Lookback(max((one.lookback or 0 for one in on_hidden), default=0))
         self._passes = passes_of(tuple(lenses), on_lens, readout, self.layers, self.n_layers, output)
         keys = dict.fromkeys(p.product for p in self._passes)
         self._products = [[p for p in self._passes if p.product == key] for key in keys]
@@ -120,7 +120,8 @@ class Reducer:
         )
         parts = self._drained or [empty]
         self._drained = []
-        return tuple(np.concatenate(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
+        ids, steps, layers = (np.concatenate(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
+        return ids, steps, layers
 
     def _measure(self, tile: Tile, joined: Joined) -> None:
         n_runs, n_layers, n_steps, width = tile.hidden.shape
@@ -166,7 +167,7 @@ class Reducer:
         of_layers: list[Tensor] = []
         of_steps: list[Tensor] = []
         for group in self._groups:
-            back = max(one.lookback for one in group)
+            back = max(one.lookback or 0 for one in group)
             inputs["hidden"] = joined.window(runs, block, back)
             values = evaluate(group, inputs, {k: v for k, v in self._settings.items() if k in settings_of(group)})
             for per, into in (("layer", of_layers), ("step", of_steps)):
@@ -182,7 +183,7 @@ class Reducer:
         NaN where fewer earlier steps are known than the observable looks back on.
         """
         rows = values.movedim((1, -1), (0, 1))[at].movedim(1, 0)
-        back = max(one.lookback for one in observables)
+        back = max(one.lookback or 0 for one in observables)
         if back and int(known.min()) < back:
             short = known < torch.tensor([one.lookback for one in observables], device=known.device)[:, None]
             rows = rows.masked_fill(short if rows.dim() == 2 else short.unsqueeze(-1), math.nan)
@@ -216,7 +217,7 @@ class Reducer:
         if not bool(finite.all()):
             rows, token = rows[finite], token[finite]
             logits = None if logits is None else logits[finite]
-        read = {}
+        read: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
         for passes in self._products:
             found = statistics_of(passes, rows, token, self._buffers, logits)
             read |= {id(p): values_of(p, one, self.n_layers) for p, one in zip(passes, found, strict=True)}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from phaselens.errors import InputError, ModelRefused, unknown_name
 from phaselens.models.compare_tensors import gap, identical
 from phaselens.models.devices import home
-from phaselens.models.facts import MERGES, WHY, Facts, declared_layers, settle, special_ids, text_config
+from phaselens.models.facts import MERGES, WHY, Facts, Network, declared_layers, settle, special_ids, text_config
 from phaselens.models.forward import arguments, cache_name, run
 from phaselens.models.hooks import Call, canonical, watch
 from phaselens.models.narrow_head import narrowed, narrowing, narrows
@@ -42,7 +42,7 @@ class Adapter:
     readout: Readout
 
 
-def probe_ids(network: nn.Module, rows: int, *, seed: int = 0, batch: int = BATCH, time: int = TIME) -> Tensor:
+def probe_ids(network: Network, rows: int, *, seed: int = 0, batch: int = BATCH, time: int = TIME) -> Tensor:
     """Token ids [batch, time] drawn from `seed` among the first `rows`, special ids left out."""
     special = special_ids(network.config)
     plain = torch.tensor([i for i in range(rows) if i not in special] or list(range(rows)))
@@ -50,7 +50,7 @@ def probe_ids(network: nn.Module, rows: int, *, seed: int = 0, batch: int = BATC
     return plain[torch.randint(len(plain), (batch, time), generator=draw)].to(home(network))
 
 
-def discover(network: nn.Module, *, rows: int, overrides: Mapping[str, Any] | None = None) -> Adapter:
+def discover(network: Network, *, rows: int, overrides: Mapping[str, Any] | None = None) -> Adapter:
     """Find the adapter of `network`, whose first `rows` vocabulary rows are real tokens.
 
     Runs about ten passes over 7 tokens, most with a few hundred columns of the vocabulary. Raises ModelRefused where
@@ -71,7 +71,7 @@ def discover(network: nn.Module, *, rows: int, overrides: Mapping[str, Any] | No
         raise (ModelRefused(f"{why} ({error})") if why else error) from error.__cause__
 
 
-def _found(network: nn.Module, rows: int, overrides: Mapping[str, Any]) -> Adapter:
+def _found(network: Network, rows: int, overrides: Mapping[str, Any]) -> Adapter:
     """The adapter, step by step; a refusal says which step."""
     notes = settle(network)
     ids = probe_ids(network, rows)
@@ -100,7 +100,7 @@ def _found(network: nn.Module, rows: int, overrides: Mapping[str, Any]) -> Adapt
     return Adapter(chain.blocks, chain.path, canonical(last, layout).shape[-1], facts, readout)
 
 
-def known_overrides(network: nn.Module, given: Mapping[str, Any], rows: int) -> dict[str, Any]:
+def known_overrides(network: Network, given: Mapping[str, Any], rows: int) -> dict[str, Any]:
     """Overrides with every name known and every path there; `norm` becomes a `tail` of one step."""
     for name in given:
         if name not in OVERRIDES:
@@ -129,7 +129,7 @@ class Chain:
     states: tuple[Tensor, ...]
 
 
-def refuse_acausal(network: nn.Module, ids: Tensor) -> None:
+def refuse_acausal(network: Network, ids: Tensor) -> None:
     """Raise ModelRefused where later tokens change earlier logits."""
     short = ids[:, :-2]
     try:
@@ -152,7 +152,7 @@ def refuse_acausal(network: nn.Module, ids: Tensor) -> None:
         )
 
 
-def find_blocks(network: nn.Module, ids: Tensor, wanted: str | None) -> Chain:
+def find_blocks(network: Network, ids: Tensor, wanted: str | None) -> Chain:
     """The block list of a network. Raises ModelRefused where none, or more than one, is a chain."""
     lists = {n: m for n, m in network.named_modules() if isinstance(m, nn.ModuleList) and len(m) and n}
     if wanted is not None:
@@ -201,10 +201,10 @@ def chain_of(name: str, modules: nn.ModuleList, calls: list[Call]) -> Chain | st
     return Chain(name, tuple(modules[i] for i in order), states)
 
 
-def chain_notes(network: nn.Module, chain: Chain, streams: int) -> tuple[str, ...]:
+def chain_notes(network: Network, chain: Chain, streams: int) -> tuple[str, ...]:
     """What a reader should know of the blocks: some not called, another count than declared, several streams."""
     listed, declared = len(network.get_submodule(chain.path)), declared_layers(network.config)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if listed != len(chain.blocks):
         notes += (
             f"{listed - len(chain.blocks)} of {listed} blocks are not called for text alone and are not layers here",
@@ -238,7 +238,7 @@ def layout_of(state: Tensor, path: str) -> tuple[str, int]:
     )
 
 
-def find_head(network: nn.Module, wanted: str | None) -> tuple[str, nn.Module]:
+def find_head(network: Network, wanted: str | None) -> tuple[str, nn.Module]:
     """Path and module of the unembedding."""
     if wanted is not None:
         return wanted, network.get_submodule(wanted)
@@ -266,7 +266,7 @@ def without_head(module: nn.Module, inner: str) -> nn.Module:
 
 
 def follow(
-    network: nn.Module, calls: list[Call], last: Tensor, head_path: str, wanted: list[str] | None
+    network: Network, calls: list[Call], last: Tensor, head_path: str, wanted: list[str] | None
 ) -> tuple[tuple[str, ...], tuple[Callable, ...], float]:
     """Way from the last block's output to the head's input: module paths, functions, and a constant factor."""
     read = [call.into for call in calls if call.name == head_path and call.into is not None]

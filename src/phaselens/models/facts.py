@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+Network = Any  # a causal network of transformers: an nn.Module whose config, head and generate have no common type
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -135,7 +137,7 @@ def special_ids(config: Any) -> frozenset[int]:
     return frozenset(found)
 
 
-def _no_rescale(network: nn.Module) -> str | None:
+def _no_rescale(network: Network) -> str | None:
     """RWKV halves its states every few blocks at inference: switch that off (logits move by a norm's epsilon)."""
     config = network.config
     if not getattr(config, "rescale_every", 0):
@@ -152,7 +154,7 @@ def _no_rescale(network: nn.Module) -> str | None:
 class AltupMerge(nn.Module):
     """Gemma 3n: the streams are projected, brought to the first one's magnitude, and averaged before the final norm."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         core = next(m for m in network.modules() if hasattr(m, "altup_unembed_projections"))
         self.projections = core.altup_unembed_projections
@@ -191,7 +193,7 @@ WHY: Mapping[str, str] = {
 PECULIAR: Mapping[str, Callable[[nn.Module], str | None]] = {"rwkv": _no_rescale}
 
 
-def settle(network: nn.Module) -> tuple[str, ...]:
+def settle(network: Network) -> tuple[str, ...]:
     """Apply what `PECULIAR` says for this family, before anything is measured; returns notes for the reader."""
     change = PECULIAR.get(network.config.model_type)
     note = change(network) if change else None

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from phaselens.models.facts import Network
 
 CACHES = ("past_key_values", "cache_params", "state", "mems")
 
@@ -18,19 +20,19 @@ class Pass:
     cache: Any
 
 
-def arguments(network: nn.Module) -> frozenset[str]:
+def arguments(network: Network) -> frozenset[str]:
     """The names of the arguments that the network's forward takes."""
     return frozenset(inspect.signature(network.forward).parameters)
 
 
-def cache_name(network: nn.Module) -> str | None:
+def cache_name(network: Network) -> str | None:
     """The argument under which the network takes its cache back, or None where it has none."""
     takes = arguments(network)
     return next((name for name in CACHES if name in takes), None)
 
 
 def run(
-    network: nn.Module,
+    network: Network,
     ids: Tensor,
     *,
     mask: Tensor | None = None,

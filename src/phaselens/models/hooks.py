@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from phaselens.errors import InputError
+from phaselens.models.facts import Network
 
 T = TypeVar("T")
 
@@ -23,9 +24,17 @@ T = TypeVar("T")
 class Tappable(Protocol):
     """What hooks need of a model: its blocks in order, the layout of its residual states, and where states go."""
 
-    blocks: tuple[nn.Module, ...]
-    facts: Any
-    device: torch.device
+    @property
+    def blocks(self) -> tuple[nn.Module, ...]:
+        """In the order of a pass."""
+
+    @property
+    def facts(self) -> Any:
+        """What is peculiar to it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where states go."""
 
 
 LAYOUTS = {
@@ -61,7 +70,8 @@ def input_slot(args: tuple, kwargs: Mapping[str, Any]) -> int | str | None:
         return 0
     if isinstance(kwargs.get("hidden_states"), Tensor):
         return "hidden_states"
-    for key, value in (*enumerate(args), *kwargs.items()):
+    slots: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+    for key, value in slots:
         if isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 3:
             return key
     return None
@@ -190,7 +200,7 @@ class Answers:
 
 
 @contextmanager
-def answers(network: nn.Module) -> Iterator[Answers]:
+def answers(network: Network) -> Iterator[Answers]:
     """Read the logits of every forward pass of `network` inside the `with` block."""
     seen = Answers()
 
@@ -356,7 +366,7 @@ def forms_of(blocks: Sequence[nn.Module]) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def reword(network: nn.Module, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[None]:
+def reword(network: Network, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[None]:
     """Replace the keyword arguments of every forward pass of `network` by `change(arguments)` inside the block."""
 
     def before(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 from phaselens.errors import ModelRefused, StudyFileError, TokenizerError
 from phaselens.models.devices import home, onto
 from phaselens.models.discover import FORM, discover
-from phaselens.models.facts import Facts, declared_context
+from phaselens.models.facts import Facts, Network, declared_context
 from phaselens.models.gguf import converted, gguf_file, origin
 from phaselens.models.proof import Proof, prove
 from phaselens.models.user_cache import proof_of
@@ -49,7 +49,7 @@ class Model:
     a network that was given live or drawn anew; `origin` what they were where they were quantised, else None.
     """
 
-    network: nn.Module
+    network: Network
     tokenizer: Any | None
     name: str
     family: str
@@ -181,7 +181,7 @@ def read_overrides(overrides: Path | str | Mapping[str, Any] | None) -> dict[str
         raise StudyFileError(f"overrides {overrides} cannot be read as TOML: {error}. {FORM}") from error
 
 
-def real_rows(network: nn.Module, tokenizer: Any | None) -> int:
+def real_rows(network: Network, tokenizer: Any | None) -> int:
     """How many rows of the vocabulary are real tokens: all declared ones, or those that the tokenizer knows.
 
     Raises TokenizerError for a tokenizer of many more tokens than the network has rows, ModelRefused where no
@@ -207,7 +207,7 @@ def real_rows(network: nn.Module, tokenizer: Any | None) -> int:
     return min(rows, known)
 
 
-def _assemble(network: nn.Module, tokenizer: Any, overrides: Any, *, name: str, source: str, revision: Any) -> Model:
+def _assemble(network: Network, tokenizer: Any, overrides: Any, *, name: str, source: str, revision: Any) -> Model:
     rows = real_rows(network, tokenizer)
     refuse_nonfinite(network, rows)
     adapter = discover(network, rows=rows, overrides=overrides)
@@ -232,7 +232,7 @@ def _assemble(network: nn.Module, tokenizer: Any, overrides: Any, *, name: str, 
     )
 
 
-def refuse_nonfinite(network: nn.Module, rows: int) -> None:
+def refuse_nonfinite(network: Network, rows: int) -> None:
     """Raise ModelRefused where one of the first `rows` rows of the embedding or the head is not finite."""
     tables = {"embedding": network.get_input_embeddings(), "head": network.get_output_embeddings()}
     for what, table in tables.items():
@@ -256,7 +256,7 @@ def _passed(model: Model, proof: Proof) -> Model:
     return replace(model, proof=proof, facts=replace(model.facts, **proof.facts))
 
 
-def _eos(network: nn.Module, tokenizer: Any | None) -> tuple[int, ...]:
+def _eos(network: Network, tokenizer: Any | None) -> tuple[int, ...]:
     """All ids that end a text: of the generation settings, the configuration, and the tokenizer."""
     found: list[int] = []
     for holder in (getattr(network, "generation_config", None), network.config.get_text_config(), tokenizer):
@@ -265,7 +265,7 @@ def _eos(network: nn.Module, tokenizer: Any | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(v) for v in found if v is not None and v >= 0))
 
 
-def _pad(network: nn.Module, tokenizer: Any | None, eos: tuple[int, ...], rows: int) -> int:
+def _pad(network: Network, tokenizer: Any | None, eos: tuple[int, ...], rows: int) -> int:
     """An id to fill batches with; it is masked, so where no padding id exists the end of text or 0 does."""
     wanted = (getattr(tokenizer, "pad_token_id", None), getattr(network.config, "pad_token_id", None), *eos, 0)
     return next(int(i) for i in wanted if isinstance(i, int) and 0 <= i < max(rows, 1))
@@ -281,7 +281,7 @@ def require_tokenizer(model: Model) -> Any:
     return model.tokenizer
 
 
-def fingerprint(network: nn.Module, tokenizer: Any | None = None) -> str:
+def fingerprint(network: Network, tokenizer: Any | None = None) -> str:
     """Hex sha256 over configuration, weights (as loaded, by sorted name) and tokenizer vocabulary.
 
     The same on every machine for the same weights in the same dtype; reads every weight once.

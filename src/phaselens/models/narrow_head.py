@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from phaselens.models.compare_tensors import gap
+from phaselens.models.facts import Network
 from phaselens.models.forward import run
 
 WHOLE = 4096  # a vocabulary up to this size costs nothing
@@ -18,7 +19,7 @@ def spread_columns(rows: int, device: torch.device) -> Tensor:
     return torch.arange(0, rows, -(-rows // COLUMNS), device=device)
 
 
-def narrowing(network: nn.Module, rows: int) -> Tensor | None:
+def narrowing(network: Network, rows: int) -> Tensor | None:
     """The columns to narrow a head to; None where its vocabulary is small or it is no plain product."""
     try:
         head = network.get_output_embeddings()
@@ -30,7 +31,7 @@ def narrowing(network: nn.Module, rows: int) -> Tensor | None:
     return spread_columns(rows, weight.device)
 
 
-def narrows(network: nn.Module, ids: Tensor, columns: Tensor, tol: float, whole: Tensor | None = None) -> bool:
+def narrows(network: Network, ids: Tensor, columns: Tensor, tol: float, whole: Tensor | None = None) -> bool:
     """Whether a narrowed pass over `ids` gives the same columns as a `whole` one (its logits; None: made here).
 
     Whatever needs all columns after the head (a bias of the whole vocabulary) fails or differs, in words of its own.
@@ -45,7 +46,7 @@ def narrows(network: nn.Module, ids: Tensor, columns: Tensor, tol: float, whole:
 
 
 @contextmanager
-def narrowed(network: nn.Module, columns: Tensor) -> Iterator[None]:
+def narrowed(network: Network, columns: Tensor) -> Iterator[None]:
     """Let the head of `network` give only these `columns` [K] of its product inside the block, where it `narrows`."""
     head = network.get_output_embeddings()
     bias = getattr(head, "bias", None)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from phaselens.models.facts import Facts, cap_candidates, scale_candidates
+from phaselens.models.facts import Facts, Network, cap_candidates, scale_candidates
 from phaselens.models.forward import run
 from phaselens.models.hooks import LAYOUTS, amplify
 from phaselens.types import Readout
@@ -60,7 +60,7 @@ def make_readout(head: nn.Module, steps: tuple[Callable, ...], layout: str, stre
 
 
 def finish(
-    network: nn.Module,
+    network: Network,
     readout: Readout,
     facts: Facts,
     ids: Tensor,
@@ -89,11 +89,11 @@ def finish(
     return replace(readout, scale=scale, cap=cap), facts
 
 
-QUIET, LOUD = 0.05, 40.0
+QUIET, LOUD = 0.05, 40.0  # a soft cap of 30 bends the first by 1e-6 (the scale is read there), the second by a third
 
 
 def after_head(
-    network: nn.Module, head_path: str, ids: Tensor, product: Tensor
+    network: Network, head_path: str, ids: Tensor, product: Tensor
 ) -> tuple[float, float | None, Tensor | None, tuple[str, ...]]:
     """Scale, cap, and outside bias of logits = cap(scale * product) + bias, with notes; proved later.
 
@@ -116,7 +116,7 @@ def after_head(
     caps = {"": None, **cap_candidates(network.config)}
     errors = {name: _cap_error(loud * scale, cap, own[LOUD] - own[0.0]) for name, cap in caps.items()}
     name = min(errors, key=errors.__getitem__)
-    notes = () if caps[name] is None else (f"logits soft-capped at {caps[name]:g} ({name})",)
+    notes: tuple[str, ...] = () if caps[name] is None else (f"logits soft-capped at {caps[name]:g} ({name})",)
     notes += () if scale == 1.0 else (f"logits multiplied by {scale:g} ({where})",)
     return scale, caps[name], bias, notes
 

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from phaselens.errors import InputError, ModelRefused, unknown_name
-from phaselens.models.facts import declared_layers
+from phaselens.models.facts import Network, declared_layers
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # Left over by design: masks and angles that older versions stored, and parts of a model that text does not use.
@@ -27,7 +27,7 @@ LAYER = re.compile(r"\.(\d+)\.")
 NAMED = 6
 
 
-def became_of(source: str, network: nn.Module, report: dict[str, Any]) -> str:
+def became_of(source: str, network: Network, report: dict[str, Any]) -> str:
     """What became of a file's tensors, e.g. `272 of 272 tensors, none missing, none left over`; tied ones count once.
 
     By the library's load `report`. Raises ModelRefused, naming them, where some are missing, left over or of another

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import StoppingCriteriaList, StopStringCriteria
 
 from phaselens.errors import InputError
+from phaselens.models.facts import Network
 
 BEAMS = (
     "beam search keeps several texts at once and throws most away; a monitor follows one text per run. Use num_beams=1."
@@ -46,7 +47,7 @@ class Call:
         return len(self.n_prompt)
 
 
-def read_call(network: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+def read_call(network: Network, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
     """Read a call of `network.generate(*args, **kwargs)`.
 
     Raises InputError for beams, assisted decoding and other ways that a monitor cannot follow, or without input_ids.
@@ -74,7 +75,7 @@ def read_call(network: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
     )
 
 
-def setting(network: nn.Module, named: Mapping[str, Any], name: str) -> Any:
+def setting(network: Network, named: Mapping[str, Any], name: str) -> Any:
     """A generation setting: of the call, of its generation_config, or the network's own; None where none has it."""
     for value in (
         named.get(name),
@@ -86,7 +87,7 @@ def setting(network: nn.Module, named: Mapping[str, Any], name: str) -> Any:
     return None
 
 
-def _refuse(network: nn.Module, named: Mapping[str, Any]) -> None:
+def _refuse(network: Network, named: Mapping[str, Any]) -> None:
     def of(name: str) -> Any:
         return setting(network, named, name)
 
@@ -106,7 +107,7 @@ def _refuse(network: nn.Module, named: Mapping[str, Any]) -> None:
         raise InputError(OTHER.format(name="a paged cache"))
 
 
-def _mask(network: nn.Module, named: Mapping[str, Any], ids: Tensor) -> Tensor:
+def _mask(network: Network, named: Mapping[str, Any], ids: Tensor) -> Tensor:
     """The attention mask that the library infers: padding tokens are left out where they are no end of text."""
     pad, eos = setting(network, named, "pad_token_id"), _eos(setting(network, named, "eos_token_id"))
     if pad is None or int(pad) in eos or not bool((ids == int(pad)).any()):
@@ -120,7 +121,7 @@ def _eos(given: Any) -> tuple[int, ...]:
     return tuple(int(i) for i in (given if isinstance(given, (list, tuple)) else torch.as_tensor(given).view(-1)))
 
 
-def _criteria(network: nn.Module, named: dict[str, Any]) -> StoppingCriteriaList:
+def _criteria(network: Network, named: dict[str, Any]) -> StoppingCriteriaList:
     """The user's criteria, and stop strings as one more, so that the end of every single run is seen."""
     given = StoppingCriteriaList(named.pop("stopping_criteria", None) or [])
     strings, tokenizer = setting(network, named, "stop_strings"), named.get("tokenizer")

@@ -10,6 +10,8 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from phaselens.models.facts import Network
+
 
 class Watches(Protocol):
     """What stands in for the library's generate."""
@@ -22,7 +24,7 @@ _lock = threading.Lock()
 _active: "WeakKeyDictionary[nn.Module, list[tuple[int, Watches]]]" = WeakKeyDictionary()
 
 
-def intercept(network: nn.Module, monitor: Watches) -> None:
+def intercept(network: Network, monitor: Watches) -> None:
     """Send the calls of this thread to `monitor` from now on."""
     with _lock:
         entries = _active.setdefault(network, [])
@@ -31,7 +33,7 @@ def intercept(network: nn.Module, monitor: Watches) -> None:
             _exchange(network)
 
 
-def release(network: nn.Module, monitor: Watches) -> None:
+def release(network: Network, monitor: Watches) -> None:
     """Take a monitor out again; the last one puts the network back as it was."""
     with _lock:
         entries = _active[network]
@@ -43,7 +45,7 @@ def release(network: nn.Module, monitor: Watches) -> None:
                 network.generate = before
 
 
-def _exchange(network: nn.Module) -> None:
+def _exchange(network: Network) -> None:
     own = network.__dict__.get("generate")
     library = network.generate
 
@@ -52,5 +54,5 @@ def _exchange(network: nn.Module) -> None:
         mine = [monitor for thread, monitor in _active.get(network, ()) if thread == here]
         return mine[-1].generate(*args, **kwargs) if mine else library(*args, **kwargs)
 
-    generate.unwatched = own
+    generate.unwatched = own  # type: ignore[attr-defined]
     network.generate = generate

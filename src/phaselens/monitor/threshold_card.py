@@ -77,9 +77,9 @@ def read_card(path: str | Path) -> Card:
     if found.get("version") != VERSION:
         raise StudyFileError(f"{path} is a card of version {found.get('version')}; this version reads {VERSION}.")
     try:
-        rule = dict(found["rule"])
-        calm = rule.pop("calm")
-        rule = Rule(**{**rule, "score": Score(**rule["score"]), "calm": float("nan") if calm is None else calm})
+        said = dict(found["rule"])
+        calm = said.pop("calm")
+        rule = Rule(**{**said, "score": Score(**said["score"]), "calm": float("nan") if calm is None else calm})
         rest = {k: found[k] for k in ("model", "fingerprint", "target_rate", "rates", "baseline", "beats_baseline")}
         return Card(rule=rule, made_of=found.get("made_of", {}), **rest)
     except (KeyError, TypeError, InputError) as error:

@@ -25,7 +25,7 @@ from phaselens.observables.trajectory import states as states
 
 WINDOW = 64
 FEWEST_POINTS = 64
-KEPT_TENTHS = 9
+KEPT_TENTHS = 9  # Facco et al. drop the largest tenth, where the edge decides; whole numbers keep floor(.9 n) exact
 STILL = 1e-20  # of the mean square norm: below it the spread is rounding
 SAME_POINT = 1e-13  # of the squared radius: below it a squared distance in float64 is rounding
 KEPT = ("rotation", "state_scale", "common_scale")

@@ -25,7 +25,8 @@ def pushed(step: Map, states: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]
     with warnings.catch_warnings():
         # What torch loads at the first derivative warns of its own use of torch.jit.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return torch.func.jvp(step, (states.contiguous(),), (tangents.to(states.dtype),))
+        moved, along = torch.func.jvp(step, (states.contiguous(),), (tangents.to(states.dtype),))
+    return moved, along
 
 
 def growth_by_map(maps: Sequence[Map], state: Tensor, tangents: Tensor) -> Tensor:

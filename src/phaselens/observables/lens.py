@@ -131,13 +131,11 @@ def output_statistics(
 def _check(kind: str, temperature: float | Tensor, wanted: frozenset[str]) -> None:
     if kind not in ("final_norm", "raw"):
         raise InputError(f"got the lens {kind!r}, wanted final_norm or raw.")
-    single = not isinstance(temperature, Tensor)
-    if (
-        single
-        and not 0 < temperature < math.inf
-        or not single
-        and bool(((temperature <= 0) | temperature.isinf()).any())
-    ):
+    if isinstance(temperature, Tensor):
+        wrong = bool(((temperature <= 0) | temperature.isinf()).any())
+    else:
+        wrong = not 0 < temperature < math.inf
+    if wrong:
         raise InputError(f"got the temperature {temperature}, wanted a positive number.")
     unknown = sorted(wanted - set(LENS_STATISTICS))
     if unknown:

@@ -63,7 +63,7 @@ class Selection:
         self.tokens, self.centred, self.shape, self.wanted = variant.tokens, variant.centred, shape, wanted
         self.cap = None if variant.cap is None else variant.cap * LOG2E
         self.size = vocab if self.tokens is None else len(self.tokens)
-        self.scratch, self.readings = scratch, []
+        self.scratch, self.readings = scratch, list[Any]()
         self.emitted = variant.emitted
         self.spans = [_span(self.tokens, a, b) for a, b in tiles]
         device = self.emitted.device

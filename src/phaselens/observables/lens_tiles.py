@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -107,7 +108,7 @@ def measure(
             selections.append(same := Selection(v, shape, tiles, vocab, scratch, wanted))
         same.readings.append(Reading(v, same))
     for i, (a, b) in enumerate(tiles):
-        logits, parts = source(a, b), {}
+        logits, parts = source(a, b), dict[Any, Any]()
         if i == 0:
             centre = logits.mean(-1, keepdim=True)
         torch.sub(logits, centre, out=z[i])

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 NUCLEUS_MASS = 0.99
-RESOLUTION = 1e-5
+RESOLUTION = 1e-5  # nats of the threshold: one rounding of a float32 mass where the tail is flat
 
 
 def nucleus_by_sorting(log_p: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch 3"]:

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -96,7 +97,7 @@ def observable(
                 f"the observable {fn.__name__} has no docstring; say its unit, formula and what NaN means."
             )
         summary = fn.__doc__.strip().splitlines()[0]
-        fn.observable = Observable(
+        fn.observable = Observable(  # type: ignore[attr-defined]  # what the decorator is for
             fn.__name__, fn, _needs(fn), axis, per, lookback, unit, bounds, frozenset(keeps), dtype, summary
         )
         return fn
@@ -108,7 +109,7 @@ def quantity(*, lookback: int = 0) -> Callable[[Callable[..., object]], Callable
     """Attach a frozen `Quantity` to a function as `.quantity` and return the function."""
 
     def attach(fn: Callable[..., object]) -> Callable[..., object]:
-        fn.quantity = Quantity(fn.__name__, fn, _needs(fn), lookback)
+        fn.quantity = Quantity(fn.__name__, fn, _needs(fn), lookback)  # type: ignore[attr-defined]
         return fn
 
     return attach
@@ -151,7 +152,8 @@ def base_inputs(observables: Iterable[Observable]) -> frozenset[str]:
 def _base_inputs(observables: tuple[Observable, ...]) -> frozenset[str]:
     quantities = _resolve(observables)
     made = {q.name for q in quantities}
-    return frozenset(n for asker in (*observables, *quantities) for n in asker.needs if n not in made)
+    askers: list[Observable | Quantity] = [*observables, *quantities]
+    return frozenset(n for asker in askers for n in asker.needs if n not in made)
 
 
 def settings_of(observables: Iterable[Observable]) -> frozenset[str]:
@@ -161,7 +163,8 @@ def settings_of(observables: Iterable[Observable]) -> frozenset[str]:
 
 @cache
 def _settings_of(observables: tuple[Observable, ...]) -> frozenset[str]:
-    return frozenset(name for asker in (*observables, *_resolve(observables)) for name in _settings(asker.fn))
+    askers: list[Observable | Quantity] = [*observables, *_resolve(observables)]
+    return frozenset(name for asker in askers for name in _settings(asker.fn))
 
 
 def evaluate(
@@ -185,7 +188,7 @@ def evaluate(
     with torch.no_grad():
         for one in quantities:
             have[one.name] = _apply(one, have, settings)
-        return {one.name: _apply(one, have, settings) for one in observables}
+        return {one.name: cast(Tensor, _apply(one, have, settings)) for one in observables}
 
 
 def _apply(asker: Observable | Quantity, have: Mapping[str, object], settings: Mapping[str, object]) -> object:

@@ -19,8 +19,8 @@ from phaselens.observables.trajectory import CALIBRATED, NORM_FLOOR, NORMALISATI
 
 METHODS = (*NORMALISATIONS, *CALIBRATED)
 CLIP = 5.0
-MAD_TO_SD = 1.4826
-IQR_TO_SD = 1.349
+MAD_TO_SD = 1.4826  # 1 / Phi^-1(3/4): the MAD of a Gaussian to its SD
+IQR_TO_SD = 1.349  # 2 Phi^-1(3/4)
 FEWEST_STATES = 2
 
 

@@ -18,9 +18,9 @@ from phaselens.errors import InputError
 from phaselens.observables.spec import observable, quantity
 
 FROZEN_BELOW = 1e-3
-ZERO_STEP_BELOW = 1e-6
+ZERO_STEP_BELOW = 1e-6  # a unit state is good to about 1e-7 in float32: the direction of a shorter step is rounding
 NORM_FLOOR = 1e-8
-MASSIVE_ABOVE = 100.0
+MASSIVE_ABOVE = 100.0  # both thresholds are those of Sun et al. 2024, arXiv:2402.17762
 MASSIVE_RATIO = 1000.0
 NORMALISATIONS = ("unit", "raw")
 CURVATURES = ("angle", "cosine", "second_difference")
@@ -51,8 +51,8 @@ def states(hidden: States, state_norms: Values, *, normalisation: str = "unit") 
         return hidden
     if normalisation in CALIBRATED:
         raise InputError(
-            f"{normalisation} needs a calibration: apply normalise(hidden, calibration) of observables.normalisation "
-            'to the states, then measure them with normalisation="raw".'
+            f"{normalisation} needs a calibration: apply normalise(hidden, calibration) of "
+            'observables.state_normalisation to the states, then measure them with normalisation="raw".'
         )
     raise InputError(f"got the state normalisation {normalisation!r}, wanted one of {', '.join(NORMALISATIONS)}.")
 

@@ -69,9 +69,10 @@ class Translators:
         if not places:
             return hidden
         own = torch.tensor([layers[i] for i in places])
-        weights = (None if t is None else t[own].to(hidden.device) for t in (self.up, self.down, self.bias))
+        up, bias = (t[own].to(hidden.device) for t in (self.up, self.bias))
+        down = None if self.down is None else self.down[own].to(hidden.device)
         out = hidden.float().clone()
-        out[:, places] = _translated(out[:, places], *weights)
+        out[:, places] = _translated(out[:, places], up, down, bias)
         return out
 
 

@@ -68,7 +68,9 @@ def observe(
     opening = Openings(said, round(0.75 * model.n_layers))
     reducer = Together(reducer.first, (*reducer.others, opening)) if opening else reducer
     hidden: dict[str, np.ndarray] | None = {} if keep_hidden else None
-    settings = {"layers": plan.layers, "chunk": chunk, "batch_size": batch_size, "interventions": interventions}
+    settings: dict[str, Any] = {
+        "layers": plan.layers, "chunk": chunk, "batch_size": batch_size, "interventions": interventions,
+    }  # fmt: skip
     gathered = Gathered()
     with showing(progress, "observe") as told:
         replay(model, said, reducer, **settings, sink=gathered, keep_hidden=hidden, progress=told)
@@ -189,7 +191,7 @@ def live(
     return said, Trace.from_rows(steps, rows, said.run_rows(), meta, column_info(reducer))
 
 
-def texts_of(model: Model, said: Transcripts, steps: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+def texts_of(model: Model, said: Transcripts, steps: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """The column `text` of the table `steps`: what each token adds; none where there is no tokenizer."""
     if model.tokenizer is None:
         return {}

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -138,12 +138,12 @@ def measure_states(
     for number, (name, array) in enumerate(runs.items()):
         reducer.update(_tile(number, array, emitted[name], recorded))
         gathered(*reducer.rows())
-    said = _said(runs, emitted, prompt_ids or {}, categories or {})
+    texts = _said(runs, emitted, prompt_ids or {}, categories or {})
     steps, rows = gathered.table("steps"), gathered.table("layers")
     # Positions count from the first state that was saved, which is seldom that of the sequence: no sink is known.
     steps["sink"] = np.zeros(len(steps["run"]), bool)
     meta = _meta(runs, recorded, blocks, chosen, readout)
-    return Trace.from_rows(steps, rows, said.run_rows(), meta, column_info(reducer))
+    return Trace.from_rows(steps, rows, texts.run_rows(), meta, column_info(reducer))
 
 
 def _told(states: Any, ids: Any) -> str | None:
@@ -170,9 +170,10 @@ def _arrays(found: Mapping[str, Any], axes: str | None) -> tuple[dict[str, np.nd
     """The runs by name, each [layer, step, d], and the numbers of the layers where names say them."""
     arrays = {str(name): _array(str(name), value) for name, value in found.items()}
     numbers = {name: layer_of(name) for name in arrays}
+    by_number = {n: name for name, n in numbers.items() if n is not None}
     if len(arrays) > 1 and all(n is not None for n in numbers.values()):
-        return _by_layer(arrays, {n: name for name, n in numbers.items()}, axes)
-    out = {}
+        return _by_layer(arrays, by_number, axes)
+    out: dict[str, np.ndarray] = {}
     for name in sorted(arrays, key=_natural):
         array = arrays[name]
         order = _axes(axes or ("layer step d" if array.ndim == 3 else None), array.ndim, name)
@@ -246,8 +247,8 @@ def _split(states: States, tokens: Tokens) -> tuple[dict[str, Any], Tokens]:
     """The tensors by name, and the ids beside them (`input_ids`), as the tokens that each state chose."""
     if isinstance(states, (str, Path)):
         states = read_states(states)
-    elif hasattr(states, "ndim") and states.ndim >= 3:
-        states = {"run0": states}
+    elif not isinstance(states, Mapping) and getattr(states, "ndim", 0) >= 3:
+        states = {"run0": cast(np.ndarray, states)}
     if not isinstance(states, Mapping):
         states = {f"run{i}": array for i, array in enumerate(states)}
     found = {str(name): value for name, value in states.items() if name not in IDS}
@@ -268,7 +269,7 @@ def _chosen(ids: Any, runs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _without_padding(array: np.ndarray) -> np.ndarray:
     """The same with NaN at steps that are zero in every layer: padding, which is no state."""
-    empty = ~array.any(axis=(0, 2))
+    empty = np.asarray(~array.any(axis=(0, 2)))
     return np.where(empty[None, :, None], np.nan, array) if empty.any() else array
 
 

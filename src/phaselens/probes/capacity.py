@@ -69,7 +69,7 @@ def macro_auroc(scores: np.ndarray, codes: np.ndarray) -> np.ndarray:
     scores, codes = np.asarray(scores)[..., known, :], codes[known]
     if scores.shape[-1] == 2:
         return auroc(scores[..., 1] - scores[..., 0], codes == 1)
-    return np.mean([auroc(scores[..., k], codes == k) for k in range(scores.shape[-1])], axis=0)
+    return np.stack([auroc(scores[..., k], codes == k) for k in range(scores.shape[-1])]).mean(axis=0)
 
 
 def high_capacity_region(curve: np.ndarray, share: float = 0.9) -> np.ndarray:

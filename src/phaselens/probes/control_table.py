@@ -110,7 +110,7 @@ def _batches(tasks: dict[str, Task], alone: bool) -> list[dict[str, Task]]:
 
 def _both(
     moved: Tensor, index: int, batch: dict[str, Task], found: Mapping[str, HeldOut], l2: L2, tol: float | None
-) -> dict[str, tuple[float, ...]]:
+) -> dict[str, tuple[float, float, float, float]]:
     refits = fit_layer(make_design(moved), batch, l2, tol=tol)
     out = {}
     for name, task in batch.items():

@@ -7,6 +7,7 @@ problem (a weighted Gram matrix each), one such step costs as much as about a hu
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,7 +93,7 @@ def minimise(
     that of rows. Source: Nocedal and Wright 2006, algorithm 7.4, with the first matrix of 7.20 replaced by `factor`.
     """
     size, count = (len(problems.owner), rows.shape[1]), len(problems.rows_of)
-    like = {"dtype": rows.dtype, "device": rows.device}
+    like: dict[str, Any] = {"dtype": rows.dtype, "device": rows.device}
     state = _State(rows, factor, problems, torch.zeros(size, **like) if start is None else start.to(rows.dtype))
     found = Minimum(
         torch.empty(size, **like),

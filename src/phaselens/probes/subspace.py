@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -91,12 +92,12 @@ def reduced_hits(layer: Tensor | np.ndarray, task: Task, reduce: Callable[[Tenso
 
 def rank_curve(layer: Tensor | np.ndarray, task: Task, ranks: tuple[int, ...], *, l2: float = 1.0) -> np.ndarray:
     """Held-out hits against the rank of the retained subspace (1): [rank, example]."""
-    return np.stack([reduced_hits(layer, task, lambda f, c, k=k: supervised_basis(f, c, k), l2) for k in ranks])
+    return np.stack([reduced_hits(layer, task, partial(supervised_basis, k=k), l2) for k in ranks])
 
 
 def feature_curve(layer: Tensor | np.ndarray, task: Task, counts: tuple[int, ...], *, l2: float = 1.0) -> np.ndarray:
     """Held-out hits against the number of best single features (1): [count, example]."""
-    return np.stack([reduced_hits(layer, task, lambda f, c, k=k: _pick(f, c, k), l2) for k in counts])
+    return np.stack([reduced_hits(layer, task, partial(_pick, k=k), l2) for k in counts])
 
 
 def subspace_against_features(

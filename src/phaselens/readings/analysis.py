@@ -29,8 +29,7 @@ from phaselens.statistics.intervals import Interval, percentile_interval
 from phaselens.statistics.resampling import bootstrap_weights
 
 PATH = (1e3, 1e2, 1e1, 1.0)
-# One penalty for true and exchanged labels: one chosen with the true ones would favour them. Hits are counts, so
-# their fits need not be close.
+# One penalty for true and exchanged labels (one chosen with the true ones favours them); hits are counts: loose fits.
 TEST_L2, LOOSE, CLOSE = 10.0, 1e-4, 1e-5
 RANKS = (1, 2, 4, 8, 16)
 FEWEST, MOST_FAMILIES, REDRAWN = 30, 16, 100
@@ -230,14 +229,12 @@ def analyse(
     say("permutations")
     best, p, null = best_layer(layers, task, units, settings, generator)
     say("code")
-    compression = np.full(len(layers), np.nan)
-    if settings.code:
-        compression = online_code(layers, codes, units, generator).compression
+    nats = online_code(layers, codes, units, generator) if settings.code else None
+    compression = np.full(len(layers), np.nan) if nats is None else nats.compression
     say("controls")
     hits = found.hits()[:, 0]
     controls = _controls(layers[peak], task, units, kinds, l2, settings, generator) if settings.table else []
     over, best_hits = _over(hits, codes, units, weights, {k: v[0] for k, v in baselines.items() if v is not None})
-    guess = found.predictions()[:, 0]
     known = codes >= 0
     return Reading(
         name,
@@ -248,7 +245,7 @@ def analyse(
         hits,
         curve,
         found.accuracy()[:, 0],
-        np.array([balanced_accuracy(row[known], codes[known], len(classes)) for row in guess]),
+        np.array([balanced_accuracy(row[known], codes[known], len(classes)) for row in found.predictions()[:, 0]]),
         macro_auroc(found.scores[:, 0].numpy(), codes),
         chosen,
         compression,

@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.axis_scale import Scale, span
+from phaselens.report.study_files import Row
 from phaselens.report.written_values import estimated, interval, is_number, number, visible
 
 WIDTH, LEFT, RIGHT, ROW, HEAD, FOOT = 720.0, 190.0, 40.0, 34.0, 58.0, 44.0
@@ -17,7 +18,7 @@ STYLE = (
 )
 
 
-def claim_figure(row: Mapping[str, object], statistic: str = "") -> Markup:
+def claim_figure(row: Row, statistic: str = "") -> Markup:
     """Draw one row of claims.json: estimate and interval, the null as a line, controls with what they did.
 
     `statistic` names the axis.
@@ -52,7 +53,7 @@ def _rows(value: object) -> Sequence[object]:
     return value if isinstance(value, (list, tuple)) else ()
 
 
-def _bounds(row: Mapping[str, object]) -> str:
+def _bounds(row: Row) -> str:
     ends = row.get("interval")
     return interval(*ends) if isinstance(ends, (list, tuple)) else ""
 

@@ -1,6 +1,6 @@
 """Two studies on one page: verdicts side by side, both intervals of a claim on one axis, what else was declared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -11,6 +11,7 @@ from markupsafe import Markup
 from phaselens.report import svg, verdict_prose
 from phaselens.report.axis_scale import Scale, span
 from phaselens.report.forest_plot import whisker
+from phaselens.report.study_files import Row
 from phaselens.report.written_values import DASH, count, interval, is_number, number, sentence, value, visible
 from phaselens.trace.store import atomic_write
 from phaselens.version import __version__
@@ -30,7 +31,7 @@ class Line:
     changed: str
 
 
-def write_comparison(found: Mapping[str, object], out: str | Path) -> Path:
+def write_comparison(found: Row, out: str | Path) -> Path:
     """Write the page of what `phaselens compare` found as one self-contained file.
 
     Every claim has `changed` (in words) and `unlike` (its two estimates do not compare). Raises OutputError where the
@@ -39,7 +40,7 @@ def write_comparison(found: Mapping[str, object], out: str | Path) -> Path:
     return atomic_write(Path(out), comparison(found).encode("utf-8"))
 
 
-def comparison(found: Mapping[str, object]) -> str:
+def comparison(found: Row) -> str:
     """Give the page as HTML; it needs no network, no JavaScript and nothing beside it."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("phaselens.report"),
@@ -62,7 +63,7 @@ def comparison(found: Mapping[str, object]) -> str:
     )
 
 
-def _line(row: Mapping[str, object]) -> Line:
+def _line(row: Row) -> Line:
     claims = row["first"], row["second"]
     sides = tuple(None if claim is None else verdict_prose.ledger([claim])[0] for claim in claims)
     statement = next(side.statement for side in sides if side is not None)
@@ -83,7 +84,7 @@ def _said(content: object) -> str:
     return "not said" if content is None else value(content)
 
 
-def intervals(name: str, claims: Sequence[Mapping[str, object] | None]) -> Markup:
+def intervals(name: str, claims: Sequence[Row | None]) -> Markup:
     """Draw the estimates of both studies with their 95 % intervals on one axis, and what chance gives as strokes."""
     shown = [(k, *_numbers(claim)) for k, claim in enumerate(claims)]
     shown = [one for one in shown if is_number(one[1])]
@@ -105,6 +106,6 @@ def intervals(name: str, claims: Sequence[Mapping[str, object] | None]) -> Marku
     return svg.frame(name, "Both estimates", said, WIDTH, HEIGHT, *marks)
 
 
-def _numbers(claim: Mapping[str, object] | None) -> tuple[object, object, object, object]:
+def _numbers(claim: Row | None) -> tuple[object, object, object, object]:
     ends = (claim or {}).get("interval") or (None, None)
     return (claim or {}).get("estimate"), *ends, (claim or {}).get("null")

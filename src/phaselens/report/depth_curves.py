@@ -95,7 +95,7 @@ def grid(
     for k, (heading, column, rows, domain) in enumerate(panels):
         left, top = (k % across) * pitch, (k // across) * high
         x = Scale(0.0, 1.0, left + LEFT, left + pitch - 14 - layout.label)
-        y = Scale(*domain, top + HEAD + layout.plot, top + HEAD, log=log)
+        y = Scale(domain[0], domain[1], top + HEAD + layout.plot, top + HEAD, log=log)
         marks.append(_axes(x, y, heading, top, pitch))
         marks.append(_curves(x, y, members, rows, column))
         if labelled:

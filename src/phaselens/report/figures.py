@@ -65,7 +65,7 @@ def _style(classes: set[str]) -> str:
     sheet = resources.files("phaselens.report").joinpath("templates", "report.css").read_text(encoding="utf-8")
     sheet = re.sub(r"/\*.*?\*/", "", sheet, flags=re.DOTALL)
     light = dict(re.findall(r"--([\w-]+):\s*([^;]+);", sheet[: sheet.index("@media")]))
-    rules, own = [f"svg {{ {FONTS} }}"], {}
+    rules, own = [f"svg {{ {FONTS} }}"], dict[str, list[tuple[str, str]]]()
     for selectors, body in RULE.findall(_without_media(sheet)):
         fitting = [s.strip() for s in selectors.split(",") if _fits(s.strip(), classes)]
         body = _resolved(body.strip(), light)

@@ -11,9 +11,8 @@ from phaselens.report.axis_scale import Scale, span
 from phaselens.report.captions import written
 from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Figure, Section
-from phaselens.report.study_files import Folder
+from phaselens.report.study_files import Folder, Row
 
-Row = Mapping[str, object]
 HEAD, PLOT, FOOT, LEFT = 30.0, 230.0, 44.0, 52.0
 TABLES = ("signatures", "growth_curves", "causal", "control")
 ARM_HUES = {"probe subspace": 0, "LEACE": 2, "mean": 3, "patch": 1}
@@ -59,18 +58,18 @@ def figures(tables: Mapping[str, Sequence[Row]], shown: Mapping[str, Shown]) -> 
     out = []
     if signatures:
         at = deciding({float(r["strength"]) for r in signatures if written_values.is_number(r["strength"])})  # type: ignore[arg-type]
-        forms = [signature_figure(f"signatures-{k}", signatures, at, shown, shape) for k, shape in SHAPES]
-        out.append(Figure("signatures", *forms, signature_caption(signatures, at)))
+        wide, narrow = (signature_figure(f"signatures-{k}", signatures, at, shown, shape) for k, shape in SHAPES)
+        out.append(Figure("signatures", wide, narrow, signature_caption(signatures, at)))
     if growth:
-        forms = [growth_figure(f"growth-{k}", growth, shown, shape) for k, shape in SHAPES]
-        out.append(Figure("growth", *forms, written("growth")))
+        wide, narrow = (growth_figure(f"growth-{k}", growth, shown, shape) for k, shape in SHAPES)
+        out.append(Figure("growth", wide, narrow, written("growth")))
     if causal:
-        forms = [causal_figure(f"causal-{k}", causal, shown, shape) for k, shape in SHAPES]
-        out.append(Figure("causal", *forms, written("causal")))
+        wide, narrow = (causal_figure(f"causal-{k}", causal, shown, shape) for k, shape in SHAPES)
+        out.append(Figure("causal", wide, narrow, written("causal")))
     if control:
         layouts = (("wide", ROWS_WIDE), ("narrow", ROWS_NARROW))
-        forms = [control_figure(f"control-{k}", control, shown, layout) for k, layout in layouts]
-        out.append(Figure("control", *forms, control_caption(control)))
+        wide, narrow = (control_figure(f"control-{k}", control, shown, layout) for k, layout in layouts)
+        out.append(Figure("control", wide, narrow, control_caption(control)))
     return out
 
 

@@ -1,6 +1,6 @@
 """The report as Markdown with its figures as SVG files beside it: for a repository, a wiki, or a paper's appendix."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from phaselens.report import verdict_prose
@@ -8,7 +8,7 @@ from phaselens.report.data_tables import Table
 from phaselens.report.figures import write_files
 from phaselens.report.render import content, figures
 from phaselens.report.section import Listed
-from phaselens.report.study_files import read_folder
+from phaselens.report.study_files import Row, read_folder
 from phaselens.report.written_values import marked
 from phaselens.trace.store import atomic_write
 
@@ -25,7 +25,7 @@ def write_markdown(study_dir: str | Path, png: bool = False) -> tuple[Path, ...]
     return (atomic_write(where / "report.md", "\n".join(_lines(shown, list(drawn))) + "\n"), *files)
 
 
-def _lines(shown: Mapping[str, object], figures: list[str]) -> Iterator[str]:
+def _lines(shown: Row, figures: list[str]) -> Iterator[str]:
     yield from (f"# {marked(shown['name'])}", "", marked(shown["lede"]), "")
     yield from (f"- **{marked(term)}**: {marked(fact)}" for term, fact in shown["facts"])
     yield from ("", "## Ledger", "")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from phaselens.report.models_shown import Member
-from phaselens.report.study_files import Folder
+from phaselens.report.study_files import Folder, Row
 from phaselens.report.verdict_prose import Entry
 from phaselens.report.written_values import count, defined, is_number, listing, number, sentence, value, visible
 
@@ -92,7 +92,7 @@ def _chat(folder: Folder) -> str:
     return f" Every prompt was the user's turn of a conversation{before}, by each tokenizer's own chat template{ends}."
 
 
-def _arm(arm: Mapping[str, object]) -> str:
+def _arm(arm: Row) -> str:
     heat, samples = arm.get("temperature"), arm.get("samples", 1)
     if heat == 0:
         return "once greedily"
@@ -135,7 +135,7 @@ def _multiplicity(folder: Folder) -> str:
     return sentence("; ".join(said))
 
 
-def flat(content: Mapping[str, object], skip: frozenset[str] = frozenset()) -> list[tuple[str, str]]:
+def flat(content: Row, skip: frozenset[str] = frozenset()) -> list[tuple[str, str]]:
     """List a nested mapping as (path, value) lines; a long list of records is only counted."""
     lines = []
     for key, item in content.items():
@@ -153,7 +153,7 @@ def flat(content: Mapping[str, object], skip: frozenset[str] = frozenset()) -> l
     return lines
 
 
-def fingerprints(manifest: Mapping[str, object]) -> list[tuple[str, str]]:
+def fingerprints(manifest: Row) -> list[tuple[str, str]]:
     """List (model, fingerprint) of the manifest, from a list of records or a mapping by name."""
     models = manifest.get("models")
     if isinstance(models, Mapping):
@@ -169,7 +169,7 @@ def references(folder: Folder) -> list[tuple[str, str]]:
     return [(value(row.get("source")), value(row.get("of"))) for row in rows]
 
 
-def refusals(manifest: Mapping[str, object]) -> list[str]:
+def refusals(manifest: Row) -> list[str]:
     """Say which models were refused, and why."""
     refused = manifest.get("refused") or []
     if isinstance(refused, Mapping):

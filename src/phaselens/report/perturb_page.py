@@ -1,6 +1,6 @@
 """The page of `phaselens perturb`: gain and output divergence over relative depth, tables, and the verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from markupsafe import Markup, escape
 from phaselens.report import written_values
 from phaselens.report.captions import plain
 from phaselens.report.interventions import figures
+from phaselens.report.study_files import Row
 from phaselens.trace.store import atomic_write
 
-Row = Mapping[str, object]
 FIGURE = (
     '<figure id="{}"><div class="wide-only">{}</div><div class="narrow-only">{}</div>'
     "<figcaption>{}</figcaption></figure>"
@@ -48,7 +48,7 @@ def page(title: str, sections: Sequence[tuple[str, Markup]]) -> str:
     )
 
 
-def write_page(folder: Path, document: Mapping[str, object]) -> Path:
+def write_page(folder: Path, document: Row) -> Path:
     """Write `report.html` from the document of a perturbation study, whole or not at all; return its path."""
     rows: list[Row] = document["signatures"]  # type: ignore[assignment]
     control = document.get("control") or []
@@ -98,7 +98,7 @@ def _growth(rows: Sequence[Row]) -> Markup:
     return table(("model", "what", "value", "95 %", "unit"), body, said)
 
 
-def _reproduced(document: Mapping[str, object]) -> Markup:
+def _reproduced(document: Row) -> Markup:
     rows = []
     for r in document["reproducibility"]:  # type: ignore[attr-defined]
         ends = written_values.interval(r["lo"], r["hi"])
@@ -108,7 +108,7 @@ def _reproduced(document: Mapping[str, object]) -> Markup:
     return table(columns, rows, said)
 
 
-def _tables(rows: Sequence[Row], document: Mapping[str, object]) -> list[tuple[str, Markup]]:
+def _tables(rows: Sequence[Row], document: Row) -> list[tuple[str, Markup]]:
     out = []
     for model in dict.fromkeys(str(r["model"]) for r in rows):
         mine = []

@@ -7,9 +7,9 @@ from markupsafe import Markup
 
 from phaselens.report import svg, written_values
 from phaselens.report.axis_scale import Scale, span
+from phaselens.report.study_files import Row
 from phaselens.report.written_values import is_number, number, visible
 
-Row = Mapping[str, object]
 Curve = tuple[str, str, list[tuple[float, float]]]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -10,11 +11,11 @@ from markupsafe import Markup
 from phaselens.report import probe_figures as figures
 from phaselens.report.captions import plain
 from phaselens.report.section import Figure
+from phaselens.report.study_files import Row
 from phaselens.report.written_values import DASH, marked, visible
 from phaselens.trace.store import atomic_write
 from phaselens.version import __version__
 
-Row = Mapping[str, object]
 HELD = {"yes": ": yes", "no": ": NO", "": ""}
 ALGEBRA = ("rotation", "feature permutation, fixed")
 
@@ -52,7 +53,7 @@ def _figure(draw: Callable[..., Markup], name: str, caption: str, *given: object
     return Figure(name, wide, narrow, caption)
 
 
-def _section(k: int, task: Row) -> dict[str, object]:
+def _section(k: int, task: Row) -> dict[str, Any]:
     """What the template needs of one task."""
     columns, rows = _layers(task)
     controls = _controls(task)
@@ -72,7 +73,7 @@ def _section(k: int, task: Row) -> dict[str, object]:
 
 def _grid(
     label: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[object]], mark: int = -1
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """A table for the template; rows of kind sanity are marked."""
     numeric = [] if mark >= 0 else range(1, len(columns))
     said = [{"cells": [str(c) for c in row], "sanity": mark >= 0 and row[mark] == "sanity"} for row in rows]
@@ -116,7 +117,7 @@ def _supports(task: Row) -> str:
     )
 
 
-def _above(ends: Mapping[str, object]) -> bool:
+def _above(ends: Row) -> bool:
     lo = ends.get("lo")
     return isinstance(lo, (int, float)) and lo > 0
 

@@ -1,16 +1,14 @@
 """Probes in the report of a study: capacity of every model along depth, and how frozen probes do elsewhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from phaselens.report import depth_curves
 from phaselens.report import probe_figures as figures
 from phaselens.report.captions import plain
 from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Figure, Said, Section
-from phaselens.report.study_files import Folder
+from phaselens.report.study_files import Folder, Row
 from phaselens.report.written_values import is_number, listing, number, visible
-
-Row = Mapping[str, object]
 
 
 def section(

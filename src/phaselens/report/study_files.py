@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -45,7 +46,7 @@ OPTIONAL = frozenset(
 )
 """Files whose absence, or whose lack of rows, means that there was nothing to say."""
 
-Row = Mapping[str, object]
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,14 @@ class Folder:
 
     where: Path
     name: str
-    manifest: Mapping[str, object]
-    declaration: Mapping[str, object]
+    manifest: Row
+    declaration: Row
     claims: list[dict]
-    tables: Mapping[str, list[dict]]
-    results: Mapping[str, object]
+    tables: Mapping[str, list[Row]]
+    results: Row
     missing: Mapping[str, str]
 
-    def rows(self, table: str) -> list[dict]:
+    def rows(self, table: str) -> list[Row]:
         """Give the rows of a table of `results/`, none if it is missing."""
         return self.tables[table]
 
@@ -74,14 +75,14 @@ class Folder:
         return [self.missing[name] for name in names if name in self.missing]
 
 
-class _Tables(dict[str, list[dict]]):
+class _Tables(dict[str, list[Row]]):
     """Rows by table, each read when it is first asked for; none where it is missing, which `missing` then says."""
 
     def __init__(self, where: Path, missing: dict[str, str]) -> None:
         super().__init__()
         self._read = partial(_table, where, missing=missing)
 
-    def __missing__(self, name: str) -> list[dict]:
+    def __missing__(self, name: str) -> list[Row]:
         self[name] = self._read(name) or []
         return self[name]
 
@@ -132,7 +133,7 @@ def _claims(where: Path, missing: dict[str, str], registered: Sequence[str]) -> 
     return whole
 
 
-def gone_from(registered: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
+def gone_from(registered: Sequence[str], rows: Sequence[Row]) -> str:
     """What to say where claims that a study registered before its data have no verdict; "" where all have one."""
     there = {row["id"] for row in rows}
     gone = [claim for claim in registered if claim not in there]
@@ -161,7 +162,7 @@ def _document(where: Path, name: str, missing: dict[str, str], kind: type | tupl
     return parsed
 
 
-def _table(where: Path, name: str, missing: dict[str, str]) -> list[dict] | None:
+def _table(where: Path, name: str, missing: dict[str, str]) -> list[Row] | None:
     """Read a table of `results/`; None, with a sentence in `missing`, if it cannot be used."""
     file, title = where / "results" / f"{name}.parquet", f"results/{name}.parquet"
     if not file.is_file():

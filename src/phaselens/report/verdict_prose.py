@@ -7,6 +7,7 @@ from functools import cache
 from importlib import resources
 
 from phaselens.report.models_shown import Member
+from phaselens.report.study_files import Row
 from phaselens.report.written_values import (
     DASH,
     count,
@@ -66,7 +67,7 @@ class Entry:
     ends: tuple[object, object, object, object]
 
 
-def ledger(claims: Iterable[Mapping[str, object]]) -> list[Entry]:
+def ledger(claims: Iterable[Row]) -> list[Entry]:
     """Write every claim of `claims.json` as a row, in the order of the file."""
     entries, anchors = [], set()
     for claim in claims:
@@ -107,41 +108,41 @@ def estimates() -> dict[str, tuple[str, str]]:
     return {name: (words, needs) for name, words, needs in lines}
 
 
-def _keys(claim: Mapping[str, object], place: int) -> dict[str, str]:
+def _keys(claim: Row, place: int) -> dict[str, str]:
     """What the columns of a row are sorted by: the order of the register, and numbers as they are stored."""
     numbers = {key: repr(claim[key]) if is_number(claim.get(key)) else "" for key in ("estimate", "null", "n")}
     return {"place": str(place), **numbers}
 
 
-def _post_hoc(claim: Mapping[str, object]) -> str:
+def _post_hoc(claim: Row) -> str:
     """Say why a claim is post hoc; "" for one that was registered before the data."""
     if claim.get("post_hoc") is not True:
         return ""
     return _reasons(claim).get("post_hoc") or "not judged as it was registered"
 
 
-def _counts(claim: Mapping[str, object]) -> str:
+def _counts(claim: Row) -> str:
     """Say what else a claim rests on, beside its n."""
     counts = claim.get("counts")
     counts = counts if isinstance(counts, Mapping) else {}
     return ", ".join(f"{value(amount)} {visible(str(noun))}" for noun, amount in counts.items())
 
 
-def _further(claim: Mapping[str, object]) -> tuple[str, ...]:
+def _further(claim: Row) -> tuple[str, ...]:
     """Write the p-values beside the first: with twins dropped, and after Holm or the claim that is presupposed."""
     before = visible(str(claim.get("after") or ""))
     known = (("p_without_twins", "twins dropped"), ("p_holm", f"tested after {before}" if before else "after Holm"))
     return tuple(f"{words}: p = {number(claim[key], 2)}" for key, words in known if defined(claim.get(key)))
 
 
-def _controls(claim: Mapping[str, object]) -> tuple[tuple[str, str, str], ...]:
+def _controls(claim: Row) -> tuple[tuple[str, str, str], ...]:
     """List (name, outcome, why) of the controls of a claim."""
     rows = claim.get("controls")
     rows = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, (list, tuple)) else []
     return tuple((value(r.get("name")), value(r.get("outcome")), _said(r.get("why"))) for r in rows)
 
 
-def _reasons(claim: Mapping[str, object]) -> dict[str, str]:
+def _reasons(claim: Row) -> dict[str, str]:
     """Give, field by field, why it is undefined."""
     reasons = claim.get("reasons")
     known = reasons.items() if isinstance(reasons, Mapping) else ()

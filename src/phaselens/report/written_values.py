@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
+from typing import TypeGuard
 
 from phaselens.signs import visible
 
@@ -15,7 +16,7 @@ SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Say whether the value is a finite number (a truth value is none)."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 

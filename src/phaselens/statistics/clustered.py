@@ -148,4 +148,4 @@ def share_given(
         z, half = math.atanh(math.sqrt(min(part, 1 - 1e-12))), 1.959964 / math.sqrt(len(y) - rank - 2)
         lo, hi = math.tanh(max(z - half, 0.0)) ** 2, math.tanh(z + half) ** 2
         own, interval = part * of_groups / total, Interval(lo * of_groups / total, hi * of_groups / total)
-    return ShareGiven(float(share(y)), share(fitted + moved), own, interval)
+    return ShareGiven(float(share(y)), np.asarray(share(fitted + moved)), own, interval)

@@ -70,4 +70,4 @@ def _split_w(flat: np.ndarray, weights: np.ndarray, n_groups: int, generator: np
     member = (group[:, None] == np.arange(n_groups)[:, None]) * weights[:, None]
     size = member.sum(axis=2, keepdims=True)
     means = np.divide(member @ flat.T, size, out=np.full((n, n_groups, len(flat)), np.nan), where=size > 0)
-    return kendall_w(means)
+    return np.asarray(kendall_w(means))

@@ -112,7 +112,7 @@ def amplification(
         why = "the other categories have no between-model component above 0"
         return Amplification(ratio, undefined_interval(why, level), t, values, n)
     w = bootstrap_weights(n, generator, n_boot=n_boot * y.shape[1]).reshape(n_boot, y.shape[1], n)
-    drawn, spread = squared_mean(products, w)
+    drawn, spread = map(np.asarray, squared_mean(products, w))
     da, db = drawn[:, category], drawn[:, rest].mean(axis=1)
     va, vb = spread[:, category] ** 2, (spread[:, rest] ** 2).sum(axis=1) / rest.sum() ** 2
     scale = np.sqrt(va + ratio**2 * vb)
@@ -143,7 +143,7 @@ def interaction_on_ranks(
     ranks = rankdata(y.transpose(1, 0, 2).reshape(f, -1), axis=1).reshape(f, m, n).transpose(1, 0, 2)
     products = _centred_products(ranks)
     value, error = squared_mean(products)
-    draws, errors = squared_mean(products, bootstrap_weights(n, generator, n_boot=n_boot))
+    draws, errors = map(np.asarray, squared_mean(products, bootstrap_weights(n, generator, n_boot=n_boot)))
     null = np.empty(n_permutations)
     for i in range(n_permutations):
         null[i] = squared_mean(_centred_products(generator.permuted(ranks, axis=1)))[0]
@@ -191,7 +191,8 @@ def _model_components(y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
     x = y.mean(axis=3)
     x = (x - x.mean(axis=0)) / math.sqrt(m - 1)
     products = np.einsum("mcp,mcq->cpq", x, x)
-    return (*squared_mean(products), products)
+    value, error = map(np.asarray, squared_mean(products))
+    return value, error, products
 
 
 def _centred_products(ranks: np.ndarray) -> np.ndarray:

@@ -120,7 +120,7 @@ def gap_kept(base: Split, other: Split) -> tuple[float, Interval]:
 
     n_prompts = min(base.n_prompts, other.n_prompts)
     kept = float(slope(other.values, base.values))
-    return kept, percentile_interval(slope(other.draws, base.draws), n_prompts)
+    return kept, percentile_interval(np.asarray(slope(other.draws, base.draws)), n_prompts)
 
 
 def _same_models(base: Split, other: Split) -> None:

@@ -55,4 +55,4 @@ def clustered_correlation(
         with np.errstate(invalid="ignore", divide="ignore"):
             return parts[0] / np.sqrt(parts[1] * parts[2])
 
-    return float(r(sums.sum(axis=1))), r(np.stack([weights @ s for s in sums]))
+    return float(r(sums.sum(axis=1))), np.asarray(r(np.stack([weights @ s for s in sums])))

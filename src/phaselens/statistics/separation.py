@@ -13,7 +13,7 @@ import numpy as np
 from phaselens.errors import InputError
 from phaselens.statistics.intervals import Interval, proportion_interval, undefined_interval
 
-SMALLEST_GROUP = 2
+SMALLEST_GROUP = 2  # a group of one is an outlier: with it the S of any panel with one far model is near 1
 SMALLEST_PANEL = 2 * SMALLEST_GROUP
 TWO = (2,)
 
@@ -102,6 +102,7 @@ def p_values(found: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray | np.floa
     ordered, n = np.sort(drawn, axis=0), len(drawn)
 
     def each(s: np.ndarray) -> np.ndarray:
+        # Less a rounding: an S that the null reaches exactly counts as reached, which can only raise p.
         below = [np.searchsorted(ordered[:, i], s[..., i] - 1e-12) for i in range(s.shape[-1])]
         return np.where(np.isfinite(s), (1 + n - np.stack(below, axis=-1)) / (1 + n), np.nan)
 

@@ -8,6 +8,7 @@ below are fixed; those of observables come as metadata from whoever measured the
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -115,23 +116,23 @@ def measured(table: str, name: str, info: Mapping[str, object] | None = None) ->
 
     A measure is stored as float32: NaN is "undefined", truth values are 0 and 1, counts are whole numbers.
     """
-    info = dict(info or {})
-    kind = str(info.get("kind", "float"))
+    facts: dict[str, Any] = dict(info or {})
+    kind = str(facts.get("kind", "float"))
     if kind not in KINDS:
         raise InputError(f"column {name!r}: kind {kind!r} is none of {', '.join(KINDS)}.")
-    bounds = info.get("bounds")
+    bounds = facts.get("bounds")
     return Column(
         name=name,
         dims=KEYS[table],
         dtype="float32",
-        unit=str(info.get("unit", "")),
+        unit=str(facts.get("unit", "")),
         missing="NaN",
-        description=str(info.get("description", info.get("summary", ""))),
-        since=int(info.get("since", 1)),
+        description=str(facts.get("description", facts.get("summary", ""))),
+        since=int(facts.get("since", 1)),
         kind=kind,
         bounds=None if bounds is None else (float(bounds[0]), float(bounds[1])),
-        keeps=tuple(sorted(info.get("keeps", ()))),
-        lens=str(info.get("lens", "")),
+        keeps=tuple(sorted(facts.get("keeps", ()))),
+        lens=str(facts.get("lens", "")),
     )
 
 

@@ -189,7 +189,7 @@ def write_trace(trace: Trace, folder: str | Path, unit: str, key: str | None = N
         atomic_write(hidden_path(folder, unit), arrays_bytes(trace.hidden, facts))
     for name in WRITE_ORDER:
         table = trace.table(name)
-        own = {"table": name}
+        own: dict[str, Any] = {"table": name}
         if name == "runs":
             own["meta"] = trace.meta
         atomic_write(paths[name], table_bytes(table, {**facts, **own}))
