@@ -336,11 +336,17 @@ def _print(outcome: "Outcome", page: Path) -> None:
 
 
 def print_verdicts(claims: tuple[dict[str, Any], ...] | list[dict[str, Any]]) -> None:
-    """One line per claim: verdict, statement, and why."""
+    """One line per claim: verdict, statement, and why; those that are not applicable together, by reason."""
+    absent: dict[str, list[str]] = {}
     for claim in claims:
+        if claim["verdict"] == "not applicable":
+            absent.setdefault(claim["why"], []).append(claim["id"])
+            continue
         late = " (post hoc)" if claim.get("post_hoc") else ""
         say(f"{claim['id']:3} {claim['verdict']:14} {claim['statement']}{late}")
         say(f"    {'':14} {claim['why']}")
+    for why, ids in absent.items():
+        say(f"not applicable: {', '.join(ids)}", f"    {'':14} {why}")
 
 
 class Format(StrEnum):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DASH = "\u2013"
 EVERY = 30.0  # seconds between lines where there is no terminal
+FIRST = 0.02  # of a stage: before, its pace is that of a first pass, and the time left would be far off
 SHORT = 30  # cells up to this length stay on one line
 GAP = 3  # signs between two columns of a table
 
@@ -197,7 +198,8 @@ def _lines() -> "Listener":
         if now - state["said"] < EVERY or not event.total or done >= event.total:
             return
         state["said"], made = now, done - state["skipped"]
-        left = f", about {(now - state['start']) / made * (event.total - done) / 60:.1f} min left" if made > 0 else ""
+        minutes = (now - state["start"]) / made * (event.total - done) / 60 if made > FIRST * event.total else None
+        left = "" if minutes is None else f", about {minutes:.1f} min left"
         note(f"{event.stage}: {done:.1f} of {event.total}{left} ({event.text})")
 
     def listener(event: "Event") -> None:

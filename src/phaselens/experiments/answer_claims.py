@@ -17,7 +17,7 @@ from phaselens.claims import IntervalEvidence, Outcome, Requirement, inside, out
 from phaselens.dynamics.correctness_scores import prefix_means
 from phaselens.experiments.base import Panel
 from phaselens.experiments.by_model import Own, below_bound, mean_evidence, own, refitted_gain
-from phaselens.experiments.graded_runs import Graded, strata_of
+from phaselens.experiments.graded_runs import Graded, lacking_grades, strata_of
 from phaselens.experiments.pooled import Pooled, of_draws, signs
 from phaselens.experiments.separations import counts
 from phaselens.statistics.detection import resampled_auroc_within
@@ -32,7 +32,6 @@ NOTHING = 1e-9  # what rounding leaves of a difference of 0
 THIRDS = (1 / 3, 2 / 3)
 HOPS = re.compile(r"(\d+) steps?\b")
 INNER, OUTER = ("coherence", "turning_angle"), ("surprisal", "entropy")
-UNGRADED = "no run is graded: give the battery answers, and prompts that models get right and wrong"
 NO_TEXT = "no model has both texts and the states its answers begin with: run the study anew"
 LEAST_GAIN = 0.02  # of AUROC: what states add to text is as good as nothing below it
 
@@ -317,7 +316,7 @@ def answers_evidence(
     """The evidence of those claims about answers of which it is given what each model says."""
     n_runs = sum(int(g.measured.sum()) for g in graded)
     units = len({int(u) for g in graded for u in g.unit[g.measured]})
-    lacking = "" if graded else UNGRADED
+    lacking = "" if graded else lacking_grades(panel)
     enough = Requirement(
         "runs", n_runs >= FEWEST_RUNS, f"{n_runs} graded runs < {FEWEST_RUNS}", f"{FEWEST_RUNS} graded runs"
     )

@@ -14,7 +14,7 @@ from phaselens.experiments import answer_claims, later_claims
 from phaselens.experiments.ambiguity import turbulent_above
 from phaselens.experiments.base import Panel, Result, declared
 from phaselens.experiments.by_model import model_rows
-from phaselens.experiments.graded_runs import AT_OUTPUT, AT_RECORD, COMBINED, Graded, graded_runs
+from phaselens.experiments.graded_runs import AT_OUTPUT, AT_RECORD, COMBINED, Graded, graded_runs, lacking_grades
 from phaselens.experiments.result_tables import bounds, filled
 from phaselens.statistics.detection import (
     auroc,
@@ -250,7 +250,7 @@ def analyse_correctness(panel: Panel) -> Result:
         if not model.info.twin:
             graded[model.info.name], turned[model.info.name] = one, found
     evidence, by_model = _evidence(panel, graded, turned)
-    notes = () if rows else ("correctness: no run is graded; give the battery answers",)
+    notes = () if rows else (f"correctness: {lacking_grades(panel)}",)
     return Result(
         filled(
             correctness=rows,

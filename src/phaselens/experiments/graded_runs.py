@@ -72,11 +72,30 @@ def strata_of(model: ModelData, names: Sequence[str] = KIND) -> np.ndarray:
     return crossed(*(np.asarray(model.runs[name]) for name in names if name in model.runs))
 
 
+def lacking_grades(panel: Panel) -> str:
+    """Why no model's answers can be told apart: none was graded, or all are right, or all wrong."""
+    given = [_grades(m)[m.measured] for m in panel.trained if "correct" in m.runs]
+    seen = np.concatenate([*given, np.array([])])
+    seen = seen[np.isfinite(seen)]
+    if not len(seen):
+        return "no run is graded: give the battery answers, and prompts that models get right and wrong"
+    words = "right" if seen.all() else "wrong" if not seen.any() else "right in one model, or wrong"
+    return (
+        f"all {len(seen)} graded runs are {words}: results/grading.json has examples; give prompts that a model gets "
+        "right and wrong, or another grader (first line, contains, last number, choice)"
+    )
+
+
+def _grades(model: ModelData) -> np.ndarray:
+    """1 right, 0 wrong, NaN not graded; [run]."""
+    return np.array([np.nan if c is None else float(c) for c in model.runs["correct"]])
+
+
 def graded_runs(panel: Panel, model: ModelData, turbulent: float) -> Graded | None:
     """The graded runs of one model; None where none was graded or all answers are alike. `turbulent`: panel's q75."""
     if "correct" not in model.runs:
         return None
-    given = np.array([np.nan if c is None else float(c) for c in model.runs["correct"]])
+    given = _grades(model)
     rows = np.flatnonzero(np.isfinite(given))
     unit = panel.unit_index(model)[rows]
     wrong = 1.0 - given[rows]

@@ -8,10 +8,9 @@ import numpy as np
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, below
 from phaselens.dynamics.correctness_scores import cycle_start, repetition, run_mean_of
 from phaselens.dynamics.regimes import max_over_mean, ratio_norm
-from phaselens.experiments.answer_claims import UNGRADED
 from phaselens.experiments.base import ModelData, Panel
 from phaselens.experiments.by_model import Own, mean_evidence, refitted_gain
-from phaselens.experiments.graded_runs import Graded, strata_of
+from phaselens.experiments.graded_runs import Graded, lacking_grades, strata_of
 from phaselens.experiments.separations import counts
 from phaselens.statistics.detection import resampled_auroc_within, run_weights
 from phaselens.statistics.intervals import percentile_interval
@@ -163,7 +162,7 @@ def _r8(panel: Panel, graded: Sequence[Graded]) -> IntervalEvidence:
     of = {k: np.array([np.mean([r[k] for r in g]) for g in groups.values()]) for k in ("near", "right", "size", "loss")}
     n = len(groups)
     found = rank_correlation_effect(of["near"], of["right"])
-    lacking = "" if graded else UNGRADED
+    lacking = "" if graded else lacking_grades(panel)
     if not lacking and n < FEWEST_MODELS:
         lacking = f"{n} models with graded reasoning (siblings count once), {FEWEST_MODELS} are needed"
     elif not lacking and found.interval.reason:

@@ -193,10 +193,17 @@ def notes(folder: Folder) -> list[str]:
     out = [
         f"{value(n.get('experiment'))}: {value(n.get('note'))}" if isinstance(n, Mapping) else value(n) for n in found
     ]
-    runs = Counter((str(r["model"]), str(r["reason"])) for r in folder.rows("regimes_runs") if defined(r["reason"]))
-    of_all = Counter(str(r["model"]) for r in folder.rows("regimes_runs"))
-    for (model, reason), amount in sorted(runs.items()):
+    rows = folder.rows("regimes_runs")
+    of_all = Counter(str(r["model"]) for r in rows)
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for r in (r for r in rows if defined(r["reason"])):  # "short: 11 of 64 values"
+        kind, _, detail = str(r["reason"]).partition(": ")
+        reasons.setdefault((str(r["model"]), kind), []).append(detail)
+    for (model, kind), details in sorted(reasons.items()):
+        ends = sorted({d for d in details if d}, key=lambda d: int(d.partition(" ")[0]) if d[0].isdigit() else 0)
+        said = f"{kind}: {ends[0].partition(' ')[0]} to {ends[-1]}" if len(ends) > 1 else ": ".join([kind, *ends])
         out.append(
-            f"{visible(model)}: {number(amount)} of {number(of_all[model])} runs have no ratio_norm ({visible(reason)})"
+            f"{visible(model)}: {number(len(details))} of {number(of_all[model])} runs have no ratio_norm "
+            f"({visible(said)})"
         )
     return out

@@ -28,8 +28,8 @@ def plain_study(
 
     `prompts` is a file; else the questions, or the battery of the organisms' world where all models are of it, or the
     natural one. One model gets the experiments that say something about one, several get the default ones; where the
-    prompts have answers, correctness too. Raises InputError for both prompts and questions, StudyFileError and
-    UnknownNameError as a study file would.
+    prompts have answers, correctness too, in conversations by the grader `contains`. Raises InputError for both prompts
+    and questions, StudyFileError and UnknownNameError as a study file would.
     """
     if prompts is not None and questions:
         raise InputError("--prompts and --questions both say what is asked; leave one of them out.")
@@ -47,7 +47,8 @@ def plain_study(
         "arms": [Arm(temperature=0.7, samples=samples)],
         "lenses": ("final_norm",),
         "experiments": tuple(dict.fromkeys(experiments)),
-        "grader": grader,
+        # An answer in a conversation is a sentence: "It is Paris" does not begin with Paris.
+        "grader": grader or ("contains" if chat and answers else None),
         "chat": chat,
         "system": system,
     }
