@@ -5,7 +5,8 @@ from markupsafe import Markup
 from phaselens.report.axis_scale import span
 from phaselens.report.captions import written
 from phaselens.report.data_tables import Table, declared, text_cell
-from phaselens.report.forest_plot import NARROW, WIDE, Layout, Mark, Panel, forest
+from phaselens.report.figure_parts import Layout
+from phaselens.report.forest_plot import NARROW, WIDE, Mark, Panel, forest
 from phaselens.report.models_shown import Member, of
 from phaselens.report.section import Block, Section, listed, pair
 from phaselens.report.study_files import Folder, Row
@@ -33,9 +34,7 @@ def differences(name: str, members: list[Member], rows: list[Row], layout: Layou
         }
         unit = unit_of(outcome) or "1"
         panels.append(Panel(outcome, NOTES.get(outcome, f"difference ({unit})"), marks, ends=_ends(seen, marks)))
-    lines = [
-        (m.model, m.label if layout.across > 1 else m.short, "label twin-name" if m.twin else "label") for m in seen
-    ]
+    lines = [(m.model, *layout.named(m)) for m in seen]
     return forest(name, "Effects of ambiguity", lines, panels, layout)
 
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from phaselens.report import svg, verdict_prose
 from phaselens.report.axis_scale import Scale, span
+from phaselens.report.figure_parts import dot
 from phaselens.report.forest_plot import whisker
 from phaselens.report.study_files import Row
 from phaselens.report.written_values import DASH, count, interval, is_number, number, sentence, value, visible
@@ -99,7 +100,7 @@ def intervals(name: str, claims: Sequence[Row | None]) -> Markup:
         if is_number(null):
             marks.append(svg.line(axis(null), y - 6, axis(null), y + 6, "stroke null"))
         words = svg.tip(f"{number(estimate)} {interval(low, high)}; null {number(null)}")
-        marks.append(svg.element("circle", words, cx=axis(estimate), cy=y, r=4.0, class_=f"dot {KINDS[k]}"))
+        marks.append(dot(axis(estimate), y, 4.0, KINDS[k], words))
     marks.append(svg.line(EDGE, 36, WIDTH - EDGE, 36, "axis"))
     marks += [svg.text(number(tick), axis(tick), 49, "tick", "middle") for tick in axis.ticks(4)]
     said = "; ".join(f"{number(e)} {interval(lo, hi)}" for _, e, lo, hi, _ in shown)

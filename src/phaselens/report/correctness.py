@@ -1,7 +1,6 @@
 """What says that an answer is wrong: AUROC of scores beside baselines, a panel per model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -10,6 +9,7 @@ from phaselens.report import svg
 from phaselens.report.axis_scale import Scale
 from phaselens.report.captions import plain
 from phaselens.report.data_tables import Cell, Table, declared, name_cell, text_cell
+from phaselens.report.figure_parts import Layout
 from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Section, listed, pair
 from phaselens.report.study_files import Folder, Row
@@ -20,15 +20,6 @@ TITLE = "AUROC of scores for a wrong answer, with 95 % intervals over prompts"
 SHOWN = 8
 ROW, HEAD, FOOT = 19.0, 44.0, 34.0
 LOW, HIGH = 0.3, 1.0
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Total width, panels side by side, room for the names of scores."""
-
-    width: float
-    across: int
-    label: float
 
 
 BESIDE = ("baseline", "text", "published")  # what the scores of the dynamics must beat
@@ -54,7 +45,7 @@ def forest(name: str, rows: Sequence[Row], layout: Layout = WIDE) -> Markup:
     high = HEAD + ROW * max((len(v) for v in shown.values()), default=1) + FOOT
     pitch = layout.width / layout.across
     marks = [
-        svg.group(*_panel(m, shown[m], (k % layout.across) * pitch, (k // layout.across) * high, pitch, layout.label))
+        svg.group(*_panel(m, shown[m], (k % layout.across) * pitch, (k // layout.across) * high, pitch, layout.left))
         for k, m in enumerate(models)
     ]
     words = "; ".join(f"{m}, {r['score']}: {number(r['auroc'])}" for m in models for r in shown[m])

@@ -1,29 +1,19 @@
 """Collapse and reopening of the output's entropy: a Kaplan-Meier curve per model, with the bands of both nulls."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.axis_scale import Scale
 from phaselens.report.captions import written
+from phaselens.report.figure_parts import Layout, axes
 from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Section, pair
 from phaselens.report.study_files import Folder, Row
 from phaselens.report.written_values import extent, is_number, number, visible
 
-
-@dataclass(frozen=True)
-class Layout:
-    """Total width, panels side by side, height of a panel's plot."""
-
-    width: float
-    across: int
-    plot: float
-
-
-WIDE, NARROW = Layout(920, 4, 110), Layout(360, 2, 96)
+WIDE, NARROW = Layout(920, 4, plot=110), Layout(360, 2, plot=96)
 LEFT, HEAD, FOOT = 34.0, 24.0, 38.0
 NULLS = (("AR1", "ribbon null", "curve anyone dash3"), ("words", "outline", "curve anyone dash1 thin"))
 
@@ -49,7 +39,8 @@ def curves(name: str, members: list[Member], rows: list[Row], layout: Layout = W
         own = sorted((r for r in chosen if str(r["model"]) == model), key=lambda r: r["step"])
         x = Scale(0.0, float(max(r["step"] for r in own) or 1), left + LEFT, left + pitch - 12)
         y = Scale(0.0, 1.0, top + HEAD + layout.plot, top + HEAD)
-        marks.append(_axes(x, y, model, top, pitch))
+        steps = range(0, int(x.high) + 1, 4)
+        marks.append(axes(x, y, visible(model), below="steps since entry", ticks=steps, values=(0, 0.5, 1)))
         marks.append(_drawn(x, y, own, kinds.get(model, "ink dash0"), model))
         if not any(is_number(r["still"]) for r in own):
             marks.append(svg.text("no such entry: nulls only", x.end, top + HEAD + 12, "note halo", "end"))
@@ -62,18 +53,6 @@ def curves(name: str, members: list[Member], rows: list[Row], layout: Layout = W
 def _last(rows: list[Row], model: str) -> str:
     end = max((r for r in rows if str(r["model"]) == model), key=lambda r: r["step"])
     return f"{number(end['still'])} left at step {end['step']}, {number(end['AR1'])} in the AR(1) surrogate"
-
-
-def _axes(x: Scale, y: Scale, model: str, top: float, pitch: float) -> Markup:
-    marks = [svg.text(svg.fitted(visible(model), pitch - LEFT, 11.5), x.start, top + 14, "heading")]
-    for tick in (0, 0.5, 1):
-        marks.append(svg.line(x.start, y(tick), x.end, y(tick), "grid"))
-        marks.append(svg.text(number(tick), x.start - 5, y(tick) + 4, "tick", "end"))
-    marks.append(svg.line(x.start, y.start, x.end, y.start, "axis"))
-    for tick in range(0, int(x.high) + 1, 4):
-        marks.append(svg.text(number(tick), x(tick), y.start + 15, "tick", "middle"))
-    marks.append(svg.text("steps since entry", (x.start + x.end) / 2, y.start + 29, "axis-name", "middle"))
-    return svg.group(*marks)
 
 
 def _drawn(x: Scale, y: Scale, rows: Sequence[Row], kind: str, model: str) -> Markup:

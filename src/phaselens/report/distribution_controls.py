@@ -3,7 +3,8 @@
 from markupsafe import Markup
 
 from phaselens.report.captions import written
-from phaselens.report.forest_plot import NARROW, WIDE, Layout, Mark, Panel, forest
+from phaselens.report.figure_parts import Layout
+from phaselens.report.forest_plot import NARROW, WIDE, Mark, Panel, forest
 from phaselens.report.models_shown import Member
 from phaselens.report.study_files import Row
 from phaselens.report.written_values import listing

@@ -7,8 +7,8 @@ from markupsafe import Markup
 from phaselens.report import svg
 from phaselens.report.axis_scale import Scale, span
 from phaselens.report.captions import written
+from phaselens.report.figure_parts import Layout, columns, dot, names
 from phaselens.report.models_shown import Member
-from phaselens.report.row_layout import Layout
 from phaselens.report.section import Block, Section, pair
 from phaselens.report.study_files import Folder, Row
 from phaselens.report.written_values import estimated, extent, interval, is_number, number, visible
@@ -17,7 +17,7 @@ FULL = 3.0  # spreads at which a cell has its full colour
 DECIDES = "twins removed"
 
 
-WIDE, NARROW = Layout(920, 190, 2, 20), Layout(360, 118, 1, 18)
+WIDE, NARROW = Layout(920, 2, 190), Layout(360, 1, 118, row=18)
 HEAD, FOOT, PLANE = 38.0, 34.0, 260.0
 
 
@@ -84,7 +84,7 @@ def _dendrogram(
     for i, row in enumerate(models):
         label = svg.fitted(visible(str(row["model"])), layout.left - 20)
         marks.append(svg.text(label, layout.left - 10, at[i][1] + 4, "label", "end"))
-        marks.append(svg.element("circle", cx=at[i][0], cy=at[i][1], r=3.0, class_=f"dot {hues.get(row['model'], '')}"))
+        marks.append(dot(*at[i], 3.0, hues.get(row["model"], "")))
     for row in merges:
         (x1, y1), (x2, y2), place = at[row["left"]], at[row["right"]], x(row["height"])
         marks.append(svg.path([(x1, y1), (place, y1), (place, y2), (x2, y2)], "curve anyone"))
@@ -116,10 +116,8 @@ def _plane(
             marks.append(svg.path([(x1, y1), (x2, y2)], kind, svg.tip(words)))
     for row in models:
         px, py = where[row["model"]]
-        kind = f"dot {hues.get(row['model'], '')}"
-        marks.append(
-            svg.element("circle", svg.tip(f"{row['model']} ({row['family']})"), cx=px, cy=py, r=4.5, class_=kind)
-        )
+        tip = svg.tip(f"{row['model']} ({row['family']})")
+        marks.append(dot(px, py, 4.5, hues.get(row["model"], ""), tip))
         label = svg.fitted(visible(str(row["model"])), 86, 10)
         marks.append(svg.text(label, px + 8, py + (13 if py > y(low) - 8 else 4), "note halo"))
     return svg.group(*marks)
@@ -140,13 +138,12 @@ def grid(name: str, rows: list[Row], layout: Layout = WIDE) -> Markup:
             for line, part in enumerate(svg.wrapped(f"{value} of {figure}", pitch - 34, 12))
         ]
         bottom = top + HEAD + len(methods) * layout.row
-        for tick in (0, 0.5, 1):
-            marks.append(svg.line(x(tick), top + HEAD, x(tick), bottom, "grid"))
-            marks.append(svg.text(number(tick), x(tick), bottom + 14, "tick", "middle"))
+        marks += columns(x, (0, 0.5, 1), top + HEAD, bottom)
+        if k % across == 0:
+            at, room = (layout.left - 10, top + HEAD + layout.row / 2 + 4), layout.left - 14
+            marks += names([(method, "label") for method in methods], *at, layout.row, room)
         for i, method in enumerate(methods):
             y = top + HEAD + (i + 0.5) * layout.row
-            if k % across == 0:
-                marks.append(svg.text(svg.fitted(method, layout.left - 14), layout.left - 10, y + 4, "label", "end"))
             own = (r for r in rows if (r["method"], r["figure"], r["value"]) == (method, figure, value))
             marks += [_estimate(x, y, row) for row in own]
     title = "How well models are told apart under each normalisation of states"
@@ -162,7 +159,7 @@ def _estimate(x: Scale, y: float, row: Row) -> Markup:
         marks.append(svg.line(x.clipped(row["lo"]), y, x.clipped(row["hi"]), y, "whisker hue0"))
     if is_number(row["chance"]):
         marks.append(svg.line(x(row["chance"]), y - 6, x(row["chance"]), y + 6, "stroke null"))
-    marks.append(svg.element("circle", cx=x.clipped(row["estimate"]), cy=y, r=4.0, class_="dot hue0"))
+    marks.append(dot(x.clipped(row["estimate"]), y, 4.0, "hue0"))
     return svg.group(*marks)
 
 

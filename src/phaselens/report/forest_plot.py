@@ -7,8 +7,8 @@ from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.axis_scale import Scale, span
-from phaselens.report.row_layout import Layout
-from phaselens.report.written_values import estimated, is_number, number
+from phaselens.report.figure_parts import Layout, columns, dot, names
+from phaselens.report.written_values import estimated, is_number
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Panel:
     ends: tuple[float, float] | None = None
 
 
-WIDE, NARROW = Layout(920, 190, 4, 20), Layout(360, 122, 1, 20)
+WIDE, NARROW = Layout(920, 4, 190), Layout(360, 1, 122)
 HEAD, FOOT, GAP = 38.0, 36.0, 24.0
 
 
@@ -54,7 +54,9 @@ def forest(
     for k, panel in enumerate(panels):
         left, top = layout.left + (k % across) * pitch, (k // across) * high
         if k % across == 0:
-            marks.append(_names(rows, top, layout))
+            labels = [(label, kind) for _, label, kind in rows]
+            at = layout.left - 10, top + HEAD + layout.row / 2 + 4
+            marks += names(labels, *at, layout.row, layout.left - 16)
         marks.append(_panel(panel, rows, left, top, pitch, layout.row))
     said = "; ".join(
         f"{panel.heading}, {label}: {_said(one)}"
@@ -70,21 +72,6 @@ def _said(mark: Mark) -> str:
     return f"{estimated(mark.value, mark.low, mark.high)}"
 
 
-def _names(rows: Sequence[tuple[str, str, str]], top: float, layout: Layout) -> Markup:
-    return svg.group(
-        *(
-            svg.text(
-                svg.fitted(label, layout.left - 16),
-                layout.left - 10,
-                top + HEAD + (k + 0.5) * layout.row + 4,
-                kind,
-                "end",
-            )
-            for k, (_, label, kind) in enumerate(rows)
-        )
-    )
-
-
 def _panel(
     panel: Panel, rows: Sequence[tuple[str, str, str]], left: float, top: float, pitch: float, row: float
 ) -> Markup:
@@ -97,9 +84,7 @@ def _panel(
         svg.text(svg.fitted(panel.heading, room), axis.start, top + 14, "heading"),
         svg.text(svg.fitted(panel.note, room, 11), axis.start, top + 28, "note"),
     ]
-    for tick in axis.ticks(4):
-        marks.append(svg.line(axis(tick), first, axis(tick), last, "unity" if tick == panel.at else "grid"))
-        marks.append(svg.text(number(tick), axis(tick), last + 14, "tick", "middle"))
+    marks += columns(axis, axis.ticks(4), first, last, at=panel.at)
     marks.append(svg.line(axis.start, last, axis.end, last, "axis"))
     for k, (key, _, _) in enumerate(rows):
         y, own = first + (k + 0.5) * row, panel.marks.get(key, ())
@@ -117,11 +102,7 @@ def estimate(axis: Scale, y: float, mark: Mark) -> Markup:
     if is_number(mark.low) and is_number(mark.high):
         marks.append(whisker(axis, y, mark.low, mark.high, mark.kind, 2.0 if mark.faint else 4.0))
     if axis.holds(mark.value):
-        marks.append(
-            svg.element(
-                "circle", cx=axis(mark.value), cy=float(y), r=1.6 if mark.faint else 2.8, class_=f"dot {mark.kind}"
-            )
-        )
+        marks.append(dot(axis(mark.value), y, 1.6 if mark.faint else 2.8, mark.kind))
     return svg.group(*marks)
 
 

@@ -7,8 +7,8 @@ from markupsafe import Markup
 from phaselens.dynamics.published_figures import GD_RATIO
 from phaselens.report import captions, data_tables, depth_curves, distribution_controls, svg
 from phaselens.report.axis_scale import Scale, span
+from phaselens.report.figure_parts import Layout, columns, dot, names
 from phaselens.report.models_shown import Member, of
-from phaselens.report.row_layout import Layout
 from phaselens.report.section import Block, Said, Section, listed, pair
 from phaselens.report.study_files import Folder, Row
 from phaselens.report.written_values import estimated, is_number, number
@@ -17,8 +17,7 @@ TITLE = "GD_ratio of every model under every version"
 PUBLISHED = "published, others"
 
 
-WIDE = Layout(width=920, left=190, across=4, row=20)
-NARROW = Layout(width=360, left=122, across=1, row=20)
+WIDE, NARROW = Layout(920, 4, 190), Layout(360, 1, 122)
 HEAD, FOOT, GAP = 50.0, 34.0, 22.0
 
 
@@ -41,7 +40,9 @@ def gd_panels(name: str, members: list[Member], rows: list[Row], layout: Layout 
         axis = Scale(*domain, left + 4, left + pitch - GAP, log=True)
         top = line * high
         if column == 0:
-            marks.append(_names(members, top, layout))
+            at, rows_y = layout.left - 10, top + HEAD + layout.row / 2 + 4
+            marks += names(map(layout.named, members), at, rows_y, layout.row, layout.left - 16)
+            marks += names([(PUBLISHED, "note")], at, rows_y + len(members) * layout.row, 0, layout.left - 4)
         chosen = [r for r in rows if (str(r["version"]), str(r["lens"]), str(r["control"])) == kind]
         marks.append(_panel(axis, top, layout, kind, members, chosen))
     total = high * -(-len(kinds) // across)
@@ -52,25 +53,6 @@ def _domain(rows: list[Row]) -> tuple[float, float]:
     ends = [row[column] for row in rows for column in ("GD_ratio", "lo", "hi")]
     low, high = span([*ends, *(value for _, value in GD_RATIO)], log=True, pad=0.04) or (0.01, 10.0)
     return max(low, 1e-6), min(high, 1e6)
-
-
-def _names(members: list[Member], top: float, layout: Layout) -> Markup:
-    marks = []
-    for k, member in enumerate(members):
-        kind = "label twin-name" if member.twin else "label"
-        y = top + HEAD + (k + 0.5) * layout.row + 4
-        marks.append(
-            svg.text(
-                svg.fitted(member.label if layout.across > 1 else member.short, layout.left - 16),
-                layout.left - 10,
-                y,
-                kind,
-                "end",
-            )
-        )
-    y = top + HEAD + (len(members) + 0.5) * layout.row + 4
-    marks.append(svg.text(svg.fitted(PUBLISHED, layout.left - 12, 11), layout.left - 10, y, "note", "end"))
-    return svg.group(*marks)
 
 
 def _panel(
@@ -89,9 +71,7 @@ def _panel(
             for k, part in enumerate(svg.wrapped(under, axis.end - axis.start + GAP - 4, 10))
         ),
     ]
-    for tick in axis.ticks(5):
-        marks.append(svg.line(axis(tick), first, axis(tick), last, "unity" if tick == 1 else "grid"))
-        marks.append(svg.text(number(tick), axis(tick), last + 14, "tick", "middle"))
+    marks += columns(axis, axis.ticks(5), first, last, at=1)
     marks.append(svg.line(axis.start, last, axis.end, last, "axis"))
     for k, member in enumerate(members):
         for row in of(rows, member):
@@ -114,7 +94,7 @@ def _estimate(axis: Scale, y: float, member: Member, row: Row) -> Markup:
         low, high = axis.clipped(row["lo"]), axis.clipped(row["hi"])
         d = f"M{svg.place(low)} {svg.place(y - 4.5)}v9m0-4.5H{svg.place(high)}m0-4.5v9"
         marks.append(svg.element("path", d=d, class_=f"capped {member.kind}"))
-    marks.append(svg.element("circle", cx=axis.clipped(value), cy=float(y), r=2.8, class_=f"dot {member.kind}"))
+    marks.append(dot(axis.clipped(value), y, 2.8, member.kind))
     return svg.group(*marks)
 
 
@@ -144,10 +124,8 @@ def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
         said = captions.sampled("gd_by_depth", rows)
         out.append(pair("gd-depth", depth_curves.gd_by_depth, members, by_depth, layouts=broad, caption=said))
     if pairs := [r for r in folder.rows("gd_pairs") if is_number(r["effect"])]:
-        layouts, said = (
-            (distribution_controls.WIDE, distribution_controls.NARROW),
-            distribution_controls.pair_caption(pairs),
-        )
+        layouts = distribution_controls.WIDE, distribution_controls.NARROW
+        said = distribution_controls.pair_caption(pairs)
         out.append(pair("gd-pairs", distribution_controls.pairs, members, pairs, layouts=layouts, caption=said))
     lenses = folder.rows("lens_kl")
     if any(is_number(r["kl"]) for r in lenses):

@@ -9,6 +9,7 @@ from phaselens.dynamics.perturbation_signatures import CARRIED, deciding
 from phaselens.report import forest_plot, svg, written_values
 from phaselens.report.axis_scale import Scale, span
 from phaselens.report.captions import written
+from phaselens.report.figure_parts import Curve, Layout, axes, end_names
 from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Figure, Section
 from phaselens.report.study_files import Folder, Row
@@ -18,30 +19,9 @@ TABLES = ("signatures", "growth_curves", "causal", "control")
 ARM_HUES = {"probe subspace": 0, "LEACE": 2, "mean": 3, "patch": 1}
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Panels side by side, the width of one, and the room at its right for names."""
-
-    across: int
-    width: float
-    names: float
-
-
-WIDE, NARROW = Shape(2, 460.0, 124.0), Shape(1, 360.0, 92.0)
+WIDE, NARROW = Layout(920, 2, right=124), Layout(360, 1, right=92)
 SHAPES = (("wide", WIDE), ("narrow", NARROW))
-ROWS_WIDE, ROWS_NARROW = forest_plot.Layout(920, 110, 4, 20), forest_plot.Layout(360, 92, 1, 20)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Points (x, y) with an interval each (NaN: none), the name at its end, and its style class."""
-
-    name: str
-    kind: str
-    rows: Sequence[Row]
-    value: str
-    lo: str = ""
-    hi: str = ""
+ROWS_WIDE, ROWS_NARROW = Layout(920, 4, 110), Layout(360, 1, 92)
 
 
 @dataclass(frozen=True)
@@ -84,7 +64,7 @@ def _models(rows: Sequence[Row], shown: Mapping[str, Shown]) -> list[tuple[str, 
 # --- signatures ---
 
 
-def signature_figure(name: str, rows: Sequence[Row], at: float, shown: Mapping[str, Shown], shape: Shape) -> Markup:
+def signature_figure(name: str, rows: Sequence[Row], at: float, shown: Mapping[str, Shown], shape: Layout) -> Markup:
     """Draw gain g(l -> L) (1, log) and KL(p || p') (nats, log) over l/L: a curve a model, its prompt interval shaded.
 
     Matched noise of one strength; the band from .9 to 1.1 is what counts as carried.
@@ -115,7 +95,7 @@ def signature_caption(rows: Sequence[Row], at: float) -> Markup:
 # --- growth ---
 
 
-def growth_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], shape: Shape) -> Markup:
+def growth_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], shape: Layout) -> Markup:
     """Draw growth of infinitesimal changes (ln) over depth, less the stream's, and over the steps behind a change."""
     models = _models(rows, shown)
 
@@ -136,7 +116,7 @@ def growth_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], sh
 # --- causal regions ---
 
 
-def causal_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], shape: Shape) -> Markup:
+def causal_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], shape: Layout) -> Markup:
     """Draw the fall of the margin (nats) over l/L, a panel a model and a curve an arm, before the random band."""
     panels = []
     models = _models(rows, shown)
@@ -157,7 +137,7 @@ def causal_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], sh
 # --- control ---
 
 
-def control_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], layout: forest_plot.Layout) -> Markup:
+def control_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], layout: Layout) -> Markup:
     """Draw change of correctness and change of ct side by side, two panels a model and a row an arm."""
     arms = [a for a in dict.fromkeys(str(r["arm"]) for r in rows) if a != "none"]  # in the order of the table
     panels = []
@@ -200,7 +180,7 @@ def _ends(shares: Sequence[float]) -> str:
 def _panel(
     curves: Sequence[Curve],
     place: tuple[int, int],
-    shape: Shape,
+    shape: Layout,
     heading: str,
     below: str,
     *,
@@ -209,12 +189,12 @@ def _panel(
     behind: Sequence[Row] = (),
 ) -> Markup:
     """One panel over relative depth: curves, their intervals and names; a flat band, or that of random subspaces."""
-    left, top = place[0] * shape.width, place[1] * (HEAD + PLOT + FOOT)
+    left, top = place[0] * shape.width / shape.across, place[1] * (HEAD + PLOT + FOOT)
     ends = [r[c] for one in curves for r in one.rows for c in (one.value, one.lo, one.hi) if c]
     ends += [r[c] for r in behind for c in ("band_lo", "band_hi")] + ([0.0] if not log else [])
-    x = Scale(0.0, 1.0, left + LEFT, left + shape.width - shape.names)
+    x = Scale(0.0, 1.0, left + LEFT, left + shape.width / shape.across - shape.right)
     y = Scale(*(span([*ends, *(band or ())], log=log) or (0.1, 10.0)), top + HEAD + PLOT, top + HEAD, log=log)
-    marks = [svg.text(svg.fitted(heading, shape.width - LEFT), x.start, top + 14, "heading")]
+    marks = []
     if band:
         marks.append(svg.rect(x.start, y(band[1]), x.end - x.start, y(band[0]) - y(band[1]), "band"))
         marks.append(svg.text("carried", x.start + 4, y(band[1]) - 4, "band-name"))
@@ -222,65 +202,20 @@ def _panel(
     if len(known) > 1:
         lower = [(x(r["depth"]), y(r["band_lo"])) for r in reversed(known)]
         marks.append(svg.path([*((x(r["depth"]), y(r["band_hi"])) for r in known), *lower], "band"))
-    marks += _axes(x, y, below, unity=1.0 if log and band else 0.0 if not log else None)
+    at, ticks = 1.0 if log and band else None if log else 0.0, (0, 0.25, 0.5, 0.75, 1)
+    marks.append(axes(x, y, heading, room=shape.right, below=below, ticks=ticks, values=y.ticks(5), at=at))
     marks += [
         svg.line(x(r["depth"]), y.start, x(r["depth"]), y.start - 7, "axis", stroke_width="3")
         for r in behind
         if r["region"]
     ]
-    marks += [_drawn(one, x, y) for one in curves]
-    return svg.group(*marks, *_names(curves, x, y, shape.names))
+    return svg.group(*marks, *(one.drawn(x, y) for one in curves), end_names(x, y, curves, shape.right))
 
 
-def _axes(x: Scale, y: Scale, below: str, unity: float | None) -> list[Markup]:
-    marks = []
-    for tick in y.ticks(5):
-        marks.append(svg.line(x.start, y(tick), x.end, y(tick), "unity" if tick == unity else "grid"))
-        marks.append(svg.text(written_values.tick(tick), x.start - 5, y(tick) + 4, "tick", "end"))
-    marks.append(svg.line(x.start, y.start, x.end, y.start, "axis"))
-    for tick in (0, 0.25, 0.5, 0.75, 1):
-        marks.append(svg.text(written_values.number(tick), x(tick), y.start + 15, "tick", "middle"))
-    return [*marks, svg.text(below, (x.start + x.end) / 2, y.start + 32, "axis-name", "middle")]
-
-
-def _points(one: Curve) -> list[Row]:
-    own = [r for r in one.rows if written_values.is_number(r[one.value])]
-    return sorted(own, key=lambda r: float(r["depth"]))  # type: ignore[arg-type]
-
-
-def _drawn(one: Curve, x: Scale, y: Scale) -> Markup:
-    own = _points(one)
-    both = [r for r in own if one.lo and written_values.is_number(r[one.lo]) and written_values.is_number(r[one.hi])]
-    marks = []
-    if len(both) > 1:
-        upper = [(x(r["depth"]), y.clipped(r[one.hi])) for r in both]  # type: ignore[arg-type]
-        lower = [(x(r["depth"]), y.clipped(r[one.lo])) for r in reversed(both)]  # type: ignore[arg-type]
-        marks.append(svg.path([*upper, *lower], f"ribbon {one.kind}"))
-    at = [(x(r["depth"]), y.clipped(r[one.value])) for r in own]  # type: ignore[arg-type]
-    if len(at) == 1:
-        marks.append(
-            svg.element("circle", svg.tip(one.name), cx=at[0][0], cy=at[0][1], r=2.8, class_=f"dot {one.kind}")
-        )
-    elif at:
-        marks.append(svg.path(at, f"curve {one.kind}", svg.tip(one.name)))
-    return svg.group(*marks)
-
-
-def _names(curves: Sequence[Curve], x: Scale, y: Scale, room: float) -> list[Markup]:
-    """The names of the curves at the right, moved apart, each joined to where its curve ends."""
-    last = [(one, own[-1]) for one in curves if (own := _points(one))]
-    at = [y.clipped(row[one.value]) for one, row in last]  # type: ignore[arg-type]
-    marks = []
-    for (one, row), here, place in zip(last, at, svg.spread(at, 13.0, y.end, y.start), strict=True):
-        marks.append(svg.path([(x(row["depth"]) + 2, here), (x.end + 6, place)], f"leader {one.kind}"))  # type: ignore[arg-type]
-        marks.append(svg.text(svg.fitted(one.name, room - 12, 11), x.end + 9, place + 4, f"end-label {one.kind}"))
-    return marks
-
-
-def _framed(name: str, title: str, said: str, n: int, shape: Shape, *panels: Markup) -> Markup:
+def _framed(name: str, title: str, said: str, n: int, shape: Layout, *panels: Markup) -> Markup:
     across = min(n, shape.across)
     down = -(-n // across)
-    return svg.frame(name, title, said, across * shape.width, down * (HEAD + PLOT + FOOT), *panels)
+    return svg.frame(name, title, said, across * shape.width / shape.across, down * (HEAD + PLOT + FOOT), *panels)
 
 
 def _blocks(folder: Folder, members: list[Member]) -> list[Block]:

@@ -1,13 +1,12 @@
 """Ranks of the models in every prompt category: one line a model, level where the order is the same everywhere."""
 
-from dataclasses import dataclass
-
 from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.axis_scale import Scale
 from phaselens.report.captions import written
 from phaselens.report.data_tables import Reasons, Table, declared, name_cell, text_cell
+from phaselens.report.figure_parts import Layout, dot
 from phaselens.report.models_shown import Member
 from phaselens.report.section import Block, Section, listed, pair
 from phaselens.report.study_files import Folder, Row
@@ -16,17 +15,7 @@ from phaselens.report.written_values import extent, interval, is_number, number,
 TITLE = "Rank of every model in every prompt category"
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Total width, panels side by side, height of a rank, room for names at the right end of lines."""
-
-    width: float
-    across: int
-    row: float
-    label: float
-
-
-WIDE, NARROW = Layout(920, 2, 22, 130), Layout(360, 1, 22, 112)
+WIDE, NARROW = Layout(920, 2, right=130, row=22), Layout(360, 1, right=112, row=22)
 HEAD, FOOT, LEFT = 34.0, 56.0, 26.0
 
 
@@ -61,7 +50,7 @@ def _panel(
     said: str,
 ) -> Markup:
     categories = list(dict.fromkeys(str(row["category"]) for row in rows))
-    right = left + pitch - layout.label
+    right = left + pitch - layout.right
     x = Scale(0.0, max(len(categories) - 1, 1), left + LEFT + 14, right)
     y = Scale(1.0, max(most, 2), top + HEAD + layout.row * (max(most, 2) - 0.5), top + HEAD + layout.row / 2)
     marks = [svg.text(svg.fitted(said, pitch - LEFT - 8, 12.5), left + LEFT, top + 16, "heading")]
@@ -78,11 +67,11 @@ def _panel(
         member = known.get(model)
         kind = member.kind if member else "null"
         marks.append(svg.path(points, f"curve {kind}", svg.tip(visible(model))))
-        marks += [svg.element("circle", cx=px, cy=py, r=3.0, class_=f"dot {kind}") for px, py in points]
+        marks += [dot(px, py, 3.0, kind) for px, py in points]
         last.append((member.short if member else visible(model), kind, points[-1][1]))
     places = svg.spread([at for _, _, at in last], 13.0, y.end, y.start)
     for (label, kind, _), at in zip(last, places, strict=True):
-        marks.append(svg.text(svg.fitted(label, layout.label - 34, 11), x.end + 10, at + 4, f"end-label {kind}"))
+        marks.append(svg.text(svg.fitted(label, layout.right - 34, 11), x.end + 10, at + 4, f"end-label {kind}"))
     return svg.group(*marks)
 
 

@@ -7,14 +7,14 @@ from markupsafe import Markup
 from phaselens.report import svg
 from phaselens.report.axis_scale import Scale
 from phaselens.report.captions import written
+from phaselens.report.figure_parts import Layout, columns, dot
 from phaselens.report.forest_plot import HEAD
 from phaselens.report.models_shown import Member
-from phaselens.report.row_layout import Layout
 from phaselens.report.section import Block, Legend, Section, pair
 from phaselens.report.study_files import Folder, Row
 from phaselens.report.written_values import extent, is_number, number
 
-WIDE, NARROW = Layout(920, 196, 2, 19), Layout(360, 168, 1, 19)
+WIDE, NARROW = Layout(920, 2, 196, row=19), Layout(360, 1, 168, row=19)
 FIGURES, FOOT = 84.0, 38.0
 
 
@@ -62,9 +62,7 @@ def _panel(
         svg.text("share", axis.start, top + 28, "note"),
         svg.text("p, after Holm", axis.end + 10, top + 28, "note"),
     ]
-    for tick in axis.ticks(3):
-        marks.append(svg.line(axis(tick), top + HEAD, axis(tick), bottom, "grid"))
-        marks.append(svg.text(number(tick), axis(tick), bottom + 14, "tick", "middle"))
+    marks += columns(axis, axis.ticks(3), top + HEAD, bottom)
     for i, row in enumerate(rows):
         y = top + HEAD + (i + 0.5) * layout.row
         words = str(row["motif"]).replace("-", " → ")
@@ -90,7 +88,7 @@ def _dot(axis: Scale, y: float, member: Member, row: Row) -> Markup:
     if not is_number(row["share"]):
         return Markup("")
     tip = svg.tip(f"{member.label}, {row['motif']}: {number(row['share'])} ({number(row['count'])} times)")
-    return svg.element("circle", tip, cx=axis(row["share"]), cy=float(y), r=3.0, class_=f"dot {member.kind}")
+    return dot(axis(row["share"]), y, 3.0, member.kind, tip)
 
 
 def _verdict(x: float, y: float, row: Row) -> Markup:

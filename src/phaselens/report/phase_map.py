@@ -2,13 +2,12 @@
 bands.
 """
 
-from dataclasses import dataclass
-
 from markupsafe import Markup
 
 from phaselens.dynamics.published_figures import BANDS
 from phaselens.report import captions, data_tables, regime_labels, svg
 from phaselens.report.axis_scale import Scale, span
+from phaselens.report.figure_parts import Layout, dot
 from phaselens.report.models_shown import Member, of
 from phaselens.report.section import Block, Said, Section, listed, pair
 from phaselens.report.study_files import Folder, Row
@@ -20,19 +19,8 @@ NAME_LETTER = 7.2  # width of a capital of a band's name, px
 TITLE = "ratio_norm of every model, with its nulls"
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where things stand: total width, left and right end of the plot, height of a row, whether labels stand above."""
-
-    width: float
-    left: float
-    right: float
-    row: float
-    stacked: bool
-
-
-WIDE = Layout(width=920, left=236, right=748, row=34, stacked=False)
-NARROW = Layout(width=360, left=10, right=350, row=48, stacked=True)
+WIDE = Layout(920, left=236, right=748, row=34)  # right: where the plot ends
+NARROW = Layout(360, left=10, right=350, row=48)  # labels stand above their rows
 HEAD, FOOT, STRIP = 70.0, 34.0, 74.0
 
 
@@ -108,7 +96,7 @@ def _band(band: object) -> str:
 
 
 def _key(layout: Layout) -> Markup:
-    x, y = (0.0, 10.0) if not layout.stacked else (layout.left, 30.0)
+    x, y = (0.0, 10.0) if layout.wide else (layout.left, 30.0)
     return svg.group(
         _dot(x + 6, y, "hue0", "l*"),
         svg.text("at l*", x + 16, y + 4, "note"),
@@ -132,11 +120,11 @@ def _ticks(axis: Scale, bottom: float) -> Markup:
 def _dot(x: float, y: float, kind: str, choice: str) -> Markup:
     if choice == "L":
         return svg.rect(x - 3, y - 3, 6, 6, f"dot {kind}")
-    return svg.element("circle", cx=float(x), cy=float(y), r=4.5, class_=f"dot {kind}")
+    return dot(x, y, 4.5, kind)
 
 
 def _model(axis: Scale, layout: Layout, y: float, member: Member, rows: list[Row], runs: list[Row]) -> Markup:
-    middle = y + layout.row / 2 + (8 if layout.stacked else 0)
+    middle = y + layout.row / 2 + (8 if not layout.wide else 0)
     marks = [_label(layout, y, member.label, "label twin-name" if member.twin else "label")]
     shown = [axis(run["ratio_norm"]) for run in runs if axis.holds(run["ratio_norm"])]
     shown = shown[:: max(1, -(-len(shown) // RUNS_DRAWN))]
@@ -163,7 +151,7 @@ def _estimate(axis: Scale, y: float, row: Row, kind: str, choice: str, label: st
 
 
 def _label(layout: Layout, y: float, label: str, kind: str) -> Markup:
-    if layout.stacked:
+    if not layout.wide:
         return svg.text(svg.fitted(label, 220), layout.left, y + 14, kind)
     return svg.text(svg.fitted(label, layout.left - 24), layout.left - 14, y + layout.row / 2 + 4, kind, "end")
 
@@ -171,14 +159,14 @@ def _label(layout: Layout, y: float, label: str, kind: str) -> Markup:
 def _figure(layout: Layout, y: float, row: Row | None) -> Markup:
     written = DASH if row is None else f"{estimated(row['ratio_norm'], row['lo'], row['hi'])}"
     written = DASH if row is None or not is_number(row["ratio_norm"]) else written
-    if layout.stacked:
+    if not layout.wide:
         return svg.text(written, layout.right, y + 14, "figure", "end")
     return svg.text(written, layout.right + 14, y + layout.row / 2 + 4, "figure")
 
 
 def _null(axis: Scale, layout: Layout, y: float, row: Row) -> Markup:
     """Draw one null in a row of its own; where it lies beyond the axis an arrow says so, and its number is printed."""
-    middle = y + layout.row / 2 + (8 if layout.stacked else 0)
+    middle = y + layout.row / 2 + (8 if not layout.wide else 0)
     label = visible(str(row["null"]))
     marks = [svg.tip(f"{label}: {visible(str(row['description']))}"), _label(layout, y, label, "label null-name")]
     marks.append(_figure(layout, y, row))
@@ -194,7 +182,7 @@ def _null(axis: Scale, layout: Layout, y: float, row: Row) -> Markup:
 
 def _own_nulls(axis: Scale, layout: Layout, y: float, member: Member, nulls: list[Row]) -> Markup:
     """Mark a trained model's own nulls in its row as small diamonds; an untrained twin has a row of its own already."""
-    middle = y + layout.row / 2 + (8 if layout.stacked else 0) + 11
+    middle = y + layout.row / 2 + (8 if not layout.wide else 0) + 11
     marks = []
     for row in nulls if not member.twin else ():
         if row["model"] == member.model and row["null"] != "untrained twin" and axis.holds(row["ratio_norm"]):
@@ -220,8 +208,8 @@ def _strip(
         marks.append(svg.rect(x1, y, max(x2 - x1, 1.5), 16, "band", svg.tip(_band(band))))
     for band in (BANDS[0], BANDS[1], BANDS[3]):
         first = band is BANDS[0]
-        x = whole.start if first and layout.stacked else whole(band.high if first else band.low)
-        marks.append(svg.text(band.name, x, y - 4, "band-name", "end" if first and not layout.stacked else None))
+        x = whole.start if first and not layout.wide else whole(band.high if first else band.low)
+        marks.append(svg.text(band.name, x, y - 4, "band-name", "end" if first and layout.wide else None))
     for null in nulls:
         if whole.holds(null["ratio_norm"]):
             words = f"null {null['null']}: {number(null['ratio_norm'])}"
@@ -237,7 +225,7 @@ def _strip(
     marks.append(svg.line(left, y + 17, layout.right, y + 17, "axis"))
     for tick in (1, 2, 3, 5, 10, 20, 35):
         marks.append(svg.text(number(tick), whole(tick), y + 31, "tick", "middle"))
-    if not layout.stacked:
+    if layout.wide:
         marks.append(svg.text("the whole published range", left - 14, y + 8, "note", "end"))
         marks.append(svg.text("(log axis; box: the axis above)", left - 14, y + 22, "note", "end"))
     else:
@@ -268,16 +256,8 @@ def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
     shares = regime_labels.labelled(rows)
     if shares and any(regime_labels.has_label(row) for row in shares):
         said = captions.sampled("label_bars", shares)
-        out.append(
-            pair(
-                "labels",
-                regime_labels.label_bars,
-                members,
-                rows,
-                layouts=(regime_labels.WIDE, regime_labels.NARROW),
-                caption=said,
-            )
-        )
+        layouts = regime_labels.WIDE, regime_labels.NARROW
+        out.append(pair("labels", regime_labels.label_bars, members, rows, layouts=layouts, caption=said))
     elif shares:
         out.append(Said([captions.plain("unlabelled")]))
     return [*out, listed(data_tables.regimes(folder, members), "The numbers of these figures")]

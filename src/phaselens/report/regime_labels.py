@@ -1,12 +1,11 @@
 """The labels of the runs: for every model the share of its runs under each of the four regime names, twice."""
 
-from dataclasses import dataclass
-
 from markupsafe import Markup
 
 from phaselens.dynamics.published_figures import REGIMES
 from phaselens.report import svg
 from phaselens.report.axis_scale import Scale
+from phaselens.report.figure_parts import Layout, names
 from phaselens.report.models_shown import Member, of
 from phaselens.report.study_files import Row
 from phaselens.report.written_values import is_number, number
@@ -15,17 +14,7 @@ TITLE = "Shares of runs under each label, per model"
 KINDS = (("", "published bands", "a comparison only"), ("_panel", "panel bands", "quantiles of this panel"))
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Total width, room for names at the left, gap between the two columns of bars, height of a row."""
-
-    width: float
-    left: float
-    gap: float
-    row: float
-
-
-WIDE, NARROW = Layout(920, 190, 28, 20), Layout(360, 100, 14, 20)
+WIDE, NARROW = Layout(920, 2, 190, right=28), Layout(360, 2, 100, right=14)
 HEAD, BAR = 62.0, 13.0
 
 
@@ -52,7 +41,7 @@ def label_bars(name: str, members: list[Member], rows: list[Row], layout: Layout
     marks = [_key(layout)]
     for k, (suffix, title, under) in enumerate(kinds):
         left = layout.left + k * pitch
-        axis = Scale(0.0, 1.0, left, left + pitch - layout.gap)
+        axis = Scale(0.0, 1.0, left, left + pitch - layout.right)
         room = axis.end - axis.start
         marks.append(svg.text(svg.fitted(title, room), axis.start, 38, "heading"))
         marks.append(svg.text(svg.fitted(under, room, 10.5), axis.start, 52, "note"))
@@ -60,18 +49,15 @@ def label_bars(name: str, members: list[Member], rows: list[Row], layout: Layout
             y = HEAD + i * layout.row
             marks += [_bar(axis, y, member, row, suffix) for row in of(chosen, member)[:1]]
         marks.append(_ticks(axis, HEAD + len(members) * layout.row))
-    for i, member in enumerate(members):
-        label = member.label if layout.width > 500 else member.short
-        kind = "label twin-name" if member.twin else "label"
-        y = HEAD + i * layout.row + BAR - 2
-        marks.append(svg.text(svg.fitted(label, layout.left - 14), layout.left - 10, y, kind, "end"))
+    labels = map(layout.named, members)
+    marks += names(labels, layout.left - 10, HEAD + BAR - 2, layout.row, layout.left - 14)
     said = "; ".join(_said(member, row) for member in members for row in of(chosen, member)[:1])
     return svg.frame(name, TITLE, f"{said}.", layout.width, HEAD + len(members) * layout.row + 24, *marks)
 
 
 def _key(layout: Layout) -> Markup:
-    marks, x = [], layout.left if layout.width > 500 else 0.0
-    step = 116.0 if layout.width > 500 else 92.0
+    marks, x = [], layout.left if layout.wide else 0.0
+    step = 116.0 if layout.wide else 92.0
     for k, regime in enumerate(REGIMES):
         marks.append(svg.rect(x + k * step, 4, 10, 10, f"share{k}"))
         marks.append(svg.text(regime.capitalize(), x + k * step + 15, 13, "note"))

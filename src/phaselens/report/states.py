@@ -8,8 +8,8 @@ from markupsafe import Markup
 from phaselens.report import svg, transition_graphs
 from phaselens.report.axis_scale import Scale
 from phaselens.report.captions import written
+from phaselens.report.figure_parts import Layout, names
 from phaselens.report.models_shown import Member, of
-from phaselens.report.row_layout import Layout
 from phaselens.report.section import Block, Figure, Section, pair
 from phaselens.report.study_files import Folder, Row
 from phaselens.report.written_values import extent, interval, is_number, number
@@ -20,7 +20,7 @@ CHOICES = (("all", "all layers"), ("l*", "layer of record l*"))
 AXES = (("generation", "l*", "generation, l*"), ("depth", "all", "depth"))
 
 
-WIDE, NARROW = Layout(920, 190, 4, 20), Layout(360, 100, 1, 20)
+WIDE, NARROW = Layout(920, 4, 190), Layout(360, 1, 100)
 HEAD, BAR, GAP = 66.0, 13.0, 24.0
 CELL, PLOT, UNDER = 17.0, 112.0, 34.0
 
@@ -46,11 +46,8 @@ def occupancy_bars(name: str, members: list[Member], rows: list[Row], layout: La
         marks.append(svg.line(axis.start, low, axis.end, low, "axis"))
         for tick, anchor in ((0, None), (0.5, "middle"), (1, "end")):
             marks.append(svg.text(number(tick), axis(tick), low + 14, "tick", anchor))
-    for i, member in enumerate(members):
-        label = member.label if layout.width > 500 else member.short
-        kind = "label twin-name" if member.twin else "label"
-        y = HEAD + i * layout.row + BAR - 2
-        marks.append(svg.text(svg.fitted(label, layout.left - 14), layout.left - 10, y, kind, "end"))
+    labels = map(layout.named, members)
+    marks += names(labels, layout.left - 10, HEAD + BAR - 2, layout.row, layout.left - 14)
     said = "; ".join(f"{m.label}: {_said(of(chosen, m))}" for m in members)
     height = HEAD + len(members) * layout.row + 24
     return svg.frame(name, "Shares of states, per model", f"{said}.", layout.width, height, *marks)
@@ -63,8 +60,8 @@ def _said(rows: Sequence[Row]) -> str:
 
 def _key(layout: Layout) -> Markup:
     marks = []
-    across, step = (5, 146.0) if layout.width > 500 else (2, 150.0)
-    start = layout.left if layout.width > 500 else 0.0
+    across, step = (5, 146.0) if layout.wide else (2, 150.0)
+    start = layout.left if layout.wide else 0.0
     for k, letter in enumerate(LETTERS):
         x, y = start + (k % across) * step, 4 + (k // across) * 15
         marks.append(svg.rect(x, y, 10, 10, f"state{letter}"))
@@ -100,8 +97,7 @@ def matrices(name: str, members: list[Member], rows: list[Row], layout: Layout =
     marks = []
     for k, member in enumerate(trained):
         left, top = (k % across) * pitch, (k // across) * high
-        label = member.label if layout.across > 1 else member.short
-        marks.append(svg.text(svg.fitted(label, pitch - 10), left, top + 14, "heading"))
+        marks.append(svg.text(svg.fitted(layout.named(member)[0], pitch - 10), left, top + 14, "heading"))
         for i, (axis, choice, title) in enumerate(AXES):
             own = [r for r in of(chosen, member) if r["axis"] == axis and r["layer_choice"] == choice]
             room = (pitch - 12) / len(AXES) if layout.across > 1 else pitch / 2

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.captions import written
+from phaselens.report.figure_parts import Layout
 from phaselens.report.models_shown import Member, of
 from phaselens.report.study_files import Row
 from phaselens.report.written_values import extent, interval, is_number, number
@@ -19,16 +19,7 @@ WIDEST = 5.0
 PAGE = 5
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Total width, graphs side by side, height of a graph."""
-
-    width: float
-    across: int
-    high: float
-
-
-WIDE, NARROW = Layout(920, 4, 212), Layout(360, 2, 212)
+WIDE, NARROW = Layout(920, 4, plot=212), Layout(360, 2, plot=212)
 LAYOUTS = {"wide": WIDE, "narrow": NARROW}
 HEAD, RING, DOT, LOOP = 24.0, 48.0, 10.0, 18.0
 
@@ -48,19 +39,19 @@ def graphs(name: str, members: list[Member], rows: list[Row], layout: Layout = W
     trained = [m for m in members if not m.twin and of(rows, m)]
     kinds = [(alphabet, axis) for alphabet in ALPHABETS for axis in AXES]
     lines = -(-len(kinds) // layout.across)
-    pitch, block = layout.width / layout.across, HEAD + lines * layout.high
+    pitch, block = layout.width / layout.across, HEAD + lines * layout.plot
     marks = []
     for k, member in enumerate(trained):
         top = k * block
         label = member.label if layout.across > 2 else member.short
         marks.append(svg.text(svg.fitted(label, layout.width - 10), 0, top + 14, "heading"))
         for i, (alphabet, (axis, choice, title)) in enumerate(kinds):
-            left, y = (i % layout.across) * pitch, top + HEAD + (i // layout.across) * layout.high
+            left, y = (i % layout.across) * pitch, top + HEAD + (i // layout.across) * layout.plot
             own = [
                 r for r in of(rows, member) if (r["alphabet"], r["axis"], r["layer_choice"]) == (alphabet, axis, choice)
             ]
             marks.append(svg.text(svg.fitted(title, pitch - 6, 11), left, y + 10, "note"))
-            marks.append(_graph(left + pitch / 2, y + layout.high / 2 + 16, member, alphabet, own))
+            marks.append(_graph(left + pitch / 2, y + layout.plot / 2 + 16, member, alphabet, own))
     said = f"Transition graphs of {len(trained)} models: two alphabets, each along generation and along depth."
     return svg.frame(name, "Transition graphs", said, layout.width, block * max(len(trained), 1), *marks)
 

@@ -7,9 +7,9 @@ from phaselens.report import svg
 from phaselens.report.axis_scale import Scale, span
 from phaselens.report.captions import written
 from phaselens.report.data_tables import Reasons, Table, declared, name_cell, text_cell
+from phaselens.report.figure_parts import Layout, columns
 from phaselens.report.forest_plot import whisker
 from phaselens.report.models_shown import Member
-from phaselens.report.row_layout import Layout
 from phaselens.report.section import Block, Section, listed, pair
 from phaselens.report.study_files import Folder, Row
 from phaselens.report.written_values import estimated, extent, is_number, listing, number, visible
@@ -23,7 +23,7 @@ BLOCKS = (
 )
 
 
-WIDE, NARROW = Layout(920, 150, 2, 19), Layout(360, 118, 1, 19)
+WIDE, NARROW = Layout(920, 2, 150, row=19), Layout(360, 1, 118, row=19)
 HEAD, BLOCK, FOOT, BAR = 30.0, 22.0, 26.0, 10.0
 FARTHEST = -1.0, 2.0
 
@@ -68,12 +68,8 @@ def _said(row: Row) -> str:
 
 
 def _ticks(axis: Scale, top: float, bottom: float) -> Markup:
-    marks = []
-    for tick in axis.ticks(5):
-        marks.append(svg.line(axis(tick), top, axis(tick), bottom, "unity" if tick == 0 else "grid"))
-        marks.append(svg.text(number(tick), axis(tick), bottom + 15, "tick", "middle"))
-    marks.append(svg.line(axis.start, bottom, axis.end, bottom, "axis"))
-    return svg.group(*marks)
+    line = svg.line(axis.start, bottom, axis.end, bottom, "axis")
+    return svg.group(*columns(axis, axis.ticks(5), top, bottom, at=0), line)
 
 
 def _bar(axis: Scale, y: float, high: float, left: float, room: float, kind: str, row: Row) -> Markup:
