@@ -6,11 +6,14 @@ from itertools import groupby, pairwise, permutations
 import numpy as np
 import pytest
 
+from phaselens.dynamics import chains as chains_module
 from phaselens.dynamics.chains import (
+    by_run,
     collapse_runs,
     depth_chains,
     dwell_times,
     expected_counts,
+    few_runs,
     first_order_surrogate,
     generation_chains,
     motif_counts,
@@ -252,3 +255,14 @@ def test_a_state_of_word_starts_alone_is_transient_by_its_place_only():
     chains = np.where((place == 0) & (g.random((20, 400)) < 0.5), 1, 0)
     assert self_transition_excess(chains, 1, 2) < -0.2
     assert self_transition_excess(chains, 1, 2, place=place) == pytest.approx(0, abs=1e-9)
+
+
+def test_counts_of_a_few_runs_at_a_time_are_those_of_all(monkeypatch):
+    x = np.random.default_rng(6).integers(-1, 3, (11, 5, 9))
+    for counted in (transition_counts, expected_counts):
+        whole = counted(x, 3).sum(axis=1)
+        for at_once in (1, 12, 10_000):
+            monkeypatch.setattr(chains_module, "AT_ONCE", at_once)
+            np.testing.assert_array_equal(by_run(counted, x, 3), whole)
+            assert sum(len(some) for some in few_runs(x)) == 11
+    assert by_run(transition_counts, x[:0], 3).shape == (0, 3, 3)

@@ -8,6 +8,7 @@ import scipy.stats
 from coverage import coverage
 
 from phaselens.errors import InputError
+from phaselens.statistics import resampling
 from phaselens.statistics.intervals import (
     Interval,
     basic_interval,
@@ -178,3 +179,23 @@ def test_the_bootstrap_p_is_the_level_at_which_the_interval_ends_at_the_bound():
     assert few > p and expanded_interval(draws, 8, level=1 - few).lo == pytest.approx(0, abs=0.01)
     assert bootstrap_p(-draws, n_units=8) == pytest.approx(few) and np.isnan(bootstrap_p(np.full(9, np.nan)))
     assert bootstrap_p(draws - 0.2) > 0.9 and np.isnan(bootstrap_p(draws, n_units=1))
+
+
+def test_many_units_are_summed_as_few_are(monkeypatch):
+    g = np.random.default_rng(4)
+    values, unit = g.standard_normal((40, 7, 3)), g.integers(-1, 9, 40)
+    values[g.random(values.shape) < 0.2] = np.nan
+    few = sums_by_unit(values, unit, 9)
+    monkeypatch.setattr(resampling, "MANY", 8)
+    many = sums_by_unit(values, unit, 9)
+    np.testing.assert_allclose(many[0], few[0], rtol=1e-13)
+    np.testing.assert_array_equal(many[1], few[1])
+    assert many[0].shape == (3, 9)
+
+
+def test_a_median_is_the_same_however_many_resamples_are_at_hand(monkeypatch):
+    g = np.random.default_rng(5)
+    values, unit, w = g.standard_normal(30), g.integers(0, 8, 30), bootstrap_weights(8, g, n_boot=50)
+    whole = resampled_median(values, unit, w)
+    monkeypatch.setattr(resampling, "CELLS", 90)
+    np.testing.assert_array_equal(resampled_median(values, unit, w), whole)

@@ -11,6 +11,8 @@ import numpy as np
 
 from phaselens.errors import InputError
 
+AT_ONCE = 8192  # chains whose counts are in memory together
+
 
 def depth_chains(states: np.ndarray) -> np.ndarray:
     """Chains along depth: [..., step, layer 0..L] -> [..., step, layer 1..L]; the embedding is no block's output."""
@@ -44,8 +46,8 @@ def by_run(counted: Callable[[np.ndarray, int], np.ndarray], chains: np.ndarray,
 
 
 def few_runs(chains: np.ndarray) -> Iterator[np.ndarray]:
-    """Parts of chains [run, chain, place] of as many runs as have about 8,192 chains, so that counts stay small."""
-    size = max(1, 8192 // max(chains.shape[1], 1))
+    """Parts of chains [run, chain, place] of as many runs as have `AT_ONCE` chains, so that counts stay small."""
+    size = max(1, AT_ONCE // max(chains.shape[1], 1))
     yield from (chains[i : i + size] for i in range(0, max(len(chains), 1), size))
 
 

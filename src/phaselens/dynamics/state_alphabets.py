@@ -78,15 +78,17 @@ def marks(
     missing = [n for n in names if n not in columns]
     if missing:
         raise InputError(f"states need the columns {', '.join(names)}; missing: {', '.join(missing)}.")
-    turbulence, rival, above, p1, agrees = (np.asarray(columns[n], float) for n in names)
+    turbulence, rival, above, p1, agrees = (np.asarray(columns[n]) for n in names)
     if len({x.shape for x in (turbulence, rival, above, p1, agrees)}) > 1:
         raise InputError(f"the columns of a state share one shape; got {[np.shape(columns[n]) for n in names]}.")
-    defined = np.isfinite(turbulence + rival + above + p1 + agrees) & np.isfinite(threshold)
+    defined = np.logical_and.reduce([np.isfinite(x) for x in (turbulence, rival, above, p1, agrees)])
+    defined &= np.isfinite(threshold)
+    at, least, rivals, half = (np.float64(x) for x in (threshold, rivalry, fewest_rivals, lead))  # single stays single
     with np.errstate(invalid="ignore"):
         return Marks(
-            (turbulence > threshold) & defined,
-            (rival >= rivalry) & (above >= fewest_rivals) & defined,
-            (p1 >= lead) & (agrees > 0.5) & defined,
+            (turbulence > at) & defined,
+            (rival >= least) & (above >= rivals) & defined,
+            (p1 >= half) & (agrees > np.float64(0.5)) & defined,
             defined,
         )
 

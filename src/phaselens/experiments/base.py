@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -229,10 +230,10 @@ class ModelData:
         n = int(step.max()) + 1 if len(step) else 0
         return (row * n + step).astype(np.int32 if len(known) * n < 2**31 else np.int64), n
 
-    def _filled(self, cells: tuple[np.ndarray, int], values: np.ndarray, *layers: int) -> np.ndarray:
-        """Values of all rows as float64 [run, step, ...], NaN where there is no row."""
+    def _filled(self, cells: tuple[np.ndarray, int], values: np.ndarray, *layers: int, kind: Any = float) -> np.ndarray:
+        """Values of all rows as [run, step, ...] of one kind, NaN where there is no row."""
         at, n = cells
-        out = np.full((len(np.asarray(self.runs["run"])), n, *layers), np.nan)
+        out = np.full((len(np.asarray(self.runs["run"])), n, *layers), np.nan, kind)
         if len(at):
             out.reshape(-1, len(values) // len(at))[at] = values.reshape(len(at), -1)
         return out
@@ -241,9 +242,14 @@ class ModelData:
         """One output-level column as float64 [run, step], NaN where there is no row."""
         return self._filled(self._step_cells, self._column(self.steps, column))
 
-    def per_layer(self, column: str) -> np.ndarray:
-        """One layer-level column as float64 [run, step, recorded layer], NaN where there is no row."""
-        return self._filled(self._layer_cells, self._column(self.layers, column), len(self.recorded_layers))
+    def per_layer(self, column: str, *, stored: bool = False) -> np.ndarray:
+        """One layer-level column as float64 [run, step, recorded layer], NaN where there is no row.
+
+        `stored`: float32 where it is stored so, which is enough to compare with a number of double precision.
+        """
+        values = self._column(self.layers, column)
+        kind = np.result_type(values, np.float32) if stored else float
+        return self._filled(self._layer_cells, values, len(self.recorded_layers), kind=kind)
 
     def _column(self, table: Mapping[str, np.ndarray], column: str) -> np.ndarray:
         if column not in table:

@@ -38,7 +38,8 @@ class Cells:
     def columns(self) -> Mapping[str, np.ndarray]:
         """The columns of a state, [run, step, layer]."""
         keep = [self.model.recorded_layers.index(layer) for layer in self.layers]
-        return {c: self.model.per_layer(c + self.suffix)[self.model.measured][:, :, keep] for c in COLUMNS}
+        whole = (self.model.per_layer(c + self.suffix, stored=True) for c in COLUMNS)
+        return {c: x[self.model.measured][:, :, keep] for c, x in zip(COLUMNS, whole, strict=True)}
 
     def marked(self, threshold: float, *, rivalry: float = 0.5) -> Marks:
         """The marks of every cell under a threshold of turbulence."""

@@ -9,6 +9,7 @@ import numpy as np
 from phaselens.errors import InputError
 
 CELLS = 500_000  # of one block of columns, so that it stays in cache
+MANY = 512  # units beyond which a table of runs by units would be the largest thing in memory
 
 
 def bootstrap_weights(n_units: int, generator: np.random.Generator, *, n_boot: int = 2000) -> np.ndarray:
@@ -107,7 +108,13 @@ def sums_by_unit(values: np.ndarray, unit: np.ndarray, n_units: int) -> tuple[np
     """
     values = np.asarray(values, float)
     finite = np.isfinite(values)
+    parts = np.where(finite, values, 0.0).sum(axis=1), finite.sum(axis=1).astype(float)
+    if n_units > MANY:
+        known = np.asarray(unit) >= 0
+        out = tuple(np.zeros((n_units, *x.shape[1:])) for x in parts)
+        for into, x in zip(out, parts, strict=True):
+            np.add.at(into, np.asarray(unit)[known], x[known])
+        return np.moveaxis(out[0], 0, -1), np.moveaxis(out[1], 0, -1)
     member = (np.asarray(unit) == np.arange(n_units)[:, None]).astype(float)
-    sums = np.tensordot(np.where(finite, values, 0.0).sum(axis=1), member, axes=([0], [1]))
-    counts = np.tensordot(finite.sum(axis=1).astype(float), member, axes=([0], [1]))
+    sums, counts = (np.tensordot(x, member, axes=([0], [1])) for x in parts)
     return sums, counts

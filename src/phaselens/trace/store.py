@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -270,13 +271,17 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None, *, verify
         raise StudyFileError(f"cannot read {path} as Parquet: {error}.") from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StoredColumns:
-    """A Parquet table of a study, its columns read one by one: the footer is parsed once, no file stays open."""
+    """A Parquet table of a study, its columns read one by one: no file stays open, footers of few are kept."""
 
     path: Path
-    footer: pq.FileMetaData
     names: tuple[str, ...]
+
+    @property
+    def footer(self) -> pq.FileMetaData:
+        """What the file says of its columns and row groups."""
+        return _footer(self)
 
     def read(self, name: str) -> np.ndarray:
         """One column; a measure is float32. Raises StudyFileError where it cannot be read."""
@@ -309,10 +314,14 @@ def stored_columns(path: str | Path) -> StoredColumns:
     path = Path(path)
     require_sound(path)
     try:
-        footer = pq.read_metadata(path)
+        return StoredColumns(path, tuple(pq.read_schema(path).names))
     except (OSError, pa.ArrowInvalid) as error:
         raise StudyFileError(f"cannot read {path} as Parquet: {error}.") from error
-    return StoredColumns(path, footer, tuple(footer.schema.to_arrow_schema().names))
+
+
+@lru_cache(maxsize=128)  # of 100 KB and more each
+def _footer(of: StoredColumns) -> pq.FileMetaData:
+    return pq.read_metadata(of.path)
 
 
 def read_trace(folder: str | Path, unit: str | None = None, *, hidden: bool = False, verify: bool = True) -> Trace:
