@@ -57,7 +57,7 @@ class Simulated:
 class Idle:
     """Does nothing."""
 
-    def do(self, unit: Simulated):
+    def do(self, unit: Simulated, hear=None):
         from phaselens.engines.engine import Done
 
         return Done(unit.key, tokens=1)
@@ -176,6 +176,7 @@ def main() -> None:
     """Measure and print one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a fifth of the units, and 1 and 4 times the tokens")
+    parser.add_argument("--only", choices=("driver", "files", "analyses"), help="a part of it")
     parser.add_argument("--measure", nargs=3, metavar=("WHAT", "UNITS", "FOLDER"), help="list or resume, here")
     given = parser.parse_args()
     if given.measure:
@@ -186,23 +187,39 @@ def main() -> None:
     found: dict = {"quick": given.quick, "units": [few, many], "files_a_unit": len(FILES)}
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        drive = {n: driver_seconds(n, 1, place) for n in (few, many)}
-        found["driver_units_per_second"] = many / drive[many][0]
-        found["driver_units_per_cpu_second"] = many / drive[many][1]
-        found["driver_units_per_second_2_processes"] = few / driver_seconds(few, 2, place)[0]
-        found["driver_exponent"] = exponent({n: cpu for n, (_, cpu) in drive.items()})
-        for n in (few, many):
-            write_units(n, place / f"units{n}")
-        for what in ("list", "resume"):
-            runs = {n: measured(what, n, place / f"units{n}") for n in (few, many)}
-            found[what] = runs
-            found[f"{what}_seconds_100k"] = runs[many]["cpu_seconds"] * 100_000 / many
-            found[f"{what}_exponent"] = exponent({n: run["cpu_seconds"] for n, run in runs.items()})
-        for n in (few, many):
-            shutil.rmtree(place / f"units{n}")
-        found["folders"] = {n: folder_of(n, place) for n in (QUICK_FOLDERS if given.quick else FOLDERS)}
-        found |= analyses(QUICK_TIMES if given.quick else TIMES, place)
+        if given.only in (None, "driver"):
+            found |= driver(few, many, place)
+        if given.only in (None, "files"):
+            found |= files(few, many, place)
+            found["folders"] = {n: folder_of(n, place) for n in (QUICK_FOLDERS if given.quick else FOLDERS)}
+        if given.only in (None, "analyses"):
+            found |= analyses(QUICK_TIMES if given.quick else TIMES, place)
     print(json.dumps(rounded(found), indent=2))
+
+
+def driver(few: int, many: int, place: Path) -> dict:
+    """How fast the driver hands out units."""
+    drive = {n: driver_seconds(n, 1, place) for n in (few, many)}
+    return {
+        "driver_units_per_second": many / drive[many][0],
+        "driver_units_per_cpu_second": many / drive[many][1],
+        "driver_units_per_second_2_processes": few / driver_seconds(few, 2, place)[0],
+        "driver_exponent": exponent({n: cpu for n, (_, cpu) in drive.items()}),
+    }
+
+
+def files(few: int, many: int, place: Path) -> dict:
+    """What listing and resuming take, at both numbers of units."""
+    found: dict = {}
+    for n in (few, many):
+        write_units(n, place / f"units{n}")
+    for what in ("list", "resume"):
+        runs = {n: measured(what, n, place / f"units{n}") for n in (few, many)}
+        found |= {what: runs, f"{what}_seconds_100k": runs[many]["cpu_seconds"] * 100_000 / many}
+        found[f"{what}_exponent"] = exponent({n: run["cpu_seconds"] for n, run in runs.items()})
+    for n in (few, many):
+        shutil.rmtree(place / f"units{n}")
+    return found
 
 
 def rounded(value: Any) -> Any:
