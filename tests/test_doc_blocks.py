@@ -7,6 +7,7 @@ that take more than a moment are `slow`.
 import json
 import re
 import shlex
+import subprocess
 import textwrap
 import tomllib
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.numpy import save_file
 from tests.tiny_panel import save_model
 
@@ -166,6 +168,21 @@ def parsed(words):
 @pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in commands()])
 def test_command_lines_are_command_lines(words):
     parsed(words)
+
+
+@pytest.mark.parametrize("text", of("yaml"))
+def test_yaml_is_yaml_and_what_it_starts_is_a_command(text):
+    made = yaml.safe_load(text)
+    assert {"apiVersion", "kind", "metadata", "spec"} <= set(made)
+    lines = re.findall(r"phaselens (?:run|work) [^'\n]+", text)
+    assert len(lines) == 1
+    parsed(shlex.split(lines[0].replace("$JOB_COMPLETION_INDEX", "3"))[1:])
+
+
+@pytest.mark.parametrize("text", [p for p in of("bash") if "SBATCH" in str(p.values)])
+def test_scripts_of_a_queue_are_shell(text):
+    assert subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True).stderr == ""
+    assert text.startswith("#!/bin/bash\n#SBATCH ")
 
 
 FILLED = {"DIR": "study", "demo": "study", "DIR2": "again", "my-study.toml": "mine.toml", "q.jsonl": "my-prompts.jsonl"}
