@@ -6,6 +6,8 @@ import resource
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -224,3 +226,14 @@ def test_digest_depends_on_content_not_on_order():
     assert store.digest({"a": 1}) != store.digest({"a": 2})
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.digest({"a": float("nan")})
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_process_that_is_dead_and_not_buried_has_ended():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    until = time.monotonic() + 20
+    while not store.ended(child.pid) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert store.ended(child.pid) and not store.ended(os.getpid())
+    child.wait()
+    assert store.ended(child.pid)

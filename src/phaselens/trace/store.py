@@ -105,13 +105,15 @@ def sweep(folder: str | Path) -> int:
 
 
 def ended(pid: int) -> bool:
-    """Whether this machine has no process of that number any more."""
+    """Whether this machine has no process of that number any more, or one that is dead and that nobody buried."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except OSError:  # another user's process
         pass
+    with contextlib.suppress(OSError, IndexError):  # containers whose first process buries nobody keep its number
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     return False
 
 
