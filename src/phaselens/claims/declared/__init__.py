@@ -20,10 +20,15 @@ KINDS = (
 )
 
 
+def _read(kind: str) -> dict:
+    return tomllib.loads(resources.files(__package__).joinpath(f"{kind}.toml").read_text(encoding="utf-8"))
+
+
 def declared(kind: str) -> tuple[Claim, ...]:
     """The claims of one file, as they stand there."""
-    text = resources.files(__package__).joinpath(f"{kind}.toml").read_text(encoding="utf-8")
-    return tuple(Claim.model_validate(row) for row in tomllib.loads(text)["claims"])
+    return tuple(Claim.model_validate(row) for row in _read(kind)["claims"])
 
 
 REGISTER: tuple[Claim, ...] = tuple(claim for kind in KINDS for claim in declared(kind))
+# What each rule finds in simulated studies, in words; no part of a lock, since it is measured again.
+POWER: dict[str, str] = _read("power")
