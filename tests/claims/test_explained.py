@@ -3,8 +3,10 @@
 import pytest
 
 from phaselens.claims import REGISTER, claims_by_id
+from phaselens.claims.declared import POWER
 from phaselens.claims.explain import explain
 from phaselens.experiments import EXPERIMENTS
+from phaselens.validity import SCENARIOS
 
 # The table of the ledger: every claim stands in the register.
 LEDGER = (
@@ -29,6 +31,16 @@ def test_every_claim_is_explained(claim):
     assert all(lines and all(line.strip() for line in lines) for lines in parts.values())
     assert claim.statement in parts["What is claimed"] and (claim.after or claim.id) in parts["Correction"][0]
     assert len(parts["What could fool it"]) == max(1, len(claim.controls))
+
+
+def test_cards_say_how_often_a_rule_finds_its_effect():
+    """Every claim with a simulated effect; one that finds it in less than 80 % says what would be enough."""
+    simulated = {c for s in SCENARIOS if s.headline for c in s.claims}
+    assert simulated == set(POWER)
+    weak = [c for c, said in POWER.items() if float(said.split(" in ")[1].split(" %")[0]) < 80 and ";" not in said]
+    assert not weak
+    (v1,) = claims_by_id(["V1"])
+    assert POWER["V1"] in {p.heading: p.lines for p in explain(v1, REGISTER)}["How often it finds what is there"]
 
 
 def test_terms_are_those_of_the_claim():

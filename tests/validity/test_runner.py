@@ -133,3 +133,14 @@ def test_artefacts_are_caught_by_the_control_that_is_named():
         scenario = next(s for s in SCENARIOS if s.id == id)
         found = tally(scenario, 2, 0)[0]
         assert found.hits == 0 and found.decided_by["rejected"] == {scenario.control: 2}, id
+
+
+def test_runs_of_unlike_length_are_judged_at_equal_lengths_as_a_study_does():
+    """Columns rise over a run and wrong answers are longer: over whole runs that is a trap, at equal lengths not."""
+    (longer,) = (s for s in SCENARIOS if s.id == "answers, longer when wrong")
+    panel = longer.make(np.random.default_rng(4))
+    (correctness,) = (e for e in EXPERIMENTS if e.name == "correctness")
+    whole = judge_all([c for c in REGISTER if c.id == "S1"], correctness.evidence_of(panel, ("S1",)))
+    assert whole[0].verdict == "supported"
+    found = longer.judge(panel)["S1"]
+    assert (found.verdict, found.decided_by) == ("open", "equal lengths")
