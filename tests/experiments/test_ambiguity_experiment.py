@@ -16,27 +16,31 @@ def judged(panel):
 
 
 def test_effects_are_found_and_their_absence_is_shown_not_assumed():
-    found, result = judged(simulated.with_effect(np.random.default_rng(0), m=7, size=0.7))
+    found, result = judged(
+        simulated.study_with(np.random.default_rng(0), m=7, effects={"turning_angle": 0.7, "commit_depth": 0.7})
+    )
     assert [found[c].verdict for c in ("A1", "A2", "A3")] == ["supported"] * 3, {c: v.why for c, v in found.items()}
     assert found["A1"].estimate == pytest.approx(0.7, abs=0.15) and found["A1"].counts["pairs"] == simulated.PAIRS
     flags = {r["outcome"]: r for r in result.tables["ambiguity_flags"].to_pylist()}
     assert flags["turning_angle"]["flag"] == "YES" and flags["instability"]["flag"] == "NO"
-    found, _ = judged(simulated.study_with({"instability": 0.5}, np.random.default_rng(1), m=7))
+    found, _ = judged(simulated.study_with(np.random.default_rng(1), m=7, effects={"instability": 0.5}))
     assert found["A1"].verdict == found["A2"].verdict == "rejected" and found["A3"].verdict in ("rejected", "open")
 
 
 def test_an_effect_in_half_of_the_models_is_partial_and_open():
-    found, _ = judged(simulated.in_some(np.random.default_rng(0), m=7, size=0.8))
+    found, _ = judged(
+        simulated.in_some(np.random.default_rng(0), m=7, effects={"turning_angle": 0.8, "commit_depth": 0.8})
+    )
     assert found["A1"].verdict == found["A3"].verdict == "open" and "PARTIAL" in found["A1"].why
 
 
 def test_a_delay_that_is_the_entropys_is_caught_by_the_entropy_match():
-    found, _ = judged(simulated.of_entropy(np.random.default_rng(0), m=7, size=0.8))
+    found, _ = judged(simulated.study_with(np.random.default_rng(0), m=7, effects={"entropy_norm": 0.8}, slope=2.0))
     assert found["A3"].verdict != "supported" and found["A3"].decided_by == "entropy match"
 
 
 def test_pairs_of_unequal_length_take_no_part():
-    panel = simulated.of_length(np.random.default_rng(0), m=7)
+    panel = simulated.study_with(np.random.default_rng(0), m=7, long=6.0)
     pairs = pairs_of(panel.models[0], float("nan"))
     assert pairs.comparable.sum() == simulated.PAIRS * 7 // 8
     found, result = judged(panel)
@@ -46,7 +50,7 @@ def test_pairs_of_unequal_length_take_no_part():
 
 
 def test_a_reading_that_is_missing_leaves_its_pair_out():
-    panel = simulated.with_effect(np.random.default_rng(0), m=1, size=0.7)
+    panel = simulated.study_with(np.random.default_rng(0), m=1, effects={"turning_angle": 0.7, "commit_depth": 0.7})
     seen = panel.models[0].pairs
     keep = np.asarray(seen.runs["prompt_id"]) != "q5/second"
     runs = {k: np.asarray(v)[keep] for k, v in seen.runs.items()}
@@ -57,7 +61,7 @@ def test_a_reading_that_is_missing_leaves_its_pair_out():
 
 
 def test_without_pairs_the_claims_say_what_to_set():
-    panel = simulated.with_effect(np.random.default_rng(0), m=2, size=0.7)
+    panel = simulated.study_with(np.random.default_rng(0), m=2, effects={"turning_angle": 0.7, "commit_depth": 0.7})
     found, result = judged(replace(panel, models=tuple(replace(m, pairs=None) for m in panel.models)))
     assert all(v.verdict == "not applicable" and "minimal_pairs = 60" in v.needed for v in found.values())
     assert not result.tables["ambiguity"].num_rows

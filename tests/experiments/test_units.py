@@ -31,7 +31,9 @@ def test_wordings_of_one_thing_move_together():
 
 
 def test_pairs_of_one_homonym_are_one_unit():
-    panel = simulated_ambiguity.with_effect(np.random.default_rng(0), m=1, size=0.7)
+    panel = simulated_ambiguity.study_with(
+        np.random.default_rng(0), m=1, effects={"turning_angle": 0.7, "commit_depth": 0.7}
+    )
     model = panel.models[0]
     ids = [str(p).rpartition("/")[0] for p in model.pairs.runs["prompt_id"]]
     unit = np.array([f"noun {int(i[1:]) // 4}" for i in ids])

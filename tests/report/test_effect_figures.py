@@ -96,7 +96,10 @@ def test_every_motif_has_a_dot_a_model_and_its_p(layout):
 
 @pytest.mark.parametrize("layout", [ambiguity.WIDE, ambiguity.NARROW])
 def test_every_outcome_has_its_panel_and_words_alone_stand_below(layout):
-    panel = replace(simulated.with_effect(np.random.default_rng(0), m=2, size=0.8), n_boot=100)
+    panel = replace(
+        simulated.study_with(np.random.default_rng(0), m=2, effects={"turning_angle": 0.8, "commit_depth": 0.8}),
+        n_boot=100,
+    )
     rows = analyse_ambiguity(panel).tables["ambiguity"].to_pylist()
     figure = parsed(ambiguity.differences("x", MEMBERS, rows, layout))
     outcomes = {r["outcome"] for r in rows if not r["outcome"].startswith("commit_depth at")}

@@ -74,7 +74,7 @@ def explain(claim: Claim, family: Sequence[Claim]) -> tuple[Part, ...]:
         Part("What is measured", (claim.statistic,)),
         Part("It counts as supported if", (claim.supported,)),
         Part("It counts as rejected if", (_rejected(claim),)),
-        *((Part("How often it finds what is there", (POWER[claim.id],)),) if not own and claim.id in POWER else ()),
+        *((Part("How often it finds what is there", (POWER[claim.id],)),) if claim.id in POWER else ()),
         Part("Open otherwise", ("Then the ledger says what would settle it. No effect seen is no evidence of none.",)),
         Part("What could fool it", controls or ("no control is registered beside its null",)),
         Part("What chance alone gives", claim.nulls),

@@ -14,7 +14,15 @@ from phaselens.experiments import answer_claims, later_claims
 from phaselens.experiments.ambiguity import turbulent_above
 from phaselens.experiments.base import Panel, Result, declared
 from phaselens.experiments.by_model import model_rows
-from phaselens.experiments.graded_runs import AT_OUTPUT, AT_RECORD, COMBINED, Graded, graded_runs, lacking_grades
+from phaselens.experiments.graded_runs import (
+    AT_OUTPUT,
+    AT_RECORD,
+    COMBINED,
+    Graded,
+    graded_runs,
+    lacking_grades,
+    strata_of,
+)
 from phaselens.experiments.result_tables import bounds, filled
 from phaselens.statistics.detection import (
     auroc,
@@ -114,10 +122,8 @@ def _beside(
 
 
 def kinds_of(one: Graded) -> np.ndarray:
-    """The kind of question of every run: category and tag [run]."""
-    runs = one.model.runs
-    parts = [np.asarray(runs[name])[one.rows].astype(str) for name in ("category", "tag") if name in runs]
-    return np.array(["/".join(names) for names in zip(*parts, strict=True)]) if parts else np.zeros(len(one.wrong), str)
+    """The kind of question of every run, category and tag, as one number [run]."""
+    return strata_of(one.model, ("category", "tag"))[one.rows]
 
 
 def _within(kind: np.ndarray, scores: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> np.ndarray:

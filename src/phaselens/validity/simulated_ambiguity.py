@@ -4,7 +4,7 @@ Values are in spreads of single runs about a common level; the difference of a p
 (ambiguous less the mean of two). Every claim is planted by its own outcome, so one study serves all three.
 """
 
-import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -50,10 +50,10 @@ def pair_data(
 
 
 def study_with(
-    effects: dict[str, float],
     generator: np.random.Generator,
     *,
     m: int,
+    effects: Mapping[str, float] = {},
     slope: float = 0.0,
     long: float = 0.0,
     nouns: float | None = None,
@@ -95,28 +95,7 @@ def _one_run() -> dict[str, np.ndarray]:
     return words | {k: np.zeros(1, int) for k in ("run", "sample", "n_generated")} | {"calibration": np.zeros(1, bool)}
 
 
-def at_margin(generator: np.random.Generator, *, m: int, nouns: float | None = None) -> Panel:
-    """Instability higher by exactly the margin of .4 SD of units, the edge of what A2 may call nothing."""
-    spread = 1.0 if nouns is None else math.hypot(FRAMES**-0.5, nouns)
-    return study_with({"instability": 0.4 * spread}, generator, m=m, nouns=nouns)
-
-
-def with_effect(generator: np.random.Generator, *, m: int, size: float, nouns: float | None = None) -> Panel:
-    """Turning and commitment `size` SDs higher, instability as without ambiguity."""
-    return study_with({"turning_angle": size, "commit_depth": size}, generator, m=m, nouns=nouns)
-
-
-def in_some(generator: np.random.Generator, *, m: int, size: float) -> Panel:
-    """An effect on turning and commitment in the first half of the models only."""
-    with_it, without = (study_with(e, generator, m=m) for e in ({"turning_angle": size, "commit_depth": size}, {}))
+def in_some(generator: np.random.Generator, *, m: int, effects: Mapping[str, float]) -> Panel:
+    """The effects in the first half of the models only."""
+    with_it, without = (study_with(generator, m=m, effects=e) for e in (effects, {}))
     return replace(with_it, models=(*with_it.models[: m // 2], *without.models[m // 2 :]))
-
-
-def of_entropy(generator: np.random.Generator, *, m: int, size: float) -> Panel:
-    """Ambiguous prompts have a higher entropy, and commitment follows entropy in every run alike."""
-    return study_with({"entropy_norm": size}, generator, m=m, slope=2.0)
-
-
-def of_length(generator: np.random.Generator, *, m: int) -> Panel:
-    """Every eighth ambiguous prompt is longer, and everything is 6 SDs higher there; nothing else differs."""
-    return study_with({}, generator, m=m, long=6.0)
