@@ -13,6 +13,8 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from observable_cards import card
+
 DOCS = Path(__file__).parent
 VERDICTS = DOCS / "verdicts.json"
 REAL = DOCS / "verdicts-real.json"
@@ -40,7 +42,6 @@ def write(folder: Path = DOCS) -> list[Path]:
 
 def _cards() -> dict[str, str]:
     from phaselens.observables import CLOUD, MAPS, OBSERVABLES
-    from phaselens.observables.cards import card
 
     groups = defaultdict(list)
     for one in OBSERVABLES + CLOUD + MAPS:

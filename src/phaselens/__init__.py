@@ -13,39 +13,27 @@ from typing import TYPE_CHECKING, Any
 from phaselens.version import __version__ as __version__
 
 # Names are fetched when they are first used, so that `import phaselens` and reading a trace need no model library.
-_HOMES = {
-    "load": "phaselens.organisms",
-    "Model": "phaselens.models",
-    "untrained_twin": "phaselens.models",
-    "generate": "phaselens.capture",
-    "Sampling": "phaselens.capture",
-    "GREEDY": "phaselens.capture",
-    "Plan": "phaselens.capture",
-    "observe": "phaselens.observing.recording",
-    "live": "phaselens.observing.recording",
-    "noise_floor": "phaselens.observing.recording",
-    "Unembedding": "phaselens.observing.saved_states",
-    "measure_states": "phaselens.observing.saved_states",
-    "LensSpec": "phaselens.measure.reducer",
-    "Trace": "phaselens.trace",
-    "read_trace": "phaselens.trace",
-    "write_trace": "phaselens.trace",
-    "Transcript": "phaselens.trace.transcripts",
-    "Transcripts": "phaselens.trace.transcripts",
-    "read_jsonl": "phaselens.trace.transcripts",
-    "read_transcripts": "phaselens.bridges",
-    "Battery": "phaselens.batteries",
-    "Prompt": "phaselens.batteries",
-    "load_battery": "phaselens.batteries",
-    "study": "phaselens",
-    "read_study": "phaselens.studies.declaration",
-    "run_study": "phaselens.studies",
-    "tuned_lens": "phaselens.studies.stages.distribution_controls",
-    "analyse_study": "phaselens.studies",
-    "Monitor": "phaselens.monitor",
-    "probe": "phaselens.cli.probe_workflow",
-    "perturb": "phaselens.cli.perturb_workflow",
+_NAMES = {
+    "phaselens": "study",
+    "phaselens.batteries": "Battery Prompt load_battery",
+    "phaselens.bridges": "read_transcripts",
+    "phaselens.capture": "GREEDY Plan Sampling generate",
+    "phaselens.cli.perturb_workflow": "perturb",
+    "phaselens.cli.probe_workflow": "probe",
+    "phaselens.measure.reducer": "LensSpec",
+    "phaselens.models": "Model untrained_twin",
+    "phaselens.monitor": "Monitor",
+    "phaselens.observing.recording": "live noise_floor observe",
+    "phaselens.observing.saved_states": "Unembedding measure_states",
+    "phaselens.organisms": "load",
+    "phaselens.studies": "analyse_study run_study",
+    "phaselens.studies.declaration": "read_study",
+    "phaselens.studies.stages.distribution_controls": "tuned_lens",
+    "phaselens.trace": "Trace read_trace write_trace",
+    "phaselens.trace.transcripts": "Transcript Transcripts read_jsonl",
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
+__all__ = list(_HOMES)
 
 if TYPE_CHECKING:
     from phaselens import study
@@ -65,40 +53,6 @@ if TYPE_CHECKING:
     from phaselens.studies.stages.distribution_controls import tuned_lens
     from phaselens.trace import Trace, read_trace, write_trace
     from phaselens.trace.transcripts import Transcript, Transcripts, read_jsonl
-
-__all__ = [
-    "GREEDY",
-    "Battery",
-    "LensSpec",
-    "Model",
-    "Monitor",
-    "Plan",
-    "Prompt",
-    "Sampling",
-    "Trace",
-    "Transcript",
-    "Transcripts",
-    "Unembedding",
-    "analyse_study",
-    "generate",
-    "live",
-    "load",
-    "load_battery",
-    "measure_states",
-    "noise_floor",
-    "observe",
-    "perturb",
-    "probe",
-    "read_jsonl",
-    "read_study",
-    "read_trace",
-    "read_transcripts",
-    "run_study",
-    "study",
-    "tuned_lens",
-    "untrained_twin",
-    "write_trace",
-]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ from tests.capture.zoo import network
 
 from phaselens.batteries import Prompt
 from phaselens.capture import GREEDY, Sampling, generate, live
-from phaselens.capture.generate import decode
+from phaselens.capture.generate import Decoding, decode
 from phaselens.capture.prompts import batches, jobs
 from phaselens.errors import InputError, PromptError, TokenizerError
 from phaselens.models import load
@@ -180,5 +180,5 @@ def test_context_is_filled_to_its_last_position_and_not_beyond(bounded):
 
 def test_stepper_stops_the_loop_early(m):
     work = jobs(m, [[5, 6]], 1, 50)
-    stepper = decode(m, work, 50, GREEDY, 0, lambda stepper, step, tokens: stepper.stop(step == 3))
+    stepper = decode(m, work, Decoding(50, GREEDY), lambda stepper, step, tokens: stepper.stop(step == 3))
     assert len(stepper.tokens) == 4

@@ -5,5 +5,3 @@ from phaselens.capture.live import live
 from phaselens.capture.plan import Plan
 from phaselens.capture.replay import replay
 from phaselens.capture.sampling import GREEDY, Sampling
-
-__all__ = ["GREEDY", "Plan", "Sampling", "generate", "live", "replay"]

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 from phaselens.capture.cache import roomy_cache
 from phaselens.capture.intervene import At, Clock, intervening
 from phaselens.capture.progress import Progress, showing
-from phaselens.capture.prompts import Chat, Given, Job, as_chat, batches, jobs, length_kind, text_notes
+from phaselens.capture.prompts import Given, Job, as_chat, batches, jobs, length_kind, text_notes
 from phaselens.capture.sampling import Sampling, choose, uniforms
 from phaselens.models import Model, run
 from phaselens.models.facts import Network
@@ -29,25 +30,24 @@ class Stepper:
     """Stands where the library asks for the next token: chooses it, calls `each`, and says which runs go on.
 
     `alive` [run] are the runs that still generate; `each(stepper, step, tokens)` sees every step right after its
-    tokens are chosen, with `alive` as it was before them, and may call `stop`.
+    tokens are chosen, with `alive` as it was before them, and may call `stop`. `told` hears of the tokens so far.
     """
 
     def __init__(
         self,
         model: Model,
         batch: Sequence[Job],
-        n: int,
-        sampling: Sampling,
-        seed: int,
-        each: Each | None,
+        how: "Decoding",
+        each: Each | None = None,
         clock: Clock | None = None,
+        told: Callable[[int], None] | None = None,
     ) -> None:
-        self.model, self.batch, self.sampling, self.each = model, batch, sampling, each
-        self.clock = clock or Clock()
+        self.model, self.batch, self.sampling, self.seed = model, batch, how.sampling, how.seed
+        self.each, self.clock, self.told = each, clock or Clock(), told
         self.runs = [job.run for job in batch]
         self.uniform = None
-        if sampling.temperature:
-            drawn = np.stack([uniforms(seed, job.ids, job.sample, n) for job in batch])
+        if how.sampling.temperature:
+            drawn = np.stack([uniforms(how.seed, job.ids, job.sample, how.max_new_tokens) for job in batch])
             self.uniform = torch.from_numpy(drawn)
         ends = {*model.eos_ids, *(i for job in batch for i in job.ends)}
         known = sorted(i for i in ends if i < model.vocab_size)
@@ -58,7 +58,6 @@ class Stepper:
         self.length = torch.zeros(len(batch), dtype=torch.long, device=model.device)
         self.tokens: list[Tensor] = []
         self.halted = False
-        self.told: Callable[[int], None] | None = None  # hears of the tokens so far
 
     def __call__(self, ids: Tensor, logits: Tensor) -> Tensor:
         """Choose one token per run from `logits` [run, vocab]; return scores whose argmax is that token."""
@@ -94,39 +93,81 @@ class Stepper:
         wanted = {int(r) for r in runs}
         self.stopped |= self.alive & torch.tensor([r in wanted for r in self.runs], device=self.alive.device)
 
-    def transcripts(self, seed: int) -> list[Transcript]:
+    def transcripts(self) -> list[Transcript]:
         """What every run of the batch said, as records."""
         tokens = torch.stack(self.tokens, dim=1).tolist()
         length, ended, stopped = self.length.tolist(), self.ended.tolist(), self.stopped.tolist()
         out = []
         for i, job in enumerate(self.batch):
             finish = "eos" if ended[i] else "stopped" if stopped[i] else "length"
-            out.append(_transcript(self.model, job, tokens[i][: length[i]], finish, seed, self.sampling.arm))
+            out.append(self._transcript(job, tokens[i][: length[i]], finish))
         return out
 
+    def _transcript(self, job: Job, completion: list[int], finish: str) -> Transcript:
+        tokenizer, asked = self.model.tokenizer, job.prompt
+        text, prompt = None, asked.text or None
+        if tokenizer is not None:
+            text = tokenizer.decode(completion, skip_special_tokens=True)
+            prompt = prompt or tokenizer.decode(list(job.ids), skip_special_tokens=True)
+        return Transcript(
+            job.run, job.ids, tuple(completion), asked.id, asked.category, job.sample, self.seed,
+            prompt=prompt, completion=text, finish=finish, arm=self.sampling.arm, answer=asked.answer,
+            aliases=tuple(asked.aliases), tag=asked.tag, unit=asked.unit,
+        )  # fmt: skip
 
-def _transcript(model: Model, job: Job, completion: list[int], finish: str, seed: int, arm: str) -> Transcript:
-    text = None if model.tokenizer is None else model.tokenizer.decode(completion, skip_special_tokens=True)
-    prompt = job.prompt.text or None
-    if prompt is None and model.tokenizer is not None:
-        prompt = model.tokenizer.decode(list(job.ids), skip_special_tokens=True)
-    return Transcript(
-        run=job.run,
-        prompt_id=job.prompt.id,
-        category=job.prompt.category,
-        sample=job.sample,
-        seed=seed,
-        prompt_ids=job.ids,
-        completion_ids=tuple(completion),
-        prompt=prompt,
-        completion=text,
-        finish=finish,
-        arm=arm,
-        answer=job.prompt.answer,
-        aliases=tuple(job.prompt.aliases),
-        tag=job.prompt.tag,
-        unit=job.prompt.unit,
-    )
+
+@dataclass(frozen=True)
+class Decoding:
+    """How prompts are continued; `generate` says what each field is."""
+
+    max_new_tokens: int = 72
+    sampling: Sampling = Sampling()
+    samples: int = 1
+    seed: int = 0
+    batch_size: int | None = None
+    chat: bool = False
+    system: str | None = None
+
+    def said(
+        self,
+        model: Model,
+        prompts: Sequence[Given],
+        each: Each | None,
+        clock: Clock,
+        progress: Progress | None,
+        flush: Callable[[], object] = lambda: None,
+    ) -> Transcripts:
+        """What the model says to the prompts, in batches of rising length; a halt ends it, `flush` follows each."""
+        chat = as_chat(self.chat, self.system)
+        work = jobs(model, prompts, self.samples, self.max_new_tokens, chat)
+        how = replace(self, sampling=self.sampling.settled(any(job.in_turns for job in work)))
+        n, notes = self.max_new_tokens, text_notes(model, prompts, chat)
+        runs: list[Transcript] = []
+
+        def length(job: Job) -> int:
+            return len(job.ids)
+
+        def kind(job: Job) -> object:
+            return length_kind(model, len(job.ids), len(job.ids) + n - 1)
+
+        done, total, alike = 0, len(work) * n, kind if model.facts.pads_left is True else length
+        for batch in batches(work, length, self.batch_size or BATCH, alike=alike):
+            told = None if progress is None else (lambda k, done=done: progress(done + k, total))
+            stepper = decode(model, batch, how, each, clock, told)
+            flush()
+            runs += stepper.transcripts()
+            done += len(batch) * n
+            if progress is not None:
+                progress(done, total)
+            if stepper.halted:
+                break
+        kept = {
+            **how.sampling.to_dict(), "arm": how.sampling.arm, "max_new_tokens": n, "samples": self.samples,
+            "seed": self.seed, "batch_size": self.batch_size or BATCH,
+            **({} if chat is None else {"chat": {"system": chat.system}}),
+            **({"notes": list(notes)} if notes else {}),
+        }  # fmt: skip
+        return Transcripts(tuple(sorted(runs, key=lambda t: t.run)), kept, model.fingerprint)
 
 
 def generate(
@@ -166,16 +207,9 @@ def generate(
     def each(stepper: Stepper, step: int, tokens: Tensor) -> None:
         stepper.stop(on_step(step, {"steps": _step_rows(stepper, step, tokens)}))
 
-    hook = None if on_step is None else each
-    how = as_chat(chat, system)
-    work = jobs(model, prompts, samples, max_new_tokens, how)
-    sampling = sampling.settled(any(job.in_turns for job in work))
-    runs: list[Transcript] = []
+    how = Decoding(max_new_tokens, sampling, samples, seed, batch_size, chat, system)
     with intervening(model, interventions) as clock, showing(progress, "generate") as told:
-        for stepper in decode_all(model, work, max_new_tokens, sampling, seed, batch_size, hook, told, clock):
-            runs += stepper.transcripts(seed)
-    kept = settings(sampling, max_new_tokens, samples, seed, batch_size, how, text_notes(model, prompts, how))
-    return Transcripts(tuple(sorted(runs, key=lambda t: t.run)), kept, model.fingerprint)
+        return how.said(model, prompts, None if on_step is None else each, clock, told)
 
 
 def _step_rows(stepper: Stepper, step: int, tokens: Tensor) -> dict[str, np.ndarray]:
@@ -189,79 +223,21 @@ def _step_rows(stepper: Stepper, step: int, tokens: Tensor) -> dict[str, np.ndar
     }
 
 
-def settings(
-    sampling: Sampling,
-    max_new_tokens: int,
-    samples: int,
-    seed: int,
-    batch_size: int | None,
-    chat: Chat | None,
-    notes: Sequence[str],
-) -> dict[str, Any]:
-    """What transcripts remember of how they were made, as plain JSON values; chat and notes where there are any."""
-    return {
-        **sampling.to_dict(),
-        "arm": sampling.arm,
-        "max_new_tokens": max_new_tokens,
-        "samples": samples,
-        "seed": seed,
-        "batch_size": batch_size or BATCH,
-        **({} if chat is None else {"chat": {"system": chat.system}}),
-        **({"notes": list(notes)} if notes else {}),
-    }
-
-
-def decode_all(
-    model: Model,
-    work: list[Job],
-    n: int,
-    sampling: Sampling,
-    seed: int,
-    batch_size: int | None,
-    each: Each | None,
-    progress: Progress | None,
-    clock: Clock | None = None,
-) -> Iterator[Stepper]:
-    """Run all jobs in batches of rising prompt length, and hand out each finished batch; a halt ends it."""
-
-    def length(job: Job) -> int:
-        return len(job.ids)
-
-    def kind(job: Job) -> object:
-        return length_kind(model, len(job.ids), len(job.ids) + n - 1)
-
-    done, total = 0, len(work) * n
-    for batch in batches(work, length, batch_size or BATCH, alike=kind if model.facts.pads_left is True else length):
-        told = None if progress is None else (lambda k, done=done: progress(done + k, total))
-        stepper = decode(model, batch, n, sampling, seed, each, clock, told)
-        yield stepper
-        done += len(batch) * n
-        if progress is not None:
-            progress(done, total)
-        if stepper.halted:
-            return
-
-
 def decode(
     model: Model,
     batch: Sequence[Job],
-    n: int,
-    sampling: Sampling,
-    seed: int,
-    each: Each | None,
+    how: Decoding,
+    each: Each | None = None,
     clock: Clock | None = None,
     told: Callable[[int], None] | None = None,
 ) -> Stepper:
-    """Generate up to `n` tokens for one batch; the stepper holds what was chosen, the clock counts columns."""
-    stepper = Stepper(model, batch, n, sampling, seed, each, clock)
-    stepper.told = told
+    """Generate for one batch; the stepper holds what was chosen, the clock counts columns."""
+    stepper = Stepper(model, batch, how, each, clock, told)
     ids, mask = pad_left([job.ids for job in batch], model.pad_id, model.device)
     stepper.clock.begin(ids.shape[1], ids.shape[1] - 1, stepper.runs)
     with torch.no_grad():
-        if has_own_loop(model.network):
-            _library_loop(model, ids, mask, stepper, n)
-        else:
-            _plain_loop(model, ids, mask, stepper, n)
+        loop = _library_loop if has_own_loop(model.network) else _plain_loop
+        loop(model, ids, mask, stepper, how.max_new_tokens)
     return stepper
 
 

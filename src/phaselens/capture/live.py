@@ -1,19 +1,19 @@
 """Observe while generating: the same loop, the same tiles, one step at a time, and a way to stop."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from phaselens.capture.generate import OnStep, Progress, Stepper, decode_all, settings
+from phaselens.capture.generate import Decoding, OnStep, Progress, Stepper
 from phaselens.capture.intervene import At, intervening
-from phaselens.capture.prompts import Given, as_chat, jobs, text_notes
+from phaselens.capture.prompts import Given
 from phaselens.capture.replay import Columns, Reduces
-from phaselens.capture.sampling import Sampling
 from phaselens.models import Guard, Model, Taps, guarded, record
 from phaselens.models.hooks import check_layers
 from phaselens.trace.tile import Tile
-from phaselens.trace.transcripts import Transcript, Transcripts
+from phaselens.trace.transcripts import Transcripts
 
 GATHER = 16
 
@@ -24,19 +24,13 @@ def live(
     reducer: Reduces,
     *,
     layers: Iterable[int] | None = None,
-    max_new_tokens: int = 72,
-    sampling: Sampling = Sampling(),  # noqa: B008  frozen
-    samples: int = 1,
-    seed: int = 0,
-    batch_size: int | None = None,
-    chat: bool = False,
-    system: str | None = None,
     interventions: Sequence[At] = (),
     on_step: OnStep | None = None,
     sink: Callable[[Columns, Columns], None] | None = None,
     progress: Progress | None = None,
+    **settings: Any,
 ) -> Transcripts:
-    """Generate as `generate` does, and hand the state behind every token to `reducer` while it happens.
+    """Generate as `generate` does (with its `settings`), and hand the state behind every token to `reducer` meanwhile.
 
     The last position of the prompt is step 0. `on_step(step, {"steps": ..., "layers": ...})` sees the rows of every
     step of a batch right after its tokens are chosen; it may return run numbers to stop, or True to stop all and begin
@@ -47,18 +41,11 @@ def live(
     looks at every sixteenth step.
     """
     chosen = check_layers(layers, model.n_layers)
-    how = as_chat(chat, system)
-    work = jobs(model, prompts, samples, max_new_tokens, how)
-    sampling = sampling.settled(any(job.in_turns for job in work))
-    runs: list[Transcript] = []
+    how = Decoding(**settings)
     observing = record(model, chosen, last_only=True), guarded(model), intervening(model, interventions)
     with observing[0] as taps, observing[1] as guard, observing[2] as clock:
         watcher = _Watcher(taps, guard, reducer, on_step, sink)
-        for stepper in decode_all(model, work, max_new_tokens, sampling, seed, batch_size, watcher, progress, clock):
-            watcher.flush()
-            runs += stepper.transcripts(seed)
-    kept = settings(sampling, max_new_tokens, samples, seed, batch_size, how, text_notes(model, prompts, how))
-    return Transcripts(tuple(sorted(runs, key=lambda t: t.run)), kept, model.fingerprint)
+        return how.said(model, prompts, watcher, clock, progress, watcher.flush)
 
 
 class _Watcher:

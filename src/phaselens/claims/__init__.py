@@ -31,12 +31,3 @@ from phaselens.claims.split_rule import (
     absent_in_twins,
     survives,
 )
-
-__all__ = [
-    "ENOUGH_POWER", "HALF", "LEVEL", "NO_SEPARATION", "OWN", "REGISTER", "Claim", "Decision", "Evidence",
-    "FlagEvidence", "IntervalEvidence", "Numbers", "Outcome", "OwnClaim", "PermutationEvidence", "Region",
-    "RegisteredOwn", "Requirement", "SMALLEST_GAP", "SplitEvidence", "Verdict", "above", "absent_in_twins",
-    "at_equal_lengths", "below",
-    "claims_by_id", "corrected_together",
-    "inside", "judge", "judge_all", "ledger_rows", "lock", "outside", "registered_own", "survives",
-]  # fmt: skip

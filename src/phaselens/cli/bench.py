@@ -13,7 +13,37 @@ from phaselens.cli.terminal import note, number, print_json, print_table
 from phaselens.errors import InputError, StateError
 
 app = typer.Typer(help="Speed and memory figures, as ratios within one run.", no_args_is_help=True)
-SCRIPTS = ("capture", "lens")
+# Command: what its quick form is, what it measures.
+BENCHES = {
+    "capture": (
+        "A smaller form, under a minute.",
+        "Measure generating, observing and reading through the lens against bare work and against peers.",
+    ),
+    "probes": (
+        "One layer of the thirteen, under a minute.",
+        "Measure the batched probe fits against a loop over scikit-learn's LogisticRegression.",
+    ),
+    "perturb": (
+        "Four prompts instead of 32, under a minute.",
+        "Measure a perturbation signature against the bare forward passes that it needs.",
+    ),
+    "analysis": (
+        "Four models instead of twenty, under a minute.",
+        "Measure time and memory of all analyses of simulated traces of a large panel, and of its prompt bootstrap.",
+    ),
+    "monitor": (
+        "A smaller form, about a minute.",
+        "Measure what the live monitor costs over bare generation, and how far its numbers are from those of observe.",
+    ),
+    "study": (
+        "Fewer tokens and repetitions, a few minutes.",
+        "Measure observing, calibrating and loading over bare work, at vocabularies of 49,152 and 262,144.",
+    ),
+    "scale": (
+        "A fifth of the units and 4 x the tokens at most.",
+        "Measure how the driver grows with units, a resume with files, and analyses with tokens.",
+    ),
+}
 
 
 @app.callback()
@@ -21,87 +51,26 @@ def _root() -> None:
     """Speed and memory figures, as ratios within one run."""
 
 
-@app.command("capture")
-def bench_capture(
-    quick: Annotated[bool, typer.Option("--quick", help="A smaller form, under a minute.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure generating, observing and reading through the lens against bare work and against peers."""
-    folder = scripts_folder()
-    found: dict[str, Any] = {}
-    for script in SCRIPTS:
-        if script == "capture" or "lens_over_gemm" not in found:
-            note(f"benchmarks/{script}.py{' --quick' if quick else ''}")
-            found |= _run(folder / f"{script}.py", quick)
-    _show(found, as_json)
+def _command(name: str, shorter: str, about: str) -> None:
+    """Add the command that runs the script of this name."""
+
+    @app.command(name, help=about)
+    def bench(
+        quick: Annotated[bool, typer.Option("--quick", help=shorter)] = False,
+        as_json: AsJson = False,
+    ) -> None:
+        script = scripts_folder() / f"{name}.py"
+        note(f"benchmarks/{script.name}{' --quick' if quick else ''}")
+        found = _run(script, quick)
+        if as_json:
+            print_json(found)
+            return
+        shown = {k: v for k, v in found.items() if not isinstance(v, (dict, list))}
+        print_table(("figure", "value"), [(k, v if isinstance(v, str) else number(v)) for k, v in shown.items()])
 
 
-@app.command("probes")
-def bench_probes(
-    quick: Annotated[bool, typer.Option("--quick", help="One layer of the thirteen, under a minute.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure the batched probe fits against a loop over scikit-learn's LogisticRegression."""
-    note(f"benchmarks/probes.py{' --quick' if quick else ''}")
-    _show(_run(scripts_folder() / "probes.py", quick), as_json)
-
-
-@app.command("perturb")
-def bench_perturb(
-    quick: Annotated[bool, typer.Option("--quick", help="Four prompts instead of 32, under a minute.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure a perturbation signature against the bare forward passes that it needs."""
-    note(f"benchmarks/perturb.py{' --quick' if quick else ''}")
-    _show(_run(scripts_folder() / "perturb.py", quick), as_json)
-
-
-@app.command("analysis")
-def bench_analysis(
-    quick: Annotated[bool, typer.Option("--quick", help="Four models instead of twenty, under a minute.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure time and memory of all analyses of simulated traces of a large panel, and of its prompt bootstrap."""
-    note(f"benchmarks/analysis.py{' --quick' if quick else ''}")
-    _show(_run(scripts_folder() / "analysis.py", quick), as_json)
-
-
-@app.command("monitor")
-def bench_monitor(
-    quick: Annotated[bool, typer.Option("--quick", help="A smaller form, about a minute.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure what the live monitor costs over bare generation, and how far its numbers are from those of observe."""
-    note(f"benchmarks/monitor.py{' --quick' if quick else ''}")
-    _show(_run(scripts_folder() / "monitor.py", quick), as_json)
-
-
-@app.command("study")
-def bench_study(
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer tokens and repetitions, a few minutes.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure observing, calibrating and loading over bare work, at vocabularies of 49,152 and 262,144."""
-    note(f"benchmarks/study.py{' --quick' if quick else ''}")
-    _show(_run(scripts_folder() / "study.py", quick), as_json)
-
-
-@app.command("scale")
-def bench_scale(
-    quick: Annotated[bool, typer.Option("--quick", help="A fifth of the units and 4 x the tokens at most.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure how the driver grows with units, a resume with files, and analyses with tokens."""
-    note(f"benchmarks/scale.py{' --quick' if quick else ''}")
-    _show(_run(scripts_folder() / "scale.py", quick), as_json)
-
-
-def _show(found: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-        return
-    rows = [(k, v if isinstance(v, str) else number(v)) for k, v in found.items() if not isinstance(v, (dict, list))]
-    print_table(("figure", "value"), rows)
+for _name, _said in BENCHES.items():
+    _command(_name, *_said)
 
 
 def scripts_folder() -> Path:

@@ -13,17 +13,10 @@ app = typer.Typer(help="The bundled panel: small trained models of a known world
 
 
 @app.command("list")
-def list_organisms(
-    as_json: AsJson = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Every figure, as docs/organisms.md has it.")] = False,
-) -> None:
+def list_organisms(as_json: AsJson = False) -> None:
     """Print the bundled organisms with what was measured after their training."""
     from phaselens.organisms import list_models
-    from phaselens.organisms.panel_tables import markdown as page
 
-    if markdown:
-        say(*page().split("\n"))
-        return
     rows = list_models()
     if as_json:
         print_json(rows)

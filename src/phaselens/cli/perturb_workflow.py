@@ -1,6 +1,5 @@
 """Perturb models into a folder: what they say, what changing them does, verdicts and page; what is there is kept."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -12,7 +11,7 @@ from pydantic import ValidationError
 
 from phaselens.batteries import by_turns, load_battery, natural_battery
 from phaselens.claims import claims_by_id, judge_all, ledger_rows, lock
-from phaselens.errors import InputError, OutputError
+from phaselens.errors import InputError
 from phaselens.experiments import Result
 from phaselens.experiments import causal_regions as of_causal
 from phaselens.experiments import dynamic_control as of_control
@@ -23,21 +22,12 @@ from phaselens.interventions.dynamic_control import natural_asked, world_questio
 from phaselens.interventions.record_files import FOLDER, kept, read_acted
 from phaselens.interventions.records import Acted, Found
 from phaselens.interventions.request import Asked
-from phaselens.interventions.run_request import (
-    Questions,
-    causal_of,
-    control_of,
-    first_runs,
-    growth_of,
-    require_neutral,
-    said_by,
-    signature_of,
-)
+from phaselens.interventions.run_request import Questions, record_of, require_neutral, said_by
 from phaselens.interventions.signature import SignaturePlan
 from phaselens.models import Model
 from phaselens.organisms import world_battery
 from phaselens.report.perturb_page import write_page
-from phaselens.studies.store.folder import held, pretty_json
+from phaselens.studies.store.folder import held, own, pretty_json
 from phaselens.trace.store import atomic_write, digest, sweep, write_table
 from phaselens.trace.transcripts import Transcripts
 from phaselens.version import versions
@@ -110,7 +100,7 @@ class _Opened:
     def questions(self) -> Questions:
         """What the control arms are asked. Raises InputError for more questions than there are."""
         n = self.request.asked.questions
-        return Questions(*(world_questions(n, self.request.seed) if _organism(self.model) else natural_asked(n)))
+        return world_questions(n, self.request.seed) if _organism(self.model) else natural_asked(n)
 
     def require(self, kind: str) -> None:
         """See that the model can be asked at all; raises InputError with what there is."""
@@ -120,15 +110,11 @@ class _Opened:
 
     def record(self, kind: str) -> Found:
         """The record of one kind."""
-        asked, seed = self.request.asked, self.request.seed
-        if kind == "control":
-            return control_of(self.model, self.name, self.questions, asked, seed, say=self.say)
-        if kind == "causal":
-            return causal_of(self.model, self.name, self.said, asked, seed, say=self.say)
-        said = first_runs(self.said, asked.prompts, asked.tokens)
-        if kind == "growth":
-            return growth_of(self.model, self.name, said, asked, seed, say=self.say)
-        return signature_of(self.model, self.name, said, asked, seed, layers=self.request.layers, say=self.say)
+        request = self.request
+        return record_of(
+            kind, self.model, self.name, request.asked, request.seed, layers=request.layers, say=self.say,
+            said=lambda: self.said, questions=lambda: self.questions,
+        )  # fmt: skip
 
 
 def _organism(model: Model) -> bool:
@@ -192,17 +178,18 @@ def perturb_into(
     started, skipped = time.monotonic(), 0
     claims = claims_by_id([claim for kind in request.kinds for claim in CLAIMS[kind]])
     with held(out):
-        _own(out, {"request": request.facts, "versions": versions(), "claims_lock": lock(claims)})
+        mine = {"request": request.facts, "versions": versions(), "claims_lock": lock(claims)}
+        own(out, OWNER, mine, "signatures under other settings or claims")
         sweep(out)
         paths = []
         for name, opening in zip(names, opened, strict=True):
             one = _Opened(opening, name, request, say)
-            mine = {k: out / FOLDER / f"{k}-{digest({'model': name})[:8]}.safetensors" for k in request.kinds}
-            for kind, path in mine.items():  # all that is asked is seen to be there before any of it is done
+            files = {k: out / FOLDER / f"{k}-{digest({'model': name})[:8]}.safetensors" for k in request.kinds}
+            for kind, path in files.items():  # all that is asked is seen to be there before any of it is done
                 if not path.is_file():
                     one.require(kind)
-            skipped += all([kept(path, kind, name, partial(one.record, kind)) for kind, path in mine.items()])
-            paths += mine.values()
+            skipped += all([kept(path, kind, name, partial(one.record, kind)) for kind, path in files.items()])
+            paths += files.values()
         found = read_acted(paths)
         document = _judged([found[name] for name in names], request, out)
         for name in names:
@@ -213,18 +200,6 @@ def perturb_into(
         "out": str(out), "report": str(page), **document, "skipped": skipped,
         "seconds": round(time.monotonic() - started, 3),
     }  # fmt: skip
-
-
-def _own(out: Path, mine: dict[str, Any]) -> None:
-    path = out / OWNER
-    if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8")) != json.loads(pretty_json(mine)):
-            raise OutputError(f"{out} holds signatures under other settings or claims. Choose another --out.")
-        return
-    strange = [p.name for p in out.iterdir() if not p.name.startswith(".")]
-    if strange:
-        raise OutputError(f"{out} is not empty (it has {sorted(strange)[0]}). Choose another --out.")
-    atomic_write(path, pretty_json(mine))
 
 
 def _judged(found: Sequence[Acted], request: Request, out: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phaselens.errors import InputError, OutputError, StudyFileError
+from phaselens.errors import InputError, StudyFileError
 from phaselens.experiments.result_tables import arrow_table, json_value
 from phaselens.models import Model, untrained_twin
 from phaselens.readings import Columns, Examples, Reading, Settings, analyse, capture_states, examples_of, read_examples
@@ -20,7 +20,7 @@ from phaselens.readings.examples import Places, place, thinned
 from phaselens.readings.probe_files import save_probes
 from phaselens.readings.world_tasks import TASKS, task_named
 from phaselens.report.probe_page import write_page
-from phaselens.studies.store.folder import held, pretty_json
+from phaselens.studies.store.folder import held, own, pretty_json
 from phaselens.trace.store import atomic_write, digest, sweep, write_table
 from phaselens.version import versions
 
@@ -102,7 +102,8 @@ def probe_into(model: Model, request: Request, out: Path, say: Callable[[str], N
     key = digest({"model": model.fingerprint, "data": given, "request": asked, "versions": versions()})
     names = request.tasks or ((request.data.stem,) if request.data else tuple(t.name for t in TASKS))
     with held(out):
-        _own(out, {"model": model.name, "key": key, "request": asked})
+        mine = {"model": model.name, "key": key, "request": asked}
+        own(out, OWNER, mine, "probes of another model, other data or other settings")
         sweep(out)
         documents, skipped = [], 0
         for name in names:
@@ -120,22 +121,6 @@ def probe_into(model: Model, request: Request, out: Path, say: Callable[[str], N
         "out": str(out), "model": model.name, "report": str(page), "tasks": documents, "skipped": skipped,
         "seconds": round(time.monotonic() - started, 3),
     }  # fmt: skip
-
-
-def _own(out: Path, mine: dict[str, Any]) -> None:
-    """Refuse a folder that holds something else; write whose it is."""
-    path = out / OWNER
-    inside = [p for p in out.rglob("*") if p.is_file() and not p.name.startswith(".")]
-    if path.is_file() and inside != [path]:  # a run that failed before its first result owns nothing
-        if json.loads(path.read_text(encoding="utf-8")).get("key") != mine["key"]:
-            raise OutputError(
-                f"{out} holds probes of another model, other data or other settings. Choose another --out."
-            )
-        return
-    strange = [p.name for p in out.iterdir() if not p.name.startswith(".") and p != path]
-    if strange:
-        raise OutputError(f"{out} is not empty (it has {sorted(strange)[0]}). Choose another --out.")
-    atomic_write(path, pretty_json(mine))
 
 
 def _valid(path: Path, key: str) -> dict[str, Any] | None:

@@ -12,8 +12,6 @@ from phaselens.cli.terminal import bounded, note, number, print_json, print_tabl
 from phaselens.errors import InputError
 
 if TYPE_CHECKING:
-    from phaselens.claims import OwnClaim
-    from phaselens.engines.events import Listener
     from phaselens.studies import Outcome
     from phaselens.studies.declaration import Study
 
@@ -115,41 +113,35 @@ def run(
     """
     from phaselens.report import render
 
+    if source is not None:
+        models = {"--device": device, "--dtype": dtype, "--models-from": models_from}
+        _refuse([name for name, v in {"a study": study, "--quick": quick or None, **models}.items() if v is not None])
+    elif experiments is not None or claims is not None:
+        option = "--claims" if experiments is None else "--experiments"
+        raise InputError(f"{option} goes with --from; a study that is carried out declares its own.")
     with watching() as listener:
         if source is not None:
-            given = {"a study": study, "--quick": quick or None, "--device": device, "--dtype": dtype}
-            given |= {"--models-from": models_from}
-            _refuse([name for name, value in given.items() if value is not None])
-            outcome = _again(source, None if out is None else Path(out), experiments, seed, workers, claims, listener)
-        elif experiments is not None or claims is not None:
-            option = "--claims" if experiments is None else "--experiments"
-            raise InputError(f"{option} goes with --from; a study that is carried out declares its own.")
+            outcome = _again(source, out, experiments, claims, seed=seed, workers=workers, listener=listener)
         else:
-            if model is not None and out is None and plan:
-                out = "plan"
-            asked = _plain(study, out, model, prompts, questions, chat, system, samples, grader)
+            from phaselens.studies.plan import plan_of
+            from phaselens.studies.stages.download_needs import located
+
+            quiet_models()
+            own = {"prompts": prompts, "questions": questions, "chat": chat, "system": system, "grader": grader}
+            declared = _plain(study, "plan" if plan and out is None else out, model, samples, own)
+            declared = (declared.quickened() if quick else declared).changed(seed=seed, device=device, dtype=dtype)
+            if models_from is not None:
+                declared = located(declared, models_from)
             if plan:
-                print_plan(_planned(asked, quick, seed, device, dtype, models_from, workers), as_json)
+                print_plan(plan_of(declared, workers or 1), as_json)
                 return
-            where = {"name": engine, "address": address, "cluster": cluster, "partition": partition, "card": card}
-            found = _carried_out(
-                asked,
-                out,
-                quick,
-                seed,
-                device,
-                dtype,
-                models_from,
-                workers,
-                fewer,
-                listener,
-                where,
-                begin,
+            where = {"address": address, "cluster": cluster, "partition": partition, "card": card}
+            outcome = _carried_out(
+                declared, out, workers, engine, where, listener=listener, fewer=fewer, begin_only=begin
             )
-            if found is None:
+            if outcome is None:
                 say(f"begun: {out}. `phaselens work {out} --part I/N` goes on; this command without --begin ends it.")
                 return
-            outcome = found
         page = render(outcome.folder)
         if out is not None and "://" in out:
             from phaselens.studies.store.location import Place
@@ -159,102 +151,6 @@ def run(
         print_json(_document(outcome, page))
     else:
         _print(outcome, page)
-
-
-def _carried_out(
-    study: "str | Study",
-    out: str | None,
-    quick: bool,
-    seed: int | None,
-    device: str | None,
-    dtype: str | None,
-    models_from: Path | None,
-    workers: int | None,
-    fewer: bool,
-    listener: "Listener",
-    where: dict[str, Any],
-    begin: bool,
-) -> "Outcome | None":
-    """The study, carried out or gone on with, on the engine that `where` says; None: only begun."""
-    from phaselens.engines import engine_named
-    from phaselens.engines.forked_workers import spare_cores
-    from phaselens.studies import run_study
-    from phaselens.studies.stages.download_needs import needs_of, require_reachable
-
-    quiet_models()
-    declared = _declared(study, quick, seed, device, dtype, models_from)
-    name = where.pop("name")
-    engine = None if name is None else engine_named(name, workers=workers, device=declared.device, **where)
-    if name in (None, EngineName.LOCAL):
-        check_device(declared.device)
-    needs = needs_of(declared)
-    for line in needs.lines():
-        note(line)
-    require_reachable(needs)
-    if not declared.bundled and not needs.absent:
-        from phaselens.studies.plan import plan_of, short
-
-        note(short(plan_of(declared, workers or 1)))
-    if workers is None:
-        workers = spare_cores() if declared.bundled and declared.device == "cpu" and engine is None else 1
-    return run_study(
-        declared, out or declared.name, listener=listener, workers=workers, fewer=fewer, engine=engine, begin_only=begin
-    )
-
-
-def _declared(
-    study: "str | Study",
-    quick: bool,
-    seed: int | None,
-    device: str | None,
-    dtype: str | None,
-    models_from: Path | None,
-) -> "Study":
-    """The study as asked for, with the options laid over it."""
-    from phaselens.studies.declaration import read_study
-    from phaselens.studies.stages.download_needs import located
-
-    declared = read_study(study) if isinstance(study, str) else study
-    declared = (declared.quickened() if quick else declared).changed(seed=seed, device=device, dtype=dtype)
-    return declared if models_from is None else located(declared, models_from)
-
-
-def _planned(asked: "str | Study", *given: Any) -> dict[str, Any]:
-    """The plan of a study; the last of `given` is the number of workers."""
-    from phaselens.studies.plan import plan_of
-
-    quiet_models()
-    return plan_of(_declared(asked, *given[:-1]), given[-1] or 1)
-
-
-def _plain(
-    study: str | None,
-    out: str | None,
-    models: list[str] | None,
-    prompts: Path | None,
-    questions: bool,
-    chat: bool,
-    system: str | None,
-    samples: int,
-    grader: str | None,
-) -> "str | Study":
-    """The study that the options of --model stand for; the default preset where there is no --model."""
-    from phaselens.studies.default_declaration import plain_study
-
-    given = {"--prompts": prompts, "--questions": questions, "--chat": chat, "--system": system, "--grader": grader}
-    extra = [name for name, value in given.items() if value]
-    if models is None:
-        if extra:
-            raise InputError(f"{extra[0]} goes with --model MODEL; a study file says it itself.")
-        return study or "organisms"
-    if study is not None:
-        raise InputError(f"got the study {study} and --model {models[0]}; a study says its models itself: give one.")
-    if out is None:
-        raise InputError("say where the study goes: --out DIR.")
-    return plain_study(
-        models, Path(out).name or "study", prompts=prompts, questions=questions, chat=chat, system=system,
-        samples=samples, grader=grader,
-    )  # fmt: skip
 
 
 def _refuse(given: list[str]) -> None:
@@ -267,29 +163,68 @@ def _refuse(given: list[str]) -> None:
 
 
 def _again(
-    source: Path,
-    out: Path | None,
-    experiments: str | None,
-    seed: int | None,
-    workers: int | None,
-    claims: Path | None,
-    listener: "Listener",
+    source: Path, out: str | None, experiments: str | None, claims: Path | None, *, workers: int | None, **settings: Any
 ) -> "Outcome":
-    """The stored traces, analysed again."""
+    """The stored traces, analysed again; the declaration, and with it the model library, is needed for claims only."""
     from phaselens.engines.forked_workers import spare_cores
     from phaselens.studies import analyse_study
 
-    names = None if experiments is None else [name.strip() for name in experiments.split(",")]
-    own = () if claims is None else _own(claims)
-    many = spare_cores() if workers is None else workers
-    return analyse_study(source, out=out, experiments=names, seed=seed, claims=own, listener=listener, workers=many)
+    own = ()
+    if claims is not None:
+        from phaselens.studies.declaration import read_claims
+
+        own = read_claims(claims)
+    return analyse_study(
+        source,
+        out=None if out is None else Path(out),
+        experiments=None if experiments is None else [name.strip() for name in experiments.split(",")],
+        claims=own,
+        workers=spare_cores() if workers is None else workers,
+        **settings,
+    )
 
 
-def _own(file: Path) -> "tuple[OwnClaim, ...]":
-    """The claims of a file; only then is the declaration's module, and with it the model library, needed."""
-    from phaselens.studies.declaration import read_claims
+def _plain(
+    study: str | None, out: str | None, models: list[str] | None, samples: int, given: dict[str, Any]
+) -> "Study":
+    """The study that the options of --model stand for, else the one named, else the default preset."""
+    from phaselens.studies.declaration import read_study
+    from phaselens.studies.default_declaration import plain_study
 
-    return read_claims(file)
+    if models is None:
+        extra = [f"--{name}" for name, value in given.items() if value]
+        if extra:
+            raise InputError(f"{extra[0]} goes with --model MODEL; a study file says it itself.")
+        return read_study(study or "organisms")
+    if study is not None:
+        raise InputError(f"got the study {study} and --model {models[0]}; a study says its models itself: give one.")
+    if out is None:
+        raise InputError("say where the study goes: --out DIR.")
+    return plain_study(models, Path(out).name or "study", samples=samples, **given)
+
+
+def _carried_out(
+    declared: "Study", out: str | None, workers: int | None, name: EngineName | None, where: dict[str, Any], **how: Any
+) -> "Outcome | None":
+    """The study, carried out or gone on with, on the engine of this name; None: only begun."""
+    from phaselens.engines import engine_named
+    from phaselens.engines.forked_workers import spare_cores
+    from phaselens.studies import run_study
+    from phaselens.studies.plan import plan_of, short
+    from phaselens.studies.stages.download_needs import needs_of, require_reachable
+
+    engine = None if name is None else engine_named(name, workers=workers, device=declared.device, **where)
+    if name in (None, EngineName.LOCAL):
+        check_device(declared.device)
+    needs = needs_of(declared)
+    for line in needs.lines():
+        note(line)
+    require_reachable(needs)
+    if not declared.bundled and not needs.absent:
+        note(short(plan_of(declared, workers or 1)))
+    if workers is None:
+        workers = spare_cores() if declared.bundled and declared.device == "cpu" and engine is None else 1
+    return run_study(declared, out or declared.name, workers=workers, engine=engine, **how)
 
 
 def check_device(device: str) -> None:

@@ -74,23 +74,6 @@ DEFAULT: tuple[str, ...] = (
     "differences",
 )
 
-__all__ = [
-    "DEFAULT",
-    "EXPERIMENTS",
-    "Each",
-    "Experiment",
-    "ModelData",
-    "ModelInfo",
-    "Panel",
-    "Result",
-    "experiments_by_name",
-    "in_turn",
-    "over_whole_runs",
-    "registered_claims",
-    "run_at_equal_lengths",
-    "run_experiments",
-]
-
 
 def experiments_by_name(names: Sequence[str]) -> tuple[Experiment, ...]:
     """The experiments of these names, in the order of `EXPERIMENTS`. Raises UnknownNameError for any other name."""

@@ -1,7 +1,7 @@
 """From a loaded model and what is asked to a record: the same for a study and for `phaselens perturb`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from phaselens.batteries import by_turns
 from phaselens.capture import Sampling, generate
@@ -9,23 +9,15 @@ from phaselens.errors import InputError
 from phaselens.interventions.causal_regions import causal_effects, world_items
 from phaselens.interventions.dynamic_control import ControlPlan, Question, control
 from phaselens.interventions.growth import growth
-from phaselens.interventions.records import Causal, Control, Growth, Signature
+from phaselens.interventions.records import Found
 from phaselens.interventions.request import Asked
 from phaselens.interventions.signature import SignaturePlan, identity_gap, signature
 from phaselens.models import Model
 from phaselens.models.sites import site_layers
 from phaselens.trace.transcripts import Transcripts
 
-Say = Callable[[str], None]
+Questions = tuple[Sequence[Question], Sequence[str]]
 ELSEWHERE, NEW = 12, 16
-
-
-@dataclass(frozen=True)
-class Questions:
-    """What the control arms are asked, and the texts that set the threshold of ct."""
-
-    asked: Sequence[Question]
-    calibration: Sequence[str]
 
 
 def require_neutral(model: Model, site: str = "resid_post") -> None:
@@ -48,56 +40,46 @@ def first_runs(said: Transcripts, n: int, tokens: int) -> Transcripts:
     return replace(said, runs=runs)
 
 
-def signature_of(
+def record_of(
+    kind: str,
     model: Model,
     name: str,
-    said: Transcripts,
     asked: Asked,
     seed: int,
     *,
+    said: Callable[[], Transcripts],
+    questions: Callable[[], Questions],
     layers: Sequence[int] = (),
-    say: Say = lambda line: None,
-) -> Signature:
-    """The signature of a model on what it said, under the name that tables give it."""
-    plan = SignaturePlan(asked.strengths, asked.draws, seed, layers=tuple(layers), site=asked.site)
-    made = signature(model, said, plan, progress=lambda i, n: say(f"{name}: prompt {i} of {n}"))
-    made.model = name
-    return made
+    say: Callable[[str], None] = lambda line: None,
+) -> Found:
+    """The record of one kind, under the name that tables give the model.
 
-
-def growth_of(
-    model: Model, name: str, said: Transcripts, asked: Asked, seed: int, *, say: Say = lambda line: None
-) -> Growth:
-    """Growth of infinitesimal changes in what a model said."""
-    k = asked.tangents
-    made = growth(model, said, k=k, draws=k, seed=seed, progress=lambda i, n: say(f"{name}: growth, prompt {i} of {n}"))
-    made.model = name
-    return made
-
-
-def causal_of(
-    model: Model, name: str, said: Transcripts, asked: Asked, seed: int, *, say: Say = lambda line: None
-) -> Causal:
-    """Causal regions of grammatical number, and what they do to the first of what the model said."""
-    elsewhere = replace(
-        said, runs=tuple(replace(t, completion_ids=t.completion_ids[:NEW]) for t in said.runs[:ELSEWHERE])
-    )
-    made = causal_effects(
-        model, world_items(model), n_random=asked.subspaces, seed=seed, elsewhere=elsewhere,
-        progress=lambda i, n: say(f"{name}: causal regions, layer {i} of {n}"),
-    )  # fmt: skip
-    made.model = name
-    return made
-
-
-def control_of(
-    model: Model, name: str, questions: Questions, asked: Asked, seed: int, *, say: Say = lambda line: None
-) -> Control:
-    """All arms of the control of the dynamics on the questions."""
-    plan = ControlPlan(
-        asked.action, max_new_tokens=asked.answer_tokens, directions=asked.directions, steered=asked.steered, seed=seed
-    )
-    made = control(model, questions.asked, questions.calibration, plan, progress=lambda arm: say(f"{name}: arm {arm}"))
+    `said` gives what the model said, `questions` what the control arms are asked and the texts that set the threshold
+    of ct; the regions of number are tried on the first of what it said.
+    """
+    made: Found
+    if kind == "control":
+        plan = ControlPlan(
+            asked.action, max_new_tokens=asked.answer_tokens, directions=asked.directions, steered=asked.steered,
+            seed=seed,
+        )  # fmt: skip
+        made = control(model, *questions(), plan, progress=lambda arm: say(f"{name}: arm {arm}"))
+    elif kind == "causal":
+        text = said()
+        runs = tuple(replace(t, completion_ids=t.completion_ids[:NEW]) for t in text.runs[:ELSEWHERE])
+        made = causal_effects(
+            model, world_items(model), n_random=asked.subspaces, seed=seed, elsewhere=replace(text, runs=runs),
+            progress=lambda i, n: say(f"{name}: causal regions, layer {i} of {n}"),
+        )  # fmt: skip
+    elif kind == "growth":
+        first, k = first_runs(said(), asked.prompts, asked.tokens), asked.tangents
+        made = growth(
+            model, first, k=k, draws=k, seed=seed, progress=lambda i, n: say(f"{name}: growth, prompt {i} of {n}")
+        )
+    else:
+        noise = SignaturePlan(asked.strengths, asked.draws, seed, layers=tuple(layers), site=asked.site)
+        first = first_runs(said(), asked.prompts, asked.tokens)
+        made = signature(model, first, noise, progress=lambda i, n: say(f"{name}: prompt {i} of {n}"))
     made.model = name
     return made
 

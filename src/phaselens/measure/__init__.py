@@ -2,5 +2,3 @@
 
 from phaselens.measure.lenses import LensSpec
 from phaselens.measure.reducer import Column, Reducer
-
-__all__ = ["Column", "LensSpec", "Reducer"]

@@ -10,26 +10,3 @@ from phaselens.models.lens_guard import Guard, guarded
 from phaselens.models.load import Model, fingerprint, load, require_tokenizer, untrained_twin
 from phaselens.models.proof import Proof, Row, prove
 from phaselens.models.token_ids import Encoder, encoder, template_hash
-
-__all__ = [
-    "Encoder",
-    "Facts",
-    "Guard",
-    "Model",
-    "Pass",
-    "Proof",
-    "Row",
-    "Taps",
-    "edit",
-    "encoder",
-    "fingerprint",
-    "guarded",
-    "load",
-    "positions_of",
-    "prove",
-    "record",
-    "require_tokenizer",
-    "run",
-    "template_hash",
-    "untrained_twin",
-]

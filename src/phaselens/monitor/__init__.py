@@ -7,18 +7,3 @@ from phaselens.monitor.steps import Alarm, Restart, Step
 from phaselens.monitor.stream import Stream
 from phaselens.monitor.threshold_card import Card, read_card, write_card
 from phaselens.monitor.watcher import MonitorWarning
-
-__all__ = [
-    "Alarm",
-    "Card",
-    "Monitor",
-    "MonitorWarning",
-    "Policy",
-    "Restart",
-    "Rule",
-    "Score",
-    "Step",
-    "Stream",
-    "read_card",
-    "write_card",
-]

@@ -80,28 +80,6 @@ CLOUD = tuple(
 )
 MAPS = (growth.depth_exponent.observable, growth.token_exponent.observable)
 
-__all__ = [
-    "CLOUD",
-    "DEFAULT",
-    "DEPTH",
-    "DISTRIBUTION",
-    "EXTENDED",
-    "LENS_STATISTICS",
-    "MAPS",
-    "OBSERVABLES",
-    "TRAJECTORY",
-    "Observable",
-    "base_inputs",
-    "by_name",
-    "evaluate",
-    "lens_statistics",
-    "observable",
-    "quantity",
-    "resolve",
-    "settings_of",
-    "statistics_from_logits",
-]
-
 
 def by_name(names: Iterable[str]) -> tuple[Observable, ...]:
     """Observables of these names, in this order.

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from phaselens.bridges import FOREIGN, read_transcripts
-from phaselens.capture import Plan, Sampling, replay
+from phaselens.capture import Plan, replay
 from phaselens.capture import live as watch
-from phaselens.capture.generate import OnStep
 from phaselens.capture.intervene import At
 from phaselens.capture.progress import Progress, showing
 from phaselens.capture.prompts import Given, bare_note
@@ -142,52 +141,29 @@ def live(
     model: Model,
     prompts: Sequence[Given],
     *,
-    max_new_tokens: int = 72,
-    sampling: Sampling = Sampling(),  # noqa: B008  frozen
-    samples: int = 1,
-    seed: int = 0,
     lens: Lens | Sequence[Lens] | None = "final_norm",
     observables: Iterable[Wanted] | None = None,
     layers: Iterable[int] | None = None,
     normalisations: Mapping[str, Calibration | None] | None = None,
-    batch_size: int | None = None,
-    chat: bool = False,
-    system: str | None = None,
-    interventions: Sequence[At] = (),
-    on_step: OnStep | None = None,
     progress: Progress | bool | None = None,
+    **settings: Any,
 ) -> tuple[Transcripts, Trace]:
     """Generate and measure at the same time; returns what was said and its trace.
 
-    `on_step(step, rows)` sees `rows["steps"]` and `rows["layers"]` (columns of NumPy arrays) after every step of a
-    batch, and may return run numbers to stop, or True to stop all. The numbers are those of `observe`, within float
-    rounding.
+    `settings` are those of `generate` (`max_new_tokens`, `sampling`, `samples`, `seed`, `batch_size`, `chat`, `system`,
+    `interventions`, `on_step`), the others those of `observe`. `on_step(step, rows)` sees `rows["steps"]` and
+    `rows["layers"]` (columns of NumPy arrays) after every step of a batch, and may return run numbers to stop, or True
+    to stop all. The numbers are those of `observe`, within float rounding.
 
     Raises as `generate` and `observe` do.
     """
     plan, reducer = prepare(model, lens, observables, layers, False, 1, normalisations)
     gathered = Gathered()
     with showing(progress, "live") as told:
-        said = watch(
-            model,
-            prompts,
-            reducer,
-            layers=plan.layers,
-            max_new_tokens=max_new_tokens,
-            sampling=sampling,
-            samples=samples,
-            seed=seed,
-            batch_size=batch_size,
-            chat=chat,
-            system=system,
-            interventions=interventions,
-            on_step=on_step,
-            sink=gathered,
-            progress=told,
-        )
+        said = watch(model, prompts, reducer, layers=plan.layers, sink=gathered, progress=told, **settings)
     steps, rows = gathered.table("steps"), gathered.table("layers")
     steps |= texts_of(model, said, steps)
-    meta = provenance(model, said, plan, "live", batch_size, interventions)
+    meta = provenance(model, said, plan, "live", settings.get("batch_size"), settings.get("interventions", ()))
     return said, Trace.from_rows(steps, rows, said.run_rows(), meta, column_info(reducer))
 
 

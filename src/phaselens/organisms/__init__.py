@@ -16,11 +16,3 @@ from phaselens.organisms.catalog import default_names, list_models, measure, nam
 from phaselens.organisms.item_labels import LabelledItem, label, label_document
 from phaselens.organisms.questions import PROMPT_CATEGORIES, Prompt, minimal_pairs, prompts
 from phaselens.organisms.truth import NextToken, generator, next_token
-
-__all__ = [
-    "ORGANISM", "PROMPT_CATEGORIES", "ForcedChoice", "LabelledItem", "MinimalPair", "NextToken", "ParaphrasePair",
-    "ProbeSentence", "Prompt", "WorldBattery", "default_names", "forced_choices", "generator", "graded",
-    "label", "label_document", "list_models", "load", "measure", "minimal_pairs", "names", "next_token",
-    "paraphrase_pairs", "path", "probe_sentences", "prompts", "resolve", "samples", "train", "twin_of",
-    "world_battery",
-]  # fmt: skip

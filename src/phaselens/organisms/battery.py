@@ -17,13 +17,14 @@ from phaselens.batteries import ForcedChoice, MinimalPair, by_turns
 from phaselens.errors import InputError
 from phaselens.organisms.corpora import documents
 from phaselens.organisms.item_labels import LabelledItem, label
-from phaselens.organisms.items import choice
 from phaselens.organisms.questions import (
     PROMPT_CATEGORIES,
     Prompt,
     agreement_pairs,
+    either,
     exact_questions,
     minimal_pairs,
+    other_value,
     prompts,
     stated,
 )
@@ -80,21 +81,11 @@ def paraphrase_pairs(world: World) -> list[ParaphrasePair]:
     return pairs
 
 
-def _placed(id_: str, text: str, right: str, wrong: str, tag: str, category: str, turn: int) -> ForcedChoice:
-    """A forced choice whose right alternative stands first at even turns."""
-    pair = (right, wrong) if turn % 2 == 0 else (wrong, right)
-    return ForcedChoice(id_, text, pair, turn % 2, tag, category)
-
-
 def _fact_choices(world: World) -> Iterator[tuple[str, str, str, str, str, str]]:
     seen: Counter[int] = Counter()
     for fact in world.facts:
-        values, (statement, *_), _ = RELATIONS[fact.relation]
-        others = [v for v in values if v not in (fact.value, fact.entity)]
-        other = others[zlib.crc32(fact.entity.encode()) % len(others)]
-        pair = (fact.value, other) if seen[fact.frequency] % 2 == 0 else (other, fact.value)
+        id_, text = f"{fact.entity}-{fact.relation}", either(fact, other := other_value(fact), seen[fact.frequency])
         seen[fact.frequency] += 1
-        id_, text = f"{fact.entity}-{fact.relation}", f"Choice\n- {choice(statement, fact.entity, *pair)}"
         yield id_, text, f"{fact.value}.", f"{other}.", f"class {fact.frequency}", "factual"
 
 
@@ -140,8 +131,9 @@ def forced_choices(world: World, rng: np.random.Generator, *, sums: int = SUMS) 
     seen: Counter[tuple[str, str]] = Counter()
     choices = []
     for id_, text, right, wrong, tag, category in rows:
-        name = id_ if id_.startswith(category) else f"{category}/{id_}"
-        choices.append(_placed(f"{name}-forced", text, right, wrong, tag, category, seen[category, tag]))
+        name, later = id_ if id_.startswith(category) else f"{category}/{id_}", seen[category, tag] % 2
+        pair = (wrong, right) if later else (right, wrong)
+        choices.append(ForcedChoice(f"{name}-forced", text, pair, later, tag, category))
         seen[category, tag] += 1
     return choices
 

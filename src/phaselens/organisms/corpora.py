@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -56,18 +57,25 @@ LEAST, MOST = 130, 150
 UNIT = re.compile(r"[A-Za-z]+|\d|[^\w\s]|\n")
 
 
-def _pattern(relation: str) -> re.Pattern:
-    """Every line that states a fact of this relation: statements, choices, questions."""
-    _, statements, question = RELATIONS[relation]
-    lines = [f"- {s}" for s in statements]
-    lines += [f"- {choice(statements[0], '{e}', '{o}', '{o}')} {{v}}.", f"Q: {question} A: {{v}}."]
-    parts = {"{e}": "([A-Z][a-z]+)", "{v}": "([A-Za-z]+)", "{o}": "[A-Za-z]+"}
-    for i, line in enumerate(lines):
-        lines[i] = "".join(parts.get(part, re.escape(part)) for part in re.split(r"(\{[evo]\})", line))
-    return re.compile("|".join(lines))
+def _reader(line: str) -> re.Pattern:
+    """A pattern that reads a wording back; {e}, {v} and {o} are the entity, the value and a value beside it."""
+    parts = {"{e}": "(?P<e>[A-Z][a-z]+)", "{v}": "(?P<v>[A-Za-z]+)", "{o}": "[A-Za-z]+"}
+    return re.compile("".join(parts.get(part, re.escape(part)) for part in re.split(r"(\{[evo]\})", line)))
 
 
-_WORDINGS = {relation: _pattern(relation) for relation in RELATIONS}
+def _fact_readers() -> dict[str, list[tuple[str, str, re.Pattern]]]:
+    """For each kind of document with facts: (relation, template, pattern)."""
+    found: dict[str, list[tuple[str, str, re.Pattern]]] = {"Notes": [], "Quiz": [], "Choice": []}
+    for relation, (_, statements, question) in RELATIONS.items():
+        for i, statement in enumerate(statements):
+            found["Notes"].append((relation, f"{relation}/{i}", _reader(f"- {statement}")))
+        found["Quiz"].append((relation, f"{relation}/quiz", _reader(f"Q: {question} A: {{v}}.")))
+        asked = choice(statements[0], "{e}", "{o}", "{o}")
+        found["Choice"].append((relation, f"{relation}/choice", _reader(f"- {asked} {{v}}.")))
+    return found
+
+
+FACTS = _fact_readers()
 _KIND_CUMULATIVE = np.cumsum([share for share, _, _ in KINDS.values()])
 
 
@@ -143,10 +151,9 @@ def documents(world: World, seed: int, n: int) -> Iterator[Document]:
 def facts_in(text: str) -> Iterator[tuple[str, str, str]]:
     """Every (entity, relation, value) that the text states, in any wording."""
     for line in text.splitlines():
-        for relation, pattern in _WORDINGS.items():
+        for relation, _, pattern in chain(*FACTS.values()):
             if found := pattern.fullmatch(line):
-                entity, value = (group for group in found.groups() if group)
-                yield entity, relation, value
+                yield found["e"], relation, found["v"]
 
 
 def exposures(world: World, texts: Sequence[str]) -> dict[tuple[str, str], int]:

@@ -28,10 +28,6 @@ from phaselens.organisms.world import (
     TOOLS,
 )
 
-TAGS = (
-    "NOUN", "PROPN", "VERB", "AUX", "DET", "ADJ", "ADP", "PRON", "ADV", "CCONJ", "SCONJ", "NUM", "PUNCT", "SYM", "X",
-)  # fmt: skip
-NUMBERS = ("singular", "plural", "none")
 ROOT = -1
 
 _WORD = re.compile(r"[A-Za-z]+|\d+|==|[^\w\s]")

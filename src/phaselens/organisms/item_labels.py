@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from phaselens.errors import InputError, unknown_name
-from phaselens.organisms.corpora import KINDS, Document
+from phaselens.organisms.corpora import FACTS, KINDS, Document
 from phaselens.organisms.grammar import ROOT, Word, parse
-from phaselens.organisms.items import ACTS, MOVES, choice
+from phaselens.organisms.items import ACTS, MOVES
 from phaselens.organisms.world import (
     EITHER,
     FRAMES,
@@ -19,7 +19,6 @@ from phaselens.organisms.world import (
     MARKS,
     MATTER,
     PROCESSES,
-    RELATIONS,
     TOOLS,
     World,
 )
@@ -71,25 +70,6 @@ class _Meaning:
     sense: str | None = None
 
 
-def _reader(line: str) -> re.Pattern:
-    """A pattern that reads a wording back; {e}, {v} and {o} are the entity, the value and a value beside it."""
-    parts = {"{e}": "(?P<e>[A-Z][a-z]+)", "{v}": "(?P<v>[A-Za-z]+)", "{o}": "[A-Za-z]+"}
-    return re.compile("".join(parts.get(part, re.escape(part)) for part in re.split(r"(\{[evo]\})", line)))
-
-
-def _fact_readers() -> dict[str, list[tuple[str, str, re.Pattern]]]:
-    """For each kind of document with facts: (relation, template, pattern)."""
-    found: dict[str, list[tuple[str, str, re.Pattern]]] = {"Notes": [], "Quiz": [], "Choice": []}
-    for relation, (_, statements, question) in RELATIONS.items():
-        for i, statement in enumerate(statements):
-            found["Notes"].append((relation, f"{relation}/{i}", _reader(f"- {statement}")))
-        found["Quiz"].append((relation, f"{relation}/quiz", _reader(f"Q: {question} A: {{v}}.")))
-        asked = choice(statements[0], "{e}", "{o}", "{o}")
-        found["Choice"].append((relation, f"{relation}/choice", _reader(f"- {asked} {{v}}.")))
-    return found
-
-
-_FACTS = _fact_readers()
 _SUM = re.compile(r"- (\d+) \+ (\d+) = (\d+)\.")
 _LAW = re.compile(r"- If (\w+) is (\w+), it (.+)\.")
 _CASE = re.compile(
@@ -103,7 +83,7 @@ _KIND_OF = {material: kind for kind, (materials, _) in MATTER.items() for materi
 
 
 def _fact(world: World, text: str, kind: str) -> _Meaning | None:
-    for relation, template, pattern in _FACTS[kind]:
+    for relation, template, pattern in FACTS[kind]:
         if found := pattern.fullmatch(text):
             fact = next(f for f in world.facts if (f.entity, f.relation) == (found["e"], relation))
             return _Meaning(template, found["v"] == fact.value, 4 - fact.frequency, fact.frequency)
@@ -182,7 +162,7 @@ def _format(text: str, kind: str) -> _Meaning:
 
 
 def _meaning(world: World, text: str, kind: str, words: tuple[Word, ...]) -> _Meaning | None:
-    if kind in _FACTS:
+    if kind in FACTS:
         return _fact(world, text, kind)
     if kind == "Sums":
         return _sum(text)

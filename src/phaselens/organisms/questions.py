@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phaselens.batteries import MinimalPair
+from phaselens.batteries import MinimalPair, by_turns
 from phaselens.errors import InputError, unknown_name
 from phaselens.organisms.items import (
     CARRIED,
@@ -106,14 +106,22 @@ def _paraphrase(world: World) -> Iterator[Prompt]:
             yield _fact_prompt(fact, "paraphrase", stated(fact, fact.unheard))
 
 
+def other_value(fact: Fact) -> str:
+    """Another value of the fact's relation, by a checksum of whom it is about."""
+    others = [v for v in RELATIONS[fact.relation][0] if v not in (fact.value, fact.entity)]
+    return others[zlib.crc32(fact.entity.encode()) % len(others)]
+
+
+def either(fact: Fact, other: str, turn: int) -> str:
+    """A choice about a fact up to its answer; the right value stands first at even turns."""
+    values = (fact.value, other) if turn % 2 == 0 else (other, fact.value)
+    return f"Choice\n- {choice(RELATIONS[fact.relation][1][0], fact.entity, *values)}"
+
+
 def _choice(world: World) -> Iterator[Prompt]:
     """Each fact once, against another value of its relation; the right one stands first in every second question."""
     for i, fact in enumerate(world.facts):
-        values, (statement, *_), _ = RELATIONS[fact.relation]
-        others = [v for v in values if v not in (fact.value, fact.entity)]
-        pair = (fact.value, others[zlib.crc32(fact.entity.encode()) % len(others)])
-        first, second = pair if i % 2 == 0 else pair[::-1]
-        yield _fact_prompt(fact, "choice", f"Choice\n- {choice(statement, fact.entity, first, second)}")
+        yield _fact_prompt(fact, "choice", either(fact, other_value(fact), i))
 
 
 def _arithmetic(world: World) -> Iterator[Prompt]:
@@ -283,13 +291,7 @@ def prompts(
         raise InputError(
             f"got n={n} prompts of category {category!r}; wanted 0 to {len(split)}, which is all of the split."
         )
-    shuffled = [split[i] for i in rng.permutation(len(split))]
-    seen: dict[str, int] = {}
-    turns = []
-    for prompt in shuffled:
-        seen[prompt.tag] = seen.get(prompt.tag, 0) + 1
-        turns.append(seen[prompt.tag])
-    return [shuffled[i] for i in np.argsort(turns, kind="stable")[:n]]
+    return by_turns([split[i] for i in rng.permutation(len(split))], "tag")[:n]
 
 
 def _unsettled(world: World) -> Iterator[MinimalPair]:

@@ -9,7 +9,6 @@ rows (`corpora.exposures`), never assumed. A third of the facts are never writte
 relation, which other facts keep in use: asked in it, they are paraphrases that no training text contains.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,11 +151,6 @@ class World:
     held_out_sums: frozenset[tuple[int, int]]
     cases: dict[tuple[str, str], tuple[tuple[str, str], ...]]
     held_out_cases: frozenset[tuple[str, str, str]]
-
-    def fact_log_probability(self, index: int) -> float:
-        """Log-probability (nats) that the fact `written[index]` is the next one to be written."""
-        below = self.cumulative[index - 1] if index else 0.0
-        return math.log(self.cumulative[index] - below)
 
 
 def _facts(rng: np.random.Generator) -> tuple[Fact, ...]:

@@ -19,18 +19,3 @@ from phaselens.perturbations.order import (
     permute_features_per_example,
     sort_features,
 )
-
-__all__ = [
-    "control_labels",
-    "gaussian_by_class",
-    "gaussian_pooled",
-    "identity",
-    "noise",
-    "noise_per_feature",
-    "permute_examples",
-    "permute_features",
-    "permute_features_per_example",
-    "permute_labels",
-    "rotate",
-    "sort_features",
-]

@@ -5,8 +5,3 @@ from phaselens.readings.examples import Columns, Example, Examples, Flag, read_e
 from phaselens.readings.place_states import States, capture_states
 from phaselens.readings.probe_files import load_probes, save_probes
 from phaselens.readings.world_tasks import TASKS, ReadingTask, examples_of
-
-__all__ = [
-    "TASKS", "Columns", "Example", "Examples", "Flag", "Reading", "ReadingTask", "Settings", "States", "analyse",
-    "capture_states", "examples_of", "load_probes", "read_examples", "save_probes",
-]  # fmt: skip

@@ -22,5 +22,3 @@ in `folder.TABLES`. Nothing is computed here beyond where a mark stands.
 """
 
 from phaselens.report.render import page, render
-
-__all__ = ["page", "render"]

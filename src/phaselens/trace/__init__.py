@@ -3,5 +3,3 @@
 from phaselens.trace.schema import SCHEMA_VERSION, TABLES, Column
 from phaselens.trace.store import atomic_write, is_valid, read_trace, write_trace
 from phaselens.trace.trace import Trace
-
-__all__ = ["SCHEMA_VERSION", "TABLES", "Column", "Trace", "atomic_write", "is_valid", "read_trace", "write_trace"]

@@ -7,22 +7,3 @@ from phaselens.validity.runner import GOAL, QUICK_STUDIES, STUDIES, Tally, tally
 from phaselens.validity.scenario import Ruling, Scenario, by_experiment
 from phaselens.validity.scenario_catalog import SCENARIOS
 from phaselens.validity.table import CLAIM_COLUMNS, SCENARIO_COLUMNS, claim_rows, markdown, scenario_rows
-
-__all__ = [
-    "CLAIM_COLUMNS",
-    "GOAL",
-    "QUICK_STUDIES",
-    "SCENARIOS",
-    "SCENARIO_COLUMNS",
-    "STUDIES",
-    "Ruling",
-    "Scenario",
-    "Tally",
-    "by_experiment",
-    "claim_rows",
-    "markdown",
-    "scenario_rows",
-    "tally",
-    "validate",
-    "wilson",
-]

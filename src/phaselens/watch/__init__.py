@@ -7,5 +7,3 @@ from phaselens.watch.high_values import Thresholds, thresholds_of
 from phaselens.watch.limits import Limits
 from phaselens.watch.step_view import View
 from phaselens.watch.stored_runs import StoredRuns
-
-__all__ = ["Desk", "Limits", "StoredRuns", "Talk", "Thresholds", "View", "make_app", "thresholds_of"]

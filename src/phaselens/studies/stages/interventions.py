@@ -9,15 +9,7 @@ from phaselens.interventions.dynamic_control import natural_asked, own_asked, wo
 from phaselens.interventions.record_files import FOLDER, kept
 from phaselens.interventions.records import KINDS, Found
 from phaselens.interventions.request import Asked
-from phaselens.interventions.run_request import (
-    Questions,
-    causal_of,
-    control_of,
-    first_runs,
-    growth_of,
-    require_neutral,
-    signature_of,
-)
+from phaselens.interventions.run_request import Questions, first_runs, record_of, require_neutral
 from phaselens.organisms import world_battery
 from phaselens.studies.declaration import Study
 from phaselens.studies.stages.models_and_prompts import Member, model_of
@@ -83,22 +75,18 @@ def _first_arm(work: Work, member: Member) -> list[Unit]:
 
 def _record(work: Work, member: Member, kind: str) -> Found:
     asked, seed, model = asked_of(work.study), work.study.seed, model_of(work.study, member, work.shelf)
-    if kind == "control":
-        return control_of(model, member.label, _questions(work, asked), asked, seed)
-    said = first_runs(read_transcripts(work.folder, _first_arm(work, member)), asked.prompts, asked.tokens)
-    if kind == "causal":
-        return causal_of(model, member.label, said, asked, seed)
-    if kind == "growth":
-        return growth_of(model, member.label, said, asked, seed)
-    return signature_of(model, member.label, said, asked, seed)
+    return record_of(
+        kind, model, member.label, asked, seed, questions=lambda: _questions(work, asked),
+        said=lambda: first_runs(read_transcripts(work.folder, _first_arm(work, member)), asked.prompts, asked.tokens),
+    )  # fmt: skip
 
 
 def _questions(work: Work, asked: Asked) -> Questions:
     """Questions with known answers: the world's, the natural ones, or those of the study's own battery."""
     study = work.study
     if study.battery == "world":
-        return Questions(*world_questions(min(asked.questions, len(world_battery(study.seed).questions)), study.seed))
+        return world_questions(min(asked.questions, len(world_battery(study.seed).questions)), study.seed)
     if study.battery == NATURAL:
-        return Questions(*natural_asked(min(asked.questions, len(natural_questions()))))
+        return natural_asked(min(asked.questions, len(natural_questions())))
     calibration = [p.text for p in work.battery.calibration]
-    return Questions(*own_asked(work.battery.prompts, calibration, asked.questions))
+    return own_asked(work.battery.prompts, calibration, asked.questions)

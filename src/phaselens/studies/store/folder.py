@@ -122,6 +122,23 @@ def _check_owner(folder: Path, study: "Study") -> None:
         )
 
 
+def own(folder: Path, name: str, mine: Mapping[str, Any], what: str) -> None:
+    """Write whose the folder is (its `key`, else all of it) to its file `name`; raises OutputError for another's.
+
+    A folder that holds nothing but that file is nobody's: what began in it failed before its first result.
+    """
+    path, plain = folder / name, json.loads(pretty_json(mine))
+    others = sorted(p.name for p in folder.iterdir() if not p.name.startswith(".") and p != path)
+    if others and not path.is_file():
+        raise OutputError(f"{folder} is not empty (it has {others[0]}). Choose another --out.")
+    if others:
+        theirs = json.loads(path.read_text(encoding="utf-8"))
+        if theirs.get("key", theirs) != plain.get("key", plain):
+            raise OutputError(f"{folder} holds {what}. Choose another --out.")
+        return
+    atomic_write(path, pretty_json(mine))
+
+
 BACK = "Put a copy of it back; without one, begin the study in a new folder: `phaselens run DIR/study.toml --out NEW`."
 
 
@@ -143,7 +160,6 @@ def _registered(path: Path) -> dict[str, Any]:
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What of the prompts, the calibration prompts and the models is not what was registered, in words."""
-    out = []
     out = []
     texts = [m["study"].get("sha256") for m in (before, now)]
     for what, name in (("prompts", "prompts"), ("calibration", "calibration prompts"), ("pairs", "minimal pairs")):

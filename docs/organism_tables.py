@@ -1,4 +1,4 @@
-"""The panel's figures as Markdown tables, from the records beside the weights; `docs/organisms.md` holds them."""
+"""`python docs/organism_tables.py` prints the panel's figures as Markdown tables, for `docs/organisms.md`."""
 
 from collections.abc import Sequence
 
@@ -99,3 +99,7 @@ def markdown() -> str:
         ("Training checkpoints, at matched numbers of tokens.", _panel(checkpoints, misses=False)),
     )  # fmt: skip
     return "\n\n".join(f"{caption}\n\n{table}" for caption, table in parts)
+
+
+if __name__ == "__main__":
+    print(markdown())
