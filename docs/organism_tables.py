@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from phaselens.organisms.catalog import list_models
+from phaselens.organisms.catalog import MODES, list_models
 from phaselens.organisms.corpora import CATEGORIES
-from phaselens.organisms.evaluate import MODES
 from phaselens.organisms.world import CLASS_WEIGHTS
 
 CLASSES = tuple(str(c) for c in range(len(CLASS_WEIGHTS)))

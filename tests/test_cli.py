@@ -369,3 +369,4 @@ def test_bench_outside_a_checkout_says_where_to_go(cli, monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "__file__", str(tmp_path / "a" / "b" / "c" / "d" / "bench.py"))
     monkeypatch.chdir(tmp_path)
     refused(cli("bench", "capture", "--quick"), "source checkout")
+    refused(cli("organisms", "train", "llama-512"), "source checkout")

@@ -37,7 +37,7 @@ probes: errors perturbations statistics
 bridges: batteries errors trace
 capture: batteries errors models perturbations products trace
 measure: dynamics errors observables trace types
-organisms: batteries dynamics errors models
+organisms: batteries errors models
 view: capture dynamics errors models trace version web
 observing: bridges capture errors measure models observables trace types version
 readings: batteries capture errors models organisms perturbations probes statistics trace

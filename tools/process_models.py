@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from tools.organisms.muon import Muon
+from tools.organisms.training import rate
 from tools.processes import PROCESSES, Process
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from phaselens.errors import unknown_name
 from phaselens.models import Model, load, run
-from phaselens.organisms.muon import Muon
-from phaselens.organisms.training import rate
 
 PROCESS_WEIGHTS = Path(__file__).parent / "process_weights"
 MEASURED = 4000

@@ -4,16 +4,17 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from tools.organisms import rows
 
 from phaselens.errors import InputError, UnknownNameError
-from phaselens.organisms import PROMPT_CATEGORIES, corpora, minimal_pairs, prompts, tokens, world
+from phaselens.organisms import PROMPT_CATEGORIES, corpora, minimal_pairs, prompts, world
 from phaselens.organisms.questions import agreement_pairs, exact_questions
 
 
 @pytest.fixture(scope="module")
 def tokenizers():
     clean = [document.text for document in corpora.documents(world.build_world(), 1, 800)]
-    return [tokens.train_tokenizer(iter(clean), vocabulary) for vocabulary in (512, 2048)]
+    return [rows.train_tokenizer(iter(clean), vocabulary) for vocabulary in (512, 2048)]
 
 
 @pytest.mark.parametrize("category", PROMPT_CATEGORIES)

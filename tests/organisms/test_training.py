@@ -5,11 +5,14 @@ import json
 
 import pytest
 import torch
+from tools.organisms import rows, training
+from tools.organisms.configurations import config
+from tools.organisms.muon import Muon, orthogonal
+from tools.organisms.train import train
 from transformers import AutoModelForCausalLM
 
 from phaselens.errors import InputError, OutputError, UnknownNameError
-from phaselens.organisms import catalog, panel, tokens, training
-from phaselens.organisms.muon import Muon, orthogonal
+from phaselens.organisms import catalog, panel, tokens
 from phaselens.organisms.world import build_world
 
 TINY = panel.Cell("tiny", "llama", layers=2, width=16, inner=16, heads=2, steps=6, batch=2, kept=(3,))
@@ -104,7 +107,7 @@ def test_muon_takes_matrices_of_blocks_alone():
 
 
 def test_what_was_shown_is_what_stood_in_the_rows():
-    world, tokenizer = build_world(), tokens.build_tokenizer(build_world(), 512)
+    world, tokenizer = build_world(), rows.build_tokenizer(build_world(), 512)
     cell = dataclasses.replace(TINY, context=64)
     texts = training.corpus(world, cell)
     seen = training.shown(world, cell, tokenizer, 2)
@@ -131,21 +134,21 @@ def test_unknown_names():
     with pytest.raises(UnknownNameError):
         catalog.path("nobody")
     with pytest.raises(UnknownNameError, match="Known: gemma2, gpt2"):
-        panel.config(dataclasses.replace(TINY, family="gpt3"))
+        config(dataclasses.replace(TINY, family="gpt3"))
     with pytest.raises(InputError, match="at least 1"):
-        catalog.train(["llama-512"], out=None, steps=0)
+        train(["llama-512"], out=None, steps=0)
     assert panel.cells() == panel.PANEL and len(panel.cells(["opt-512", "llama-512"])) == 2
 
 
 @pytest.mark.slow
 def test_train_measures_and_keeps_what_is_finished(tmp_path):
     told = []
-    folders = catalog.train(["neox-512"], out=tmp_path, steps=3, seed=5, progress=lambda *state: told.append(state))
+    folders = train(["neox-512"], out=tmp_path, steps=3, seed=5, progress=lambda *state: told.append(state))
     assert [folder.name for folder in folders] == ["neox-512"]
     record = json.loads((folders[0] / "training.json").read_text())
     assert record["recipe"]["seed"] == 5 and record["figures"]["true_entropy"] > 0.3
     assert told[-1][:3] == ("neox-512", 3, 3)
     before = weights(folders[0])
-    assert catalog.train(["neox-512"], out=tmp_path, steps=3, seed=5, resume=True) == folders
+    assert train(["neox-512"], out=tmp_path, steps=3, seed=5, resume=True) == folders
     assert weights(folders[0]) == before and len(told) == 3
     assert AutoModelForCausalLM.from_pretrained(folders[0]).dtype == torch.float16

@@ -5,6 +5,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+from tools.organisms import rows
 
 from phaselens.organisms import corpora, generator, items, next_token, tokens, world
 from phaselens.organisms.items import outcomes
@@ -18,7 +19,7 @@ def earth():
 @pytest.fixture(scope="module", params=[512, tokens.CHARACTERS])
 def tokenizer(request, earth):
     clean = (document.text for document in corpora.documents(earth, 1, 400))
-    return tokens.train_tokenizer(clean, request.param)
+    return rows.train_tokenizer(clean, request.param)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def some(earth):
 def test_log_probabilities_add_up_to_those_of_the_draws(earth, tokenizer, some):
     for document in some:
         found = next_token(earth, tokenizer, document.text)
-        ids, owner = tokens.encode(tokenizer, document)
+        ids, owner = rows.encode(tokenizer, document)
         assert found.undefined == "" and found.token_ids.tolist() == ids
         assert np.isnan([found.entropy[0], found.logp[0]]).all()
         assert math.isclose(found.logp[1:].sum(), document.logp, abs_tol=1e-9)
@@ -82,7 +83,7 @@ def test_distributions_sum_to_one_and_hold_what_was_written(earth, tokenizer, so
     model = generator(earth, tokenizer)
     for document in some[::3]:
         found = list(model.distributions(document.text))
-        ids, _ = tokens.encode(tokenizer, document)
+        ids, _ = rows.encode(tokenizer, document)
         assert len(found) == len(ids) - 1
         for chances, token in zip(found, ids[1:], strict=True):
             assert math.isclose(sum(chances.values()), 1.0, abs_tol=1e-9) and chances[token] > 0

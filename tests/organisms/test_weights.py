@@ -5,19 +5,20 @@ import math
 
 import pytest
 import torch
+from tools.organisms import evaluate, training
+from tools.organisms import rows as of_rows
+from tools.organisms.configurations import config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from phaselens.organisms import (
     catalog,
     corpora,
     default_names,
-    evaluate,
     list_models,
     names,
     path,
     samples,
     tokens,
-    training,
     twin_of,
     world,
 )
@@ -76,7 +77,7 @@ def test_panel_is_crossed():
 
 
 def test_qk_norm_is_all_that_sets_the_pair_apart():
-    llama, qwen3 = (training.config(cell).to_dict() for cell in (PANEL[0], PANEL[4]))
+    llama, qwen3 = (config(cell).to_dict() for cell in (PANEL[0], PANEL[4]))
     shared = {
         "hidden_size",
         "intermediate_size",
@@ -152,10 +153,10 @@ def test_recipe_is_that_of_the_table(name):
     recipe = json.loads((path(name) / "training.json").read_text())["recipe"]
     cell = next(cell for cell in PANEL if cell.name == name)
     assert cell_of(recipe) == cell
-    config = training.config(cell).to_dict()
+    made = config(cell).to_dict()
     stored = AutoModelForCausalLM.from_pretrained(path(name)).config.to_dict()
     ignored = {"dtype", "architectures", "transformers_version", "_name_or_path"}
-    assert {k: v for k, v in config.items() if k not in ignored} == {
+    assert {k: v for k, v in made.items() if k not in ignored} == {
         k: v for k, v in stored.items() if k not in ignored
     }
 
@@ -187,12 +188,12 @@ def test_documents_beyond_the_context_are_measured_on_their_complete_pieces():
     with torch.no_grad():
         for p in model.parameters():
             p.zero_()
-    long = max(corpora.documents(earth, 11, 3000), key=lambda d: len(tokens.encode(tokenizer, d)[0]))
-    ids, owner = tokens.encode(tokenizer, long)
+    long = max(corpora.documents(earth, 11, 3000), key=lambda d: len(of_rows.encode(tokenizer, d)[0]))
+    ids, owner = of_rows.encode(tokenizer, long)
     assert len(ids) > tokens.CONTEXT
     seen = evaluate.held_out_loss(model, tokenizer, earth, n=3000, seed=11)
     assert seen["loss"] == pytest.approx(math.log(512), abs=1e-5)
-    cut = sum(len(tokens.encode(tokenizer, d)[0]) - 1 for d in corpora.documents(earth, 11, 3000)) - seen["tokens"]
+    cut = sum(len(of_rows.encode(tokenizer, d)[0]) - 1 for d in corpora.documents(earth, 11, 3000)) - seen["tokens"]
     assert 0 < cut < 200
 
 

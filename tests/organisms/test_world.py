@@ -5,8 +5,10 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+from tools.organisms import evaluate, web_corpus
+from tools.organisms import rows as of_rows
 
-from phaselens.organisms import corpora, items, tokens, web_corpus, world
+from phaselens.organisms import corpora, items, tokens, world
 from phaselens.organisms.items import Draw, outcomes
 
 
@@ -143,7 +145,7 @@ def test_choices_follow_their_answer(earth):
     for _ in range(400):
         draw = Draw(rng)
         text = items.write_choice(earth, draw)
-        ((entity, relation, value),) = corpora.facts_in(text)
+        ((entity, relation, value),) = evaluate.facts_in(text)
         options = [v for v in world.RELATIONS[relation][0] if v != entity]
         assert math.isclose(draw.logp, share[entity, relation] - math.log(2 * (len(options) - 1)))
         words = text.split("?")[0].split()
@@ -176,7 +178,7 @@ def test_held_out_sums_and_class_0_facts_are_never_written(earth, some):
     truth = {(fact.entity, fact.relation): fact for fact in earth.facts}
     stated = summed = 0
     for document in some:
-        for entity, relation, value in corpora.facts_in(document.text):
+        for entity, relation, value in evaluate.facts_in(document.text):
             assert truth[entity, relation].value == value and truth[entity, relation].frequency > 0
             stated += 1
         if document.kind == "Sums":
@@ -207,28 +209,28 @@ def test_exposures_count_every_wording(earth):
     e, v = fact.entity, fact.value
     texts = [f"Notes\n- {e} knows {v}.\n- The friend of {e} is {v}.\n- All day {e} is with {v}.\n"]
     texts += [f"Quiz\nQ: Who is the friend of {e}? A: {v}.\n", f"Choice\n- {e} knows {v} or Ada? {v}.\n"]
-    counts = corpora.exposures(earth, texts)
+    counts = evaluate.exposures(earth, texts)
     assert counts[e, "friend"] == 5 == sum(counts.values())
     harmed = [f"- {e} knows {v}", f"- {e} knows {v} or Ada?", f"- {e.lower()} knows {v.lower()}.", f"- {e} knosw {v}."]
-    assert not sum(corpora.exposures(earth, harmed).values())
+    assert not sum(evaluate.exposures(earth, harmed).values())
 
 
 @pytest.fixture(scope="module")
 def tokenizer(earth):
-    return tokens.train_tokenizer((document.text for document in corpora.documents(earth, 1, 800)), 512)
+    return of_rows.train_tokenizer((document.text for document in corpora.documents(earth, 1, 800)), 512)
 
 
 def test_an_exposure_counts_where_it_stands_in_the_row(earth, tokenizer):
     fact = next(fact for fact in earth.facts if fact.relation == "city" and fact.frequency and fact.held_out is None)
     line = f"- {fact.entity} lives in {fact.value}.\n"
     text = "Notes\n" + line * 40
-    (shown,) = tokens.visible(tokenizer, [text])
-    assert text.startswith(shown) and len(tokens.rows(tokenizer, [text])[0]) == tokens.CONTEXT
-    seen = corpora.exposures(earth, [shown])[fact.entity, "city"]
-    row = tokens.rows(tokenizer, [text])[0]
+    (shown,) = of_rows.visible(tokenizer, [text])
+    assert text.startswith(shown) and len(of_rows.rows(tokenizer, [text])[0]) == tokens.CONTEXT
+    seen = evaluate.exposures(earth, [shown])[fact.entity, "city"]
+    row = of_rows.rows(tokenizer, [text])[0]
     assert seen == tokenizer.decode(row[1:]).count(line.rstrip()) and 10 < seen < 40
-    assert corpora.exposures(earth, [text])[fact.entity, "city"] == 40
-    assert tokens.visible(tokenizer, [line]) == [line]
+    assert evaluate.exposures(earth, [text])[fact.entity, "city"] == 40
+    assert of_rows.visible(tokenizer, [line]) == [line]
 
 
 @pytest.mark.parametrize("vocabulary", [tokens.CHARACTERS, 512, 2048])
@@ -237,7 +239,7 @@ def test_tokenizers(some, rough, vocabulary, tmp_path):
 
     def train():
         texts = [document.text for document in some] + (rough if vocabulary > 1000 else [])
-        return tokens.train_tokenizer(iter(texts), vocabulary)
+        return of_rows.train_tokenizer(iter(texts), vocabulary)
 
     tokenizer = train()
     assert len(tokenizer) == vocabulary and tokens.CHARACTERS == 100
@@ -247,7 +249,7 @@ def test_tokenizers(some, rough, vocabulary, tmp_path):
     loaded = tokens.load_tokenizer(tmp_path)
     lengths = []
     for document in some[:200]:
-        ids, owner = tokens.encode(loaded, document)
+        ids, owner = of_rows.encode(loaded, document)
         assert loaded.decode(ids[1:-1]) == document.text and loaded.unk_token_id not in ids
         assert loaded(document.text)["input_ids"] == ids[:-1]
         assert owner[1:] == sorted(owner[1:]) and set(owner[1:]) == set(range(len(document.pieces)))
@@ -264,16 +266,16 @@ def test_the_tokenizer_of_the_world_is_trained_on_both_corpora(earth, monkeypatc
     asked = []
     monkeypatch.setattr(tokens, "documents", lambda world, seed, n: asked.append(("curated", n)) or iter(()))
     monkeypatch.setattr(tokens, "web_texts", lambda world, seed, n: asked.append(("web", n)) or iter(["a b"]))
-    assert len(tokens.build_tokenizer(earth, tokens.CHARACTERS)) == 100
+    assert len(of_rows.build_tokenizer(earth, tokens.CHARACTERS)) == 100
     assert sorted(asked) == [("curated", 3000), ("web", 3000)]
 
 
 def test_batches_cover_rows_once_with_little_padding(tokenizer, some):
-    rows = tokens.rows(tokenizer, [document.text for document in some])
-    batches = tokens.batch_order([len(row) for row in rows], 8, np.random.default_rng(0))
+    rows = of_rows.rows(tokenizer, [document.text for document in some])
+    batches = of_rows.batch_order([len(row) for row in rows], 8, np.random.default_rng(0))
     used = sorted(int(i) for batch in batches for i in batch)
     assert used == list(range(600))
-    ids, labels = tokens.collate([[1, 5, 2], [1, 2]])
+    ids, labels = of_rows.collate([[1, 5, 2], [1, 2]])
     assert ids.tolist() == [[1, 5, 2], [1, 2, 0]] and labels.tolist() == [[1, 5, 2], [1, 2, -100]]
     padded = sum(8 * max(len(rows[i]) for i in batch) for batch in batches)
     assert padded < 1.05 * sum(map(len, rows))
@@ -302,8 +304,8 @@ def test_web_corpus_has_its_rates(some, rough):
 
 def test_web_corpus_keeps_some_exposures_and_every_truth(earth, some, rough):
     truth = {(fact.entity, fact.relation): fact.value for fact in earth.facts}
-    clean = sum(corpora.exposures(earth, [document.text for document in some]).values())
-    kept = [found for text in rough for found in corpora.facts_in(text)]
+    clean = sum(evaluate.exposures(earth, [document.text for document in some]).values())
+    kept = [found for text in rough for found in evaluate.facts_in(text)]
     wrong = [found for found in kept if truth.get(found[:2]) != found[2]]
     assert 0.5 * clean < len(kept) < 0.9 * clean
     assert len(wrong) < 0.02 * len(kept), "a typo can make a value that no relation has"

@@ -59,7 +59,7 @@ def _command(name: str, shorter: str, about: str) -> None:
         quick: Annotated[bool, typer.Option("--quick", help=shorter)] = False,
         as_json: AsJson = False,
     ) -> None:
-        script = scripts_folder() / f"{name}.py"
+        script = checkout("the benchmarks", f"phaselens bench {name}") / "benchmarks" / f"{name}.py"
         note(f"benchmarks/{script.name}{' --quick' if quick else ''}")
         found = _run(script, quick)
         if as_json:
@@ -73,14 +73,14 @@ for _name, _said in BENCHES.items():
     _command(_name, *_said)
 
 
-def scripts_folder() -> Path:
-    """The folder `benchmarks` of the source checkout; raises InputError where there is none."""
+def checkout(what: str, command: str) -> Path:
+    """The folder of the source checkout; raises InputError where there is none, for the command that asks."""
     for above in (Path(__file__).resolve().parents[3], Path.cwd()):
         if (above / "benchmarks" / "capture.py").is_file():
-            return above / "benchmarks"
+            return above
     raise InputError(
-        "the benchmarks are scripts of the source checkout, and this is an installed package. Get the source, go into "
-        "its folder, and run `phaselens bench capture` there."
+        f"{what} are scripts of the source checkout, and this is an installed package. Get the source, go into its "
+        f"folder, and run `{command}` there."
     )
 
 

@@ -1,13 +1,16 @@
 """`phaselens organisms`: the bundled, trained panel."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from phaselens.cli.bench import checkout
 from phaselens.cli.run import AsJson, check_device
-from phaselens.cli.terminal import note, number, print_json, print_table, quiet_models, say
+from phaselens.cli.terminal import number, print_json, print_table, quiet_models, say
 
 app = typer.Typer(help="The bundled panel: small trained models of a known world.", no_args_is_help=True)
 
@@ -51,23 +54,18 @@ def train_organisms(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train organisms from scratch on text of the seeded generator, and measure them."""
-    from phaselens.organisms import train
-
-    quiet_models()
+    """Train organisms from scratch on text of the seeded generator, and measure them, by scripts of the checkout."""
+    root = checkout("the recipes of the organisms", "phaselens organisms train")
     check_device(device)
-    every = 20 if sys.stderr.isatty() else 200
-
-    def progress(name: str, step: int, total: int, loss: float) -> None:
-        if step % every == 0 or step == total:
-            note(f"{name}: step {step} of {total}, loss {loss:.3f}")
-
-    folders = train(names or (), out=out, device=device, seed=seed, steps=steps, resume=resume, progress=progress)
-    if as_json:
-        print_json([str(folder) for folder in folders])
-        return
-    for folder in folders:
-        say(folder)
+    given = {"--out": out, "--device": device, "--seed": seed, "--steps": steps}
+    options = [str(part) for option, value in given.items() if value is not None for part in (option, value)]
+    command = [sys.executable, "-m", "tools.organisms.train", *(names or ()), *options, *(["--resume"] * resume)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=env)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+    folders = done.stdout.splitlines()
+    print_json(folders) if as_json else say(*folders)
 
 
 @app.command("samples")

@@ -12,7 +12,7 @@ from phaselens.organisms.battery import (
     world_battery,
 )
 from phaselens.organisms.by_name import ORGANISM, load, resolve
-from phaselens.organisms.catalog import default_names, list_models, measure, names, path, samples, train, twin_of
+from phaselens.organisms.catalog import default_names, list_models, names, path, samples, twin_of
 from phaselens.organisms.item_labels import LabelledItem, label, label_document
 from phaselens.organisms.questions import PROMPT_CATEGORIES, Prompt, minimal_pairs, prompts
 from phaselens.organisms.truth import NextToken, generator, next_token

@@ -1,20 +1,26 @@
-"""What others call: list the bundled organisms, find one, train one, sample from one."""
+"""What others call: list the bundled organisms, find one, sample from one."""
 
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from phaselens.errors import InputError, unknown_name
-from phaselens.organisms.evaluate import MODES, PROMPTS, continue_prompts, evaluate
-from phaselens.organisms.panel import DEFAULT, WEIGHTS, Cell, cell_of, cells
+from phaselens.errors import unknown_name
+from phaselens.organisms.panel import DEFAULT, WEIGHTS, cells
 from phaselens.organisms.tokens import load_tokenizer
-from phaselens.organisms.training import shown, train_cell
-from phaselens.organisms.world import build_world
+
+PROMPTS = {
+    "factual": "Notes\n-",
+    "arithmetic": "Sums\n-",
+    "science": "Laws\n-",
+    "story": "Story\nOnce there was",
+    "format": "Records\n",
+    "ambiguous": "Words\n-",
+}
+MODES = {"greedy": 0.0, "T=0.7": 0.7, "T=1": 1.0}
 
 
 def names(*, checkpoints: bool = False) -> list[str]:
@@ -101,63 +107,44 @@ def _entry(folder: Path) -> dict:
     }  # fmt: skip
 
 
-def _load(folder: Path, device: str) -> PreTrainedModel:
+def load_model(folder: Path, device: str) -> PreTrainedModel:
+    """The model in a folder, computing in float32."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     return model.to(device).eval()
 
 
-def measure(folder: Path, *, device: str = "cpu") -> dict:
-    """Measure a trained organism and write the figures into its `training.json`; returns them.
+@torch.no_grad()
+def continue_prompts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], *, new_tokens: int,
+    temperature: float = 0.0, generator: torch.Generator | None = None, end: bool = True,
+) -> list[list[int]]:  # fmt: skip
+    """New token ids for each prompt: greedy at temperature 0, else sampled from `generator`.
 
-    The weights measured are those on disk: float16, computed with in float32.
+    Prompts of equal length run together. A run stops at the end of text, which is not returned; with `end=False` the
+    end of text is suppressed. At most the model's context is used.
     """
-    file = folder / "training.json"
-    record = json.loads(file.read_text())
-    cell, world, started = cell_of(record["recipe"]), build_world(record["world_seed"]), time.time()
-    model, tokenizer = _load(folder, device), load_tokenizer(folder)
-    figures = evaluate(model, tokenizer, world, shown(world, cell, tokenizer, record["step"]))
-    record |= {"parameters": sum(p.numel() for p in model.parameters()), "figures": figures}
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    temporary.replace(file)
-    return figures | {"seconds": time.time() - started}
-
-
-def _finished(folder: Path, cell: Cell) -> bool:
-    """Whether the folder holds this very cell, trained to its end."""
-    file = folder / "training.json"
-    return file.is_file() and cell_of(json.loads(file.read_text())["recipe"]) == cell
-
-
-def train(
-    names: Sequence[str] = (), *, out: Path, device: str = "cpu", seed: int | None = None, steps: int | None = None,
-    resume: bool = False, progress: Callable[[str, int, int, float], None] | None = None,
-) -> list[Path]:  # fmt: skip
-    """Train the named organisms (all where none is named), one after the other, measure them, and return their folders,
-    those of the checkpoints they keep among them.
-
-    `seed` (of the initial weights; the data stay the same) and `steps` replace those of the table. With `resume`,
-    finished organisms are kept and the last checkpoint of an unfinished one is continued.
-    `progress(name, step, steps, loss)` is called after each step. Raises `UnknownNameError` for a name that is not in
-    the table, `InputError` for steps below 1, `OutputError` where `out` cannot be written.
-    """
-    if steps is not None and steps < 1:
-        raise InputError(f"got steps={steps}; wanted at least 1.")
-    changes = {key: value for key, value in (("seed", seed), ("steps", steps)) if value is not None}
-    if steps is not None:
-        changes["kept"] = ()  # the table's steps are shares of its own length
-    folders = []
-    for cell in (Cell(**{**vars(cell), **changes}) for cell in cells(names)):
-        folder = Path(out) / cell.name
-        if not (resume and _finished(folder, cell)):
-            told = (lambda *state, name=cell.name: progress(name, *state)) if progress else None
-            folder = train_cell(cell, Path(out), device=device, resume=resume, progress=told)
-        kept = [folder.with_name(f"{cell.name}-step{step}") for step in cell.kept]
-        for made in (*kept, folder):
-            if "figures" not in json.loads((made / "training.json").read_text()):
-                measure(made, device=device)
-        folders += [*kept, folder]
-    return folders
+    device = next(model.parameters()).device
+    coded = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    never = [tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id]
+    never += [] if end else [tokenizer.eos_token_id]
+    result: list[list[int]] = [[] for _ in prompts]
+    for length in sorted({len(ids) for ids in coded}):
+        members = [i for i, ids in enumerate(coded) if len(ids) == length]
+        new, cache, made = torch.tensor([coded[i] for i in members], device=device), None, []
+        for _ in range(min(new_tokens, model.config.max_position_embeddings - length)):
+            output = model(input_ids=new, past_key_values=cache, use_cache=True)
+            logits, cache = output.logits[:, -1].float(), output.past_key_values
+            logits[:, never] = -torch.inf
+            if temperature > 0:
+                new = torch.multinomial((logits / temperature).softmax(-1).cpu(), 1, generator=generator).to(device)
+            else:
+                new = logits.argmax(-1, keepdim=True)
+            made.append(new)
+            if bool((torch.cat(made, dim=1) == tokenizer.eos_token_id).any(1).all()):
+                break
+        for i, row in zip(members, torch.cat(made, dim=1).tolist(), strict=True):
+            result[i] = row[: row.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in row else row
+    return result
 
 
 def samples(
@@ -169,7 +156,7 @@ def samples(
     Returns a list of {prompt, continuation}; temperature 0 is greedy. Raises `UnknownNameError`.
     """
     folder = path(name)
-    model, tokenizer = _load(folder, device), load_tokenizer(folder)
+    model, tokenizer = load_model(folder, device), load_tokenizer(folder)
     wanted = list(prompts) if prompts is not None else list(PROMPTS.values())
     generator = torch.Generator().manual_seed(seed)
     runs = continue_prompts(

@@ -11,9 +11,8 @@ it.
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
@@ -146,24 +145,3 @@ def documents(world: World, seed: int, n: int) -> Iterator[Document]:
     rng = np.random.default_rng([world.seed, 2, seed])
     for _ in range(n):
         yield write_document(world, rng)
-
-
-def facts_in(text: str) -> Iterator[tuple[str, str, str]]:
-    """Every (entity, relation, value) that the text states, in any wording."""
-    for line in text.splitlines():
-        for relation, _, pattern in chain(*FACTS.values()):
-            if found := pattern.fullmatch(line):
-                yield found["e"], relation, found["v"]
-
-
-def exposures(world: World, texts: Sequence[str]) -> dict[tuple[str, str], int]:
-    """How often each (entity, relation) fact is written in these texts, in any wording.
-
-    A name that a careless writer of the web corpus garbled is nobody's, and shows no fact.
-    """
-    counts = {(fact.entity, fact.relation): 0 for fact in world.facts}
-    for text in texts:
-        for entity, relation, _ in facts_in(text):
-            if (entity, relation) in counts:
-                counts[entity, relation] += 1
-    return counts

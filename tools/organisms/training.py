@@ -22,14 +22,16 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from tools.organisms.configurations import config
+from tools.organisms.muon import Muon
+from tools.organisms.rows import IGNORE, batch_order, build_tokenizer, collate, rows, visible
+from tools.organisms.web_corpus import web_texts
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from phaselens.errors import OutputError
 from phaselens.organisms.corpora import documents
-from phaselens.organisms.muon import Muon
-from phaselens.organisms.panel import Cell, config
-from phaselens.organisms.tokens import BOS, EOS, IGNORE, PAD, batch_order, build_tokenizer, collate, rows, visible
-from phaselens.organisms.web_corpus import web_texts
+from phaselens.organisms.panel import Cell
+from phaselens.organisms.tokens import BOS, EOS, PAD
 from phaselens.organisms.world import WORLD_SEED, World, build_world
 
 DATA_SEED = 11

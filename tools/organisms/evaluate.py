@@ -1,29 +1,22 @@
 """What an organism knows against what is true: losses, facts by exposure, sums, laws, agreement; and what it writes."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
+from tools.organisms.rows import IGNORE, collate, encode
+from tools.organisms.web_corpus import web_texts
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from phaselens.dynamics.collapse import collapses, mask_digits
-from phaselens.organisms.corpora import CATEGORIES, documents, exposures
+from phaselens.organisms.catalog import MODES, PROMPTS, continue_prompts
+from phaselens.organisms.corpora import CATEGORIES, FACTS, documents
 from phaselens.organisms.questions import Prompt, agreement_pairs, exact_questions
-from phaselens.organisms.tokens import IGNORE, collate, encode
-from phaselens.organisms.web_corpus import web_texts
 from phaselens.organisms.world import CLASS_WEIGHTS, World
 
 TEST_SEED = 12
-PROMPTS = {
-    "factual": "Notes\n-",
-    "arithmetic": "Sums\n-",
-    "science": "Laws\n-",
-    "story": "Story\nOnce there was",
-    "format": "Records\n",
-    "ambiguous": "Words\n-",
-}
-MODES = {"greedy": 0.0, "T=0.7": 0.7, "T=1": 1.0}
 RUN, LONG = 72, 66
 GATES = {"common_facts": 0.90, "excess_nats": 0.05, "repeat_rate": 0.05, "unwritten_facts": 0.16}
 
@@ -98,40 +91,6 @@ def web_loss(
 
 
 @torch.no_grad()
-def continue_prompts(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], *, new_tokens: int,
-    temperature: float = 0.0, generator: torch.Generator | None = None, end: bool = True,
-) -> list[list[int]]:  # fmt: skip
-    """New token ids for each prompt: greedy at temperature 0, else sampled from `generator`.
-
-    Prompts of equal length run together. A run stops at the end of text, which is not returned; with `end=False` the
-    end of text is suppressed. At most the model's context is used.
-    """
-    device = next(model.parameters()).device
-    coded = [tokenizer(prompt)["input_ids"] for prompt in prompts]
-    never = [tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id]
-    never += [] if end else [tokenizer.eos_token_id]
-    result: list[list[int]] = [[] for _ in prompts]
-    for length in sorted({len(ids) for ids in coded}):
-        members = [i for i, ids in enumerate(coded) if len(ids) == length]
-        new, cache, made = torch.tensor([coded[i] for i in members], device=device), None, []
-        for _ in range(min(new_tokens, model.config.max_position_embeddings - length)):
-            output = model(input_ids=new, past_key_values=cache, use_cache=True)
-            logits, cache = output.logits[:, -1].float(), output.past_key_values
-            logits[:, never] = -torch.inf
-            if temperature > 0:
-                new = torch.multinomial((logits / temperature).softmax(-1).cpu(), 1, generator=generator).to(device)
-            else:
-                new = logits.argmax(-1, keepdim=True)
-            made.append(new)
-            if bool((torch.cat(made, dim=1) == tokenizer.eos_token_id).any(1).all()):
-                break
-        for i, row in zip(members, torch.cat(made, dim=1).tolist(), strict=True):
-            result[i] = row[: row.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in row else row
-    return result
-
-
-@torch.no_grad()
 def answers_rightly(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, questions: Sequence[Prompt], *, batch: int = 128
 ) -> np.ndarray:
@@ -162,6 +121,27 @@ def answered(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, questio
     for question, hit in zip(questions, right, strict=True):
         by[question.tag].append(hit)
     return {tag: {"accuracy": float(np.mean(hits)), "n": len(hits)} for tag, hits in by.items()}
+
+
+def facts_in(text: str) -> Iterator[tuple[str, str, str]]:
+    """Every (entity, relation, value) that the text states, in any wording."""
+    for line in text.splitlines():
+        for relation, _, pattern in chain(*FACTS.values()):
+            if found := pattern.fullmatch(line):
+                yield found["e"], relation, found["v"]
+
+
+def exposures(world: World, texts: Sequence[str]) -> dict[tuple[str, str], int]:
+    """How often each (entity, relation) fact is written in these texts, in any wording.
+
+    A name that a careless writer of the web corpus garbled is nobody's, and shows no fact.
+    """
+    counts = {(fact.entity, fact.relation): 0 for fact in world.facts}
+    for text in texts:
+        for entity, relation, _ in facts_in(text):
+            if (entity, relation) in counts:
+                counts[entity, relation] += 1
+    return counts
 
 
 def fact_accuracy(
