@@ -34,13 +34,13 @@ web: errors scripts
 claims: errors statistics
 dynamics: errors statistics
 probes: errors perturbations statistics
+organisms: batteries errors models
 bridges: batteries errors trace
 capture: batteries errors models perturbations products trace
 measure: dynamics errors observables trace types
-organisms: batteries errors models
+readings: batteries capture errors models organisms perturbations probes statistics trace
 view: capture dynamics errors models trace version web
 observing: bridges capture errors measure models observables trace types version
-readings: batteries capture errors models organisms perturbations probes statistics trace
 inspect_hook: bridges errors models observing trace
 interventions: batteries capture dynamics errors models observables observing organisms perturbations probes trace
 experiments: claims dynamics errors interventions probes statistics

@@ -156,9 +156,7 @@ def test_recipe_is_that_of_the_table(name):
     made = config(cell).to_dict()
     stored = AutoModelForCausalLM.from_pretrained(path(name)).config.to_dict()
     ignored = {"dtype", "architectures", "transformers_version", "_name_or_path"}
-    assert {k: v for k, v in made.items() if k not in ignored} == {
-        k: v for k, v in stored.items() if k not in ignored
-    }
+    assert {k: v for k, v in made.items() if k not in ignored} == {k: v for k, v in stored.items() if k not in ignored}
 
 
 @pytest.mark.parametrize("name", EVERY)
