@@ -1,7 +1,7 @@
 """The web corpus: documents of the world as careless people would put them on pages.
 
 Duplicates, mixed registers, typos, boilerplate and noise, each with a fixed rate. What is true stays true, so a fact is
-still exposed by every line that came through unharmed (`corpora.exposures` counts no other). The texts have no exact
+still exposed by every line that came through unharmed (`evaluate.exposures` counts no other). The texts have no exact
 entropy: two derivations can give one text.
 """
 

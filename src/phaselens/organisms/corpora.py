@@ -5,7 +5,7 @@ Header, items and end are each a `Piece` with its category and the log-probabili
 true entropy of any set of complete pieces is minus the sum of `logp`, over whatever number of tokens they have.
 
 Two corpora of equal size are made of such documents: *curated*, the documents as they are, and *web*, which
-`phaselens.organisms.web_corpus` roughens. The true entropy is known for the first alone, so all losses are measured on
+`tools/organisms/web_corpus.py` roughens. The true entropy is known for the first alone, so all losses are measured on
 it.
 """
 

@@ -5,108 +5,42 @@ The world holds what is *true* and how often it is written; `phaselens.organisms
 
 Facts carry a frequency class. Class 0 is never written, so an answer to it is a hallucination by construction; classes
 1 to 4 are written with weights 1 : 4 : 16 : 64. The number of exposures a training run really saw is counted from its
-rows (`corpora.exposures`), never assumed. A third of the facts are never written in one of the three wordings of their
+rows (`exposures` in `tools/organisms/evaluate.py`), never assumed. A third of the facts are never written in one of the three wordings of their
 relation, which other facts keep in use: asked in it, they are paraphrases that no training text contains.
 """
 
+import tomllib
 from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
 
 import numpy as np
 
 WORLD_SEED = 20
 CLASS_WEIGHTS = (0, 1, 4, 16, 64)
 
-NAMES = tuple(
-    """Ada Abel Ava Ben Bela Boris Cara Cleo Cyrus Dan Dora Doris Ed Ella Emil Eva Finn Flora Fred Gia Gina Greta
-    Hal Hana Hugo Ida Igor Ina Iris Ivan Jack Jan Jana Jim Joel June Kai Kara Karl Kim Kurt Lara Lea Leo Lily Lola
-    Luka Mara Mark Max Mia Mila Mona Nadia Ned Nick Nina Noah Nora Olga Omar Oscar Otto Pam Paul Petra Pia Quinn Rafa
-    Ralph Rita Rob Rosa Ruth Sam Sara Seth Sofia Stan Suki Tara Ted Theo Tina Tom Uma Una Vera Vic Vito Walt Wanda
-    Xena Yara Yuri Zoe""".split()
-)
-CITIES = ("Bern", "Cairo", "Delhi", "Hanoi", "Lima", "London", "Milan", "Osaka", "Oslo", "Paris", "Quito", "Rome")
-JOBS = (
-    "baker", "doctor", "driver", "farmer", "judge", "miner", "nurse", "pilot", "poet", "sailor", "tailor", "teacher",
-)  # fmt: skip
-COLORS = ("black", "blue", "brown", "gold", "green", "grey", "orange", "pink", "purple", "red", "white", "yellow")
-FOODS = ("beans", "bread", "cake", "cheese", "corn", "eggs", "fish", "nuts", "pasta", "rice", "salad", "soup")
-FRIENDS = NAMES[3::8][:12]
-
-# relation -> (values, statements, question); every wording ends with the value
-RELATIONS = {
-    "city": (
-        CITIES, ("{e} lives in {v}.", "The home of {e} is {v}.", "One can meet {e} in {v}."), "Where does {e} live?",
-    ),
-    "job": (
-        JOBS, ("{e} works as a {v}.", "The job of {e} is {v}.", "We call {e} the {v}."), "What is the job of {e}?",
-    ),
-    "color": (
-        COLORS, ("{e} wears {v}.", "The color of {e} is {v}.", "The coat of {e} is {v}."), "What color does {e} wear?",
-    ),
-    "food": (
-        FOODS, ("{e} eats {v}.", "The food of {e} is {v}.", "For lunch {e} has {v}."), "What does {e} eat?",
-    ),
-    "friend": (
-        FRIENDS, ("{e} knows {v}.", "The friend of {e} is {v}.", "All day {e} is with {v}."),
-        "Who is the friend of {e}?",
-    ),
-}  # fmt: skip
 WORDINGS = 3
 
-# laws of matter: kind of matter -> how one says it, materials, and what each process does and brings about
-PROCESSES = ("heated", "cooled", "dropped", "soaked")
-MATTER = {
-    "metal": (
-        ("iron", "copper"),
-        (("expands", "gets longer"), ("shrinks", "gets shorter"), ("rings", "makes a sound"), ("rusts", "turns red")),
-    ),
-    "clay": (
-        ("brick", "china"),
-        (
-            ("cracks", "lets water out"),
-            ("stiffens", "keeps its shape"),
-            ("breaks", "lies in pieces"),
-            ("shines", "looks new"),
-        ),
-    ),
-    "fat": (
-        ("wax", "butter"),
-        (("melts", "flows away"), ("hardens", "feels firm"), ("bends", "looks flat"), ("floats", "stays on top")),
-    ),
-    "fiber": (
-        ("wood", "cotton"),
-        (("burns", "turns to ash"), ("dries", "gets lighter"), ("bounces", "comes back"), ("swells", "gets heavier")),
-    ),
-}
-OBJECTS = ("rod", "ring", "cup", "plate", "ball", "spoon")
 
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, to any depth."""
+    if isinstance(value, dict):
+        return {key: _frozen(part) for key, part in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+WORDS = _frozen(tomllib.loads((files("phaselens.organisms") / "words.toml").read_text(encoding="utf-8")))
+NAMES = tuple(WORDS["names"].split())
+FRIENDS = NAMES[3::8][:12]
+CITIES, JOBS, COLORS, FOODS, OBJECTS = (WORDS[k] for k in ("cities", "jobs", "colors", "foods", "objects"))
+# relation -> (values, statements, question)
+RELATIONS = {name: ({**WORDS, "friends": FRIENDS}[of], *said) for name, (of, *said) in WORDS["relations"].items()}
+# kind of matter -> materials, and what each process does and brings about
+PROCESSES, MATTER = WORDS["processes"], WORDS["matter"]
 # homonym -> (adjective of sense A, adjective of sense B, what follows under A, what follows under B)
-HOMONYMS = {
-    "bat": ("furry", "wooden", "It had wings.", "It was used in a game."),
-    "bank": ("muddy", "rich", "It was beside a river.", "It kept our money."),
-    "seal": ("hungry", "waxen", "It swam to the ship.", "It closed a letter."),
-    "crane": ("feathered", "steel", "It laid an egg.", "It lifted heavy stones."),
-    "mouse": ("living", "plastic", "It ate some cheese.", "It moved the arrow."),
-    "ring": ("golden", "loud", "It was on a finger.", "It woke the house."),
-    "bark": ("rough", "angry", "It covered a tree.", "It came from a dog."),
-    "spring": ("sunny", "coiled", "It came after winter.", "It was inside a clock."),
-    "match": ("burning", "final", "It made a flame.", "It had two teams."),
-    "palm": ("leafy", "sweaty", "It grew by the sea.", "It had five fingers."),
-    "nail": ("painted", "rusty", "It was on a toe.", "It was in a board."),
-    "trunk": ("curly", "locked", "It was on an elephant.", "It held our clothes."),
-}
-NEUTRAL = ("same", "other", "famous")
-FRAMES = (
-    "The {a} {n} was in the picture.", "She spoke about the {a} {n}.",
-    "We all knew the {a} {n}.", "He asked about the {a} {n}.",
-)  # fmt: skip
-
-# "The boy hit the dog with the stick.": the boy used it, or the dog had it. Tools and marks leave one reading.
-AGENTS = ("boy", "girl", "man", "woman")
-DEEDS = ("hit", "pushed", "stopped", "touched")
-PATIENTS = ("cat", "dog", "goat", "horse", "lion", "pig")
-EITHER = ("stick", "flag", "net", "chain")
-TOOLS = ("hammer", "brush", "spade", "lens")
-MARKS = ("tail", "collar", "scar", "beard")
+HOMONYMS, NEUTRAL, FRAMES = WORDS["homonyms"], WORDS["neutral"], WORDS["frames"]
+AGENTS, DEEDS, PATIENTS = WORDS["agents"], WORDS["deeds"], WORDS["patients"]
+EITHER, TOOLS, MARKS = WORDS["either"], WORDS["tools"], WORDS["marks"]
 
 
 @dataclass(frozen=True)
