@@ -118,9 +118,7 @@ def _as_long_as(values: Tensor, whole: Tensor) -> Tensor:
     return undefined_first(values, whole.shape[-1] - values.shape[-1])
 
 
-@observable(
-    axis="step", lookback=1, unit="1", bounds=(0.0, 2.0 + 1e-5), keeps={"rotation", "state_scale", "common_scale"}
-)
+@observable(axis="step", lookback=1, unit="1", bounds=(0.0, 2.0 + 1e-5), keeps=UNIT_GEOMETRY)
 def step_length(step_norms: Float[Tensor, "*batch layer moves"], state_norms: Values) -> Values:
     """Length of the step of the normalised state along tokens, dimensionless (delta_t).
 
@@ -131,13 +129,7 @@ def step_length(step_norms: Float[Tensor, "*batch layer moves"], state_norms: Va
     return _as_long_as(step_norms, state_norms)
 
 
-@observable(
-    axis="step",
-    lookback=2,
-    unit="rad",
-    bounds=(0.0, math.pi + 1e-6),
-    keeps={"rotation", "state_scale", "common_scale"},
-)
+@observable(axis="step", lookback=2, unit="rad", bounds=(0.0, math.pi + 1e-6), keeps=UNIT_GEOMETRY)
 def turning_angle(turns: Float[Tensor, "*batch layer turns"], state_norms: Values) -> Values:
     """Angle between successive steps of the hidden trajectory, in radians (curvature_t).
 
@@ -150,13 +142,7 @@ def turning_angle(turns: Float[Tensor, "*batch layer turns"], state_norms: Value
     return _as_long_as(turns, state_norms)
 
 
-@observable(
-    axis="step",
-    lookback=2,
-    unit="rad",
-    bounds=(0.0, 2 * math.pi + 1e-4),
-    keeps={"rotation", "state_scale", "common_scale"},
-)
+@observable(axis="step", lookback=2, unit="rad", bounds=(0.0, 2 * math.pi + 1e-4), keeps=UNIT_GEOMETRY)
 def instability(
     step_norms: Float[Tensor, "*batch layer moves"],
     turns: Float[Tensor, "*batch layer turns"],
@@ -174,14 +160,7 @@ def instability(
     return _as_long_as(lengths * turns, state_norms)
 
 
-@observable(
-    axis="step",
-    lookback=1,
-    unit="1",
-    bounds=(0.0, 1.0),
-    keeps={"rotation", "state_scale", "common_scale"},
-    dtype="bool",
-)
+@observable(axis="step", lookback=1, unit="1", bounds=(0.0, 1.0), keeps=UNIT_GEOMETRY, dtype="bool")
 def frozen(step_norms: Float[Tensor, "*batch layer moves"], state_norms: Values) -> Values:
     """Whether the normalised state stood nearly still, as 0 or 1.
 
@@ -192,14 +171,7 @@ def frozen(step_norms: Float[Tensor, "*batch layer moves"], state_norms: Values)
     return _as_long_as(below(step_norms, FROZEN_BELOW), state_norms)
 
 
-@observable(
-    axis="step",
-    lookback=1,
-    unit="1",
-    bounds=(0.0, 1.0),
-    keeps={"rotation", "state_scale", "common_scale"},
-    dtype="bool",
-)
+@observable(axis="step", lookback=1, unit="1", bounds=(0.0, 1.0), keeps=UNIT_GEOMETRY, dtype="bool")
 def zero_step(step_norms: Float[Tensor, "*batch layer moves"], state_norms: Values) -> Values:
     """Whether the step is too short for an angle, as 0 or 1.
 

@@ -5,8 +5,9 @@ The world holds what is *true* and how often it is written; `phaselens.organisms
 
 Facts carry a frequency class. Class 0 is never written, so an answer to it is a hallucination by construction; classes
 1 to 4 are written with weights 1 : 4 : 16 : 64. The number of exposures a training run really saw is counted from its
-rows (`exposures` in `tools/organisms/evaluate.py`), never assumed. A third of the facts are never written in one of the three wordings of their
-relation, which other facts keep in use: asked in it, they are paraphrases that no training text contains.
+rows (`exposures` in `tools/organisms/evaluate.py`), never assumed. A third of the facts are never written in one of the
+three wordings of their relation, which other facts keep in use: asked in it, they are paraphrases that no training text
+contains.
 """
 
 import tomllib
