@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from phaselens.cli.run import AsJson
-from phaselens.cli.terminal import print_json, say
+from phaselens.cli.terminal import names, numbers, print_json, say
+from phaselens.errors import InputError
 
 
 def measure(
@@ -30,7 +31,6 @@ def measure(
     as_json: AsJson = False,
 ) -> None:
     """Measure hidden states that another tool saved: the trace that `observe` writes, without running the model."""
-    from phaselens.errors import InputError
     from phaselens.observing.saved_states import SUFFIXES, Unembedding, measure_states, read_states
     from phaselens.studies.store.folder import held
     from phaselens.trace.store import write_trace
@@ -47,11 +47,10 @@ def measure(
         if weight is None:
             raise InputError(f"{unembedding} holds {', '.join(found)}; wanted one array, or one called weight.")
         head = Unembedding(weight, found.get("bias"), norm, found.get("gain"), found.get("shift"))
-    numbers = None if layers is None else [_whole(part) for part in layers.split(",")]
+    chosen = numbers(layers, int, "--layers") or None
     trace = measure_states(
-        states, unembedding=head, axes=axes, layers=numbers, n_layers=n_layers,
-        observables=None if observables is None else [name.strip() for name in observables.split(",")],
-    )  # fmt: skip
+        states, unembedding=head, axes=axes, layers=chosen, n_layers=n_layers, observables=names(observables)
+    )
     with held(out):
         files = write_trace(trace, out, "trace")
     found = {"runs": trace.runs.num_rows, "steps": trace.steps.num_rows, "rows": trace.layers.num_rows}
@@ -61,12 +60,3 @@ def measure(
     say(", ".join(f"{n:,} {what}" for what, n in found.items()))
     for path in files.values():
         say(f"  {path}")
-
-
-def _whole(text: str) -> int:
-    from phaselens.errors import InputError
-
-    try:
-        return int(text)
-    except ValueError as error:
-        raise InputError(f"--layers wants whole numbers separated by commas; got {text!r}.") from error

@@ -9,7 +9,7 @@ import typer
 from phaselens.batteries import load_battery
 from phaselens.cli.plans import Plan, plan_one, print_plan
 from phaselens.cli.run import AsJson, Device, Dtype, Prove, check_device
-from phaselens.cli.terminal import note, number, print_json, print_table, quiet_models, say
+from phaselens.cli.terminal import names, note, number, print_json, print_table, quiet_models, say
 from phaselens.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def observe(
     from phaselens.cli.observe_workflow import NEXT, SUMMARY, Request, observe_into, summarised
 
     request = Request(
-        prompts, transcripts, scorer, tuple(lens or ("final_norm",)), _names(observables), max_new_tokens,
+        prompts, transcripts, scorer, tuple(lens or ("final_norm",)), names(observables), max_new_tokens,
         samples, temperature, False if allow_eos else None, chat, system, keep_hidden, batch_size, seed,
     )  # fmt: skip
     request.check()
@@ -95,23 +95,14 @@ def observe(
     say(*NEXT.format(out=out).splitlines(), err=True)
 
 
-def _names(given: str | None) -> tuple[str, ...] | None:
-    """Names separated by commas."""
-    return None if given is None else tuple(name.strip() for name in given.split(","))
-
-
 @app.command("list")
 def list_models(as_json: AsJson = False) -> None:
     """Print the models that can be opened without a network: bundled organisms, and the local Hub cache."""
-    rows = [{"model": f"organism:{name}", "where": "bundled"} for name in _organisms()]
+    from phaselens.organisms.catalog import names as bundled
+
+    rows = [{"model": f"organism:{name}", "where": "bundled"} for name in bundled(checkpoints=True)]
     rows += [{"model": name, "where": "Hub cache"} for name in _cached()]
     print_json(rows) if as_json else print_table(("model", "where"), [tuple(row.values()) for row in rows])
-
-
-def _organisms() -> list[str]:
-    from phaselens.organisms import names
-
-    return names(checkpoints=True)
 
 
 def _cached() -> list[str]:

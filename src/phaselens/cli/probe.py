@@ -9,7 +9,7 @@ from phaselens.batteries.file_rows import read_table
 from phaselens.cli.models import ModelName, Overrides, Revision, Trust, open_model
 from phaselens.cli.plans import Plan, plan_one, print_plan
 from phaselens.cli.run import AsJson, Device, Dtype, Prove
-from phaselens.cli.terminal import bounded, note, number, numbers, print_json, print_table, say
+from phaselens.cli.terminal import bounded, names, note, number, numbers, print_json, print_table, say
 from phaselens.errors import InputError
 
 
@@ -71,7 +71,7 @@ def probe(
     if ends is not None and (len(ends) != 2 or not all(ends)):
         raise InputError(f"--span is {span!r}; wanted two column names, START:END.")
     request = Request(
-        data, _words(task), Columns(label, group, kind, ends, fold, text), pool,
+        data, names(task) or (), Columns(label, group, kind, ends, fold, text), pool,
         tuple(numbers(layers, int, "--layers")), tuple(numbers(l2, float, "--l2")), folds, draws, permutations,
         examples, seed, bins,
     )  # fmt: skip
@@ -87,10 +87,6 @@ def probe(
         print_json(found)
         return
     _print(found)
-
-
-def _words(given: str | None) -> tuple[str, ...]:
-    return () if given is None else tuple(name.strip() for name in given.split(","))
 
 
 def _print(found: dict[str, Any]) -> None:

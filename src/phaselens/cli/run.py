@@ -8,7 +8,7 @@ import typer
 
 from phaselens.batteries.graders import KINDS
 from phaselens.cli.plans import Plan, print_plan
-from phaselens.cli.terminal import bounded, note, number, print_json, print_table, quiet_models, say, watching
+from phaselens.cli.terminal import bounded, names, note, number, print_json, print_table, quiet_models, say, watching
 from phaselens.errors import InputError
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _again(
     return analyse_study(
         source,
         out=None if out is None else Path(out),
-        experiments=None if experiments is None else [name.strip() for name in experiments.split(",")],
+        experiments=names(experiments),
         claims=own,
         workers=spare_cores() if workers is None else workers,
         **settings,

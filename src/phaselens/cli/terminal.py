@@ -121,7 +121,14 @@ def numbers(given: str | None, kind: type, option: str) -> list[Any]:
     try:
         return [] if given is None else [kind(part) for part in given.split(",")]
     except ValueError as error:
-        raise InputError(f"{option} is {given!r}; wanted numbers separated by commas.") from error
+        raise InputError(
+            f"{option} is {given!r}; wanted {'whole ' * (kind is int)}numbers separated by commas."
+        ) from error
+
+
+def names(given: str | None) -> tuple[str, ...] | None:
+    """Names separated by commas; None where the option was not given."""
+    return None if given is None else tuple(name.strip() for name in given.split(","))
 
 
 def note(message: str) -> None:

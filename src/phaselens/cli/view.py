@@ -1,6 +1,5 @@
 """`phaselens view`: stored runs in the browser, or chosen ones in a file."""
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Annotated
@@ -8,17 +7,16 @@ from typing import Annotated
 import typer
 
 from phaselens.cli.run import Device, Dtype
-from phaselens.cli.terminal import say
+from phaselens.cli.terminal import numbers, say
+from phaselens.cli.watch import AddressAsJson, Host, Port, Token, require_server
+from phaselens.errors import InputError
 
 
 def view(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="What run, observe or measure wrote.")],
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8766,
-    host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback a token is needed.")] = "127.0.0.1",
-    token: Annotated[
-        str | None,
-        typer.Option(envvar="PHASELENS_WATCH_TOKEN", help="Token that the page must send.", show_envvar=True),
-    ] = None,
+    port: Port = 8766,
+    host: Host = "127.0.0.1",
+    token: Token = None,
     model: Annotated[
         str | None, typer.Option(help="Model of these runs: a click on a cell then reads its lens there.")
     ] = None,
@@ -26,10 +24,9 @@ def view(
     runs: Annotated[str, typer.Option(help="Which runs to export, by their numbers: 0,7,12.")] = "",
     device: Device = "cpu",
     dtype: Dtype = "float32",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the address as one line of JSON.")] = False,
+    as_json: AddressAsJson = False,
 ) -> None:
     """Walk through stored runs: a table of all, then token by token and layer by layer, on this machine."""
-    from phaselens.errors import InputError, missing_extra
     from phaselens.view.one_run import Lens, Reader
     from phaselens.view.page_file import keep
     from phaselens.view.run_table import Runs
@@ -37,8 +34,8 @@ def view(
 
     if bool(runs) != (export is not None):
         raise InputError("--export PAGE.html and --runs 0,7,12 go together.")
-    if export is None and (gone := [n for n in ("starlette", "uvicorn") if importlib.util.find_spec(n) is None]):
-        raise missing_extra("phaselens view", " and ".join(gone), "watch")
+    if export is None:
+        require_server("phaselens view")
     found = Runs(shelf(folders))
     lens = None
     if model is not None:
@@ -50,10 +47,7 @@ def view(
         lens = Lens(opened)
     reader = Reader(found, lens)
     if export is not None:
-        numbers = [part.strip() for part in runs.split(",")]
-        if not all(n.isdecimal() for n in numbers):
-            raise InputError(f"--runs takes whole numbers parted by commas; got {runs!r}.")
-        say(keep(reader, [int(n) for n in numbers], export))
+        say(keep(reader, numbers(runs, int, "--runs"), export))
         return
     from phaselens.view.app import make_app
     from phaselens.web.server import Server

@@ -9,18 +9,30 @@ import typer
 from phaselens.cli.models import ModelName, Overrides, Revision, Trust, open_model
 from phaselens.cli.run import Device, Dtype
 from phaselens.cli.terminal import json_text, note, say
+from phaselens.errors import missing_extra
 
 SMALL = 16  # up to this many layers the lens reads every one
+Port = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
+Host = Annotated[str, typer.Option(help="Address to listen on; beyond loopback a token is needed.")]
+Token = Annotated[
+    str | None,
+    typer.Option(envvar="PHASELENS_WATCH_TOKEN", help="Bearer token that clients must send.", show_envvar=True),
+]
+AddressAsJson = Annotated[bool, typer.Option("--json", help="Print the address as one line of JSON.")]
+
+
+def require_server(command: str) -> None:
+    """Raise MissingDependencyError where what serves pages is not installed."""
+    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise missing_extra(command, " and ".join(missing), "watch")
 
 
 def watch(
     model: ModelName,
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8765,
-    host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback a token is needed.")] = "127.0.0.1",
-    token: Annotated[
-        str | None,
-        typer.Option(envvar="PHASELENS_WATCH_TOKEN", help="Bearer token that clients must send.", show_envvar=True),
-    ] = None,
+    port: Port = 8765,
+    host: Host = "127.0.0.1",
+    token: Token = None,
     study: Annotated[Path | None, typer.Option(help="Study folder whose runs can be replayed.")] = None,
     card: Annotated[Path | None, typer.Option(help="Threshold card of this model, for alarms.")] = None,
     lens_layers: Annotated[
@@ -36,14 +48,10 @@ def watch(
     overrides: Overrides = None,
     revision: Revision = None,
     trust_remote_code: Trust = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the address as one line of JSON.")] = False,
+    as_json: AddressAsJson = False,
 ) -> None:
     """Watch a model while it generates: a page for the browser and an OpenAI-compatible API, on this machine."""
-    from phaselens.errors import missing_extra
-
-    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise missing_extra("phaselens watch", " and ".join(missing), "watch")
+    require_server("phaselens watch")
     from phaselens.models import encoder
     from phaselens.models.load import require_tokenizer
     from phaselens.monitor import read_card
