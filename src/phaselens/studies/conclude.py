@@ -4,7 +4,6 @@
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from phaselens.experiments import (
 )
 from phaselens.experiments.equal_lengths import equal_lengths, length_notes
 from phaselens.experiments.own_evidence import own_evidence
+from phaselens.experiments.result_tables import json_value
 from phaselens.experiments.separations import counts
 from phaselens.studies.panel_columns import NO_MATCH, panel_of, picture_of, temperature_rows
 from phaselens.studies.store.folder import pretty_json
@@ -214,14 +214,5 @@ def _write_results(folder: Path, result: Result, notes: Sequence[str]) -> None:
     for name, table in result.tables.items():
         write_table(folder / "results" / f"{name}.parquet", table)
     for name, document in result.documents.items():
-        atomic_write(folder / "results" / f"{name}.json", pretty_json(_without_nan(document)))
+        atomic_write(folder / "results" / f"{name}.json", pretty_json(json_value(document)))
     atomic_write(folder / "results" / "notes.json", pretty_json(list(notes)))
-
-
-def _without_nan(value: Any) -> Any:
-    """NaN and infinity as null, for JSON."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {k: _without_nan(v) for k, v in value.items()}
-    return [_without_nan(v) for v in value] if isinstance(value, (list, tuple)) else value

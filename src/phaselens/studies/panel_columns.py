@@ -15,6 +15,7 @@ import pyarrow.compute
 
 from phaselens.errors import StudyFileError, unknown_name
 from phaselens.experiments import ModelData, Panel
+from phaselens.experiments.result_tables import json_value
 from phaselens.interventions.record_files import FOLDER, read_acted
 from phaselens.interventions.records import Acted
 from phaselens.studies.store.answer_state_files import read_beginnings
@@ -152,18 +153,14 @@ def temperature_rows(panel: Panel, record: Record) -> list[dict[str, Any]]:
         {
             "model": model.info.name,
             "twin": model.info.twin,
-            "T": _plain(model.info.temperature),
-            "entropy_before": _plain(known.entropy),
-            "entropy_after": _plain(_matched(model)),
-            "target": _plain(record.target),
+            "T": json_value(model.info.temperature),
+            "entropy_before": json_value(known.entropy),
+            "entropy_after": json_value(_matched(model)),
+            "target": json_value(record.target),
             "reason": "" if math.isfinite(model.info.temperature) else NO_MATCH,
         }
         for model, known in zip(panel.models, record.models, strict=True)
     ]
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _matched(model: ModelData) -> float:
@@ -202,5 +199,5 @@ def picture_of(folder: Path, record: Record) -> dict[str, Any] | None:
         "layers": layers.tolist(),
         "steps": steps.tolist(),
         "tokens": [shown.tokens[s] for s in steps.tolist()],
-        **{name: [[_plain(v) for v in row] for row in rows[name][here].reshape(shape).T.tolist()] for name in PICTURE},
+        **{name: json_value(rows[name][here].reshape(shape).T.tolist()) for name in PICTURE},
     }

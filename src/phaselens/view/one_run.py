@@ -11,8 +11,9 @@ from phaselens.dynamics.state_alphabets import BIFURCATION, bifurcation_states, 
 from phaselens.errors import InputError, StateError
 from phaselens.trace.schema import Column
 from phaselens.trace.transcripts import Transcript, Transcripts
-from phaselens.view.run_table import FIXED, Runs, number
+from phaselens.view.run_table import FIXED, Runs
 from phaselens.view.stored_traces import Unit
+from phaselens.web.pages import number
 
 if TYPE_CHECKING:
     from phaselens.models import Model

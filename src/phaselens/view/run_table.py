@@ -16,18 +16,13 @@ from phaselens.dynamics.collapse import collapses
 from phaselens.errors import InputError, unknown_name
 from phaselens.trace.schema import Column
 from phaselens.view.stored_traces import Unit
+from phaselens.web.pages import number
 
 FIXED = tuple("prompt_id unit category arm sample n_prompt n_generated finish answer tag correct".split())
 DEPTHS, MOST_STEPS = 21, 64
-DIGITS = 6
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_GROUPS = 7
 NOTHING = "–"
-
-
-def number(value: float) -> float | None:
-    """A measure as JSON can say it: six digits, None where it is undefined."""
-    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
 class Runs:

@@ -14,6 +14,7 @@ from phaselens.models import Model
 from phaselens.monitor import Card, Step
 from phaselens.observables import by_name
 from phaselens.watch.high_values import Thresholds
+from phaselens.web.pages import number
 
 OUTPUT = (
     "entropy", "entropy_norm", "surprisal", "top1", "margin", "rivalry", "branching", "commitment", "commit_layer",
@@ -25,16 +26,6 @@ BY_LAYER = (
 )  # fmt: skip
 FOR_STATES = ("turbulence", "rivalry", "n_above_1pct", "top1", "agrees")
 WATCHED = tuple(dict.fromkeys((*OUTPUT, *BY_LAYER, *FOR_STATES)))
-DIGITS = 6
-
-
-def number(value: float) -> float | None:
-    """A measure as JSON can say it: six digits, None where it is undefined.
-
-    >>> number(0.12345678), number(float("nan"))
-    (0.123457, None)
-    """
-    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
 def alarm_words(step: int, rule: Rule, value: float) -> str:

@@ -7,13 +7,24 @@ nothing else run, whatever a model says.
 import base64
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 from phaselens.scripts import script, source
 
+DIGITS = 6
 SHARED = ("colours.js", "pictures.js", "parts.js")
+
+
+def number(value: float) -> float | None:
+    """A measure as JSON can say it: six digits, None where it is undefined.
+
+    >>> number(0.12345678), number(float("nan"))
+    (0.123457, None)
+    """
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,6 @@ class Beginnings:
             self.sums[run] = self.sums[run] + state if run in self.sums else state
             self.counts[run] = self.counts.get(run, 0) + count
 
-    def rows(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """No column of steps or layers."""
-        return {}, {}
-
 
 def beginnings(model: Model, said: Transcripts, layer: int) -> np.ndarray:
     """Mean state of the first 8 generated steps at a layer, float32 [run, d_model]; NaN: a run without a step."""

@@ -7,7 +7,7 @@ Both are measured on calibration prompts, which are never measured prompts.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,28 +33,33 @@ def grid(points: int = POINTS) -> np.ndarray:
     return np.exp(np.linspace(math.log(LEAST), math.log(GREATEST), points))
 
 
-class _Outputs:
-    """A reducer that keeps the last layer's states of valid steps, by (run, step)."""
+class _States:
+    """A reducer that keeps the states of valid steps, by (run, step)."""
 
     def __init__(self) -> None:
-        self.rows: dict[tuple[int, int], Tensor] = {}
+        self.kept: dict[tuple[int, int], Tensor] = {}
 
     def update(self, tile: Tile) -> None:
         for r, s in tile.valid.nonzero().tolist():
-            self.rows[int(tile.run[r]), int(tile.step[r, s])] = tile.hidden[r, -1, s].cpu()
-
-    def states(self) -> Tensor:
-        """States [row, d_model] sorted by (run, step)."""
-        return torch.stack([self.rows[key] for key in sorted(self.rows)])
+            self.kept[int(tile.run[r]), int(tile.step[r, s])] = tile.hidden[r, :, s].cpu().clone()
 
 
-def output_states(
-    model: Model, transcripts: Transcripts, batch_size: int | None = None, progress: Progress | None = None
-) -> Tensor:
+def layer_states(
+    model: Model, transcripts: Transcripts, layers: Sequence[int] | None = None, **settings: Any
+) -> tuple[Tensor, Tensor]:
+    """States at all steps of these layers (None: all), float32 [row, layer, d_model], and the run of each row.
+
+    Rows are sorted by (run, step); `settings` are those of `replay`.
+    """
+    found = _States()
+    replay(model, transcripts, found, layers=layers, **settings)
+    keys = sorted(found.kept)
+    return torch.stack([found.kept[key] for key in keys]), torch.tensor([run for run, _ in keys])
+
+
+def output_states(model: Model, transcripts: Transcripts, **settings: Any) -> Tensor:
     """States of the last layer at all steps, float32 [row, d_model], sorted by (run, step)."""
-    kept = _Outputs()
-    replay(model, transcripts, kept, layers=(model.n_layers,), batch_size=batch_size, progress=progress)
-    return kept.states()
+    return layer_states(model, transcripts, (model.n_layers,), **settings)[0][:, 0]
 
 
 def _entropies(model: Model, states: Tensor, temperatures: np.ndarray) -> Tensor:
@@ -71,7 +76,7 @@ def calibrate(model: Model, transcripts: Transcripts, progress: Progress | None 
     """
     first = sorted(transcripts.runs, key=lambda t: t.run)[:NOISE_RUNS]
     entropy = _entropies(model, output_states(model, transcripts, progress=progress), grid())
-    alone = _entropies(model, output_states(model, replace(transcripts, runs=tuple(first)), 1), np.ones(1))
+    alone = _entropies(model, output_states(model, replace(transcripts, runs=tuple(first)), batch_size=1), np.ones(1))
     finite = entropy.isfinite().all(dim=-1)
     gap = (entropy[: len(alone), POINTS // 2] - alone[:, 0]).abs()
     gap = gap[gap.isfinite()]

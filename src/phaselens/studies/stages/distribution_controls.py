@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from phaselens.capture.replay import replay
 from phaselens.errors import StudyFileError
 from phaselens.measure.reducer import LensSpec
 from phaselens.models import Model
@@ -21,40 +19,16 @@ from phaselens.models.attention_sink import why_not_masked
 from phaselens.observables.lens import entropies
 from phaselens.observables.lens_tiles import rows_at_once
 from phaselens.observables.translators import Translators, TunedReport, fit_translators
-from phaselens.studies.stages.calibration import grid, matching_temperature
+from phaselens.studies.stages.calibration import grid, layer_states, matching_temperature
 from phaselens.studies.stages.models_and_prompts import Member
 from phaselens.trace.seal import arrays_bytes, is_sound, json_bytes, read_arrays, read_json
 from phaselens.trace.store import atomic_write, digest
-from phaselens.trace.tile import Tile
 from phaselens.trace.transcripts import Transcripts
 
 POINTS = 33  # of the curves by layer
 CAPS = {"cap_half": 0.5, "cap_one": 1.0, "cap_two": 2.0}
 MEASURED = ("tmatch_layers", *CAPS, "nofirst")
 SEED = 3
-
-
-class _AllLayers:
-    """A reducer that keeps the states of every layer at valid steps."""
-
-    def __init__(self) -> None:
-        self.rows: dict[tuple[int, int], Tensor] = {}
-
-    def update(self, tile: Tile) -> None:
-        for r, s in tile.valid.nonzero().tolist():
-            self.rows[int(tile.run[r]), int(tile.step[r, s])] = tile.hidden[r, :, s].cpu().clone()
-
-    def rows_of(self) -> tuple[Tensor, Tensor]:
-        """States [row, layer, d_model] and the run of each row, sorted by (run, step)."""
-        keys = sorted(self.rows)
-        return torch.stack([self.rows[key] for key in keys]), torch.tensor([run for run, _ in keys])
-
-
-def layer_states(model: Model, transcripts: Transcripts) -> tuple[Tensor, Tensor]:
-    """States of all layers at all steps, float32 [row, layer 0..L, d_model], and the run of each row."""
-    kept = _AllLayers()
-    replay(model, transcripts, kept)
-    return kept.rows_of()
 
 
 def tuned_lens(model: Model, transcripts: Transcripts, *, rank: int | None = None) -> tuple[LensSpec, TunedReport]:

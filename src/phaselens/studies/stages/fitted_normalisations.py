@@ -29,9 +29,6 @@ class _States:
         for i in range(len(tile.run)):
             self.parts.append(tile.hidden[i][:, tile.valid[i]].cpu())
 
-    def rows(self) -> tuple[dict, dict]:
-        return {}, {}
-
 
 def fit_states(model: Model, transcripts: Transcripts, methods: Sequence[str]) -> dict[str, Calibration]:
     """Fit the methods that need a calibration on the states of all steps of these runs, layers 0..L.

@@ -14,6 +14,7 @@ from typing import Any
 
 from phaselens.errors import StudyFileError
 from phaselens.experiments import ModelInfo
+from phaselens.experiments.result_tables import json_value
 from phaselens.studies.store.folder import BACK, pretty_json
 from phaselens.trace.result_hashes import DECLARATION, MANIFEST
 from phaselens.trace.schema import SCHEMA_VERSION
@@ -97,7 +98,7 @@ def write_record(folder: Path, record: Record) -> None:
     panel = {
         "schema_version": SCHEMA_VERSION,
         "units": digest(units),
-        "target": _null(record.target),
+        "target": json_value(record.target),
         "models": [_model_row(m) for m in record.models],
         "failed": [dict(f) for f in record.failed],
         "picture": None
@@ -110,8 +111,8 @@ def write_record(folder: Path, record: Record) -> None:
 def _model_row(model: ModelRecord) -> dict[str, Any]:
     """One model as plain JSON values; ids of tokens as one line of text, since there may be thousands."""
     return {
-        **{k: _null(v) for k, v in asdict(model.info).items()},
-        "entropy": _null(model.entropy),
+        **{k: json_value(v) for k, v in asdict(model.info).items()},
+        "entropy": json_value(model.entropy),
         "lenses": list(model.lenses),
         "digit_tokens": _line(model.digit_tokens),
         "word_start_tokens": _line(model.word_start_tokens),
@@ -124,10 +125,6 @@ def _line(ids: frozenset[int] | None) -> str | None:
 
 def _ids(line: str | None) -> frozenset[int] | None:
     return None if line is None else frozenset(int(i) for i in line.split())
-
-
-def _null(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _number(value: float | None) -> float:
