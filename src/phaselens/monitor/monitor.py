@@ -166,18 +166,9 @@ class Monitor:
 
     def _once(self, call: Call, runs: Sequence[Followed], ids: Tensor, since: int, **changed: Any) -> tuple[Any, Any]:
         """One call of the library's generate from step `since` on, and where to restart from (None: nowhere)."""
-        watcher = Watcher(
-            self.model,
-            call,
-            runs,
-            self.meters,
-            self._taps,
-            self._answers if self._reads_logits else type(self._answers)(),
-            self.policy,
-            self._tell,
-            None if self._recorder is None else self._recorder.keep,
-            since,
-        )
+        heard = self._answers if self._reads_logits else type(self._answers)()
+        keep = None if self._recorder is None else self._recorder.keep
+        watcher = Watcher(self.model, call, runs, self.meters, self._taps, heard, self.policy, self._tell, keep, since)
         arguments = {**call.arguments, **changed, "stopping_criteria": StoppingCriteriaList([watcher])}
         if self.policy is not None and self.policy.action in ("temperature", "escalate") and call.samples:
             own = arguments.get("logits_processor") or []

@@ -43,18 +43,7 @@ class Card:
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain JSON values."""
-        return {
-            "form": FORM,
-            "version": VERSION,
-            "model": self.model,
-            "fingerprint": self.fingerprint,
-            "rule": self.rule.to_dict(),
-            "target_rate": self.target_rate,
-            "rates": self.rates,
-            "baseline": self.baseline,
-            "beats_baseline": self.beats_baseline,
-            "made_of": self.made_of,
-        }
+        return {"form": FORM, "version": VERSION, **vars(self), "rule": self.rule.to_dict()}
 
 
 def write_card(card: Card, path: str | Path) -> None:

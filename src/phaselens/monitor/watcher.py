@@ -41,6 +41,7 @@ class Followed:
     attempt: int = 0
 
 
+@dataclass(eq=False)
 class Watcher(StoppingCriteria):
     """Called by the library right after each token: measures it, tells `tell`, and says which runs end.
 
@@ -48,26 +49,22 @@ class Watcher(StoppingCriteria):
     `back_to` holds the run and step to restart from once the policy asked for that.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        call: Call,
-        runs: Sequence[Followed],
-        meters: Meters,
-        taps: Taps,
-        answers: Answers,
-        policy: Policy | None,
-        tell: Callable[[Sequence[Step]], bool],
-        keep: Callable[[Columns, Columns], None] | None,
-        since: int = 0,
-    ) -> None:
-        self.model, self.call, self.runs, self.meters = model, call, runs, meters
-        self.taps, self.answers, self.policy, self.tell, self.keep = taps, answers, policy, tell, keep
-        self.step = self.since = since
-        device = model.device
+    model: Model
+    call: Call
+    runs: Sequence[Followed]
+    meters: Meters
+    taps: Taps
+    answers: Answers
+    policy: Policy | None
+    tell: Callable[[Sequence[Step]], bool]
+    keep: Callable[[Columns, Columns], None] | None
+    since: int = 0
+
+    def __post_init__(self) -> None:
+        self.step, runs, policy, device = self.since, self.runs, self.policy, self.model.device
         self.numbers = torch.tensor([run.number for run in runs], device=device)
         self.first_position = torch.tensor([run.n_prompt - 1 for run in runs], device=device)[:, None]
-        self.eos = torch.tensor(call.eos, device=device)
+        self.eos = torch.tensor(self.call.eos, device=device)
         self.alive = torch.ones(len(runs), dtype=torch.bool, device=device)
         self.stopped = ~self.alive
         self.back_to: tuple[Followed, int, int] | None = None
