@@ -73,7 +73,7 @@ def observe_log(samples: Sequence[Any], provider: Any, folder: Path, **options: 
         asked = provider.tokenizer(text, **provider.tokenizer_call_args)["input_ids"]
         ids = split(text, said)[1]
         score = next(iter((sample.scores or {}).values()), None)
-        named = {"prompt_id": str(sample.id), "sample": sample.epoch - 1, "prompt": text, "completion": said}
+        named: dict = {"prompt_id": str(sample.id), "sample": sample.epoch - 1, "prompt": text, "completion": said}
         grade = None if score is None else right(score.value)
         runs.append(Transcript(len(runs), tuple(asked), tuple(ids), **named, correct=grade))
         found.append({"run": runs[-1].run, "tokens": len(ids)})

@@ -42,7 +42,7 @@ def judge(claim: Claim, evidence: Evidence, p_holm: float, before: Verdict | Non
         raise StateError(
             f"claim {claim.id}: outcomes {names} are not all among its registered controls {claim.controls}."
         )
-    values = {
+    values: dict = {
         "estimate": numbers.estimate, "null": numbers.null, "p": numbers.p, "p_without_twins": numbers.p_without_twins,
         "p_holm": p_holm,
     }  # fmt: skip

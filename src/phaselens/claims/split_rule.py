@@ -45,7 +45,7 @@ class SplitEvidence:
     def numbers(self) -> Numbers:
         """S with its interval, the 5 % point under the null, and the p-values."""
         test, without = self.split.test, self.split.without_twins
-        values = {"estimate": test.s, "null": test.critical, "p": test.p, "p_without_twins": without.p}
+        values: dict = {"estimate": test.s, "null": test.critical, "p": test.p, "p_without_twins": without.p}
         reason = test.reason or self.lacking
         reasons = {k: reason or without.reason for k, v in values.items() if math.isnan(v)}
         return Numbers(interval=self.split.interval, n=test.m, reasons=reasons, **values)

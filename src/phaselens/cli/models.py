@@ -74,7 +74,7 @@ def observe(
         n = 1 if prompts is None else len(load_battery(prompts).prompts) * samples
         print_plan(plan_one(model, n, max_new_tokens, len(request.lens), dtype=dtype), as_json)
         return
-    settings = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
+    settings: dict = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
     opened = open_model(model, device=device, dtype=dtype, **settings)
     found = observe_into(opened, request, out)
     if as_json:
@@ -132,7 +132,7 @@ def check_model(
     from phaselens.models import prove
     from phaselens.models.families import check_report
 
-    settings = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
+    settings: dict = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
     opened = open_model(model, check=False, device=device, dtype=dtype, **settings)
     proof = prove(opened)
     found = check_report(replace(opened, proof=proof, facts=replace(opened.facts, **proof.facts)))

@@ -63,7 +63,7 @@ def perturb(
         for name in models:
             print_plan(plan_one(name, n_prompts, max_new_tokens, 1, per_layer=rows, dtype=dtype), as_json)
         return
-    settings = {"device": device, "dtype": dtype, "revision": revision, "trust_remote_code": trust_remote_code}
+    settings: dict = {"device": device, "dtype": dtype, "revision": revision, "trust_remote_code": trust_remote_code}
     found = perturb_into([partial(open_model, name, **settings) for name in models], models, request, out, note)
     print_json(found) if as_json else _print(found)
 

@@ -80,7 +80,7 @@ def probe(
         n = examples if data is None else len(read_table(data).rows)
         print_plan(plan_one(model, n, 1, 0, passes=2.0, dtype=dtype), as_json)
         return
-    settings = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
+    settings: dict = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
     opened = open_model(model, device=device, dtype=dtype, **settings)
     found = probe_into(opened, request, out, note)
     if as_json:

@@ -179,7 +179,7 @@ def _write(
     layer_rows, control_rows = rows_of_layers(reading, model.n_layers), rows_of_controls(reading)
     write_table(results / f"{name}.layers.parquet", arrow_table(LAYERS, layer_rows))
     write_table(results / f"{name}.controls.parquet", arrow_table(CONTROLS, control_rows))
-    facts = {"model": model.name, "fingerprint": model.fingerprint, "task": name, "layers": list(reading.numbers)}
+    facts: dict = {"model": model.name, "fingerprint": model.fingerprint, "task": name, "layers": list(reading.numbers)}
     save_probes(out / "probes" / f"{name}.safetensors", reading.probes, **facts)
     document = {
         "key": key, **summary_of(reading, model.n_layers),

@@ -58,7 +58,7 @@ def watch(
     from phaselens.watch import Desk, Limits, StoredRuns, Talk, View, make_app, thresholds_of
     from phaselens.web.server import Server
 
-    settings = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
+    settings: dict = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
     with Server(host, port, token) as server:
         stored = None if study is None else StoredRuns.read(study)
         learned = None if card is None else read_card(card)

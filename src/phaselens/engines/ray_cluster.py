@@ -74,7 +74,7 @@ class RayEngine:
         return max(1, int(min(fit, self._workers or fit)))
 
     def _actor(self, units: Sequence[Unit], root: str) -> Any:
-        options = {"num_cpus": 1, "max_restarts": 0, **({"num_gpus": self._share} if self._share else {})}
+        options: dict = {"num_cpus": 1, "max_restarts": 0, **({"num_gpus": self._share} if self._share else {})}
         return self._ray.remote(Serving).options(**options).remote(type(units[0]), root)
 
     def close(self) -> None:

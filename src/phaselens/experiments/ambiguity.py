@@ -225,7 +225,8 @@ def _entropy_match(found: Mapping[str, Mapping[str, tuple[Effect, ...]]]) -> Out
     if len(matched) < len(found):
         return Outcome("entropy match", "missing", "output entropy or commit_depth was not recorded for every model")
     of = flag(matched, sign=1)
-    word = {"YES": "survived", "NO": "explains it away"}.get(of.flag, "undecided")
+    words: dict[str, OutcomeWord] = {"YES": "survived", "NO": "explains it away"}
+    word = words.get(of.flag, "undecided")
     return Outcome("entropy match", word, f"at equal entropy: {_said(of)}")
 
 

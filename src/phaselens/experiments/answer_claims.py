@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, inside, outside
+from phaselens.claims.records import OutcomeWord
 from phaselens.dynamics.correctness_scores import prefix_means
 from phaselens.experiments.base import Panel
 from phaselens.experiments.by_model import Own, below_bound, mean_evidence, own, refitted_gain
@@ -43,7 +44,7 @@ def trap_risk(panel: Panel, g: Graded) -> Own | None:
     columns = [g.scores.get("commitment trap"), *(g.baselines.get(n) for n in ("mean entropy", "mean log-probability"))]
     if any(c is None for c in columns):
         return None
-    use = g.measured & np.isfinite(columns).all(0)
+    use = g.measured & np.isfinite(np.stack(columns)).all(axis=0)
     if not use.any():
         return None
     rank = rankdata(columns[0][use]) / use.sum()
@@ -125,7 +126,9 @@ def resolved_at_equal_length(panel: Panel, graded: Sequence[Graded]) -> Outcome:
 
 def _still(found: Pooled, name: str, where: str) -> Outcome:
     interval = found.whole.interval
-    word = "survived" if interval.lo > NOTHING else "explains it away" if interval.hi < -NOTHING else "undecided"
+    word: OutcomeWord = (
+        "survived" if interval.lo > NOTHING else "explains it away" if interval.hi < -NOTHING else "undecided"
+    )
     return Outcome(name, word, f"{where}: {found.whole.value:.3g} [{interval.lo:.3g}, {interval.hi:.3g}]")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phaselens.claims import LEVEL, IntervalEvidence, Outcome, above, below
+from phaselens.claims.records import OutcomeWord
 from phaselens.dynamics.fingerprints import (
     DEPTHS,
     Identification,
@@ -198,7 +199,7 @@ def _outcomes(sample: Sample, alone: Identification | None, seeds: tuple[float, 
     elif alone is None:
         twins = Outcome("twins", "undecided", "fewer than two models are left without twins")
     else:
-        word = "survived" if alone.p <= LEVEL else "undecided"
+        word: OutcomeWord = "survived" if alone.p <= LEVEL else "undecided"
         twins = Outcome("twins", word, f"without {n_twins} twins: {alone.accuracy:.2f}, p = {alone.p:.3g}", alone.p)
     share, p, repeated = seeds
     if not repeated:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, inside, outside
+from phaselens.claims.records import OutcomeWord
 from phaselens.dynamics import regimes
 from phaselens.dynamics.fingerprints import (
     Discrimination,
@@ -149,7 +150,7 @@ def _dimensions(panel: Panel) -> Outcome:
     if any(math.isnan(d) for d in dropped):
         return Outcome("number of dimensions kept", "missing", "the calibration of some model says nothing of it")
     worst = max(dropped)
-    word = "survived" if worst <= KEPT else "undecided"
+    word: OutcomeWord = "survived" if worst <= KEPT else "undecided"
     return Outcome("number of dimensions kept", word, f"at most {worst:.2%} of the dimensions of a layer are left out")
 
 

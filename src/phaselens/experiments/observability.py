@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, above, below
+from phaselens.claims.records import OutcomeWord
 from phaselens.experiments.base import ModelData, Panel, Result, StoredScores, declared
 from phaselens.experiments.result_tables import bounds, filled
 from phaselens.experiments.separations import counts
@@ -89,7 +90,7 @@ def _mean(found: Sequence[tuple[float, np.ndarray]]) -> tuple[float, np.ndarray]
 
 def _each(intervals: Sequence[tuple[str, Interval]]) -> Outcome:
     against = [name for name, i in intervals if i.hi < SMALLEST]
-    word = "undecided" if against else "survived"
+    word: OutcomeWord = "undecided" if against else "survived"
     return Outcome(
         "each model", word, f"{', '.join(against)} below {SMALLEST}" if against else "none says the opposite"
     )
@@ -102,7 +103,7 @@ def _beyond(own: tuple[float, np.ndarray], twins: Sequence[tuple[float, np.ndarr
         return Outcome("untrained twin", "missing", f"untrained twins of {len(known)} of {len(twins)} models")
     value, draws = _mean(known)
     gap = expanded_interval(own[1] - draws, n)
-    word = "survived" if gap.lo > 0 else "explains it away" if gap.hi < SMALLEST else "undecided"
+    word: OutcomeWord = "survived" if gap.lo > 0 else "explains it away" if gap.hi < SMALLEST else "undecided"
     said = f"{value:.3g} before training; the rest is {own[0] - value:.3g} [{gap.lo:.3g}, {gap.hi:.3g}]"
     return Outcome("untrained twin", word, said, gap_interval=gap)
 
@@ -110,7 +111,11 @@ def _beyond(own: tuple[float, np.ndarray], twins: Sequence[tuple[float, np.ndarr
 def o1(panel: Panel, found: Mapping[str, list[Found]]) -> IntervalEvidence:
     """Evidence for O1, from the strictest of the partial correlations of every model that has scores."""
     last = [rows[-1] for rows in found.values()]
-    common = {"supported": above(0.0), "rejected": below(SMALLEST), "n": min((f.n_units for f in last), default=0)}
+    common: dict = {
+        "supported": above(0.0),
+        "rejected": below(SMALLEST),
+        "n": min((f.n_units for f in last), default=0),
+    }
     needed = "more documents, or more tokens of them"
     if not last:
         why = 'no scores of documents: say documents = "FILE.txt" in the study'
@@ -139,7 +144,7 @@ def o2(panel: Panel, found: Mapping[str, tuple[float, np.ndarray, int]]) -> Inte
     """Evidence for O2, the mean over trained models."""
     names = [m.info.name for m in panel.trained if m.info.name in found]
     units = len(panel.units)
-    common = {"supported": above(0.0), "rejected": below(SMALLEST), "n": units, "counts": counts(panel)}
+    common: dict = {"supported": above(0.0), "rejected": below(SMALLEST), "n": units, "counts": counts(panel)}
     needed = "more prompts, or longer runs"
     if not names:
         why = f"no model has turning_angle at middle layers and entropy over {FEWEST} steps"

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from phaselens.claims import IntervalEvidence, Outcome, OwnClaim, Region
 from phaselens.claims.own_claims import OwnControl
+from phaselens.claims.records import OutcomeWord
 from phaselens.errors import InputError, UnknownNameError, unknown_name
 from phaselens.experiments import EXPERIMENTS
 from phaselens.statistics.intervals import undefined_interval
@@ -110,14 +111,14 @@ def _outcome(own: OwnClaim, control: OwnControl, main: UnitEffect, tables: Table
     said = f"{effect.value:.3g} [{interval.lo:.3g}, {interval.hi:.3g}], n = {effect.n}"
     if interval.reason:
         return Outcome(control.name, "undecided", f"the interval is undefined: {interval.reason}")
-    facts = {"p": p_of(changed, effect), "gap_interval": interval}
+    facts: dict = {"p": p_of(changed, effect), "gap_interval": interval}
     holds, fails = _in(own.supported, effect), _in(own.rejected, effect)
     if control.must == "keep":
         word = "survived" if holds else "explains it away" if fails else "undecided"
         return Outcome(control.name, word, said, **facts)
     if holds:
         return Outcome(control.name, "explains it away", f"the effect is there too: {said}", **facts)
-    word = "survived" if fails or _under_half(own, main, effect) else "undecided"
+    word: OutcomeWord = "survived" if fails or _under_half(own, main, effect) else "undecided"
     return Outcome(control.name, word, said, **facts)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, below
+from phaselens.claims.records import OutcomeWord
 from phaselens.dynamics.perturbation_signatures import Share, SplitHalf, geometric, split_half, vector
 from phaselens.experiments.base import Panel, Result, declared, refusals
 from phaselens.experiments.pooled import identity
@@ -148,7 +149,7 @@ def _unmatched(stored: Sequence[Signature], seed: int) -> Outcome:
 
 def _distance(split: SplitHalf) -> Outcome:
     lo, hi = split.distance_interval.lo, split.distance_interval.hi
-    word = "survived" if lo > 0 else "explains it away" if hi < 0 else "undecided"
+    word: OutcomeWord = "survived" if lo > 0 else "explains it away" if hi < 0 else "undecided"
     return Outcome("distance version", word, f"mean squared distance of other families less own [{lo:.3g}, {hi:.3g}]")
 
 

@@ -22,6 +22,7 @@ from phaselens.claims import (
     below,
     outside,
 )
+from phaselens.claims.records import OutcomeWord
 from phaselens.dynamics.clusters import distances, groupings
 from phaselens.dynamics.fingerprints import fingerprints
 from phaselens.experiments.base import ModelData, Panel, Result, StoredReading, declared
@@ -144,7 +145,7 @@ def baseline(task: Asked, name: str) -> Outcome:
     if any(getattr(r, field) is None for _, r in task.pairs):
         return Outcome(name, "missing", f"{task.task} was probed without it")
     interval = mean_over_models(task, lambda r: r.best_hits - getattr(r, field), capacity=True)
-    word = "survived" if interval.lo > 0 else "explains it away" if interval.hi < AS_GOOD else "undecided"
+    word: OutcomeWord = "survived" if interval.lo > 0 else "explains it away" if interval.hi < AS_GOOD else "undecided"
     return Outcome(name, word, f"{task.task}: capacity less that of it [{interval.lo:.3g}, {interval.hi:.3g}]")
 
 
@@ -201,7 +202,7 @@ def _seed_twins(found: Sequence[PeakDifference]) -> Outcome:
     if not found:
         return Outcome("seed twins", "missing", "no two models are seeds of one recipe: add one and say twin_of")
     beyond = sum(f.beyond_grid and min(1.0, f.p * len(found)) <= LEVEL for f in found)
-    word = "explains it away" if beyond else "survived"
+    word: OutcomeWord = "explains it away" if beyond else "survived"
     return Outcome("seed twins", word, f"{beyond} of {len(found)} pairs of seeds differ beyond the grid")
 
 
@@ -228,7 +229,7 @@ def distributed(panel: Panel, task: Asked | None) -> IntervalEvidence:
     said = f"difference less that after rotations [{over.lo:.3g}, {over.hi:.3g}]"
     # Subspace hits are the same in every basis, so the two differences differ by features against rotated features:
     # (subspace - features) - (subspace - rotated) = rotated - features.
-    word = "survived" if over.lo > 0 else "explains it away" if over.hi < 0 else "undecided"
+    word: OutcomeWord = "survived" if over.lo > 0 else "explains it away" if over.hi < 0 else "undecided"
     return IntervalEvidence(
         value,
         own,

@@ -12,6 +12,7 @@ from itertools import product
 import numpy as np
 
 from phaselens.claims import HALF, LEVEL, IntervalEvidence, Outcome, Requirement, above, below
+from phaselens.claims.records import OutcomeWord
 from phaselens.dynamics.chains import generation_chains, self_transition_excess
 from phaselens.dynamics.cycles import word_places
 from phaselens.dynamics.state_alphabets import (
@@ -235,7 +236,7 @@ def _absent_before_training(
         kept = float(before.corrected(before.w) / found.corrected(found.w))
     interval = percentile_interval(draws[np.isfinite(draws)], len(panel.units))
     said = f"W = {before.w:.3f} before training, {before.middle:.3f} shuffled (p = {before.p:.3g})"
-    facts = {"p": before.p, "gap_kept": kept, "gap_interval": interval}
+    facts: dict = {"p": before.p, "gap_kept": kept, "gap_interval": interval}
     if not above_null > 0:
         return Outcome(name, "undecided", f"no agreement beyond the shuffles to explain; {said}", **facts)
     again = percentile_interval(before.draws, len(panel.units))
@@ -280,7 +281,7 @@ def _at_equal_place(
     left = expanded_interval(ratio[np.isfinite(ratio)], n)
     said = f"at equal place in the word the excess is {value:.3f} [{interval.lo:.3f}, {interval.hi:.3f}]"
     gone = left.hi < HALF and not interval.hi < 0
-    word = "survived" if interval.hi < 0 else "explains it away" if gone else "undecided"
+    word: OutcomeWord = "survived" if interval.hi < 0 else "explains it away" if gone else "undecided"
     return Outcome("word place", word, said, gap_kept=kept, gap_interval=left)
 
 

@@ -22,6 +22,7 @@ from phaselens.claims import (
     claims_by_id,
     judge_all,
 )
+from phaselens.claims.records import OutcomeWord
 from phaselens.dynamics.stability import Survival, lost_at_scale, subpanels
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result, declared
 from phaselens.experiments.result_tables import filled
@@ -101,7 +102,7 @@ def _evidence(panel: Panel, lost: Survival | None, truth: tuple[float, Interval,
         "no claim is supported on any small panel, so there is nothing to survive",
         "effects that panels of six can see: more prompts, or models that differ more",
     )
-    word = "survived" if lost.interval.lo > truth[1].hi else "undecided"
+    word: OutcomeWord = "survived" if lost.interval.lo > truth[1].hi else "undecided"
     why = f"a true effect of {TRUE_GAP} SD loses {truth[0]:.2f} [{truth[1].lo:.2f}, {truth[1].hi:.2f}]"
     found = IntervalEvidence(
         estimate=lost.lost,

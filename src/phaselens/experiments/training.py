@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, PermutationEvidence, Requirement, above, below
+from phaselens.claims.records import OutcomeWord
 from phaselens.experiments.base import ModelInfo, Panel, Result, declared, shape_of, training_of
 from phaselens.experiments.regimes import model_median, run_figures
 from phaselens.experiments.result_tables import filled, picked
@@ -55,7 +56,7 @@ def _r4(panel: Panel, models: tuple[Trained, ...]) -> IntervalEvidence:
     known = [
         m for m in models if m.defined and math.isfinite(m.info.training_loss) and math.isfinite(m.info.other_loss)
     ]
-    common = {"supported": above(0.0), "rejected": below(0.0), "counts": counts(panel), "n": len(known)}
+    common: dict = {"supported": above(0.0), "rejected": below(0.0), "counts": counts(panel), "n": len(known)}
     trainings = len({m.training for m in known})
     if lacking := _not_known(known, trainings):
         nothing = undefined_interval("not computed")
@@ -117,7 +118,7 @@ def _kept(name: str, value: float, interval: Interval) -> Outcome:
     said = f"with it taken out {value:.3g} [{interval.lo:.3g}, {interval.hi:.3g}]"
     if interval.reason:
         return Outcome(name, "undecided", interval.reason)
-    word = "survived" if interval.lo > 0 else "explains it away" if interval.hi < 0 else "undecided"
+    word: OutcomeWord = "survived" if interval.lo > 0 else "explains it away" if interval.hi < 0 else "undecided"
     return Outcome(name, word, said, gap_interval=interval)
 
 
@@ -185,7 +186,9 @@ def _size(r2: float, interval: Interval) -> Outcome:
     if interval.reason:
         return Outcome("size", "undecided", f"R^2 of log parameters is undefined: {interval.reason}")
     said = f"semi-partial R^2 of log parameters {r2:.2f} [{interval.lo:.2f}, {interval.hi:.2f}]"
-    word = "survived" if interval.hi < BOUND else "explains it away" if interval.lo > BOUND else "undecided"
+    word: OutcomeWord = (
+        "survived" if interval.hi < BOUND else "explains it away" if interval.lo > BOUND else "undecided"
+    )
     return Outcome("size", word, said, gap_interval=interval)
 
 
@@ -198,7 +201,7 @@ def _r7(panel: Panel, models: tuple[Trained, ...]) -> IntervalEvidence:
     matched = {t for t, n in steps.items() if n >= FAMILIES}
     used = [m for own in by_training.values() for m in _matched(own, matched)]
     units = len({m.training for m in used})
-    common = {"supported": below(BOUND), "rejected": above(BOUND), "counts": counts(panel), "n": units}
+    common: dict = {"supported": below(BOUND), "rejected": above(BOUND), "counts": counts(panel), "n": units}
     needed = f"{FAMILIES} trainings or more with {STEPS} checkpoints at the same numbers of tokens (here {units})"
     if units < FAMILIES:
         nothing = undefined_interval("not computed")

@@ -258,7 +258,7 @@ def _length_outcome(own: Amplified, at: int) -> Outcome:
     if own.same_length:
         return Outcome("answer length", "survived", f"every run has {own.tokens[0]:.0f} generated tokens")
     left = (other.ratio - 1) / (plain.ratio - 1) if plain.ratio != 1 else math.nan
-    facts = {"gap_kept": left, "gap_interval": other.interval}
+    facts: dict = {"gap_kept": left, "gap_interval": other.interval}
     said = f"{own.measure}: {other.ratio:.3g} [{other.interval.lo:.3g}, {other.interval.hi:.3g}] with length taken out"
     if other.interval.lo > 1:
         return Outcome("answer length", "survived", said, **facts)

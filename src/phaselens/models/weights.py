@@ -94,7 +94,7 @@ def read_network(source: str, dtype: torch.dtype, trust: bool, revision: str | N
         raise InputError(
             f"no model at {source!r}: no folder with config.json and *.safetensors, no GGUF file, and no Hub id."
         )
-    common = {"trust_remote_code": trust, "revision": revision, "local_files_only": folder or offline()}
+    common: dict = {"trust_remote_code": trust, "revision": revision, "local_files_only": folder or offline()}
     try:
         config = AutoConfig.from_pretrained(source, **common)
     except (ValueError, KeyError) as error:

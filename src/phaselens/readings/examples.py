@@ -164,7 +164,7 @@ def _of_row(row: Row, columns: Columns) -> list[Example]:
     named = {k: getattr(columns, k) for k in ("group", "kind", "fold")}
     said = {k: word(values[c], c) if c in values else "" for k, c in named.items()}
     whole = text if ids is None else f"tokens {ids}"
-    shared = {"group": said["group"] or whole, "fold": said["fold"]}
+    shared: dict = {"group": said["group"] or whole, "fold": said["fold"]}
     given = values.get(columns.label)
     if isinstance(given, list):
         return _of_words(text, given, said["kind"], shared)

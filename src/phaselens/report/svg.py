@@ -53,7 +53,7 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str, **more: object) 
 
 def rect(x: float, y: float, width: float, height: float, kind: str, *children: object, **more: object) -> Markup:
     """Write a rectangle."""
-    size = {"x": float(x), "y": float(y), "width": float(width), "height": float(height), "class_": kind}
+    size: dict = {"x": float(x), "y": float(y), "width": float(width), "height": float(height), "class_": kind}
     return element("rect", *children, **size, **more)
 
 

@@ -110,7 +110,7 @@ def _arrow(
     tip = svg.tip(
         f"{said}; in random order {number(row['P_order'])}; n = {number(row['count'])} of {number(left[origin])}"
     )
-    wide = {"stroke_width": max(WIDEST * row["P"], 0.8)}
+    wide: dict = {"stroke_width": max(WIDEST * row["P"], 0.8)}
     if origin == end:
         px, py = _at(x, y, turn[origin], RING)
         a, b = (_at(px, py, turn[origin] + way * 0.75, DOT) for way in (-1, 1))

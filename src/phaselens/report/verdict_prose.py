@@ -84,7 +84,7 @@ def ledger(claims: Iterable[Row]) -> list[Entry]:
         said = {key: _said(claim.get(key)) for key in ("decided_by", "needed", "why")}
         statement = sentence(str(claim.get("statement") or "no statement recorded"))
         style = verdict.replace(" ", "-") if verdict in VERDICTS else "open"
-        extra = {
+        extra: dict = {
             "more": _further(claim),
             "controls": _controls(claim),
             "reasons": _reasons(claim),

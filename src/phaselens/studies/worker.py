@@ -222,7 +222,7 @@ class Worker:
     def do(self, unit: Unit, hear: Hear | None = None) -> Done:
         """Do one unit, or say why it failed; `hear` is told how many of its tokens are done."""
         started, work = time.monotonic(), replace(self.work, part=unit.part, notes=[])
-        said = {"tokens": 0, "skipped": True, "facts": {}}
+        said: dict = {"tokens": 0, "skipped": True, "facts": {}}
         try:
             if unit.stage == "load":
                 said["facts"] = self._admit(work, self._members[unit.model])

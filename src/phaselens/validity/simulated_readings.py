@@ -163,7 +163,7 @@ def seeds_apart(generator: np.random.Generator, *, m: int) -> Panel:
 
 def dimensions(generator: np.random.Generator, *, m: int, subspace: float, features: float, rotated: float) -> Panel:
     """M models whose peak reads so much in a rank-8 subspace, in the 8 best features, and in those after rotations."""
-    plan = {"subspace": subspace, "features": features, "rotated": rotated}
+    plan: dict = {"subspace": subspace, "features": features, "rotated": rotated}
     return study_with([{FUNCTIONS[0]: Plan(bump(_layers(i), 0.5), **plan)} for i in range(m)], generator)
 
 

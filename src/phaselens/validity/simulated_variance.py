@@ -150,7 +150,7 @@ def with_shares(
 ) -> Panel:
     """A study with these components of both measures; terms by name (`model_category` for model:category)."""
     shares = {name.replace("_", ":"): share for name, share in terms.items()}
-    size = {"models": models, "prompts": prompts, "freedom": freedom, "wordings": wordings}
+    size: dict = {"models": models, "prompts": prompts, "freedom": freedom, "wordings": wordings}
     level, ratio = (planted(shares, generator, **size) for _ in range(2))
     return study_of_cells(level, ratio, generator, wordings=wordings)
 
@@ -190,7 +190,7 @@ def with_amplification(
 ) -> Panel:
     """A study whose models differ `amplify` times as much (in square) in the science category as elsewhere."""
     shares = {"model": model, "category": 0.1, "prompt": 0.1, "model:prompt": 0.1, "residual": 0.4}
-    size = {"models": models, "amplify": amplify, "noisy": noisy, "wordings": wordings}
+    size: dict = {"models": models, "amplify": amplify, "noisy": noisy, "wordings": wordings}
     level, ratio = (planted(shares, generator, **size) for _ in range(2))
     return study_of_cells(level, ratio, generator, wordings=wordings)
 
