@@ -120,7 +120,7 @@ class Labels:
         position = torch.arange(start, stop, device=self.ids.device).expand(len(self.runs), -1)
         step = position - (self.n_prompt[:, None] - 1)
         valid = (step >= 0) & (step < self.n_generated[:, None])
-        return Tile(self.run, step, position, self.emitted[:, start:stop], valid, layers, hidden)
+        return Tile(self.run, step, position, self.emitted[:, start:stop], valid=valid, layers=layers, hidden=hidden)
 
 
 def _passes(model: Model, labels: Labels, chunk: int, taps: Taps, clock: Clock) -> Iterator[tuple[int, int]]:

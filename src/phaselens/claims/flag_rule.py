@@ -38,7 +38,7 @@ class FlagEvidence:
         reasons = dict(self.reasons)
         if self.lacking or self.interval.reason:
             reasons.setdefault("estimate", self.lacking or self.interval.reason)
-        return Numbers(self.estimate, self.interval, self.null, self.p, math.nan, self.n, reasons)
+        return Numbers(self.estimate, self.interval, self.null, self.p, math.nan, n=self.n, reasons=reasons)
 
     def decide(self, p_holm: float) -> Decision:
         """The verdict by the flag and its controls."""

@@ -78,7 +78,7 @@ class IntervalEvidence:
         reasons = dict(self.reasons)
         if self.lacking or self.interval.reason:
             reasons.setdefault("estimate", self.lacking or self.interval.reason)
-        return Numbers(self.estimate, self.interval, self.null, self.p, self.p_without_twins, self.n, reasons)
+        return Numbers(self.estimate, self.interval, self.null, self.p, self.p_without_twins, n=self.n, reasons=reasons)
 
     def _number(self) -> str:
         if math.isnan(self.estimate):

@@ -45,7 +45,7 @@ class PermutationEvidence:
         if self.lacking:
             reasons.setdefault("estimate", self.lacking)
         no_interval = undefined_interval("a permutation test gives a p-value and no interval")
-        return Numbers(self.estimate, no_interval, self.null, self.p, self.p_without_twins, self.n, reasons)
+        return Numbers(self.estimate, no_interval, self.null, self.p, self.p_without_twins, n=self.n, reasons=reasons)
 
     def decide(self, p_holm: float) -> Decision:
         """The verdict by the rule of the permutation, its requirements and its controls."""

@@ -168,6 +168,6 @@ def _progress(listener: Any, stage: str, total: int) -> Any:
     def progress(done: int, total: int) -> None:
         before, then = seen[-1]
         seen.append((done, time.monotonic()))
-        listener(Event("unit", stage, "tokens", done, total, done - before, seen[-1][1] - then))
+        listener(Event("unit", stage, "tokens", done, total=total, tokens=done - before, seconds=seen[-1][1] - then))
 
     return progress

@@ -56,7 +56,9 @@ def perturb(
         site=site, action=action, **({"questions": control} if control else {}),
     )  # fmt: skip
     at = tuple(numbers(layers, int, "--layers"))
-    request = Request(prompts, temperature, bootstraps, seed, at, sizes, growth, causal, control != 0)
+    request = Request(
+        prompts, temperature, bootstraps, seed, at, asked=sizes, growth=growth, causal=causal, control=control != 0
+    )
     request.check()
     if plan:  # at every layer each strength and draw goes on from that layer: half of the blocks in the mean
         rows = len(sizes.strengths) * draws / 2

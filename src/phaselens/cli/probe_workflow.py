@@ -112,7 +112,7 @@ def probe_into(model: Model, request: Request, out: Path, say: Callable[[str], N
             if found is None:
                 twin = twin or untrained_twin(model, request.seed + TWIN_SEED)
                 say(f"{name}: examples")
-                found = _one(model, twin, name, request, out, key, lambda text, name=name: say(f"{name}: {text}"))
+                found = _one(model, twin, name, request, out, key, say=lambda text, name=name: say(f"{name}: {text}"))
             else:
                 skipped += 1
             documents.append(found)
@@ -163,7 +163,7 @@ def _one(
         )  # fmt: skip
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return _write(out, key, model, name, given, examples, n_given, reading, request)
+    return _write(out, key, model, name, given, examples=examples, n_given=n_given, reading=reading, request=request)
 
 
 def _states(model: Model, places: Places, request: Request, folder: Path, say: Callable[[str], None]) -> "States":

@@ -189,4 +189,4 @@ def flag(of_models: Sequence[Effect], *, sign: int = 0) -> Flag:
         found = "PARTIAL"
     else:
         found = "NO" if equivalent >= yes else "UNDETERMINED"
-    return Flag(found, m, above, below, equivalent, yes, partial)
+    return Flag(found, m, above, n_below=below, n_equivalent=equivalent, needed_for_yes=yes, needed_for_partial=partial)

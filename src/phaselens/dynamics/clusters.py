@@ -223,17 +223,17 @@ def topology(
     robust, fine, critical = robust_pairs(vectors, every, generator, n_null=n_null, null=null)
     return Topology(
         groups,
-        width,
-        consensus,
-        consensus_groups,
-        len(np.unique(consensus_groups)) / m,
-        fine,
-        squareform(pdist(vectors)),
-        critical,
-        robust,
-        tree,
-        node_support(tree, trees),
-        n_prompts,
+        silhouette=width,
+        consensus=consensus,
+        consensus_groups=consensus_groups,
+        fragmentation=len(np.unique(consensus_groups)) / m,
+        fine=fine,
+        distance=squareform(pdist(vectors)),
+        critical=critical,
+        robust=robust,
+        tree=tree,
+        support=node_support(tree, trees),
+        n_prompts=n_prompts,
     )
 
 

@@ -151,7 +151,7 @@ def split_half(
     )
     if why:
         none = undefined_interval(why)
-        return SplitHalf(alike[0], own, math.nan, none, math.nan, none, 0)
+        return SplitHalf(alike[0], own, math.nan, none, distance_separation=math.nan, distance_interval=none, n_pairs=0)
     apart = [_above(d, other) for d in drawn]
     ends = [percentile_interval(d, n_prompts) for d in apart]
     values = [float(_above(x[None], other)[0]) for x in alike]

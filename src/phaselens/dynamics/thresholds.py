@@ -71,8 +71,8 @@ def learn_rule(
     lacks = [not (y & some).any() or not (~y & some).any() for some in (choosing, ~learning)]
     if any(lacks) or not (~y & setting).any():
         raise InputError("each part of the prompts needs right and wrong runs; give more graded prompts.")
-    rule, alarmed = _best(columns, y, choosing, setting, unit, rate, after)
-    other, other_alarmed = _best(baselines, y, choosing, setting, unit, rate, after)
+    rule, alarmed = _best(columns, wrong=y, choosing=choosing, setting=setting, unit=unit, rate=rate, after=after)
+    other, other_alarmed = _best(baselines, y, choosing=choosing, setting=setting, unit=unit, rate=rate, after=after)
     weights = bootstrap_weights(len(names), generator, n_boot=n_boot)[:, unit]
     right, bad = ~learning & ~y, ~learning & y
     return Learned(

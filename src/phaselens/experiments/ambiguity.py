@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from phaselens.claims import FlagEvidence, Outcome
+from phaselens.claims.records import OutcomeWord
 from phaselens.dynamics.ambiguity import FEWEST_UNITS, Effect, Flag, comparable_pairs, effects, flag, paired_difference
 from phaselens.dynamics.state_alphabets import BIFURCATION, bifurcation_states, marks, turbulence_threshold
 from phaselens.experiments.base import ModelData, Panel, Result, declared
@@ -248,7 +249,9 @@ def _evidence(
         of = flag(tuple(own.values()), sign=sign)
         if lacking:
             nothing = undefined_interval(lacking)
-            out[claim] = FlagEvidence("", "", "", "", math.nan, nothing, counts(panel), 0, lacking, lacking=lacking)
+            out[claim] = FlagEvidence(
+                "", "", "", "", math.nan, interval=nothing, counts=counts(panel), n=0, needed=lacking, lacking=lacking
+            )
             continue
         chosen = [pairs[name] for name in own]
         estimate, interval = _median_effect(panel, chosen, outcome)

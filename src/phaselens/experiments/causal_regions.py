@@ -110,7 +110,7 @@ def evidence(stored: Sequence[Causal], seed: int, *, n_boot: int = BOOTSTRAPS) -
         )
         why = why if stored else "no causal study is stored: add the experiment 'causal' to a study of models"
         none = undefined_interval(why)
-        return IntervalEvidence(math.nan, none, above(0), (Region(hi=0),), counts, 0, why, lacking=why)
+        return IntervalEvidence(math.nan, none, above(0), (Region(hi=0),), counts=counts, n=0, needed=why, lacking=why)
     asked = [Asked(one.model, _apart(one, high, low), one.units) for one, high, low in usable]
     found = pooled(asked, seed, n_boot=n_boot)
     own = np.mean([_falls(one, one.margin["probe subspace"], high, low) for one, high, low in usable], axis=0)
@@ -125,8 +125,8 @@ def evidence(stored: Sequence[Causal], seed: int, *, n_boot: int = BOOTSTRAPS) -
         each_model(found, (Region(hi=0),)),
     )
     return IntervalEvidence(
-        found.whole.value, found.whole.interval, above(0), (Region(hi=0),), counts, found.whole.n,
-        "more items, or a model with layers of lower capacity", outcomes, p=found.whole.p(), null=0.0,
+        found.whole.value, found.whole.interval, above(0), rejected=(Region(hi=0),), counts=counts, n=found.whole.n,
+        needed="more items, or a model with layers of lower capacity", outcomes=outcomes, p=found.whole.p(), null=0.0,
         of="excess fall of the margin",
     )  # fmt: skip
 

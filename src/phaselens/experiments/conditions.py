@@ -70,7 +70,7 @@ def by_category(panel: Panel, measure: str) -> Factor:
     found = share_interval(ranks, {"model:category": 1.0}, panel.generator(label), n_boot=panel.n_boot)
     p = _category_shuffle(ranks, panel.generator(f"{label} shuffle"), permutations_of(panel))
     version = Version(f"category, {measure}", found.value, found.interval, p)
-    return Factor("category", version, measure, of.categories, "share", y.shape[0], y.shape[2], y.size)
+    return Factor("category", version, measure, of.categories, "share", y.shape[0], n_prompts=y.shape[2], n_runs=y.size)
 
 
 def _category_shuffle(ranks: np.ndarray, generator: np.random.Generator, n_permutations: int) -> float:
@@ -251,14 +251,14 @@ def by_family(panel: Panel, of: Load, version: str, models: Sequence[str]) -> Fa
     elif (size >= 2).sum() < 2:
         why = f"{(size >= 2).sum()} families with two models or more ({len(names)} families), two are needed"
     if why:
-        return FamilyLoad(version, math.nan, math.nan, math.nan, len(keep), len(names), why)
+        return FamilyLoad(version, math.nan, math.nan, math.nan, n_models=len(keep), n_families=len(names), reason=why)
     shared = np.isfinite(y).all(axis=0)  # a prompt without a value in one model would tilt its mean
     y = np.where(shared, y, np.nan)[:, shared.any(axis=1)]
     if y.shape[1] < 2:
         why = "fewer than two levels have a prompt with a value in every model"
-        return FamilyLoad(version, math.nan, math.nan, math.nan, len(keep), len(names), why)
+        return FamilyLoad(version, math.nan, math.nan, math.nan, n_models=len(keep), n_families=len(names), reason=why)
     f, p, null = family_by_load(y, family, panel.generator(f"family by load {version}"))
-    return FamilyLoad(version, f, p, float(np.quantile(null, 0.95)), len(keep), len(names), "")
+    return FamilyLoad(version, f, p, float(np.quantile(null, 0.95)), len(keep), n_families=len(names), reason="")
 
 
 def _s8(panel: Panel, of: Load, every: FamilyLoad, without: FamilyLoad) -> PermutationEvidence:

@@ -292,7 +292,7 @@ def _evidence(panel: Panel, found: Sequence[Found]) -> IntervalEvidence:
         why = (
             "no trained model has entropy_norm, top1 and top2 at the output, and calibration runs that say what is low"
         )
-        return IntervalEvidence(math.nan, undefined_interval(why), (), (), counts(panel), 0, why, lacking=why)
+        return IntervalEvidence(math.nan, undefined_interval(why), (), (), counts(panel), n=0, needed=why, lacking=why)
     known = all(one.words_known for one in trained)
     which = "outside" if known else "all"
     table = pooled(found, which)

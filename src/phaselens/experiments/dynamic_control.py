@@ -67,7 +67,7 @@ def _counts(stored: Sequence[Control]) -> dict[str, int]:
 def _lacking(stored: Sequence[Control], why: str, supported: tuple[Region, ...]) -> IntervalEvidence:
     why = why if stored else "no arms are stored: add the experiment 'control' to a study"
     none = undefined_interval(why)
-    return IntervalEvidence(math.nan, none, supported, (), _counts(stored), 0, why, lacking=why)
+    return IntervalEvidence(math.nan, none, supported, (), counts=_counts(stored), n=0, needed=why, lacking=why)
 
 
 def dynamic(stored: Sequence[Control], seed: int) -> IntervalEvidence:
@@ -85,8 +85,8 @@ def dynamic(stored: Sequence[Control], seed: int) -> IntervalEvidence:
         each_model(found, below(0)),
     )
     return IntervalEvidence(
-        found.whole.value, found.whole.interval, above(0), inside(NO_CHANGE), _counts(some), found.whole.n,
-        "more questions, or more random directions", outcomes, p=found.whole.p(), null=0.0,
+        found.whole.value, found.whole.interval, above(0), inside(NO_CHANGE), counts=_counts(some), n=found.whole.n,
+        needed="more questions, or more random directions", outcomes=outcomes, p=found.whole.p(), null=0.0,
         of="change of ct in SDs",
     )  # fmt: skip
 

@@ -56,11 +56,11 @@ def consistency(panel: Panel, measure: str) -> Consistency:
     if not why and (models < 2 or categories < 2):
         why = f"{models} models and {categories} categories have values: two of each are needed"
     if why:
-        return Consistency(measure, of, None, None, math.nan, math.nan, why)
+        return Consistency(measure, cells=of, y=None, found=None, p=math.nan, null=math.nan, reason=why)
     means = y.mean(axis=3)
     found = order_consistency(means, panel.generator(f"order {measure}"), n_boot=panel.n_boot)
     p, null = _label_null(means.mean(axis=2), panel.generator(f"order null {measure}"))
-    return Consistency(measure, of, y, found, p, null, found.interval.reason)
+    return Consistency(measure, cells=of, y=y, found=found, p=p, null=null, reason=found.interval.reason)
 
 
 def _label_null(means: np.ndarray, generator: np.random.Generator) -> tuple[float, float]:
@@ -192,7 +192,7 @@ def pair(panel: Panel, kind: str, first: Condition, second: Condition) -> Pair:
     p = permutation_p(value, spearman(np.broadcast_to(first.values[keep], moved.shape), moved))
     interval = percentile_interval(draws, n)
     itself = (_self_agreement(panel, first, keep), _self_agreement(panel, second, keep))
-    return Pair(kind, first, second, Version(name, value, interval, p), itself, m, n, interval.reason)
+    return Pair(kind, first, second, Version(name, value, interval, p), itself, m, n_prompts=n, reason=interval.reason)
 
 
 def pairs(panel: Panel) -> tuple[list[Pair], list[str]]:

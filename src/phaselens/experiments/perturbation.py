@@ -36,14 +36,14 @@ def signature_rows(stored: Sequence[Signature], weights: np.ndarray) -> list[dic
             drift = geometric(np.log(np.maximum(kl, LEAST_KL)), weights)
             shares = geometric(gains, weights)
             rows += [
-                _row(s, condition, layer, depth, eps, g, k)
+                _row(s, condition=condition, layer=layer, depth=depth, eps=eps, gain=g, kl=k)
                 for layer, depth, g, k in zip(s.layers, s.depth, shares, drift, strict=True)
             ]
         if s.substitution is not None:
             columns = [x.mean(axis=-1)[:, None] for x in (s.substitution[0], s.substitution[1])]
             gain = geometric(columns[0], weights)[0]
             drift = geometric(np.log(np.maximum(columns[1], LEAST_KL)), weights)[0]
-            rows.append(_row(s, "token substitution", 0, 0.0, math.nan, gain, drift))
+            rows.append(_row(s, condition="token substitution", layer=0, depth=0.0, eps=math.nan, gain=gain, kl=drift))
     return rows
 
 
@@ -117,17 +117,17 @@ def evidence(stored: Sequence[Signature], split: SplitHalf | None, seed: int) ->
     if len(families) < 2 or split is None:
         why = "signatures of models of two families are needed: name more models"
         none = undefined_interval(why)
-        return IntervalEvidence(math.nan, none, above(0), below(0), counts, 0, why, lacking=why)
+        return IntervalEvidence(math.nan, none, above(0), below(0), counts=counts, n=0, needed=why, lacking=why)
     return IntervalEvidence(
         split.separation,
-        split.interval,
-        above(0),
-        below(0),
-        counts,
-        split.n_pairs,
-        "more prompts, or models whose signatures differ more",
-        (identity([s.identity for s in stored]), _unmatched(stored, seed), _distance(split)),
-        (Requirement("prompts", counts["prompts"] >= LEAST, _few(counts["prompts"]), f"{LEAST} prompts"),),
+        interval=split.interval,
+        supported=above(0),
+        rejected=below(0),
+        counts=counts,
+        n=split.n_pairs,
+        needed="more prompts, or models whose signatures differ more",
+        outcomes=(identity([s.identity for s in stored]), _unmatched(stored, seed), _distance(split)),
+        requirements=(Requirement("prompts", counts["prompts"] >= LEAST, _few(counts["prompts"]), f"{LEAST} prompts"),),
         p=split.p,
         null=0.0,
         of="own half less other families",

@@ -109,14 +109,14 @@ def decodable(panel: Panel, tasks: Mapping[str, Asked]) -> PermutationEvidence:
     twins = any(m.info.twin_of is not None for m in panel.trained)
     return PermutationEvidence(
         estimate,
-        float(np.quantile(null, 0.95)),
-        p,
-        counts(panel),
-        len(panel.trained),
-        "more probe_examples, or more permutations",
-        max(alone) if twins else math.nan,
-        twins,
-        tuple(_worst(name, [baseline(t, name) for t in chosen]) for name in (*BASELINES, "control task")),
+        null=float(np.quantile(null, 0.95)),
+        p_with_twins=p,
+        counts=counts(panel),
+        n=len(panel.trained),
+        needed="more probe_examples, or more permutations",
+        p_without_twins=max(alone) if twins else math.nan,
+        twins=twins,
+        outcomes=tuple(_worst(name, [baseline(t, name) for t in chosen]) for name in (*BASELINES, "control task")),
         reasons={"estimate": f"capacity at the best layer, {weakest}"},
         of=weakest,
     )
@@ -163,7 +163,7 @@ def differing(panel: Panel, task: Asked | None) -> tuple[IntervalEvidence, list[
     if task is None or len(families) < 2:
         why = f"a syntax-like task in two families is needed: {NEED}"
         none = undefined_interval(why)
-        return IntervalEvidence(math.nan, none, above(0), (), counts(panel), 0, why, lacking=why), []
+        return IntervalEvidence(math.nan, none, above(0), (), counts=counts(panel), n=0, needed=why, lacking=why), []
     found = [
         (a[0], b[0], peak_difference(x, y))
         for (a, x), (b, y) in combinations(zip(task.pairs, task.curves, strict=True), 2)
@@ -178,13 +178,13 @@ def differing(panel: Panel, task: Asked | None) -> tuple[IntervalEvidence, list[
     return (
         IntervalEvidence(
             found_best.difference,
-            found_best.interval,
-            outside(found_best.allowance),
-            (),
-            counts(panel),
-            len(apart),
-            "more examples per task (narrower peaks), or models of more layers (a finer grid)",
-            (_seed_twins([f[2] for f in twins]),),
+            interval=found_best.interval,
+            supported=outside(found_best.allowance),
+            rejected=(),
+            counts=counts(panel),
+            n=len(apart),
+            needed="more examples per task (narrower peaks), or models of more layers (a finer grid)",
+            outcomes=(_seed_twins([f[2] for f in twins]),),
             p=float(adjusted[best]),
             null=found_best.allowance,
             of=f"{first.info.name} less {second.info.name}",
@@ -221,7 +221,7 @@ def distributed(panel: Panel, task: Asked | None) -> IntervalEvidence:
     if task is None or any(r.subspace is None for _, r in task.pairs):
         why = f"no syntax-like task was probed with its subspace: {NEED}"
         none = undefined_interval(why)
-        return IntervalEvidence(math.nan, none, above(0), below(0), counts(panel), 0, why, lacking=why)
+        return IntervalEvidence(math.nan, none, above(0), below(0), counts=counts(panel), n=0, needed=why, lacking=why)
     own = mean_over_models(task, lambda r: r.subspace - r.features, capacity=False)
     over = mean_over_models(task, lambda r: r.rotated.mean(axis=0) - r.features, capacity=False)
     known = [r.codes >= 0 for _, r in task.pairs]
@@ -232,13 +232,13 @@ def distributed(panel: Panel, task: Asked | None) -> IntervalEvidence:
     word: OutcomeWord = "survived" if over.lo > 0 else "explains it away" if over.hi < 0 else "undecided"
     return IntervalEvidence(
         value,
-        own,
-        above(0),
-        (Region(hi=0),),
-        counts(panel),
-        len(task.pairs),
-        "more examples per task",
-        (Outcome("random rotations", word, said),),
+        interval=own,
+        supported=above(0),
+        rejected=(Region(hi=0),),
+        counts=counts(panel),
+        n=len(task.pairs),
+        needed="more examples per task",
+        outcomes=(Outcome("random rotations", word, said),),
         null=0.0,
         of=task.task,
     )

@@ -191,12 +191,16 @@ def _g7(
     for v in versions:
         middle = float(np.median(v.w.null))
         against = _against(side, v.w.w - middle)
-        sweeps.append(Swept("G7", v.quantile, v.rivalry, "all layers", v.w.w, middle, v.w.p, 0, against))
+        sweeps.append(
+            Swept("G7", v.quantile, v.rivalry, "all layers", v.w.w, middle, p=v.w.p, fewest_events=0, against=against)
+        )
     record = [m for one in trained if (m := _at_record(one)) is not None]
     if len(record) == len(trained):
         w = consistency(record, panel.generator("G7 l*"), n_draws=SHUFFLES)
         middle = float(np.median(w.null))
-        sweeps.append(Swept("G7", 75.0, 0.5, "l*", w.w, middle, w.p, 0, _against(side, w.w - middle)))
+        sweeps.append(
+            Swept("G7", 75.0, 0.5, "l*", w.w, null=middle, p=w.p, fewest_events=0, against=_against(side, w.w - middle))
+        )
     n_prompts = len(np.unique(np.concatenate([one.cells.prompt for one in trained])))
     evidence = IntervalEvidence(
         estimate=found.w,
@@ -340,7 +344,7 @@ def _g8_sweeps(usable: Sequence[Labelled], versions: Sequence[_Version], estimat
     for q, r, version, found in (*at_record, (75.0, 0.5, "all layers", every)):
         value, events = float(np.mean([x for x, _ in found])), min(n for _, n in found)
         against = events >= EVENTS and _against(estimate, value)
-        out.append(Swept("G8", q, r, version, value, 0.0, math.nan, events, against))
+        out.append(Swept("G8", q, r, version, value=value, null=0.0, p=math.nan, fewest_events=events, against=against))
     return out
 
 
@@ -377,4 +381,4 @@ def _counted(panel: Panel, models: Sequence[Labelled]) -> dict[str, int]:
 
 
 def _absent(panel: Panel, why: str) -> IntervalEvidence:
-    return IntervalEvidence(math.nan, undefined_interval(why), (), (), counts(panel), 0, why, lacking=why)
+    return IntervalEvidence(math.nan, undefined_interval(why), (), (), counts(panel), n=0, needed=why, lacking=why)

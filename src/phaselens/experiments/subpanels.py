@@ -93,7 +93,7 @@ def _evidence(panel: Panel, lost: Survival | None, truth: tuple[float, Interval,
     )
     if lost is None or truth is None:
         nothing = undefined_interval(lacking)
-        found = IntervalEvidence(math.nan, nothing, (), (), counts(panel), m, lacking, lacking=lacking)
+        found = IntervalEvidence(math.nan, nothing, (), (), counts=counts(panel), n=m, needed=lacking, lacking=lacking)
         return {"T2": found}
     once = lost.found * lost.n_claims > 0
     seen = Requirement(

@@ -81,12 +81,12 @@ def grouped(panel: Panel, sample: Sample, label: str) -> Grouped | None:
     columns, _, critical = robust_pairs(vectors, every, generator, null="columns", n_null=n_null)
     return Grouped(
         label,
-        sample,
-        found,
-        vectors,
-        {"principal": found.robust, "columns": columns},
-        {"principal": found.critical, "columns": critical},
-        _families(panel, label, sample, vectors, found, every),
+        sample=sample,
+        found=found,
+        vectors=vectors,
+        robust={"principal": found.robust, "columns": columns},
+        critical={"principal": found.critical, "columns": critical},
+        families=_families(panel, label, sample, vectors, found, every),
     )
 
 

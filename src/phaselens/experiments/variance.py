@@ -291,7 +291,7 @@ def _share_rows(panel: Panel, one: Fit) -> list[dict]:
     if one.y is None:
         blank = undefined_interval(f"{one.reason}: REML gives shares without an interval")
         shares = one.components.shares
-        return _rows(one, "sampled", TERMS, shares, one.components.values, [blank] * 6, "none")
+        return _rows(one, "sampled", TERMS, shares, values=one.components.values, intervals=[blank] * 6, kind="none")
     intervals = [_share(panel, one, {t: 1.0}, 0.0).interval for t in TERMS]
     rows = _rows(one, "these", TERMS, one.components.shares, one.components.values, intervals, "bootstrap-t, prompts")
     sampled = components(one.y, population="sampled")

@@ -74,7 +74,7 @@ def two_choices(model: Model, rows: Sequence[tuple[str, str, str, str, str, str]
         next((j for j, other in enumerate(made) if other[5] == row[5] and other[3] != row[3]), -1) for row in made
     ]
     columns = [np.array([row[k] for row in made]) for k in (1, 2, 3, 4)]
-    return Items(ids, last, columns[0], columns[1], columns[2], np.array(partner), columns[3])
+    return Items(ids, last, columns[0], columns[1], labels=columns[2], partner=np.array(partner), units=columns[3])
 
 
 def world_items(model: Model) -> Items:
@@ -123,7 +123,7 @@ def causal_effects(
     task = make_task(items.labels, half)
     made = Causal(
         model.name, model.family, chosen, model.n_layers, run.margin(model.n_layers, None), np.zeros(len(chosen)),
-        empty, random, items.units, identity_gap(model), rank,
+        margin=empty, random=random, units=items.units, identity=identity_gap(model), rank=rank,
     )  # fmt: skip
     other = None if elsewhere is None else _Elsewhere(model, elsewhere, made, chosen)
     majority = np.bincount(codes).max() / n

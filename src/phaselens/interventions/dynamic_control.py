@@ -178,7 +178,7 @@ def control(
     calm = calibrate(model, calibration, plan)
     made = Control(
         model.name, model.family, tuple(q.id for q in questions), np.array([q.unit for q in questions]),
-        identity_gap(model), calm.layer, calm.threshold, calm.median, plan.action,
+        identity_gap(model), layer=calm.layer, threshold=calm.threshold, median=calm.median, action=plan.action,
     )  # fmt: skip
     plain, guarded = [q.text for q in questions], [q.guarded for q in questions]
     watched: dict[int, tuple[int, int]] = {}

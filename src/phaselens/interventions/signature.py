@@ -259,9 +259,9 @@ def _one_prompt(
     made.counts.clean += 1
     draw = torch.Generator().manual_seed(plan.seed * 1_000_003 + 7919 * i + 1)
     for place, layer in enumerate(made.layers):
-        rows = _rows(layer, t, clean[i].there[layer], [c.there[layer] for c in clean], plan, made, draw)
+        rows = _rows(layer, t, clean[i].there[layer], [c.there[layer] for c in clean], plan=plan, made=made, draw=draw)
         change, kl, between = _run_rows(model, t, clean[i], layer, rows, made)
-        _store(made, (i, place), layer, rows, change, kl, between, plan)
+        _store(made, cell=(i, place), layer=layer, rows=rows, change=change, kl=kl, between=between, plan=plan)
     if made.substitution is not None:
         made.substitution[:, i] = _substituted(model, t, plan, made, draw)
 

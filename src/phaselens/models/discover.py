@@ -96,7 +96,7 @@ def _found(network: Network, rows: int, overrides: Mapping[str, Any]) -> Adapter
         cache=cache_name(network),
     )
     product = next(call.out for call in reversed(calls) if call.name == head_path)[..., :rows]
-    readout, facts = finish(network, readout, facts, ids, product, factor, overrides)
+    readout, facts = finish(network, readout, facts=facts, ids=ids, product=product, factor=factor, overrides=overrides)
     return Adapter(chain.blocks, chain.path, canonical(last, layout).shape[-1], facts, readout)
 
 

@@ -58,7 +58,7 @@ def read_states(
             return out if bias is None else out.add_(bias[a:b])
 
         here = [_of_rows(v, rows) for v in variants]
-        parts.append(measure(source, (len(states) // n_layers, n_layers), vocab, here, wanted, buffers, means))
+        parts.append(measure(source, (len(states) // n_layers, n_layers), vocab, here, wanted, buffers, means=means))
     return [{name: torch.cat([p[i][name] for p in parts]) for name in parts[0][i]} for i in range(len(variants))]
 
 

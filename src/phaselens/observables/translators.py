@@ -151,12 +151,12 @@ def fit_translators(
     kept = _better(kept, identity_translators(hidden.shape[1] - 1, hidden.shape[-1], fitted.rank), worse)
     report = TunedReport(
         _numbers(plain),
-        _numbers(_tuned_kl(fit, kept, readout)),
-        _numbers(_kl(held, held[:, :-1], readout)),
-        _numbers(_tuned_kl(held, kept, readout)),
-        len(fit),
-        int((part == SELECTION).sum()),
-        len(held),
+        fit_tuned=_numbers(_tuned_kl(fit, kept, readout)),
+        held_out_plain=_numbers(_kl(held, held[:, :-1], readout)),
+        held_out_tuned=_numbers(_tuned_kl(held, kept, readout)),
+        n_fit=len(fit),
+        n_selection=int((part == SELECTION).sum()),
+        n_held_out=len(held),
     )
     return kept, report
 

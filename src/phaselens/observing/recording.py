@@ -63,7 +63,7 @@ def observe(
     runs beyond the context, TokenizerError for text without a tokenizer, StudyFileError for an unreadable file.
     """
     said = as_transcripts(model, transcripts)
-    plan, reducer = prepare(model, lens, observables, layers, keep_hidden, chunk, normalisations)
+    plan, reducer = prepare(model, lens, observables, layers, keep_hidden, chunk=chunk, normalisations=normalisations)
     opening = Openings(said, round(0.75 * model.n_layers))
     reducer = Together(reducer.first, (*reducer.others, opening)) if opening else reducer
     hidden: dict[str, np.ndarray] | None = {} if keep_hidden else None
@@ -157,7 +157,7 @@ def live(
 
     Raises as `generate` and `observe` do.
     """
-    plan, reducer = prepare(model, lens, observables, layers, False, 1, normalisations)
+    plan, reducer = prepare(model, lens, observables, layers, keep_hidden=False, chunk=1, normalisations=normalisations)
     gathered = Gathered()
     with showing(progress, "live") as told:
         said = watch(model, prompts, reducer, layers=plan.layers, sink=gathered, progress=told, **settings)

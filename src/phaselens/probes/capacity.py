@@ -138,9 +138,9 @@ def capacity_curve(
         intervals,
         float(estimate.argmax() / last) if defined else math.nan,
         percentile_interval(peaks, len(names)) if defined else undefined_interval("capacity is undefined at a layer"),
-        high_capacity_region(estimate),
-        draws,
-        peaks,
+        region=high_capacity_region(estimate),
+        draws=draws,
+        peaks=peaks,
     )
 
 

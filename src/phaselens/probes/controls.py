@@ -45,25 +45,25 @@ _KEPT: tuple[Must, Must] = ("be kept", "be kept")
 _FROZEN_ROTATED = "chance on average over >= 100 draws; single draws .37-.73 of balanced accuracy"
 
 CONTROLS: tuple[Control, ...] = (
-    Control("identity", perturbations.identity, "hidden", "equal", "equal", "sanity", ("equal", "equal")),
+    Control("identity", perturbations.identity, "hidden", "equal", "equal", kind="sanity", must=("equal", "equal")),
     Control("rotation", perturbations.rotate, "hidden", "equal exactly (algebra)", _FROZEN_ROTATED, "sanity", _ROTATED),
     Control(
         "feature permutation, fixed",
-        perturbations.permute_features,
-        "hidden",
-        "equal exactly (it is a rotation)",
-        _FROZEN_ROTATED,
-        "sanity",
-        _ROTATED,
+        perturb=perturbations.permute_features,
+        on="hidden",
+        refit="equal exactly (it is a rotation)",
+        frozen=_FROZEN_ROTATED,
+        kind="sanity",
+        must=_ROTATED,
     ),
     Control(
         "feature permutation, per example",
-        perturbations.permute_features_per_example,
-        "hidden",
-        "<= a probe on the sorted features + .05",
-        "<= a probe on the sorted features + .05",
-        "destroys",
-        ("below the bound", "below the bound"),
+        perturb=perturbations.permute_features_per_example,
+        on="hidden",
+        refit="<= a probe on the sorted features + .05",
+        frozen="<= a probe on the sorted features + .05",
+        kind="destroys",
+        must=("below the bound", "below the bound"),
     ),
     *(
         Control(f"noise {k:g} x RMS", perturbations.noise(k), "hidden", "falls with k", "falls with k", "dose", _FALLS)
@@ -72,16 +72,16 @@ CONTROLS: tuple[Control, ...] = (
     *(
         Control(
             f"noise {k:g} x feature SD",
-            perturbations.noise_per_feature(k),
-            "hidden",
-            "falls with k",
-            "falls with k",
-            "dose",
-            _FALLS,
+            perturb=perturbations.noise_per_feature(k),
+            on="hidden",
+            refit="falls with k",
+            frozen="falls with k",
+            kind="dose",
+            must=_FALLS,
         )
         for k in DOSES
     ),
-    Control("Gaussian, pooled", perturbations.gaussian_pooled, "hidden", "chance", "chance", "sanity", _CHANCE),
+    Control("Gaussian, pooled", perturbations.gaussian_pooled, "hidden", "chance", "chance", "sanity", must=_CHANCE),
     Control(
         "Gaussian, by class", perturbations.gaussian_by_class, "hidden", "kept", "kept", "moments", _KEPT, by_class=True
     ),

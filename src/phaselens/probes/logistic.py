@@ -125,7 +125,9 @@ def fit_rows(
     for penalty in np.unique(l2):
         order = [b for b in np.argsort(per, kind="stable").tolist() if l2[b] == penalty]
         for part in _parts(order, per):
-            _fit_part(design, codes, used, per, float(penalty), part, fits, start, tol, max_iter)
+            _fit_part(
+                design, codes, used, per, float(penalty), part=part, fits=fits, start=start, tol=tol, max_iter=max_iter
+            )
     return [fit for fit in fits if fit is not None]
 
 
@@ -159,13 +161,13 @@ def _own_features(
     shared = raw[:, :-1].double()
     return Fit(
         raw,
-        (shared * spread).float(),
-        (raw[:, -1].double() + shared @ mean).float(),
-        (design.centre.double() + mean * design.scale).float(),
-        float(spread) * design.scale,
-        found.scores[rows],
-        l2,
-        int(found.steps[problem]),
+        weight=(shared * spread).float(),
+        bias=(raw[:, -1].double() + shared @ mean).float(),
+        centre=(design.centre.double() + mean * design.scale).float(),
+        scale=float(spread) * design.scale,
+        scores=found.scores[rows],
+        l2=l2,
+        steps=int(found.steps[problem]),
     )
 
 
@@ -274,7 +276,7 @@ def _fit_part(
     found = _finish(design, problems, found, tol, max_iter)
     for i, b in enumerate(part):
         mine = owner == i
-        fits[b] = _own_features(found, mine, i, mean[i], spread[i], design, l2)
+        fits[b] = _own_features(found, rows=mine, problem=i, mean=mean[i], spread=spread[i], design=design, l2=l2)
 
 
 def _finish(design: Design, problems: Problems, found: Minimum, tol: float, max_iter: int) -> Minimum:

@@ -64,7 +64,7 @@ def online_code(
     layers = list(X)
     flat = np.isin(blocks, coded, invert=True) & (blocks >= 0)
     start = flat.sum() * np.log(len(classes)) + np.log(len(path))
-    lengths = np.stack([start + _lengths(layers, codes, classes, blocks, coded, train, one) for one in path])
+    lengths = np.stack([start + _lengths(layers, codes, classes, blocks, coded, train=train, l2=one) for one in path])
     return OnlineCode(
         lengths.min(axis=0), float((blocks >= 0).sum() * np.log(len(classes))), path[lengths.argmin(axis=0)], blocks
     )

@@ -111,7 +111,7 @@ def minimise(
         done = (worst <= tol) | over
         # Leaving the batch copies everything that stays, so it waits until a good part is done.
         if done.all() or done.float().mean() >= 0.25:
-            _put(found, problems.owner, where[done], state, done, worst, iteration)
+            _put(found, owner=problems.owner, which=where[done], state=state, done=done, worst=worst, steps=iteration)
             if done.all():
                 return found
             where, best, idle = where[~done], best[~done], idle[~done]

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -94,7 +94,7 @@ class Reading:
     probes: Probes
     numbers: tuple[int, ...]
     transfer: dict[str, Any]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def majority(self) -> float:
@@ -233,7 +233,7 @@ def analyse(
     compression = np.full(len(layers), np.nan) if nats is None else nats.compression
     say("controls")
     hits = found.hits()[:, 0]
-    controls = _controls(layers[peak], task, units, kinds, l2, settings, generator) if settings.table else []
+    controls = _controls(layers[peak], task, units, kinds, l2, settings, generator=generator) if settings.table else []
     over, best_hits = _over(hits, codes, units, weights, {k: v[0] for k, v in baselines.items() if v is not None})
     known = codes >= 0
     return Reading(
@@ -242,27 +242,29 @@ def analyse(
         codes,
         folds,
         units,
-        hits,
-        curve,
-        found.accuracy()[:, 0],
-        np.array([balanced_accuracy(row[known], codes[known], len(classes)) for row in found.predictions()[:, 0]]),
-        macro_auroc(found.scores[:, 0].numpy(), codes),
-        chosen,
-        compression,
-        None if twin_found is None else twin_found[1],
-        None if other_found is None else other_found[1],
-        over,
-        p,
-        null,
-        l2,
-        controls,
-        _ranks(layers[peak], task, l2),
-        best,
-        best_hits,
-        fit_logistic(layers, np.where(known, classes[codes].astype(object), None), None, l2),
-        numbers or tuple(range(len(layers))),
-        _transfer(layers[peak], labels, codes, kinds, shared, l2),
-        (*notes, *chosen_notes),
+        hits=hits,
+        curve=curve,
+        accuracy=found.accuracy()[:, 0],
+        balanced=np.array(
+            [balanced_accuracy(row[known], codes[known], len(classes)) for row in found.predictions()[:, 0]]
+        ),
+        auroc=macro_auroc(found.scores[:, 0].numpy(), codes),
+        selectivity=chosen,
+        compression=compression,
+        twin=None if twin_found is None else twin_found[1],
+        covariates=None if other_found is None else other_found[1],
+        over=over,
+        p=p,
+        null=null,
+        l2=l2,
+        controls=controls,
+        ranks=_ranks(layers[peak], task, l2),
+        best=best,
+        best_hits=best_hits,
+        probes=fit_logistic(layers, np.where(known, classes[codes].astype(object), None), None, l2),
+        numbers=numbers or tuple(range(len(layers))),
+        transfer=_transfer(layers[peak], labels, codes, kinds, shared, l2),
+        notes=(*notes, *chosen_notes),
     )
 
 
@@ -322,8 +324,7 @@ def _over(
     Best layers are chosen on one half of the units and read on the other, and the other way round, so that the choice
     among several layers gains nothing. The baseline l = 0 has one layer.
     """
-    names, member = np.unique(units, return_inverse=True)
-    # Halves by a checksum of the name, so that they do not depend on the order of examples.
+    names, member = np.unique(units, return_inverse=True)  # halves by a checksum, whatever the order of examples
     half = np.argsort(np.argsort([zlib.crc32(str(n).encode()) for n in names], kind="stable")) % 2
     mine = _at_best(hits, half[member])
     others = {"embedding (l = 0)": hits[0]}
@@ -342,8 +343,7 @@ def _at_best(hits: np.ndarray, half: np.ndarray) -> np.ndarray:
     """Hits at the layer that is best on the other half of the units: [example]."""
     out = np.empty(hits.shape[1])
     for side in (0, 1):
-        best = int(np.nanmean(hits[:, half != side], axis=1).argmax())
-        out[half == side] = hits[best, half == side]
+        out[half == side] = hits[int(np.nanmean(hits[:, half != side], axis=1).argmax()), half == side]
     return out
 
 

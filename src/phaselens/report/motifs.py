@@ -38,7 +38,7 @@ def shares(name: str, members: list[Member], rows: list[Row], models: list[Row],
         own = [r for r in rows if r["length"] == length]
         names = layout.left if length == 3 or not wide else 120.0
         axis = Scale(0.0, high * 1.08, left + names, left + pitch - FIGURES)
-        marks.append(_panel(own, models, kinds, axis, top, names, layout))
+        marks.append(_panel(own, models=models, kinds=kinds, axis=axis, top=top, names=names, layout=layout))
         bottoms.append(top + HEAD + layout.row * len(own) + FOOT)
         top = 0.0 if wide else bottoms[-1]
     said = "; ".join(f"{r['motif']}: p {number(r['p_holm'])}{', conserved' if r['conserved'] else ''}" for r in rows)

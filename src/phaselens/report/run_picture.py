@@ -113,9 +113,9 @@ def picture(name: str, run: Run) -> Markup:
     )
     for start in starts:
         steps = range(start, min(start + ACROSS, len(run.steps)))
-        marks.append(_map(name, run, QUANTITIES[0], steps, y, pitch, cell, numbered=True))
+        marks.append(_map(name, run, quantity=QUANTITIES[0], steps=steps, y=y, pitch=pitch, cell=cell, numbered=True))
         marks.append(_tokens(run, steps, y + high, pitch, room))
-        marks.append(_map(name, run, QUANTITIES[1], steps, y + high + room, pitch, cell, numbered=False))
+        marks.append(_map(name, run, QUANTITIES[1], steps, y=y + high + room, pitch=pitch, cell=cell, numbered=False))
         y += 2 * high + room + 44
     return svg.frame(name, _title(run), _describe(run), 920, y - 20, *marks)
 

@@ -70,7 +70,7 @@ def _graph(x: float, y: float, member: Member, alphabet: str, rows: Sequence[Row
     marks = []
     for row in sorted(rows, key=lambda r: r["P"] if is_number(r["P"]) else 0.0):
         if is_number(row["P"]) and row["P"] >= DRAWN:
-            marks.append(_arrow(x, y, turn, left, member, alphabet, row))
+            marks.append(_arrow(x, y=y, turn=turn, left=left, member=member, alphabet=alphabet, row=row))
     if not any(left.values()):
         return svg.text("no transition", x, y, "note", "middle")
     marks += [_state(x, y, turn[state], state, alphabet, left[state]) for state in states]

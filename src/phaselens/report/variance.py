@@ -49,7 +49,7 @@ def shares(name: str, rows: list[Row], layout: Layout = WIDE) -> Markup:
                 own = [
                     r for r in rows if (r["measure"], r["population"], r["term"]) == (measure, population, term)
                 ]  # one row, or none
-                marks += [_bar(axis, y, layout.row, left, layout.left, kind, row) for row in own]
+                marks += [_bar(axis, y, layout.row, left=left, room=layout.left, kind=kind, row=row) for row in own]
                 y += layout.row
     lines = -(-len(measures) // layout.across)
     said = "; ".join(f"{r['measure']}, {r['population']}, {r['term']}: {_said(r)}" for r in rows)

@@ -79,7 +79,7 @@ def split(
         else undefined_interval(test.reason)
     )
     dropped = tuple(m for m, t in zip(models, twins, strict=True) if t)
-    return Split(version, models, values, draws, dropped, n_prompts, test, without, of_s)
+    return Split(version, models, values, draws, dropped, n_prompts, test=test, without_twins=without, interval=of_s)
 
 
 def same_grouping(base: Split, other: Split) -> float:

@@ -158,7 +158,7 @@ def separation(
 
 def _undefined(values: np.ndarray, m: int, reason: str) -> Separation:
     nan = math.nan
-    return Separation(nan, nan, undefined_interval(reason), nan, (-1,) * len(values), m, reason)
+    return Separation(nan, nan, undefined_interval(reason), nan, groups=(-1,) * len(values), m=m, reason=reason)
 
 
 def grouped(

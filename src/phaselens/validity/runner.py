@@ -132,12 +132,12 @@ def _counted(scenario: Scenario, claim: str, rulings: Sequence[Sequence]) -> Tal
     by = {word: dict(Counter(by for verdict, by, _ in rulings if verdict == word).most_common()) for word in verdicts}
     return Tally(
         scenario.id,
-        claim,
-        claim in scenario.claims,
-        len(rulings),
-        sum(hit for *_, hit in rulings),
-        {word: verdicts.get(word, 0) for word in dict.fromkeys((*VERDICTS, *verdicts))},
-        by,
+        claim=claim,
+        bound=claim in scenario.claims,
+        n=len(rulings),
+        hits=sum(hit for *_, hit in rulings),
+        verdicts={word: verdicts.get(word, 0) for word in dict.fromkeys((*VERDICTS, *verdicts))},
+        decided_by=by,
     )
 
 

@@ -29,7 +29,7 @@ def _scores(generator: np.random.Generator, *, beyond: float, before: float, cur
     shuffled = 0.3 * generator.standard_normal((SHUFFLES, DOCUMENTS))[:, document]
     shuffled = shuffled + generator.standard_normal((SHUFFLES, n))
     one = np.ones(1)
-    return StoredScores(loss, own, twin, shuffled, near, document, one, one, one)
+    return StoredScores(loss, own, twin, shuffled, covariates=near, document=document, layer=one, depth=one, curve=one)
 
 
 def of_scores(generator: np.random.Generator, *, beyond: float, before: float = 0.0, curved: bool = False) -> Panel:
