@@ -64,3 +64,14 @@ def test_halves_without_right_or_wrong_runs_are_refused():
         learn_rule(columns, base, np.ones(400), units, rng)
     with pytest.raises(InputError, match="recorded none"):
         learn_rule({}, base, np.arange(400) % 2, units // 2, rng)
+
+
+def test_too_few_right_questions_and_too_short_ones_are_said_and_give_no_infinite_threshold():
+    rng = np.random.default_rng(3)
+    columns, baselines, wrong, units = runs(rng, 1.0, n=60)
+    with pytest.raises(InputError, match=r"a share of 0.01 needs 99"):
+        learn_rule(columns, baselines, wrong, units, rng, rate=0.01, n_boot=50)
+    plenty = runs(rng, 1.0)
+    short = {score: np.where(np.arange(40) < 6, values, np.nan) for score, values in plenty[0].items()}
+    with pytest.raises(InputError, match="end before step 8: say after = 3"):
+        learn_rule(short, plenty[1], *plenty[2:], rng, n_boot=50)

@@ -166,6 +166,29 @@ NAMES = {
 }
 
 
+def test_of_a_whole_cache_of_transformer_lens_the_residual_stream_is_read():
+    """The bridge of TransformerLens 4 keeps 243 tensors of five blocks, the block's output under two names."""
+    states = G.standard_normal((4, 1, 70, 8)).astype(np.float32)
+    cache = {f"blocks.{k}.hook_resid_post": states[k + 1] for k in range(3)}
+    alone = measure_states({"blocks.0.hook_resid_pre": states[0], **cache})
+    cache |= {f"blocks.{k}.hook_out": states[k + 1] for k in range(3)}
+    cache |= {f"blocks.{k}.hook_resid_pre": states[k] for k in range(3)}
+    cache |= {
+        "blocks.1.attn.hook_pattern": G.random((1, 2, 70, 70)),
+        "hook_embed": states[0],
+        "ln_final.hook_scale": states[0, :, :, :1],
+    }
+    whole = measure_states(cache)
+    assert set(whole.numpy("layers", ["layer"])["layer"].tolist()) == {0, 1, 2, 3} and whole.runs.num_rows == 1
+    for trace in (alone, whole):
+        assert trace.layers.num_rows == 4 * 70
+    assert np.array_equal(
+        alone.numpy("layers", ["instability"])["instability"],
+        whole.numpy("layers", ["instability"])["instability"],
+        equal_nan=True,
+    )
+
+
 @pytest.mark.parametrize("form", NAMES)
 @pytest.mark.parametrize("kind", ["arrays", "tuples with a graph", "file"])
 def test_one_tensor_per_layer_is_one_layer_of_every_run(tmp_path, form, kind):

@@ -102,11 +102,13 @@ def test_runs_are_searched_filtered_sorted_and_opened_by_keyboard(browser, url):
 
 def test_one_run_follows_one_cursor_in_text_map_and_cell(browser, url):
     opened(browser, url, "view=one&run=50", view="one")
+    current = "document.querySelector('#one-text [aria-current]')?.dataset.step"
+    assert browser.js(current) == "2", "where instability is first defined"
     browser.press("ArrowRight", 39)
     browser.press("ArrowRight", 39)
-    browser.until("document.querySelector('#one-text [aria-current]')?.dataset.step === '2'")
+    browser.until(f"{current} === '4'")
     browser.press("ArrowDown", 40)
-    browser.until("document.getElementById('cell-name').textContent === 'Step 2, layer 0'")
+    browser.until("document.getElementById('cell-name').textContent === 'Step 4, layer 0'")
     browser.until("document.querySelectorAll('#cell-values tr').length > 6")
     assert "layer 0: instability" in browser.js("document.getElementById('spoken').textContent")
     label = browser.js("document.getElementById('one-map').getAttribute('aria-label')")
@@ -115,7 +117,7 @@ def test_one_run_follows_one_cursor_in_text_map_and_cell(browser, url):
     assert browser.js(f"[...{pen}.getImageData(60, 20, 40, 20).data].some((v) => v > 0)")
     browser.press("m", 77)
     browser.until("document.getElementById('one-map').getAttribute('aria-label').startsWith('entropy of')")
-    assert browser.js(STATE) == {"view": "one", "run": "50", "step": "2", "layer": "0", "shown": "entropy"}
+    assert browser.js(STATE) == {"view": "one", "run": "50", "step": "4", "layer": "0", "shown": "entropy"}
     assert browser.errors == []
 
 
@@ -124,6 +126,12 @@ def test_a_run_opens_at_the_layer_of_record(browser, tmp_path, n_layers, record)
     with Serving(observed(tmp_path / "one", 1, n_layers=n_layers + 1)) as url:
         opened(browser, url, "view=one&run=0", view="one")
         assert browser.js("document.getElementById('record').textContent") == str(record) == str(round(0.75 * n_layers))
+
+
+def test_two_runs_are_there_before_any_is_chosen(browser, url):
+    opened(browser, url, "view=two", view="two")
+    facts = browser.js("[...document.querySelectorAll('#two .facts')].map((one) => one.textContent)")
+    assert len(facts) == 2 and not any("Choose" in one for one in facts) and facts[0] != facts[1]
 
 
 def test_two_runs_stand_on_one_cursor_with_their_difference(browser, url):

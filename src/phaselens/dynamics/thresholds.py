@@ -5,6 +5,7 @@ score whose threshold came out too low by chance would be chosen: with 40 rules 
 share of .12 of further right runs alarmed.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -61,7 +62,7 @@ def learn_rule(
     `alarm_threshold` with prompts as units; of the scores that with most hits in the sixth is taken, and of the
     baselines too. No step before `after` alarms: early scores are of few steps, but a short answer stands there.
     Shapes: columns [run, step] by score; wrong 0 or 1 [run]; units [run]. Raises InputError where the sixth or the
-    half lacks right or wrong runs, or the third right ones.
+    half lacks right or wrong runs, or the third right ones, and where these are too few, or too short, for this rate.
     """
     y = np.asarray(wrong, float) > 0.5
     names, unit = np.unique(np.asarray(units), return_inverse=True)
@@ -100,7 +101,7 @@ def _best(
     """The rule with most hits among runs `choosing`, its threshold from those `setting`, and which runs alarm [run]."""
     found: list[tuple[float, Score, bool]] = []
     for score, values in columns.items():
-        followed = running(values, score)
+        followed = _followed(values, score)
         for above in (True, False):
             threshold = _threshold(followed, choosing & ~wrong, unit, rate, after, above=above)
             found.append(
@@ -109,11 +110,35 @@ def _best(
     if not found:
         raise InputError("no score to learn from: the study recorded none of the columns.")
     _, score, above = max(found, key=lambda one: one[0])
-    followed = running(columns[score], score)
+    followed = _followed(columns[score], score)
     right = setting & ~wrong
     calm = float(np.nanmedian(followed[right])) if np.isfinite(followed[right]).any() else float("nan")
     threshold = _threshold(followed, right, unit, rate, after, above=above)
+    if not math.isfinite(threshold):
+        _refuse(followed[right], unit[right], rate, after)
     return Rule(score, threshold, above, after, calm), _alarmed(followed, threshold, after, above=above)
+
+
+def _followed(values: np.ndarray, score: Score) -> np.ndarray:
+    """The score at every step of each run (unit of the values): a run that ended alarms no more. [run, step]."""
+    x = np.asarray(values, float)
+    last = np.where(np.isfinite(x), np.arange(x.shape[-1]), -1).max(-1, initial=-1)
+    return np.where(np.arange(x.shape[-1]) <= last[:, None], running(x, score), np.nan)
+
+
+def _refuse(followed: np.ndarray, unit: np.ndarray, rate: float, after: int) -> None:
+    """Say why right runs give no threshold for this rate."""
+    n, needed = len(np.unique(unit)), math.ceil((1 - rate) / rate - 1e-9)
+    if n < needed:
+        raise InputError(
+            f"the threshold is set by the right runs of {n} questions, and a share of {rate:g} needs {needed} (about "
+            f"{3 * needed} questions answered rightly in all): give more graded prompts, or a larger rate."
+        )
+    short = int((~np.isfinite(followed[:, after:]).any(axis=1)).sum())
+    raise InputError(
+        f"{short} of the {len(followed)} right runs that set the threshold end before step {after}: say after = 3, or "
+        "so, or ask for longer answers."
+    )
 
 
 def _threshold(

@@ -168,7 +168,8 @@ def _tensor(values: Any, name: str) -> Tensor:
 
 def _arrays(found: Mapping[str, Any], axes: str | None) -> tuple[dict[str, np.ndarray], tuple[int, ...] | None]:
     """The runs by name, each [layer, step, d], and the numbers of the layers where names say them."""
-    arrays = {str(name): _array(str(name), value) for name, value in found.items()}
+    found = _residual({str(name): value for name, value in found.items()})
+    arrays = {name: _array(name, value) for name, value in found.items()}
     numbers = {name: layer_of(name) for name in arrays}
     by_number = {n: name for name, n in numbers.items() if n is not None}
     if len(arrays) > 1 and all(n is not None for n in numbers.values()):
@@ -181,6 +182,16 @@ def _arrays(found: Mapping[str, Any], axes: str | None) -> tuple[dict[str, np.nd
         runs = array if "run" in order else array[None]
         out |= {name if len(runs) == 1 else f"{name}.{i}": one for i, one in enumerate(runs)}
     return out, None
+
+
+def _residual(found: dict[str, Any]) -> dict[str, Any]:
+    """Of a whole cache of TransformerLens the residual stream alone: the embedding, and what leaves every block.
+
+    Its bridge gives the same tensor under several names (`blocks.3.hook_resid_post`, `blocks.3.hook_out`).
+    """
+    leaving = {name: value for name, value in found.items() if name.endswith(".hook_resid_post")}
+    entering = {name: value for name, value in found.items() if name.endswith("blocks.0.hook_resid_pre")}
+    return {**entering, **leaving} if leaving and len(leaving) < len(found) else found
 
 
 def _by_layer(

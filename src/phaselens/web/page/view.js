@@ -147,7 +147,11 @@ function drawFilters() {
 
 // --- one run ---------------------------------------------------------------------------------------------------------
 
-const place = (run) => ({ step: Math.min(Math.max(0, run.step.indexOf(Number(state.step))), run.step.length - 1), layer: run.layers.indexOf(Number(state.layer)) });
+// Where the address names no step: the first at which what the map shows is defined.
+const begun = (run) => (run.cells[state.shown] || []).findIndex((column) => column.some(isNumber));
+const place = (run) => ({ step: Math.min(Math.max(0, state.step === undefined ? begun(run) : run.step.indexOf(Number(state.step))), run.step.length - 1), layer: run.layers.indexOf(Number(state.layer)) });
+// An answer in a conversation begins a line; a text that goes on joins its prompt.
+const seam = (prompt, piece) => (prompt && piece && !/\s$/.test(prompt) && !/^\s/.test(piece) ? "\n" : "");
 
 // l* = round(.75 L), halves to the even number as Python rounds, and below L as in watch.
 const recordOf = (n, x = 0.75 * n, r = Math.round(x)) => Math.max(1, Math.min(x % 1 === 0.5 && r % 2 ? r - 1 : r, n - 1));
@@ -170,7 +174,7 @@ function drawText(box, run, key, at) {
   const name = key.split("/")[1], values = name ? valuesOf(run, key) : [], both = ends(values);
   if (box.dataset.of !== String(run.run)) {
     const pieces = run.pieces || run.token.map(() => null);
-    box.replaceChildren(make("span", "given", run.prompt), ...pieces.map((piece, i) => {
+    box.replaceChildren(make("span", "given", run.prompt + seam(run.prompt, pieces[0])), ...pieces.map((piece, i) => {
       const one = make("span", "token", run.pieces ? shownPiece(piece, run.token[i]) : `⟨${run.token[i]}⟩ `);
       one.dataset.step = String(i);
       return one;
@@ -397,7 +401,12 @@ async function render() {
     complain("");
     if (state.view === "runs") list = await get("api/runs", { ...filters(), page: state.page || 0 });
     if (state.view === "one") one = await get("api/run", { run: state.run ?? kept?.runs[0].run ?? 0, cells: cellsAsked() });
-    if (state.view === "two") two = await Promise.all([state.run ?? kept?.runs[0].run, state.other].map((run) => (run === undefined || run === "" ? null : get("api/run", { run, cells: cellsAsked() }))));
+    if (state.view === "two") {
+      const first = state.run === undefined || state.other === undefined ? (await get("api/runs", { ...filters(), size: 2, page: 0 })).rows.map((row) => row.run) : [];
+      state.run ??= first.find((run) => String(run) !== String(state.other));
+      state.other ??= first.find((run) => String(run) !== String(state.run));
+      two = await Promise.all([state.run, state.other].map((run) => (run === undefined || run === "" ? null : get("api/run", { run, cells: cellsAsked() }))));
+    }
     if (state.view === "many") spread = await get("api/many", { ...filters(), column: state.measure, axis: state.axis, by: state.by || "" });
   } catch (error) { if (ticket === wanted) complain(error.message); return; }
   if (ticket !== wanted) return;
