@@ -264,8 +264,8 @@ def test_tokenizers(some, rough, vocabulary, tmp_path):
 
 def test_the_tokenizer_of_the_world_is_trained_on_both_corpora(earth, monkeypatch):
     asked = []
-    monkeypatch.setattr(tokens, "documents", lambda world, seed, n: asked.append(("curated", n)) or iter(()))
-    monkeypatch.setattr(tokens, "web_texts", lambda world, seed, n: asked.append(("web", n)) or iter(["a b"]))
+    monkeypatch.setattr(of_rows, "documents", lambda world, seed, n: asked.append(("curated", n)) or iter(()))
+    monkeypatch.setattr(of_rows, "web_texts", lambda world, seed, n: asked.append(("web", n)) or iter(["a b"]))
     assert len(of_rows.build_tokenizer(earth, tokens.CHARACTERS)) == 100
     assert sorted(asked) == [("curated", 3000), ("web", 3000)]
 
