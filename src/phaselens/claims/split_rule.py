@@ -57,7 +57,8 @@ class SplitEvidence:
         if self.lacking:
             return Decision("not applicable", "panel", self.lacking, self.lacking)
         if test.reason:
-            needed = _unrecorded(self.outcomes) or "add models: the test needs four"
+            few = "add models: the test needs four"
+            needed = "; ".join(filter(None, [few if test.m else "", _unrecorded(self.outcomes)])) or few
             return Decision("not applicable", "panel", f"the S test is undefined: {test.reason}", needed)
         if self.base is None and test.p > max(self.largest_p, LEVEL):
             why = f"{said}; 95 % of panels with groups {SMALLEST_GAP} SD apart have a p below {self.largest_p:.3g}"
