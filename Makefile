@@ -6,7 +6,7 @@ OUT    ?= demo
 # The bundled models are so small that a second thread costs more than it brings (95 s against 59 for the quick demo on 2 cores); a second process, which `run` starts by itself, brings 42.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: real real-tests demo demo-quick test test-slow test-shapes test-minimal test-wheel lint docs clean
+.PHONY: real real-tests demo demo-quick test test-slow test-shapes test-minimal test-wheel lint types docs clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "error: Python 3.11 or newer is needed; say make PYTHON=/path/to/python3.11"; exit 2; }
@@ -54,9 +54,13 @@ real-tests: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff check src tests benchmarks examples tools
 
+# Annotations against the code, about 50 s of one core the first time, a tenth of it after (`[tool.mypy]` in pyproject.toml).
+types: $(VENV)/installed
+	$(BIN)/python -m mypy
+
 # The site in build/site: cards and ledger are made from the code, every warning is an error.
 docs: $(VENV)/installed
 	$(BIN)/python -m mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) demo demo-quick .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo demo-quick .pytest_cache .ruff_cache .mypy_cache

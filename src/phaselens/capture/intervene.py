@@ -195,7 +195,7 @@ class Patch:
     Steps beyond the source stay as they are; run numbers are rows of the source. Record a source with `Tap`.
     """
 
-    source: Mapping[int, Tensor]
+    source: ByLayer
     first: int = 0
 
     def __call__(self, states: Tensor, where: Where) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from phaselens.batteries import Prompt, Turns, as_turns
 from phaselens.errors import InputError, PromptError
@@ -62,7 +62,7 @@ def as_prompt(given: Given, number: int) -> Prompt:
         return Prompt(id=name, text=given)
     if isinstance(given, (bytes, dict)) or not hasattr(given, "__iter__"):
         raise PromptError(f"prompt {number} is a {type(given).__name__}; wanted text, token ids, or a Prompt.")
-    ids = given.tolist() if hasattr(given, "tolist") else list(given)
+    ids: list[Any] = given.tolist() if hasattr(given, "tolist") else list(given)
     if ids and isinstance(ids[0], Mapping):
         return Prompt(id=name, text="", messages=as_turns(ids))
     if not ids:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 from phaselens.claims.declared import REGISTER
@@ -149,7 +150,7 @@ def at_equal_lengths(
     what, `ids` the claims that rest on whole runs. Rows of other claims, and those that decide nothing, stay.
     """
     out = []
-    for row, other in zip(rows, again or [None] * len(rows), strict=True):
+    for row, other in zip(rows, again or repeat(None, len(rows)), strict=True):
         if row["id"] not in ids or row["verdict"] not in ("supported", "rejected"):
             out.append(dict(row))
         elif other is not None and other["verdict"] == row["verdict"]:

@@ -7,6 +7,7 @@ values that go together, as those of one homonym's pairs, are averaged into one 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -119,7 +120,7 @@ def effects(
 
 def _effect(
     name: str, ambiguous: np.ndarray, other: np.ndarray, generator: np.random.Generator, n_boot: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     ambiguous, other = np.asarray(ambiguous, float), np.asarray(other, float)
     if ambiguous.shape != other.shape or ambiguous.ndim != 1:
         raise InputError(f"{name}: one value per pair on both sides; got {ambiguous.shape} and {other.shape}.")

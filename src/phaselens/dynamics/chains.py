@@ -136,7 +136,7 @@ def dwell_times(chains: np.ndarray, n_states: int) -> Dwell:
     row, at = np.nonzero((edged[:, 1:] != edged[:, :-1])[:, :-1])  # at: first place of a visit
     state = flat[row, at]
     last_of_row = np.r_[row[1:] != row[:-1], True]
-    stop = np.where(last_of_row, n, np.r_[at[1:], n])
+    stop = np.asarray(np.where(last_of_row, n, np.r_[at[1:], n]))
     cut = (edged[row, at] < 0) | (edged[row, stop + 1] < 0)
     keep = state >= 0
     code = (row * n_states + state) * (n + 1) + (stop - at)

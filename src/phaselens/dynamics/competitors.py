@@ -36,15 +36,15 @@ def text_scores(
     fold = generator.permutation(len(names))[unit] % FOLDS
     for k in range(FOLDS):
         train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-        if y[train].min() == y[train].max() or not any(texts[i].strip() for i in train):
+        if y[train].min() == y[train].max() or not any(texts[i].strip() for i in train.tolist()):
             continue
         if of == "words":
             reader = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\S+", sublinear_tf=True)
         else:
             reader = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=HASHED, alternate_sign=False)
-        x = reader.fit_transform([texts[i] for i in train])
+        x = reader.fit_transform([texts[i] for i in train.tolist()])
         fitted = LogisticRegression(solver="liblinear").fit(x, y[train])
-        out[test] = fitted.decision_function(reader.transform([texts[i] for i in test])) - fitted.intercept_[0]
+        out[test] = fitted.decision_function(reader.transform([texts[i] for i in test.tolist()])) - fitted.intercept_[0]
     return out
 
 

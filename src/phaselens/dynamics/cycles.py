@@ -84,7 +84,7 @@ def cycles(
     flat = low.reshape(-1, n)
     if n < STREAK:
         return _no_cycles()
-    down, up, final = flat, ~flat, np.int64(n - 1)
+    down, up, final = flat, ~flat, np.full(len(flat), n - 1)
     if defined is not None:
         seen = np.broadcast_to(defined, low.shape).reshape(-1, n)
         down, up = down & seen, up & seen
@@ -109,7 +109,7 @@ def cycles(
     found = following < len(over)
     at = over[np.minimum(following, len(over) - 1)] if len(over) else np.zeros(len(starts), int)
     reopened = found & (row[at] == row[starts])
-    last = final if defined is None else final[row[starts]]
+    last = final[row[starts]]
     duration = np.where(reopened, step[at] - step[starts], np.maximum(last - (STREAK - 1) - step[starts], 0))
     to_rivalry = np.zeros(len(starts), bool)
     if rivalry is not None:

@@ -142,8 +142,8 @@ class Tally:
 
 def tally(of: Marks) -> Tally:
     """Count the cells of one model, whose marks need not be kept then."""
-    marked = (int(x.sum()) for x in (of.defined, of.turbulent, of.rival, of.committed))
-    return Tally(*marked, state_counts(bifurcation_states(of)[None], len(BIFURCATION))[0])
+    cells, turbulent, rival, committed = (int(x.sum()) for x in (of.defined, of.turbulent, of.rival, of.committed))
+    return Tally(cells, turbulent, rival, committed, state_counts(bifurcation_states(of)[None], len(BIFURCATION))[0])
 
 
 def shuffled_counts(of: Tally, generator: np.random.Generator, *, n_draws: int = 1000) -> np.ndarray:

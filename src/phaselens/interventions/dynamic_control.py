@@ -189,7 +189,7 @@ def control(
             progress(arm)
         texts = guarded if arm in ("guard", "both") else plain
         seed = plan.seed + (100 if arm == "again" else 0)
-        triggers = None
+        triggers: dict[int, tuple[int, int]] | None = None
         if arm in ("monitor", "both"):
             triggers = {}
         own = plan

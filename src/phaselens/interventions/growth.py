@@ -84,7 +84,7 @@ def run_growth(
 @contextmanager
 def _derivable(network: Network) -> Iterator[None]:
     """Mixtures of experts one expert after the other: products in groups have no forward-mode derivative."""
-    before = getattr(network, "get_experts_implementation", dict)()
+    before: dict = getattr(network, "get_experts_implementation", dict)()
     if not any(before.values()):
         yield
         return

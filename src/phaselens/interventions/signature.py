@@ -6,6 +6,7 @@ the layer with the states of the unchanged run, which is one row.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -207,7 +208,9 @@ def _empty(
     n, nothing = len(runs), torch.full((1, 1), torch.nan)
     many = np.array([int(inside.massive(there[k]).any(dim=0).sum()) if k in there else 0 for k in layers])
     beside = [name for name in plan.beside if name != "no massive" or many.any()]
-    notes = () if many.any() or "no massive" not in plan.beside else ("no state has a massive dimension",)
+    notes: tuple[str, ...] = (
+        () if many.any() or "no massive" not in plan.beside else ("no state has a massive dimension",)
+    )
     notes += _massive_anywhere([c.states for c in clean])
     shape = (n, len(at))
     return Signature(
@@ -287,7 +290,7 @@ def _rows(
 ) -> _Rows:
     """Directions and sizes of all conditions at one layer, whose own states are `there`; strengths share draws."""
     n, d, k = t.n_generated, there.shape[-1], plan.draws
-    parts, which, size, names = [torch.randn(k, n, d, generator=draw)], [], [], []
+    parts, which, size, names = [torch.randn(k, n, d, generator=draw)], list[int](), list[float](), list[Any]()
     rms, at = made.into_rms[layer], plan.deciding
     for eps in plan.positive:
         which += range(k)

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from phaselens.errors import InputError, missing_extra
+from phaselens.models.facts import Network
 
 ROOM = 0.85  # of the free memory of a card that weights may take: passes and the lens need the rest
 
@@ -44,7 +45,7 @@ def _bytes(module: nn.Module) -> int:
     return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
 
 
-def home(network: nn.Module) -> torch.device:
+def home(network: Network) -> torch.device:
     """Where token ids go in, logits come out, and states are brought to: the device of the head, else of a weight."""
     try:
         weight = getattr(network.get_output_embeddings(), "weight", None)

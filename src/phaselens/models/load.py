@@ -128,7 +128,7 @@ def load(
     """
     given = read_overrides(overrides)
     if isinstance(source, nn.Module):
-        network = unwrapped(source)
+        network: Network = unwrapped(source)
         name = getattr(network.config, "name_or_path", "") or network.config.model_type
         model = _assemble(network.eval(), tokenizer, given, name=name, source="memory", revision=revision)
         return _passed(model, prove(model)) if check else model
@@ -258,7 +258,7 @@ def _passed(model: Model, proof: Proof) -> Model:
 
 def _eos(network: Network, tokenizer: Any | None) -> tuple[int, ...]:
     """All ids that end a text: of the generation settings, the configuration, and the tokenizer."""
-    found: list[int] = []
+    found: list[Any] = []
     for holder in (getattr(network, "generation_config", None), network.config.get_text_config(), tokenizer):
         value = getattr(holder, "eos_token_id", None)
         found += value if isinstance(value, (list, tuple)) else [value]

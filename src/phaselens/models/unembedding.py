@@ -44,7 +44,7 @@ class Tail:
         return state.reshape(*lead, state.shape[-1])
 
 
-def make_readout(head: nn.Module, steps: tuple[Callable, ...], layout: str, streams: int, rows: int) -> Readout:
+def make_readout(head: Any, steps: tuple[Any, ...], layout: str, streams: int, rows: int) -> Readout:
     """Readout without scale and cap; steps of a half-precision network are copied in float32."""
     half = head.weight.dtype != torch.float32
     if half:

@@ -6,6 +6,7 @@ of a trace. `phaselens.interventions.growth` gives the maps of a model along dep
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,8 +26,8 @@ def pushed(step: Map, states: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]
     with warnings.catch_warnings():
         # What torch loads at the first derivative warns of its own use of torch.jit.
         warnings.simplefilter("ignore", DeprecationWarning)
-        moved, along = torch.func.jvp(step, (states.contiguous(),), (tangents.to(states.dtype),))
-    return moved, along
+        found: Any = torch.func.jvp(step, (states.contiguous(),), (tangents.to(states.dtype),))
+    return found
 
 
 def growth_by_map(maps: Sequence[Map], state: Tensor, tangents: Tensor) -> Tensor:

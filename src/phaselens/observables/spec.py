@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -79,7 +79,7 @@ def observable(
     bounds: tuple[float, float] | None = None,
     keeps: Iterable[str] = (),
     dtype: str = "float",
-) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+) -> Callable[[Callable[..., Tensor]], Any]:
     """Attach a frozen `Observable` to a function as `.observable` and return the function; registers nothing.
 
     Raises InputError for a word that is not in the lists above, or a function without a docstring.
@@ -91,13 +91,13 @@ def observable(
     if unknown:
         raise InputError(f"keeps names {unknown}, wanted some of {', '.join(INVARIANCES)}.")
 
-    def attach(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def attach(fn: Any) -> Any:
         if not fn.__doc__:
             raise InputError(
                 f"the observable {fn.__name__} has no docstring; say its unit, formula and what NaN means."
             )
         summary = fn.__doc__.strip().splitlines()[0]
-        fn.observable = Observable(  # type: ignore[attr-defined]  # what the decorator is for
+        fn.observable = Observable(
             fn.__name__, fn, _needs(fn), axis, per, lookback, unit, bounds, frozenset(keeps), dtype, summary
         )
         return fn
@@ -105,11 +105,11 @@ def observable(
     return attach
 
 
-def quantity(*, lookback: int = 0) -> Callable[[Callable[..., object]], Callable[..., object]]:
+def quantity(*, lookback: int = 0) -> Callable[[Callable[..., object]], Any]:
     """Attach a frozen `Quantity` to a function as `.quantity` and return the function."""
 
-    def attach(fn: Callable[..., object]) -> Callable[..., object]:
-        fn.quantity = Quantity(fn.__name__, fn, _needs(fn), lookback)  # type: ignore[attr-defined]
+    def attach(fn: Any) -> Any:
+        fn.quantity = Quantity(fn.__name__, fn, _needs(fn), lookback)
         return fn
 
     return attach

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from phaselens.errors import InputError, unknown_name
 from phaselens.measure.clouds import Clouds
 from phaselens.measure.normalised_geometry import Together, normalised
 from phaselens.measure.openings import Openings, with_cosines
-from phaselens.measure.reducer import HIDDEN_INPUTS, LENS_INPUTS, LensSpec, Reducer
+from phaselens.measure.reducer import HIDDEN_INPUTS, LENS_INPUTS, Column, LensSpec, Reducer
 from phaselens.models import Model, encoder
 from phaselens.models.attention_sink import first_masked
 from phaselens.models.token_texts import pieces
@@ -352,7 +352,15 @@ class Gathered:
         return {column: rows.pop(column)[order] for column in list(rows)}
 
 
-def column_info(reducer: Reducer | Together) -> list[dict[str, Any]]:
+class HasColumns(Protocol):
+    """Whatever measures columns and says which."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Its columns."""
+
+
+def column_info(reducer: HasColumns) -> list[dict[str, Any]]:
     """Unit, bounds and definition of every measured column, for the metadata of the tables."""
     return [
         {

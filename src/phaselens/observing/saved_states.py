@@ -117,7 +117,8 @@ def measure_states(
         axes = _told(next(iter(tensors.values())), ids)
     runs, said = _arrays(tensors, axes)
     runs = {name: _without_padding(array) for name, array in runs.items()}
-    tokens = tokens if ids is None or isinstance(ids, Mapping) else _chosen(ids, runs)
+    if ids is not None and not isinstance(ids, Mapping):
+        tokens = cast(Mapping[str, Sequence[int]], _chosen(ids, runs))
     for what, given in (("tokens", tokens), ("prompt_ids", prompt_ids), ("categories", categories)):
         for name in given or ():
             if name not in runs:

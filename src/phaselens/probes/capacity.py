@@ -59,7 +59,7 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> np.ndarray | np.float64:
     return (ranks[..., positive].sum(axis=-1) - up * (up + 1) / 2) / (up * down)
 
 
-def macro_auroc(scores: np.ndarray, codes: np.ndarray) -> np.ndarray:
+def macro_auroc(scores: np.ndarray, codes: np.ndarray) -> np.ndarray | np.float64:
     """Mean over classes of the AUROC of each class against the rest (1).
 
     For two classes it is that of the second. Shapes: scores [..., example, K], codes int [example] (-1 left out).

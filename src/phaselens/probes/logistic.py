@@ -83,7 +83,11 @@ def encode(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise InputError("labels hold NaN; mark an example without label by -1 in an integer array.")
     if y.ndim == 0:
         raise InputError("labels of shape [*labels, example] are needed; got a single value.")
-    missing = np.equal(y, None) if y.dtype == object else (y == -1 if y.dtype.kind == "i" else np.zeros(y.shape, bool))
+    missing = (
+        (y == np.array(None, object))
+        if y.dtype == object
+        else (y == -1 if y.dtype.kind == "i" else np.zeros(y.shape, bool))
+    )
     classes, found = np.unique(y[~missing], return_inverse=True)
     if len(classes) < 2:
         note = " (-1 marks an example without label; name the classes 0, 1, ...)" if missing.any() else ""
