@@ -8,7 +8,7 @@ negative steps are earlier prompt tokens.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -25,6 +25,7 @@ from phaselens.perturbations import inside
 
 Numbers = float | Sequence[float] | np.ndarray | Tensor
 ByLayer = Tensor | Mapping[int, Tensor]
+Map = Callable[[Tensor], Tensor]
 One = TypeVar("One")
 
 
@@ -178,7 +179,7 @@ class Rotate:
 class Through:
     """The states through any map [..., d] -> [..., d], such as a fitted eraser; strength 0 leaves them."""
 
-    apply: object
+    apply: Map | Mapping[int, Map]
     strength: Numbers = 1.0
 
     def __call__(self, states: Tensor, where: Where) -> Tensor:

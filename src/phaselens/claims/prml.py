@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -156,7 +156,7 @@ def _mapping(loader: _Strict, node: yaml.MappingNode, deep: bool = False) -> dic
 
 
 _Strict.add_constructor("tag:yaml.org,2002:map", _mapping)
-_Strict.add_constructor("tag:yaml.org,2002:timestamp", _Strict.construct_scalar)
+_Strict.add_constructor("tag:yaml.org,2002:timestamp", cast(Any, _Strict.construct_scalar))
 
 
 def _check(values: Any) -> None:

@@ -7,7 +7,7 @@ Wrong input gives one line on stderr and exit code 2; an unexpected error gives 
 import os
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,7 +33,7 @@ from phaselens.errors import KINDS, PhaselensError, StateError, explanation, kin
 from phaselens.version import __version__
 
 # Newer versions of Typer carry their own copy of click: the base of its usage errors is found through one of them.
-UsageProblem = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+UsageProblem: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 INTERRUPTED = 130
 LONGEST = 4000
 

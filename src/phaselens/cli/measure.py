@@ -1,7 +1,7 @@
 """`phaselens measure`: hidden states that others saved, measured without a model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,7 +35,7 @@ def measure(
     from phaselens.studies.store.folder import held
     from phaselens.trace.store import write_trace
 
-    head = None
+    head: Any = None
     if unembedding is not None and Path(unembedding).suffix not in SUFFIXES:
         from phaselens.cli.models import open_model
 

@@ -126,7 +126,8 @@ def texts_of(request: Request, model: Model) -> list[Any]:
     n = request.asked.prompts
     if request.prompts is not None:
         return list(load_battery(request.prompts).prompts)[:n]
-    found = by_turns((world_battery() if _organism(model) else natural_battery()).prompts, "category")
+    ours: Any = world_battery() if _organism(model) else natural_battery()
+    found = by_turns(ours.prompts, "category")
     if len(found) < n:
         raise InputError(f"there are {len(found)} prompts; {n} were asked for. Lower --n-prompts.")
     return [p.text for p in found[:n]]
@@ -181,7 +182,7 @@ def perturb_into(
         mine = {"request": request.facts, "versions": versions(), "claims_lock": lock(claims)}
         own(out, OWNER, mine, "signatures under other settings or claims")
         sweep(out)
-        paths = []
+        paths = list[Path]()
         for name, opening in zip(names, opened, strict=True):
             one = _Opened(opening, name, request, say)
             files = {k: out / FOLDER / f"{k}-{digest({'model': name})[:8]}.safetensors" for k in request.kinds}

@@ -112,7 +112,7 @@ def probe_into(model: Model, request: Request, out: Path, say: Callable[[str], N
             if found is None:
                 twin = twin or untrained_twin(model, request.seed + TWIN_SEED)
                 say(f"{name}: examples")
-                found = _one(model, twin, name, request, out, key, say=lambda text, name=name: say(f"{name}: {text}"))
+                found = _one(model, twin, name, request, out, key, say=_prefixed(say, name))
             else:
                 skipped += 1
             documents.append(found)
@@ -121,6 +121,10 @@ def probe_into(model: Model, request: Request, out: Path, say: Callable[[str], N
         "out": str(out), "model": model.name, "report": str(page), "tasks": documents, "skipped": skipped,
         "seconds": round(time.monotonic() - started, 3),
     }  # fmt: skip
+
+
+def _prefixed(say: Callable[[str], None], name: str) -> Callable[[str], None]:
+    return lambda text: say(f"{name}: {text}")
 
 
 def _valid(path: Path, key: str) -> dict[str, Any] | None:

@@ -169,7 +169,7 @@ def _again(
     from phaselens.engines.forked_workers import spare_cores
     from phaselens.studies import analyse_study
 
-    own = ()
+    own: tuple[Any, ...] = ()
     if claims is not None:
         from phaselens.studies.declaration import read_claims
 

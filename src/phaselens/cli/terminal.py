@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from phaselens.errors import InputError
 from phaselens.signs import visible
@@ -95,7 +95,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
         table = Table(title=head, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
         for i in block:
             numeric = body and all(isinstance(row[i], (int, float, type(None))) for row in body)
-            justify, fits = "right" if numeric else "left", widest[i] <= needed[i]
+            justify: Literal["left", "right"] = "right" if numeric else "left"
+            fits = widest[i] <= needed[i]
             table.add_column(columns[i], justify=justify, overflow="fold", no_wrap=fits, min_width=needed[i])
         for row in shown:
             table.add_row(*(Text(row[i]) for i in block))

@@ -47,7 +47,7 @@ def view(
         lens = Lens(opened)
     reader = Reader(found, lens)
     if export is not None:
-        say(keep(reader, numbers(runs, int, "--runs"), export))
+        say(str(keep(reader, numbers(runs, int, "--runs"), export)))
         return
     from phaselens.view.app import make_app
     from phaselens.web.server import Server

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -160,7 +161,7 @@ def _value(value: object, kind: str) -> object:
     return {"str": str, "float": float, "int": int, "bool": bool}[kind](value)
 
 
-def json_value(value: object) -> object:
+def json_value(value: Any) -> Any:
     """The value as plain JSON: NaN and infinity become None, NumPy scalars Python ones."""
     if isinstance(value, np.generic):
         value = value.item()

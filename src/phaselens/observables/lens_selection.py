@@ -71,7 +71,7 @@ class Selection:
         self.count = shape[0] * shape[1]
         self.sums = torch.zeros(2, self.count, dtype=self.exact, device=device)
         self.rank = torch.zeros(self.count, device=device)
-        self.peak: Tensor | None = None
+        self.peak: Any = None  # a tensor [row] once there was a tile
         # The largest logit of the last layer, and its number.
         self.best = torch.full((shape[0],), -math.inf, device=device)
         self.chosen = torch.zeros(shape[0], dtype=torch.int64, device=device)

@@ -152,7 +152,7 @@ class Lens:
         said: Mapping[str, Any] = unit.transcript(run)
         if not said:
             raise StateError("the lens replays a run, and no transcript of this one is stored.")
-        ids = {k: tuple(said[k]) for k in ("prompt_ids", "completion_ids")}
+        ids: dict[str, Any] = {k: tuple(said[k]) for k in ("prompt_ids", "completion_ids")}
         kept: dict[str, np.ndarray] = {}
         replay(self.model, Transcripts((Transcript(0, **ids),)), _Nothing(), keep_hidden=kept)
         return kept["run0"]

@@ -1,7 +1,7 @@
 """What a completion request asks for: the fields of the OpenAI API that are carried out, checked against the limits."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -124,7 +124,7 @@ def read_request(
     tokens = min(limits.tokens, room) if most is None else most
     if tokens > limits.tokens:
         raise too_long("max_tokens", tokens, limits.tokens, "max_tokens")
-    given = [body.messages] if isinstance(body, ChatBody) else _prompts(body.prompt)
+    given = [body.messages] if isinstance(body, ChatBody) else _prompts(cast(Body, body).prompt)
     copies = body.n or 1
     if len(given) * copies > limits.choices:
         raise Refusal(400, f"{len(given)} prompts x n = {copies}: at most {limits.choices} choices here.", param="n")

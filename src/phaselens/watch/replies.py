@@ -49,7 +49,7 @@ def choice(asked: Asked, index: int, text: str, reason: str | None, logprobs: li
 async def whole(job: Job, request: Request, name: str) -> Response:
     """Wait for all choices and answer in one document; a client that goes away meanwhile ends the generation."""
     n = len(job.asked.prompts)
-    texts, steps, ends = [""] * n, [[] for _ in range(n)], [None] * n
+    texts, steps, ends = [""] * n, [list[Any]() for _ in range(n)], list[Any]([None] * n)
     logprobs: list[list[Any]] = [[] for _ in range(n)]
     gone = asyncio.create_task(_until_gone(job, request))
     try:
