@@ -1,5 +1,6 @@
 """A model larger than one card: spread over those that a worker sees, it gives the states, lenses and proof of one."""
 
+import sys
 from dataclasses import replace
 
 import accelerate
@@ -17,6 +18,7 @@ from phaselens.observing.recording import observe
 
 IDS = np.random.default_rng(3).integers(3, SMALL_VOCABULARY, size=(3, 9)).tolist()
 CPU = torch.device("cpu")
+loading = sys.modules["phaselens.models.load"]  # the name is that of the function
 
 
 def size_of(net) -> int:
@@ -114,10 +116,23 @@ def test_an_untrained_twin_is_spread_too(spread, monkeypatch):
 def test_what_fits_stays_on_one_card_and_what_no_cards_hold_is_refused_with_sizes(spread, monkeypatch):
     net, maps = spread(network("llama"), share=2.0)
     assert maps == [] and not hasattr(net, "hf_device_map")
-    with pytest.raises(
-        InputError, match=r"the weights take 0.0 GB, more than the cards here hold \(0.0, 0.0 GB"
-    ):
+    with pytest.raises(InputError, match=r"the weights take 0.0 GB, more than the cards here hold \(0.0, 0.0 GB"):
         spread(network("llama"), share=0.2)
-    monkeypatch.setitem(__import__("sys").modules, "accelerate", None)
+    monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(MissingExtra, match=r"larger than one card needs accelerate: pip install 'phaselens\[large\]'"):
         spread(network("llama"))
+
+
+def test_cuda_without_a_number_is_all_cards_that_are_seen(tmp_path, monkeypatch):
+    network("llama").save_pretrained(tmp_path)
+    with monkeypatch.context() as two:
+        two.setattr(torch.cuda, "device_count", lambda: 2)
+        two.setattr(torch.cuda, "mem_get_info", lambda card: ((card + 1) * 10, 100))
+        assert devices.cards(torch.device("cuda")) == [10, 20]
+        assert devices.cards(torch.device("cuda:1")) == devices.cards(CPU) == []
+    places = []
+    monkeypatch.setattr(loading, "device_of", lambda name: torch.device("cuda", 0))  # what a tensor says where it is
+    monkeypatch.setattr(loading, "onto", lambda net, place: places.append(place) or net)
+    load(tmp_path, device="cuda", check=False)
+    load(tmp_path, device="cuda:1", check=False)
+    assert places == [torch.device("cuda"), torch.device("cuda:1")]

@@ -175,6 +175,23 @@ def test_the_benchmark_simulates_the_columns_of_a_real_trace(whole):
 # --- traced, not analysed ---
 
 
+@pytest.mark.slow
+def test_memory_of_analyses_does_not_grow_with_the_runs(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    import analysis
+    import scale
+
+    monkeypatch.setattr(scale, "MODELS", 2)
+    for name in ("PROMPTS", "CALIBRATION", "ARMS"):
+        monkeypatch.setattr(analysis, name, getattr(analysis, name))  # put back afterwards
+    arms = analysis.ARMS
+    peak = {}
+    for times in (1, 4):
+        analysis.ARMS = arms
+        peak[times] = scale.analysis(times, tmp_path / str(times))["peak_mb"]
+    assert peak[4] <= 1.2 * peak[1], peak
+
+
 def test_a_study_killed_before_its_analysis_can_be_analysed(whole, tmp_path):
     def stop(event):
         if event.kind == "stage" and event.stage == "analyse":

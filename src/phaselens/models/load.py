@@ -133,11 +133,13 @@ def load(
         model = _assemble(network.eval(), tokenizer, given, name=name, source="memory", revision=revision)
         return _passed(model, prove(model)) if check else model
     name, folder = placed(str(source))
-    place, kind = device_of(device), dtype_of(dtype)
+    device_of(device)  # it is there; as it was named it may be several cards
+    kind = dtype_of(dtype)
     network, weights = read_network(folder, kind, trust_remote_code, revision)
     tokenizer = tokenizer if tokenizer is not None else read_tokenizer(folder, trust_remote_code, revision)
     revision = revision if Path(folder).is_dir() else resolved(folder, revision)
-    model = _assemble(onto(network, place).eval(), tokenizer, given, name=name, source=str(source), revision=revision)
+    network = onto(network, torch.device(device)).eval()
+    model = _assemble(network, tokenizer, given, name=name, source=str(source), revision=revision)
     model = replace(model, weights=weights, origin=origin(Path(folder)))
     if not check:
         return model
