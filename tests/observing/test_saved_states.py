@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 from tests.capture.zoo import network
 
 import phaselens
+from phaselens.bridges import read_transcripts
 from phaselens.cli import call
 from phaselens.errors import InputError, StudyFileError
 from phaselens.observing.saved_states import Unembedding, measure_states, read_states
@@ -187,6 +188,14 @@ def test_of_a_whole_cache_of_transformer_lens_the_residual_stream_is_read():
         whole.numpy("layers", ["instability"])["instability"],
         equal_nan=True,
     )
+
+
+def test_weights_and_pickled_tensors_are_called_what_they_are(tmp_path):
+    with pytest.raises(InputError, match="embed_tokens.weight: these are the weights of a model"):
+        measure_states({"model.embed_tokens.weight": np.zeros((4, 3)), "model.norm.weight": np.zeros(3)})
+    torch.save({"x": torch.zeros(3)}, tmp_path / "t.pt")
+    with pytest.raises(StudyFileError, match="pickled tensors of PyTorch, which can run code and are never read"):
+        read_transcripts(tmp_path / "t.pt")
 
 
 @pytest.mark.parametrize("form", NAMES)

@@ -18,6 +18,7 @@ BEGINNINGS = {
     b"\x28\xb5\x2f\xfd": "a Zstandard archive",
     b"SQLite format 3": "an SQLite database",
     b"%PDF": "a PDF",
+    b"\x89PNG": "a PNG image",
     **{bytes((0x80, version)): "a Python pickle, which can run code and is never read" for version in range(2, 6)},
 }
 
@@ -26,7 +27,7 @@ def beginning(path: Path) -> bytes:
     """The first bytes of a file. Raises StudyFileError where it cannot be read."""
     try:
         with path.open("rb") as file:
-            return file.read(16)
+            return file.read(64)
     except FileNotFoundError as error:
         raise StudyFileError(f"no such file: {_short(path)}.") from error
     except (OSError, ValueError) as error:
@@ -37,6 +38,8 @@ def what_it_is(head: bytes) -> str | None:
     """What a file that begins so is, in words; None where it may be text."""
     if len(head) > 8 and head[8:9] == b"{" and head[3:8] == b"\0" * 5:
         return "tensors (safetensors)"
+    if head.startswith(ZIP) and b"/data.pkl" in head:
+        return "pickled tensors of PyTorch, which can run code and are never read"
     return next((name for start, name in BEGINNINGS.items() if head.startswith(start)), None)
 
 

@@ -67,7 +67,7 @@ def _ours(path: Path) -> bool:
 
 def _said(path: Path, scorer: str | None, kinds: Counter[str], filters: dict[str, None]) -> Iterator[tuple[Row, Said]]:
     """Every run of the file with the row it stands in; of several filters of lm-eval the first."""
-    zipped = path.is_file() and beginning(path).startswith(ZIP)
+    zipped = path.is_file() and what_it_is(beginning(path)) == what_it_is(ZIP)
     rows: Iterable[Row] = inspect_rows(path, scorer) if zipped else read_table(path).rows
     for row in rows:
         if "filter" in row.values and "resps" in row.values:

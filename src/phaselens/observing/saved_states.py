@@ -170,6 +170,9 @@ def _tensor(values: Any, name: str) -> Tensor:
 def _arrays(found: Mapping[str, Any], axes: str | None) -> tuple[dict[str, np.ndarray], tuple[int, ...] | None]:
     """The runs by name, each [layer, step, d], and the numbers of the layers where names say them."""
     found = _residual({str(name): value for name, value in found.items()})
+    weights = [name for name in found if name.endswith(".weight")]
+    if weights:
+        raise InputError(f"{weights[0]}: these are the weights of a model, not hidden states; observe runs a model.")
     arrays = {name: _array(name, value) for name, value in found.items()}
     numbers = {name: layer_of(name) for name in arrays}
     by_number = {n: name for name, n in numbers.items() if n is not None}
