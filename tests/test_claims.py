@@ -55,6 +55,7 @@ def evidence(tested, outcomes=(), *, base=None, power=0.9, largest_p=0.2, lackin
         base=base,
         models_for_power=8,
         models_for_split=20,
+        excluded=tested.test.p > max(largest_p, 0.05),
         lacking=lacking,
     )
 

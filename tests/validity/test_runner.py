@@ -144,3 +144,14 @@ def test_runs_of_unlike_length_are_judged_at_equal_lengths_as_a_study_does():
     assert whole[0].verdict == "supported"
     found = longer.judge(panel)["S1"]
     assert (found.verdict, found.decided_by) == ("open", "equal lengths")
+
+
+def test_one_model_far_from_all_others_does_not_exclude_groups():
+    rng = np.random.default_rng(0)
+    apart = rng.standard_normal(12) + 10 * (np.arange(12) < 5)
+    judge, of_medians = by_experiment("regimes", ("R1",)), simulated_regimes._of_medians
+    assert judge(of_medians(apart, rng))["R1"].verdict == "supported"
+    apart[-1] += 30
+    assert judge(of_medians(apart, rng))["R1"].verdict == "open"
+    one_clump = np.r_[-6, -4, -2, np.linspace(-0.5, 0.5, 6), 2, 4, 6]
+    assert judge(of_medians(one_clump, rng))["R1"].verdict == "rejected"

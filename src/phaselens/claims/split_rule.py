@@ -22,9 +22,10 @@ class SplitEvidence:
 
     `split` is the tested one (of several versions the one with the largest p), `base` the split that should survive
     (None for a claim that there is one), `power` the power at 6, 8, 10 SD, `largest_p` the p that 95 % of panels with
-    groups 6 SD apart stay below (what excludes them, where the claim is that there are groups), `models_for_power` and
-    `models_for_split` the numbers of models that would give power .8 at 8 SD and make this S significant (None: more
-    than were tried), `lacking` what the panel lacks for the claim to be about anything ("" if nothing).
+    groups 6 SD apart stay below (`excluded`: it is larger, also without the lowest or highest model),
+    `models_for_power` and `models_for_split` the numbers of models that would give power .8 at 8 SD and make this S
+    significant (None: more than were tried), `lacking` what the panel lacks for the claim to be about anything ("" if
+    nothing).
     """
 
     split: Split
@@ -35,6 +36,7 @@ class SplitEvidence:
     base: Split | None = None
     models_for_power: int | None = None
     models_for_split: int | None = None
+    excluded: bool = False
     lacking: str = ""
 
     @property
@@ -60,7 +62,7 @@ class SplitEvidence:
             few = "add models: the test needs four"
             needed = "; ".join(filter(None, [few if test.m else "", _unrecorded(self.outcomes)])) or few
             return Decision("not applicable", "panel", f"the S test is undefined: {test.reason}", needed)
-        if self.base is None and test.p > max(self.largest_p, LEVEL):
+        if self.base is None and self.excluded:
             why = f"{said}; 95 % of panels with groups {SMALLEST_GAP} SD apart have a p below {self.largest_p:.3g}"
             return Decision("rejected", f"{SMALLEST_GAP} SD excluded", why, "")
         tested = self.split if self.base is None else self.base

@@ -6,11 +6,20 @@ from functools import lru_cache
 
 import numpy as np
 
-from phaselens.claims import SMALLEST_GAP, Outcome, SplitEvidence
+from phaselens.claims import LEVEL, SMALLEST_GAP, Outcome, SplitEvidence
 from phaselens.experiments.base import ModelData, Panel
 from phaselens.experiments.result_tables import bounds, json_value
 from phaselens.statistics.panel_groups import Split, split
-from phaselens.statistics.separation import TWO, largest_p, models_for_power, models_for_significance, power
+from phaselens.statistics.separation import (
+    SMALLEST_PANEL,
+    TWO,
+    largest_p,
+    models_for_power,
+    models_for_significance,
+    p_values,
+    power,
+    shares,
+)
 
 GAPS = (6, 8, 10)
 
@@ -115,12 +124,14 @@ def evidence(
 ) -> SplitEvidence:
     """All that a judge needs beside the split itself: power, counts, and the numbers of models that would settle it."""
     judged = tested if base is None else base
+    largest = panel_largest_p(tested.test.m, among)
     weakest = min((judged.test.s, judged.without_twins.s), default=float("nan"))
     return SplitEvidence(
         split=tested,
         outcomes=outcomes,
         power=panel_power(tested.test.m, among),
-        largest_p=panel_largest_p(tested.test.m, among),
+        largest_p=largest,
+        excluded=tested.test.p > max(largest, LEVEL) and not _by_one_model(panel, tested, among),
         counts=counts(panel),
         base=base,
         models_for_power=enough_models(among),
@@ -129,6 +140,17 @@ def evidence(
         else models_for_significance(weakest, panel.generator("models needed"), null=panel.null),
         lacking=lacking,
     )
+
+
+def _by_one_model(panel: Panel, tested: Split, among: tuple[int, ...]) -> bool:
+    """Whether groups are no longer excluded without the lowest or the highest model: one far off hides any groups."""
+    x = np.sort(tested.values[np.isfinite(tested.values)])
+    if len(x) <= SMALLEST_PANEL:
+        return True
+    left = np.stack([x[1:], x[:-1]])
+    drawn = panel.null(len(x) - 1, panel.generator("left out"), among=among)
+    least = p_values(shares(left, among), drawn)[0].min()
+    return bool(least <= max(panel_largest_p(len(x) - 1, among), LEVEL))
 
 
 def counts(panel: Panel) -> dict[str, int]:
