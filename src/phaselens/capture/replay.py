@@ -1,7 +1,7 @@
 """Observe transcripts in one teacher-forced pass, cut into pieces so that memory does not grow with length."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -25,11 +25,15 @@ TILE_BYTES = 1 << 25
 Columns = dict[str, np.ndarray]
 
 
-class Reduces(Protocol):
-    """What capture needs of a reducer: it takes tiles, and hands out the rows that are finished."""
+class Takes(Protocol):
+    """What capture needs: something that takes tiles."""
 
     def update(self, tile: Tile) -> None:
         """Take the next tile of the batch, or the first of a new one."""
+
+
+class Reduces(Takes, Protocol):
+    """A reducer: it hands out the rows that are finished, too."""
 
     def rows(self) -> tuple[Columns, Columns]:
         """Hand out the finished rows of the tables `steps` and `layers`, and forget them."""
@@ -38,7 +42,7 @@ class Reduces(Protocol):
 def replay(
     model: Model,
     transcripts: Transcripts,
-    reducer: Reduces,
+    reducer: Takes,
     *,
     layers: Iterable[int] | None = None,
     chunk: int = 256,
@@ -81,7 +85,7 @@ def replay(
                         keep(keep_hidden, tile, labels)
                 taps.states.clear()
                 if sink is not None:
-                    sink(*reducer.rows())
+                    sink(*cast(Reduces, reducer).rows())
         done += sum(t.n_generated for t in batch)
         if progress is not None:
             progress(done, total)

@@ -216,7 +216,7 @@ def _judged(found: Sequence[Acted], request: Request, out: Path) -> dict[str, An
         results.append(of_control.analysed([a.control for a in found if a.control is not None], seed))
     rows = _written(results, out)
     evidence = {claim: e for r in results for claim, e in r.evidence.items()}
-    verdicts = ledger_rows(judge_all(claims_by_id(list(evidence)), evidence))  # type: ignore[arg-type]
+    verdicts = ledger_rows(judge_all(claims_by_id(list(evidence)), evidence))
     models = [
         {
             "model": s.model, "family": s.family, "site": s.site, "identity": s.identity, "passes": s.counts.run,

@@ -363,7 +363,7 @@ class Result:
 
     tables: Mapping[str, pa.Table]
     documents: Mapping[str, list] = field(default_factory=dict)
-    evidence: Mapping[str, object] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

@@ -132,8 +132,8 @@ def forced_choices(world: World, rng: np.random.Generator, *, sums: int = SUMS) 
     choices = []
     for id_, text, right, wrong, tag, category in rows:
         name, later = id_ if id_.startswith(category) else f"{category}/{id_}", seen[category, tag] % 2
-        pair = (wrong, right) if later else (right, wrong)
-        choices.append(ForcedChoice(f"{name}-forced", text, pair, later, tag, category))
+        both = (wrong, right) if later else (right, wrong)
+        choices.append(ForcedChoice(f"{name}-forced", text, both, later, tag, category))
         seen[category, tag] += 1
     return choices
 
@@ -170,7 +170,7 @@ def false_values(world: World, rng: np.random.Generator) -> dict[Fact, str]:
     cells: dict[tuple[str, int], list[Fact]] = defaultdict(list)
     for fact in sorted(world.facts, key=lambda f: f.value):
         cells[fact.relation, fact.frequency].append(fact)
-    wrong = {}
+    wrong = dict[Any, Any]()
     for facts in cells.values():
         for shift in rng.permutation(np.arange(1, len(facts))):
             values = [facts[(i + int(shift)) % len(facts)].value for i in range(len(facts))]

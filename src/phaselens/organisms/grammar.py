@@ -191,7 +191,7 @@ def _attach_sentence(words: list[str], tags: list[str], span: range, heads: dict
 
 def _prose(words: list[str], mark: bool) -> tuple[list[str], dict[int, int], list[range]]:
     """Tags, heads and sentences of running text, bullets and the labels of a quiz included."""
-    tags, heads, sentences, start = _tags(words), {}, [], 0
+    tags, heads, sentences, start = _tags(words), dict[int, int](), list[range](), 0
     for i, word in enumerate(words):
         if word in (".", "?"):
             sentences.append(range(start, i + 1))

@@ -7,7 +7,7 @@ nats, and its mean is the true entropy that no model can beat.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -84,7 +84,7 @@ class _Path(Draw):
     """A `Draw` that follows a given path of choices and then the first branch, noting the branches left."""
 
     def __init__(self, path: list[int]):
-        self.path, self.logp, self.taken = path, 0.0, []
+        self.path, self.logp, self.taken = path, 0.0, list[Any]()
 
     def _take(self, branches: int) -> int:
         depth = len(self.taken)
@@ -221,7 +221,7 @@ def write_count(world: World, draw: Draw) -> str:
 
 def write_brackets(world: World, draw: Draw) -> str:
     """Balanced brackets of three kinds, at most three deep."""
-    out, stack = ["-"], []
+    out, stack = ["-"], list[str]()
     while len(out) == 1 or stack or draw.chance(0.5):
         if not stack or (len(stack) < 3 and draw.chance(0.4)):
             left, right = draw.pick(BRACKETS)

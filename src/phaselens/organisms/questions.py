@@ -316,9 +316,11 @@ def _unsettled(world: World) -> Iterator[MinimalPair]:
                 continue
             _, (statement, *_), _ = RELATIONS[fact.relation]
             either = values if made % 2 == 0 else values[::-1]
-            texts = [f"Choice\n- {choice(statement, name, *either)}" for name in (fact.entity, *names[:2])]
+            one, two, three = (f"Choice\n- {choice(statement, name, *either)}" for name in (fact.entity, *names[:2]))
             id_ = f"{fact.entity}-{fact.relation}"
-            yield MinimalPair(id_, *texts, (f"{values[0]}.", f"{values[1]}."), "unsettled", values, f"ambiguous/{id_}")
+            yield MinimalPair(
+                id_, one, two, three, (f"{values[0]}.", f"{values[1]}."), "unsettled", values, f"ambiguous/{id_}"
+            )
             known, made = [f for f in known if f not in (first, second)], made + 1
             break
 
@@ -333,11 +335,12 @@ def minimal_pairs(world: World | None = None) -> list[MinimalPair]:
     for noun, (*adjectives, first, second) in HOMONYMS.items():
         for adjective in NEUTRAL:
             for i, frame in enumerate(FRAMES):
-                texts = [f"Words\n- {frame.format(a=a, n=noun)}" for a in (adjective, *adjectives)]
+                one, two, three = (f"Words\n- {frame.format(a=a, n=noun)}" for a in (adjective, *adjectives))
                 id_ = f"{noun}-{adjective}-{i}"
-                pairs.append(MinimalPair(id_, *texts, (first, second), "homonym", tuple(adjectives), _word(noun)))
+                senses = (adjectives[0], adjectives[1])
+                pairs.append(MinimalPair(id_, one, two, three, (first, second), "homonym", senses, _word(noun)))
     for id_, (agent, deed, patient, thing), k in _attachments():
-        texts = [f"Words\n- {attachment(agent, deed, patient, t)}" for t in (thing, TOOLS[k], MARKS[k])]
+        one, two, three = (f"Words\n- {attachment(agent, deed, patient, t)}" for t in (thing, TOOLS[k], MARKS[k]))
         senses = ("instrument", "mark")
-        pairs.append(MinimalPair(id_, *texts, whose(agent, patient), "attachment", senses, _word(patient)))
+        pairs.append(MinimalPair(id_, one, two, three, whose(agent, patient), "attachment", senses, _word(patient)))
     return [*pairs, *_unsettled(world or build_world())]

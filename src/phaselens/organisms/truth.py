@@ -75,7 +75,7 @@ def _record_options(world: World, order: tuple[str, ...], at: int) -> Options:
     for key in keys:
         known = order if at < len(order) else (*order, key)
         state = (DONE, ("record", (known, 0))) if at == 2 else ("record", (known, at + 1))
-        for cell, p in _enumerate(lambda draw, key=key: write_record(world, draw, [key])):
+        for cell, p in _enumerate(lambda draw, key=key: write_record(world, draw, [key])):  # type: ignore[misc]
             text = ("; " if at else "") + (cell if at == 2 else cell.removesuffix("\n"))
             options.append((text, p / len(keys), state))
     return options

@@ -248,7 +248,7 @@ def analyse(
         balanced=np.array(
             [balanced_accuracy(row[known], codes[known], len(classes)) for row in found.predictions()[:, 0]]
         ),
-        auroc=macro_auroc(found.scores[:, 0].numpy(), codes),
+        auroc=np.asarray(macro_auroc(found.scores[:, 0].numpy(), codes)),
         selectivity=chosen,
         compression=compression,
         twin=None if twin_found is None else twin_found[1],

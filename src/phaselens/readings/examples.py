@@ -181,7 +181,7 @@ def _of_row(row: Row, columns: Columns) -> list[Example]:
     ]
 
 
-def _of_words(text: str, labels: list, kind: str, shared: dict[str, str]) -> list[Example]:
+def _of_words(text: str, labels: list, kind: str, shared: dict) -> list[Example]:
     """One example per word between blanks; its type is the word in small letters unless a column gives it."""
     out, end = [], 0
     words = text.split()
@@ -240,7 +240,7 @@ def place(model: Model, examples: Examples) -> tuple[Examples, Places]:
     context are flagged too. Raises InputError where no example is left, TokenizerError for text without a tokenizer,
     PromptError for ids outside the vocabulary.
     """
-    kept, flags, found = [], list(examples.flags), []
+    kept, flags, found = [], list(examples.flags), list[tuple[Any, ...]]()
     known: dict[str, tuple[tuple[int, ...], Sequence[tuple[int, int]] | None]] = {}
     for i, item in enumerate(examples.items):
         if item.token_ids is None and item.text not in known:
@@ -257,8 +257,8 @@ def place(model: Model, examples: Examples) -> tuple[Examples, Places]:
         found.append((ids, lo, hi))
     if not kept:
         raise InputError(f"{examples.name}: no example could be placed; the first: {flags[0].reason}")
-    ids, lo, hi = zip(*found, strict=True)
-    return replace(examples.keep(np.array(kept)), flags=tuple(flags)), Places(ids, np.array(lo), np.array(hi))
+    texts, begin, end = zip(*found, strict=True)
+    return replace(examples.keep(np.array(kept)), flags=tuple(flags)), Places(texts, np.array(begin), np.array(end))
 
 
 def _tokens(model: Model, text: str, *, spans: bool) -> tuple[tuple[int, ...], Sequence[tuple[int, int]] | None]:

@@ -65,9 +65,9 @@ class _Keeper:
                 if first <= hi - 1 <= last:
                     self._output(tile, row, hi - 1 - first, example)
         if rows:
-            row, at, example, weight = (np.array(column) for column in zip(*rows, strict=True))
-            states = tile.hidden[torch.as_tensor(row), :, torch.as_tensor(at)].cpu().numpy()
-            self.out.add(example, states * weight[:, None, None].astype(np.float32))
+            which, where, of, weight = (np.array(column) for column in zip(*rows, strict=True))
+            states = tile.hidden[torch.as_tensor(which), :, torch.as_tensor(where)].cpu().numpy()
+            self.out.add(of, states * weight[:, None, None].astype(np.float32))
 
     def _output(self, tile: Tile, row: int, at: int, example: int) -> None:
         self.out.ends.append((example, tile.hidden[row, -1, at]))

@@ -31,4 +31,5 @@ def load_probes(path: str | Path) -> Probes:
             tensors = {name: file.get_tensor(name) for name in (*FIELDS, "l2")}
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise StudyFileError(f"{path} cannot be read as probes: {error}.") from error
-    return Probes(*(tensors[name] for name in FIELDS), np.array(classes), tensors["l2"].numpy())
+    fields = {name: tensors[name] for name in FIELDS}
+    return Probes(**fields, classes=np.array(classes), l2=tensors["l2"].numpy())

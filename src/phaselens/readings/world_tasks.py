@@ -7,6 +7,7 @@ next token survives a paraphrase).
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class ReadingTask:
     build: Callable[[Model, WorldBattery, np.random.Generator], Examples]
 
 
-def _words(label: Callable[[object], str | None]) -> Callable[..., Examples]:
+def _words(label: Callable[[Any], str | None]) -> Callable[..., Examples]:
     """Words of the probe sentences with this label; the rare classes are drawn first where a unit has several."""
 
     def build(model: Model, battery: WorldBattery, generator: np.random.Generator) -> Examples:
@@ -93,14 +94,14 @@ def _chosen(model: Model, choices: list[ForcedChoice]) -> np.ndarray:
     score = np.empty(len(rows))
     for at in range(0, len(rows), AT_ONCE):
         part = rows[at : at + AT_ONCE]
-        ids = torch.zeros(len(part), max(map(len, part)), dtype=torch.long)
+        block = torch.zeros(len(part), max(map(len, part)), dtype=torch.long)
         for i, row in enumerate(part):
-            ids[i, : len(row)] = torch.as_tensor(row)
+            block[i, : len(row)] = torch.as_tensor(row)
         lengths = torch.as_tensor([len(row) for row in part])
-        mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-        logits = run(model.network, ids.to(model.device), mask=mask.to(model.device)).logits.float()
-        chance = torch.log_softmax(logits[:, :-1], -1).gather(-1, ids[:, 1:, None].to(model.device))[..., 0].cpu()
-        place = torch.arange(1, ids.shape[1])
+        mask = (torch.arange(block.shape[1]) < lengths[:, None]).long()
+        logits = run(model.network, block.to(model.device), mask=mask.to(model.device)).logits.float()
+        chance = torch.log_softmax(logits[:, :-1], -1).gather(-1, block[:, 1:, None].to(model.device))[..., 0].cpu()
+        place = torch.arange(1, block.shape[1])
         counted = (place >= torch.as_tensor(starts[at : at + AT_ONCE])[:, None]) & (place < lengths[:, None])
         score[at : at + AT_ONCE] = (chance * counted).sum(-1).numpy()
     ends = np.cumsum([len(choice.alternatives) for choice in choices])

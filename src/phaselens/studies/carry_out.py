@@ -198,7 +198,7 @@ class _Run:
             else:
                 said[done.key] = done
             counts[unit.stage] += 1
-            facts = {"tokens": done.tokens, "skipped": done.skipped} if unit.files else {}
+            facts: dict = {"tokens": done.tokens, "skipped": done.skipped} if unit.files else {}
             facts |= {"note": done.note} if done.note else {}
             log(self.place.folder, unit.stage, model=unit.model, seconds=round(done.seconds, 3), **facts)
             skipped = done.skipped and bool(unit.files)

@@ -177,7 +177,7 @@ def verdicts(
     if again is not None:
         kept = {claim: found for claim, found in again.evidence.items() if claim in ids}
         again = Result({**result.tables, **again.tables}, evidence={**result.evidence, **kept})
-    rows = at_equal_lengths(rows, again and rows_of(again, equal.panel), equal.words, ids)
+    rows = at_equal_lengths(rows, None if again is None else rows_of(again, equal.panel), equal.words, ids)
     return replace(result, notes=(*length_notes(panel, equal), *result.notes)), rows
 
 

@@ -350,4 +350,4 @@ def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
-PARTS = {"arms": Arm, "models": Source, "claims": OwnClaim, "controls": OwnControl, "groups": Groups}
+PARTS: dict[str, Any] = {"arms": Arm, "models": Source, "claims": OwnClaim, "controls": OwnControl, "groups": Groups}

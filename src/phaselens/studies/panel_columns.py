@@ -129,13 +129,14 @@ def _model_data(folder: Path, model: ModelRecord, units: Sequence[UnitRecord]) -
     states = read_beginnings(folder, [Path(u.transcripts).stem for u in units], [t.num_rows for t in runs])
     known = {"correct": np.concatenate(grades), "prompt": np.array(prompts), "answered": np.array(answered)}
     known |= {} if states is None else {"answer_state": states}
+    tables: dict = {name: Columns(of_table, first[:-1]) for name, of_table in files.items()}
     return ModelData(
         info=model.info,
         runs={c: table.column(c).to_numpy() for c in table.column_names} | known,
         completions=tuple(completions),
         digit_tokens=model.digit_tokens,
         word_start_tokens=model.word_start_tokens,
-        **{name: Columns(of_table, first[:-1]) for name, of_table in files.items()},
+        **tables,
     )
 
 

@@ -60,7 +60,7 @@ def shape_of(source: Source) -> Shape:
     place: str | Path = source.source
     if str(place).startswith(ORGANISM):
         place = path(str(place).removeprefix(ORGANISM))
-    elif (file := gguf_file(place)) is not None:
+    elif (file := gguf_file(str(place))) is not None:
         place = converted(file)
     try:
         config = AutoConfig.from_pretrained(place, revision=source.revision, trust_remote_code=source.trust_remote_code)

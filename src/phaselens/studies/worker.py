@@ -104,7 +104,7 @@ def units_of_stage(work: Work, stage: str, members: Sequence[Member], lenses: Ma
         units, named = work.units(m), lenses.get(m.label, "")
         study = work.study
         many = {"calibrate": 1, "documents": 1, "probe": len(study.probe_tasks), "intervene": len(wanted(study))}
-        parts = range(many.get(stage, len(units)))
+        parts = list(range(many.get(stage, len(units))))
         if stage == "generate":
             parts = [i for i in parts if not units[i].calibration]
         if stage in ("probe", "documents", "intervene") and m.untrained:
@@ -194,7 +194,7 @@ def read_lenses(work: Work, member: Member, name: str) -> Lenses:
     """The lenses of a model as `write_lenses` wrote them; translators come from the file of its tuned lens."""
     out = []
     for row in read_json(work.folder / name)["lenses"]:
-        made = {k: tuple(float(x) if k == "temperatures" else x for x in v) if isinstance(v, list) else v
+        made: dict = {k: tuple(float(x) if k == "temperatures" else x for x in v) if isinstance(v, list) else v
                 for k, v in row.items()}  # fmt: skip
         spec = LensSpec(**{**made, "cap": None if made["cap"] is None else float(made["cap"])})
         tuned = spec.kind == "tuned"

@@ -31,7 +31,13 @@ from phaselens.validity import (
 )
 from phaselens.validity.scenario import Scenario, by_experiment
 
-MODULES = (simulated_ambiguity, simulated_answers, simulated_cycles, simulated_distribution, simulated_fingerprints)
+MODULES: tuple[Any, ...] = (
+    simulated_ambiguity,
+    simulated_answers,
+    simulated_cycles,
+    simulated_distribution,
+    simulated_fingerprints,
+)
 MODULES += (simulated_gd, simulated_interventions, simulated_normalisation, simulated_observability, simulated_order)
 MODULES += (simulated_readings, simulated_regimes, simulated_states, simulated_training, simulated_variance)
 # What draws a study, by the name that records give it: module (without "simulated_") and function.

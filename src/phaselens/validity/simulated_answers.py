@@ -6,6 +6,7 @@ one link, 0 for none; all else is noise of the run (half of its variance) and of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from phaselens.experiments import ModelData, ModelInfo, Panel
 from phaselens.validity.simulated_panels import BOOTSTRAPS
 
 LAYERS, RECORDED, STEPS = 4, (3, 4), 72
-SMALL = {"prompts": 60, "calibration": 10, "samples": 1}
+SMALL: dict = {"prompts": 60, "calibration": 10, "samples": 1}
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def graded_model(
     drawn = _Drawn(rng, wrong, level, second if kinds else wrong, unit if wordings > 1 else None, bool(drift))
     ct, tokens = _instability(drawn, links)
     at, plain = _columns(drawn, links, ct)
-    later = {"": STEPS, "wrong": 24 * wrong, "steps": 12 * (level - 1)}[drift]
+    later = np.asarray({"": STEPS, "wrong": 24 * wrong, "steps": 12 * (level - 1)}[drift])
     lengths = np.minimum(rng.integers(24, 49, n) + later, STEPS)
     there = np.arange(STEPS) < lengths[:, None]
     at, plain = ({k: np.where(there, v, np.nan) for k, v in of.items()} for of in (at, plain))
@@ -190,7 +191,7 @@ def linked(generator: np.random.Generator, *, links: Mapping[str, float] = {}, *
     return several(generator, links=(links,), **size)
 
 
-def several(generator: np.random.Generator, *, links: Sequence[Mapping[str, float]], **size: float) -> Panel:
+def several(generator: np.random.Generator, *, links: Sequence[Mapping[str, float]], **size: Any) -> Panel:
     """A study of as many models as links, asked the same prompts."""
     models = [graded_model(f"m{i}", generator, Links(**one), difficulty=1.0, **size) for i, one in enumerate(links)]
     return Panel(tuple(models), seed=int(generator.integers(2**31)), n_boot=BOOTSTRAPS)

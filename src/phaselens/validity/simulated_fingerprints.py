@@ -45,7 +45,7 @@ def study_with(
 
 def _model(info, values: np.ndarray) -> ModelData:
     """One model from its features, [run, feature]."""
-    layers, steps = {}, {}
+    layers, steps = dict[str, np.ndarray](), dict[str, np.ndarray]()
     for i, feature in enumerate(FEATURES):
         column = np.exp(0.1 * values[:, i]) if feature.log else values[:, i]
         if math.isnan(feature.depth):

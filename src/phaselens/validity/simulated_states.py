@@ -46,7 +46,8 @@ def mark_columns(
 
 def state_columns(states: np.ndarray, generator: np.random.Generator) -> dict[str, np.ndarray]:
     """Columns [run, step, layer 1..L] that have these states of the bifurcation alphabet [run, step, inner layer]."""
-    return mark_columns(*(MARKS[states, i] for i in range(3)), generator)
+    one, two, three = (MARKS[states, i] for i in range(3))
+    return mark_columns(one, two, three, generator)
 
 
 def markov(p: np.ndarray, shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
@@ -62,8 +63,8 @@ def markov(p: np.ndarray, shape: tuple[int, int], generator: np.random.Generator
 
 
 def study_with(
-    trained: list[Mapping[str, np.ndarray]],
-    untrained: list[Mapping[str, np.ndarray]],
+    trained: Sequence[Mapping[str, np.ndarray]],
+    untrained: Sequence[Mapping[str, np.ndarray]],
     generator: np.random.Generator,
     starts: Sequence[np.ndarray] = (),
 ) -> Panel:
@@ -97,7 +98,8 @@ def _independent(rates: np.ndarray, generator: np.random.Generator, prompt_sd: f
     shape = (ALL_RUNS, STEPS, INNER)
     logit = np.log(rates / (1 - rates)) + prompt_sd * generator.standard_normal((ALL_RUNS, 3))
     share = 1 / (1 + np.exp(-logit))
-    return mark_columns(*(generator.random(shape) < share[:, i, None, None] for i in range(3)), generator)
+    one, two, three = (generator.random(shape) < share[:, i, None, None] for i in range(3))
+    return mark_columns(one, two, three, generator)
 
 
 def without_taxonomy(generator: np.random.Generator, *, m: int = MODELS, alike: bool, prompt_sd: float = 0.5) -> Panel:
@@ -129,7 +131,8 @@ def with_taxonomy(generator: np.random.Generator, *, m: int = MODELS, before: fl
         so = generator.random(states.shape) < share_so
         free = generator.random((3, *states.shape)) < _rates(generator, 1)[0][:, None, None, None]
         marks = (MARKS[states, 0], MARKS[states, 1], committed)
-        return mark_columns(*(np.where(so, *both) for both in zip(marks, free, strict=True)), generator)
+        one, two, three = (np.where(so, *both) for both in zip(marks, free, strict=True))
+        return mark_columns(one, two, three, generator)
 
     trained = [one(1.0) for _ in range(m)]
     untrained = [one(before) if before else _independent(r, generator, 0.5) for r in _rates(generator, m)]

@@ -125,7 +125,9 @@ def read_translators(path: Path) -> tuple[Translators, TunedReport]:
         found, said = Translators(tensors["up"], tensors.get("down"), tensors["bias"]), facts["report"]
     except KeyError as error:
         raise StudyFileError(f"{path} lacks {error}. Delete it and run the same command again.") from error
-    numbers = {k: tuple(math.nan if x is None else x for x in v) if isinstance(v, list) else v for k, v in said.items()}
+    numbers: dict = {
+        k: tuple(math.nan if x is None else x for x in v) if isinstance(v, list) else v for k, v in said.items()
+    }
     return found, TunedReport(**numbers)
 
 

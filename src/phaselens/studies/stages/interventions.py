@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from phaselens.batteries import NATURAL, natural_questions
@@ -46,7 +47,7 @@ def make_acted(work: Work, member: Member, tick: Callable[[int, float, bool], No
         started, there = time.monotonic(), True
         if not member.untrained:
             path = acted_path(work, member, kind)
-            there = kept(path, kind, member.label, lambda kind=kind: _record(work, member, kind))
+            there = kept(path, kind, member.label, partial(_record, work, member, kind))
             for old in path.parent.glob(f"{_start(member, kind)}*"):
                 if old != path:
                     old.unlink()

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,7 @@ def make_transcripts(work: Work, member: Member, tick: Tick, part: Progress | No
         started, path = time.monotonic(), transcript_path(work.folder, unit)
         there, tokens = is_sound(path), 0
         if not there:
-            made = with_less(
-                lambda size, unit=unit: _generated(work, member, unit, size, part), work.study.batch_size, work
-            )
+            made = with_less(partial(_generated, work, member, unit, part=part), work.study.batch_size, work)
             made.write_jsonl(path)
             tokens = sum(t.n_generated for t in made)
         tick(tokens, time.monotonic() - started, there)
