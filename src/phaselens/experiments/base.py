@@ -384,7 +384,7 @@ class Experiment:
     tables: tuple[Table, ...]
     function: Callable[[Panel], Result]
     summary: str
-    evidence: Callable[..., Mapping[str, object]] | None = None
+    evidence: Callable[..., Mapping[str, Any]] | None = None
     parted: bool = False
     whole_runs: tuple[str, ...] = ()
 
@@ -398,7 +398,7 @@ class Experiment:
 def declared(
     name: str,
     function: Callable[[Panel], Result],
-    evidence: Callable[..., Mapping[str, object]] | None = None,
+    evidence: Callable[..., Mapping[str, Any]] | None = None,
     *,
     layers: Sequence[str] | None = None,
     steps: Sequence[str] | None = None,

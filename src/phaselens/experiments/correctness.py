@@ -5,6 +5,7 @@ Scores of a run against baselines, on graded runs; one set of draws over units s
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -220,7 +221,7 @@ def _evidence(
     graded: Mapping[str, Graded],
     turned: Mapping[str, Mapping[str, np.ndarray]],
     claims: Sequence[str] = CLAIMS,
-) -> tuple[dict[str, object], list[dict]]:
+) -> tuple[dict[str, Any], list[dict]]:
     """The evidence of the claims, and what each model says of those about answers."""
     every = tuple(graded.values())
     found = answer_claims.answers_by_model(panel, every, turned, claims)

@@ -105,7 +105,7 @@ def cells(panel: Panel, per_run: PerRun, *, labels: Mapping[str, np.ndarray] | N
     """
     arm = sampled_arm(panel)
     parts: list[tuple[np.ndarray, ...]] = []
-    models, absent = list[ModelData](), list[str]()
+    models, absent = list[str](), list[str]()
     for m in panel.trained:
         y = np.asarray(per_run(m), float)
         kinds = np.asarray(m.runs["category"] if labels is None else labels[m.info.name])

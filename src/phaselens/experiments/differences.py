@@ -138,7 +138,7 @@ def pair_rows(panel: Panel, profiles: Mapping[str, Profile], first: ModelData, s
     if not values:
         return []
     twins = [panel.untrained_twin(name) for name in names]
-    before = {} if None in twins else paired(*(profiles[t.info.name] for t in twins))  # type: ignore[union-attr]
+    before = {} if None in twins else paired(*(profiles[t.info.name] for t in twins))
     differences = np.stack([a - b for a, b in values.values()], axis=1)
     p = sign_flip_max(differences, panel.generator(f"differences {names}"), n_flips=panel.n_boot)
     with np.errstate(invalid="ignore"):

@@ -37,7 +37,13 @@ AT_RECORD = (
 )
 STATES = ("turbulence", "rivalry", "n_above_1pct", "top1", "agrees")
 KIND = ("category", "tag", "arm")
-COMBINED = ("mean instability", "early instability", "mean turbulence", "mean coherence", "mean turning_angle")
+COMBINED: tuple[str, ...] = (
+    "mean instability",
+    "early instability",
+    "mean turbulence",
+    "mean coherence",
+    "mean turning_angle",
+)
 COMBINED += ("resolved turbulence", "commitment trap", "mean log-probability", "mean entropy")
 
 
@@ -107,7 +113,7 @@ def graded_runs(panel: Panel, model: ModelData, turbulent: float) -> Graded | No
         found = model.at_layer(name, model.layer_of_record)
         if found is not None and np.isfinite(found).any():
             cells[name] = found[rows]
-    scores = {}
+    scores: dict[str, np.ndarray] = {}
     for name, values in cells.items():
         of = (("mean", run_mean_of), ("early", early_value), ("slope", slope))
         scores |= {f"{word} {name}": make(values) for word, make in of}

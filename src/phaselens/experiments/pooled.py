@@ -102,8 +102,8 @@ def of_draws(parts: Sequence[tuple[str, float, np.ndarray]], n: int) -> Pooled:
 
 
 def _change(value: float, drawn: np.ndarray, n: int) -> Change:
-    ends = [expanded_interval(drawn, n, level=level) for level in (0.95, 0.90)]
-    return Change(value, *ends, n, drawn)
+    wide, narrow = (expanded_interval(drawn, n, level=level) for level in (0.95, 0.90))
+    return Change(value, wide, narrow, n, drawn)
 
 
 def each_model(found: Pooled, opposite: Sequence[Region]) -> Outcome:

@@ -42,9 +42,9 @@ def _counted(rows: Sequence[Row], task: str) -> str:
     own = [row for row in rows if str(row["task"]) == task and is_number(row.get("majority"))]
     if not own:
         return ""
-    counts = [int(row["n"]) for row in own if is_number(row.get("n"))]  # type: ignore[call-overload]
+    counts = [int(row["n"]) for row in own if is_number(row.get("n"))]
     stands = f" On {_ends(counts)} examples." if counts else ""
-    guess = [float(row["majority"]) for row in own]  # type: ignore[arg-type]
+    guess = [float(row["majority"]) for row in own]
     return f"{stands} The commonest label alone gives {_ends(guess)}."
 
 
@@ -64,7 +64,7 @@ def _matrix(rows: Sequence[Row], down: str, across: str) -> tuple[list[str], lis
     found = {(str(row[down]), str(row[across])): row["accuracy"] for row in rows}
     own = {str(row[down]): row["own"] for row in rows if "own" in row}
     nothing = float("nan")
-    return names, [[found.get((a, b), own.get(a, nothing) if a == b else nothing) for b in names] for a in names]  # type: ignore[misc]
+    return names, [[found.get((a, b), own.get(a, nothing) if a == b else nothing) for b in names] for a in names]
 
 
 def agreement(groups: Sequence[Row]) -> str:

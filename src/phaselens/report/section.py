@@ -5,7 +5,7 @@ A figure enters the page in one place: a module that draws it ends with a `Secti
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from markupsafe import Markup, escape
 
@@ -110,7 +110,7 @@ class Section:
         return [*([Said(gone)] if gone else []), *found]
 
 
-def pair(name: str, draw: Callable[..., Markup], *args: object, layouts: Sequence[object], **more: object) -> Figure:
+def pair(name: str, draw: Callable[..., Markup], *args: object, layouts: Sequence[object], **more: Any) -> Figure:
     """A figure of two layouts, wide and narrow; `draw` takes a name, `args` and a layout."""
     wide, narrow = (draw(f"{name}-{form}", *args, layout) for form, layout in zip(FORMS, layouts, strict=True))
     return Figure(name, wide, narrow, **more)

@@ -1,6 +1,7 @@
 """SVG as strings: one escaping element builder, and the frame that every figure of the report stands in."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -10,7 +11,7 @@ FONT_WIDTH = 0.56
 """Mean advance of a sans-serif letter over its size: enough to decide whether a label fits, never to measure it."""
 
 
-def element(name: str, *children: object, **attributes: object) -> Markup:
+def element(name: str, *children: Any, **attributes: object) -> Markup:
     """Write one element; children and attribute values that are not Markup are escaped.
 
     A trailing underscore in an attribute name is dropped (`class_`), inner ones become hyphens (`text_anchor`); None
@@ -36,7 +37,7 @@ def place(value: object) -> object:
     return "0" if short == "-0" else short
 
 
-def group(*children: object, **attributes: object) -> Markup:
+def group(*children: Any, **attributes: object) -> Markup:
     """Write a `<g>` around the children."""
     return element("g", Markup("").join(children), **attributes)
 
@@ -51,7 +52,7 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str, **more: object) 
     return element("line", x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2), class_=kind, **more)
 
 
-def rect(x: float, y: float, width: float, height: float, kind: str, *children: object, **more: object) -> Markup:
+def rect(x: float, y: float, width: float, height: float, kind: str, *children: Any, **more: object) -> Markup:
     """Write a rectangle."""
     size: dict = {"x": float(x), "y": float(y), "width": float(width), "height": float(height), "class_": kind}
     return element("rect", *children, **size, **more)
@@ -62,13 +63,13 @@ def tip(content: str) -> Markup:
     return element("title", content)
 
 
-def path(points: Iterable[tuple[float, float]], kind: str, *children: object, **more: object) -> Markup:
+def path(points: Iterable[tuple[float, float]], kind: str, *children: Any, **more: object) -> Markup:
     """Write an open polyline through the points."""
     d = "M" + "L".join(f"{place(float(x))} {place(float(y))}" for x, y in points)
     return element("path", *children, d=d, class_=kind, **more)
 
 
-def frame(name: str, title: str, description: str, width: float, height: float, *children: object) -> Markup:
+def frame(name: str, title: str, description: str, width: float, height: float, *children: Any) -> Markup:
     """Write the figure's `<svg>` with its title and description for those who do not see it.
 
     `name` makes the ids, so it must be unique on the page.

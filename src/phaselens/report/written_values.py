@@ -71,10 +71,10 @@ def places(low: object, high: object, at: object = None) -> int | None:
     >>> places(0.008468, 0.008817), places(0.51, 0.94), places(0.2, 38.7, 0.5), places(1200.0, 1900.0), places(1.0, 1.0)
     (5, 2, 1, None, None)
     """
-    if not (is_number(low) and is_number(high)) or not high > low or max(abs(low), abs(high)) >= 1e5:  # type: ignore[operator,arg-type]
+    if not (is_number(low) and is_number(high)) or not high > low or max(abs(low), abs(high)) >= 1e5:
         return None
-    width = float(high) - float(low)  # type: ignore[arg-type]
-    near = min(abs(float(at) - float(low)), abs(float(high) - float(at))) if is_number(at) else width  # type: ignore[arg-type]
+    width = float(high) - float(low)
+    near = min(abs(float(at) - float(low)), abs(float(high) - float(at))) if is_number(at) else width
     found = 1 - math.floor(math.log10(min(width, 4 * near) if near > 0 else width))
     return found if 0 <= found <= 6 else None
 
