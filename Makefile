@@ -44,7 +44,7 @@ test-wheel: $(VENV)/installed
 REAL ?= real
 real: $(VENV)/installed
 	$(BIN)/python tools/real.py $(REAL) $(if $(YES),--yes)
-	$(BIN)/phaselens run real --models-from $(REAL) --out $(OUT)-real
+	$(BIN)/phaselens run real --models-from $(REAL) --workers 2 --out $(OUT)-real
 
 # What CI does: the smaller one is fetched where it is not there, and the tests marked `real` run, or are skipped with a reason.
 real-tests: $(VENV)/installed

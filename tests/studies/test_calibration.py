@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from phaselens.capture import Sampling, generate
+from phaselens.errors import StudyFileError
+from phaselens.measure.reducer import LensSpec
 from phaselens.models import load
+from phaselens.studies.declaration import Study
 from phaselens.studies.stages.calibration import calibrate, entropy_at_one, grid, matching_temperature
-from phaselens.studies.stages.traces import temperatures
+from phaselens.studies.stages.traces import plan_of, temperatures
 from tiny_panel import save_model
 
 
@@ -63,3 +66,13 @@ def test_the_curve_at_one_is_the_models_own_mean_entropy(tmp_path):
     assert found["n_nonfinite"] == 0
     assert 0 <= found["noise_floor"] < 1e-4
     assert np.all(np.diff(found["entropy"]) >= 0)
+
+
+def test_a_study_of_some_depths_records_the_layers_that_measures_there_read():
+    whole = Study(name="s", models=["organism:llama-512"])
+    assert plan_of(whole, (LensSpec(),), 18).layers == ()
+    some = whole.changed(depths=(0.0, 0.75))
+    assert plan_of(some, (LensSpec(),), 18).layers == (0, 1, 12, 13, 14, 15, 18)
+    assert plan_of(whole.changed(depths=(1.0,)), (LensSpec(),), 4).layers == (2, 3, 4)
+    with pytest.raises(StudyFileError, match="depths"):
+        whole.changed(depths=(1.5,))

@@ -66,6 +66,7 @@ class Study(Part):
     lenses: tuple[str, ...] = LENSES
     distribution_controls: bool = False
     observables: tuple[str, ...] = ()
+    depths: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     normalisations: tuple[str, ...] = ()
     minimal_pairs: Annotated[int, Field(ge=0, le=10**6)] = 0
     probe_tasks: tuple[str, ...] = ()

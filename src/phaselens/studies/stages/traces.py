@@ -208,14 +208,16 @@ def lenses_of(
     return out
 
 
-def plan_of(study: Study, lenses: tuple[LensSpec, ...]) -> Plan:
-    """What is recorded of one model."""
-    return Plan((), lenses, study.observables, study.keep_hidden, study.chunk)
+def plan_of(study: Study, lenses: tuple[LensSpec, ...], n_layers: int) -> Plan:
+    """What is recorded of one model: all layers, or those that the measures at its `depths` read, and the last."""
+    at = [round(depth * n_layers) for depth in study.depths]
+    read = {min(max(layer + k, 0), n_layers) for layer in at for k in (-2, -1, 0, 1)} | {n_layers} if at else ()
+    return Plan(tuple(sorted(read)), lenses, study.observables, study.keep_hidden, study.chunk)
 
 
 def to_trace(work: Work, member: Member, lenses: tuple[LensSpec, ...]) -> tuple[Traced, ...]:
     """Every unit of one model with the key of its trace, whether it is on disk yet or not."""
-    plan, units = plan_of(work.study, lenses), work.units(member)
+    plan, units = plan_of(work.study, lenses, member.facts["n_layers"]), work.units(member)
     fitted = normalisation_key(work.study, units)
     return tuple(Traced(unit, trace_key(unit, plan, work.study, fitted)) for unit in units)
 
@@ -224,7 +226,7 @@ def make_traces(
     work: Work, member: Member, lenses: tuple[LensSpec, ...], tick: Tick, part: Progress | None = None
 ) -> None:
     """Observe every unit of one model and write the traces."""
-    plan = plan_of(work.study, lenses)
+    plan = plan_of(work.study, lenses, member.facts["n_layers"])
     for one in work.mine(to_trace(work, member, lenses)):
         started = time.monotonic()
         there = is_valid(work.folder / "traces", one.trace, one.key)
@@ -242,6 +244,7 @@ def _observe(work: Work, member: Member, one: Traced, plan: Plan, part: Progress
             transcripts,
             lens=plan.lenses,
             observables=plan.observables or None,
+            layers=plan.layers or None,
             normalisations=normalisations_of(work, member),
             keep_hidden=plan.keep_hidden,
             chunk=plan.chunk,
