@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from phaselens.experiments.base import StoredScores
+from phaselens.experiments.observability import Found, of_scores
 from phaselens.models import load, untrained_twin
 from phaselens.readings import loss_probes as reading
 from phaselens.readings.place_states import capture_states
+from phaselens.statistics.intervals import expanded_interval
 from phaselens.statistics.partial import rank_residuals
 
 GIVEN = {"raw": 0, "given confidence": 2, "and entropy": 3, "and rank, margin": 5}
@@ -62,7 +65,26 @@ def rows_of(source: str, documents: tuple[str, ...], tokens: int, seeds: int) ->
                 row |= {f"{way.__name__}: {name}": value for name, value in of.items()}
             row["shuffled"] = [curved(loss, s, covariates[:, :3]) for s in found["shuffled"][:5]]
             out.append(row)
+        if not seed:
+            kept = StoredScores(
+                loss, both["own"]["score"], both["untrained"]["score"], both["own"]["shuffled"], covariates, document,
+                np.array(layers)[both["own"]["layer"]], np.array(layers) / model.n_layers, both["own"]["curve"],
+            )  # fmt: skip
+            out[-2]["over documents"] = [as_o1_has_it(found) for found in of_scores(model.name, kept, 0, 2000)]
     return out
+
+
+def as_o1_has_it(found: Found) -> dict:
+    """One row of the table `observability`: intervals over documents, beside the twin and shuffled losses."""
+    own, twin = (expanded_interval(draws, found.n_units) for draws in (found.draws, found.twin[1]))
+    return {
+        "given": found.given,
+        "estimate": found.value,
+        "interval": [own.lo, own.hi],
+        "untrained": found.twin[0],
+        "untrained interval": [twin.lo, twin.hi],
+        "shuffled": [float(x) for x in np.quantile(found.shuffled, [0, 1])],
+    }
 
 
 def main() -> None:
@@ -86,6 +108,8 @@ def main() -> None:
         for way in ("straight", "curved"):
             of = (np.array([r[f"{way}: {g}"] for r in mine]) for g in GIVEN)
             print(f"  {way}: " + " / ".join(f"{v.mean():.3f} ({v.std(ddof=1) if len(v) > 1 else 0:.3f})" for v in of))
+        for row in mine[0].get("over documents", ()):
+            print("  O1,", json.dumps(row))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,106 @@
+"""Before the first word of an answer: what do the states know of its being wrong, layer by layer, beside the output?
+
+`python tools/before_answer.py STUDY --models-from DIR [--out FILE]` reads a graded study (experiment `correctness`) and
+runs each model twice more over its runs. Probes as in `correctness` (64 principal components, logistic, every run
+scored by a fit that saw nothing of its unit) read the state of the last prompt token, from which the first token of the
+answer is chosen, at five depths; and the mean over the first 8 steps, where at layer 0 it is a bag of the embeddings of
+the answer's words: what such a probe knows of the text alone. Beside them the same logistic regression on what the
+output says at the first step, and on it and the states together. AUROC over pairs of runs of one category.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+import phaselens
+from phaselens.dynamics.correctness_scores import EARLY, answer_probe
+from phaselens.experiments.ambiguity import turbulent_above
+from phaselens.experiments.graded_runs import Graded, graded_runs
+from phaselens.readings.examples import Places
+from phaselens.readings.place_states import capture_states
+from phaselens.statistics.detection import resampled_auroc_within
+from phaselens.statistics.logistic_regression import held_out_probability
+from phaselens.statistics.resampling import bootstrap_weights
+from phaselens.studies.panel_columns import panel_of
+from phaselens.studies.store.panel_record import read_record
+from phaselens.trace.transcripts import read_jsonl
+
+DEPTHS, BOOT = (0.0, 0.25, 0.5, 0.75, 1.0), 2000
+FIRST = ("surprisal", "entropy", "margin", "top1", "rivalry", "n_above_1pct", "logit_std")
+
+
+def states_of(folder: Path, g: Graded, model: phaselens.Model) -> dict[str, np.ndarray]:
+    """States of every graded run by name: at the first step, and the mean over the first eight, at five depths."""
+    said = [
+        t for u in read_record(folder).units if u.model == g.model.info.name for t in read_jsonl(folder / u.transcripts)
+    ]
+    chosen = [said[i] for i in g.rows]
+    layers = tuple(sorted({round(d * model.n_layers) for d in DEPTHS}))
+    ids, lo = tuple(tuple(t.fed) for t in chosen), np.array([t.n_prompt - 1 for t in chosen])
+    ends = np.minimum(lo + EARLY, [len(one) for one in ids])
+    out = {}
+    for word, hi, pool in (("first step", lo + 1, "last"), ("first 8 steps", ends, "mean")):
+        found = capture_states(model, Places(ids, lo, hi), pool=pool, layers=layers)
+        out |= {f"{word}, layer {n}": np.asarray(x) for n, x in zip(found.numbers, found.layers, strict=True)}
+    return out
+
+
+def rows_of(folder: Path, g: Graded, model: phaselens.Model) -> list[dict]:
+    """AUROC of every probe and of the output within categories, with its interval and the gain over the output."""
+    units = g.model.units[g.rows]
+    output = np.column_stack([g.model.per_step(n)[g.rows, 0] for n in FIRST if n in g.model.steps])
+    output = (output - output.mean(0)) / np.where(output.std(0) > 0, output.std(0), 1)
+
+    def fitted(x: np.ndarray) -> np.ndarray:
+        return held_out_probability(x, g.wrong, units, np.random.default_rng(0), constant=False)
+
+    scores = {"output at the first step": fitted(output)}
+    for name, x in states_of(folder, g, model).items():
+        scores[name] = answer_probe(x, g.wrong, units, np.random.default_rng(0))
+        if name.startswith("first step"):
+            scores[f"{name}, and output"] = fitted(np.column_stack([output, _ranked(scores[name])]))
+    scores |= {n: g.baselines[n] for n in ("text: prompt and answer", "linear probe") if n in g.baselines}
+    kind, here = np.asarray(g.model.runs["category"])[g.rows].astype(str), g.measured
+    _, unit = np.unique(units[here], return_inverse=True)
+    drawn = bootstrap_weights(unit.max() + 1, np.random.default_rng(34), n_boot=BOOT)
+    weights = np.vstack([np.ones((1, unit.max() + 1), int), drawn])[:, unit]
+    draws = {n: resampled_auroc_within(v[here], g.wrong[here], kind[here], weights) for n, v in scores.items()}
+    base, out = draws["output at the first step"], []
+    for name, d in draws.items():
+        row = {"model": g.model.info.name, "score": name, "auroc": float(d[0]), "gain": float(d[0] - base[0])}
+        for word, values in (("interval", d), ("gain interval", d - base)):
+            row[word] = [float(x) for x in np.nanquantile(values[1:], [0.025, 0.975])]
+        out.append(row)
+    return out
+
+
+def _ranked(values: np.ndarray) -> np.ndarray:
+    """Held-out log odds as standard scores (1)."""
+    return (values - values.mean()) / max(values.std(), 1e-12)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--models-from", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    panel = panel_of(given.study, read_record(given.study), seed=0, n_boot=100)
+    rows = []
+    for data in panel.trained:
+        g = graded_runs(panel, data, turbulent_above(panel))
+        if g is not None:
+            rows += rows_of(given.study, g, phaselens.load(given.models_from / data.info.name))
+    if given.out:
+        given.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    for r in rows:
+        both = (
+            f"{r[k]:.3f} [{r[w][0]:.3f}, {r[w][1]:.3f}]" for k, w in (("auroc", "interval"), ("gain", "gain interval"))
+        )
+        print(r["model"], r["score"], *both, sep=" | ")
+
+
+if __name__ == "__main__":
+    main()
