@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from phaselens import errors
-from phaselens.claims import REGISTER
+from phaselens.claims import REGISTER, lock
 from phaselens.claims.own_claims import OwnClaim, OwnControl
 from phaselens.experiments import EXPERIMENTS
 from phaselens.observables import CLOUD, OBSERVABLES
@@ -67,6 +67,22 @@ def test_a_changed_rule_or_weight_makes_a_verdict_stale(pages):
     kept["weights"][name] = "0" * 64
     assert set(pages.stale(kept)) == before | {kept["registered"][0]["id"], name}
     assert pages._verdicts(kept).count("changed since.") >= 2
+
+
+def test_the_page_of_real_verdicts_marks_what_was_judged_by_other_rules(pages):
+    kept = json.loads(pages.REAL.read_text())
+    assert "facts" in kept and pages.REAL.stat().st_size < 300_000
+    page, now = pages._real_verdicts(kept), {claim.id: lock((claim,)) for claim in REGISTER}
+    for name, study in kept.items():
+        moved = {row["id"] for row in study["registered"] if study["judged"].get(row["id"]) != now.get(row["id"])}
+        assert set(pages.stale(study)) == moved
+        assert all("Q4" in origin and len(mark) == 64 for mark, origin in study["models"].values())
+        for row in study["claims"]:
+            mark = " (stale)" if row["id"] in moved else ""
+            assert f"[{row['id']}](#{name}-claim-{row['id']}){mark} | {row['verdict']} |" in page
+    first = next(iter(kept.values()))
+    first["judged"][first["registered"][0]["id"]] = "0" * 64
+    assert "(stale)" in pages._real_verdicts(kept)
 
 
 def test_the_page_of_errors_has_every_kind(pages, tmp_path):

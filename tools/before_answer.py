@@ -5,16 +5,20 @@ runs each model twice more over its runs. Probes as in `correctness` (64 princip
 scored by a fit that saw nothing of its unit) read the state of the last prompt token, from which the first token of the
 answer is chosen, at five depths; and the mean over the first 8 steps, where at layer 0 it is a bag of the embeddings of
 the answer's words: what such a probe knows of the text alone. Beside them the same logistic regression on what the
-output says at the first step, and on it and the states together. AUROC over pairs of runs of one category.
+output says at the first step, and on it and the states together. AUROC over pairs of runs of one category; once more
+over attempts alone, runs whose text is an accepted answer to some question of the category: to tell an answer from no
+answer ("The past tense of go is used to ...") is not to know that it is wrong.
 """
 
 import argparse
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
 
 import phaselens
+from phaselens.batteries.graders import Grader
 from phaselens.dynamics.correctness_scores import EARLY, answer_probe
 from phaselens.experiments.ambiguity import turbulent_above
 from phaselens.experiments.graded_runs import Graded, graded_runs
@@ -25,18 +29,30 @@ from phaselens.statistics.logistic_regression import held_out_probability
 from phaselens.statistics.resampling import bootstrap_weights
 from phaselens.studies.panel_columns import panel_of
 from phaselens.studies.store.panel_record import read_record
-from phaselens.trace.transcripts import read_jsonl
+from phaselens.trace.transcripts import Transcript, read_jsonl
 
 DEPTHS, BOOT = (0.0, 0.25, 0.5, 0.75, 1.0), 2000
 FIRST = ("surprisal", "entropy", "margin", "top1", "rivalry", "n_above_1pct", "logit_std")
 
 
+def said_by(folder: Path, g: Graded) -> list[Transcript]:
+    """The transcripts of the graded runs."""
+    units = [u for u in read_record(folder).units if u.model == g.model.info.name]
+    said = [t for u in units for t in read_jsonl(folder / u.transcripts)]
+    return [said[i] for i in g.rows]
+
+
+def attempts(said: list[Transcript], grader: Grader) -> np.ndarray:
+    """Whether the text of each run is an accepted answer to any question of its category."""
+    known: dict[str, set[str]] = {}
+    for t in said:
+        known.setdefault(t.category, set()).update(a for a in (t.answer, *t.aliases) if a)
+    return np.array([grader(t.completion or "", sorted(known[t.category])).right for t in said])
+
+
 def states_of(folder: Path, g: Graded, model: phaselens.Model) -> dict[str, np.ndarray]:
     """States of every graded run by name: at the first step, and the mean over the first eight, at five depths."""
-    said = [
-        t for u in read_record(folder).units if u.model == g.model.info.name for t in read_jsonl(folder / u.transcripts)
-    ]
-    chosen = [said[i] for i in g.rows]
+    chosen = said_by(folder, g)
     layers = tuple(sorted({round(d * model.n_layers) for d in DEPTHS}))
     ids, lo = tuple(tuple(t.fed) for t in chosen), np.array([t.n_prompt - 1 for t in chosen])
     ends = np.minimum(lo + EARLY, [len(one) for one in ids])
@@ -62,17 +78,26 @@ def rows_of(folder: Path, g: Graded, model: phaselens.Model) -> list[dict]:
         if name.startswith("first step"):
             scores[f"{name}, and output"] = fitted(np.column_stack([output, _ranked(scores[name])]))
     scores |= {n: g.baselines[n] for n in ("text: prompt and answer", "linear probe") if n in g.baselines}
-    kind, here = np.asarray(g.model.runs["category"])[g.rows].astype(str), g.measured
-    _, unit = np.unique(units[here], return_inverse=True)
-    drawn = bootstrap_weights(unit.max() + 1, np.random.default_rng(34), n_boot=BOOT)
-    weights = np.vstack([np.ones((1, unit.max() + 1), int), drawn])[:, unit]
-    draws = {n: resampled_auroc_within(v[here], g.wrong[here], kind[here], weights) for n, v in scores.items()}
-    base, out = draws["output at the first step"], []
-    for name, d in draws.items():
-        row = {"model": g.model.info.name, "score": name, "auroc": float(d[0]), "gain": float(d[0] - base[0])}
-        for word, values in (("interval", d), ("gain interval", d - base)):
-            row[word] = [float(x) for x in np.nanquantile(values[1:], [0.025, 0.975])]
-        out.append(row)
+    kind, out = np.asarray(g.model.runs["category"])[g.rows].astype(str), []
+    declared = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8")).get("grader")
+    tried = g.measured & attempts(said_by(folder, g), Grader.of(declared))
+    for among, here in (("all", g.measured), ("attempts", tried)):
+        _, unit = np.unique(units[here], return_inverse=True)
+        drawn = bootstrap_weights(unit.max() + 1, np.random.default_rng(34), n_boot=BOOT)
+        weights = np.vstack([np.ones((1, unit.max() + 1), int), drawn])[:, unit]
+        draws = {n: resampled_auroc_within(v[here], g.wrong[here], kind[here], weights) for n, v in scores.items()}
+        base = draws["output at the first step"]
+        common = {
+            "model": g.model.info.name,
+            "among": among,
+            "runs": int(here.sum()),
+            "wrong": int(g.wrong[here].sum()),
+        }
+        for name, d in draws.items():
+            row = {**common, "score": name, "auroc": float(d[0]), "gain": float(d[0] - base[0])}
+            for word, values in (("interval", d), ("gain interval", d - base)):
+                row[word] = [float(x) for x in np.nanquantile(values[1:], [0.025, 0.975])]
+            out.append(row)
     return out
 
 
@@ -99,7 +124,7 @@ def main() -> None:
         both = (
             f"{r[k]:.3f} [{r[w][0]:.3f}, {r[w][1]:.3f}]" for k, w in (("auroc", "interval"), ("gain", "gain interval"))
         )
-        print(r["model"], r["score"], *both, sep=" | ")
+        print(r["model"], f"{r['among']} ({r['wrong']} of {r['runs']} wrong)", r["score"], *both, sep=" | ")
 
 
 if __name__ == "__main__":

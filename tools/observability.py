@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+import phaselens
 from phaselens.experiments.base import StoredScores
 from phaselens.experiments.observability import Found, of_scores
-from phaselens.models import load, untrained_twin
+from phaselens.models import untrained_twin
 from phaselens.readings import loss_probes as reading
 from phaselens.readings.place_states import capture_states
 from phaselens.statistics.intervals import expanded_interval
@@ -41,7 +42,7 @@ def curved(loss: np.ndarray, score: np.ndarray, covariates: np.ndarray) -> float
 
 def rows_of(source: str, documents: tuple[str, ...], tokens: int, seeds: int) -> list[dict]:
     """One row a seed and kind of states (the model's own, its untrained twin's)."""
-    model = load(source)
+    model = phaselens.load(source)
     places, following, document = reading.places_in(model, documents, tokens, 0)
     layers = tuple(sorted(set(np.linspace(0, model.n_layers, reading.LAYERS).round().astype(int).tolist())))
     own = capture_states(model, places, pool="last", layers=layers)
