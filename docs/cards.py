@@ -109,13 +109,15 @@ def _kept(path: Path, kept: dict) -> Path:
 def verdicts_of(folder: Path) -> dict:
     """The verdicts of a study: registered as what and when, judged by which rules, and which weights they are about.
 
-    Rules are those of the code that stores: judge first, `phaselens run --from DIR`, where they changed since the run.
+    Rules are those of the run, or of the code that stores where it was judged again (`phaselens run --from DIR`).
     """
     from phaselens.claims import REGISTER, lock
 
     manifest = (folder / "manifest.json").read_bytes()
     said = json.loads(manifest)
-    began = json.loads((folder / "log.jsonl").read_text(encoding="utf-8").partition("\n")[0])["time"]
+    diary = (folder / "log.jsonl").read_text(encoding="utf-8")
+    again = {claim.id: lock((claim,)) for claim in REGISTER} if '"analysed again"' in diary else {}
+    began = json.loads(diary.partition("\n")[0])["time"]
     return {
         "command": f"phaselens run {said['name']} --out DIR",
         "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
@@ -123,7 +125,7 @@ def verdicts_of(folder: Path) -> dict:
         **{key: said[key] for key in ("name", "seed", "claims_lock", "registered", "n_prompts", "versions")},
         "weights": {m["name"]: weights_of(m["name"]) for m in said["models"] if not m.get("twin")},
         "models": {m["name"]: [m["fingerprint"], m["origin"] or ""] for m in said["models"] if not m.get("twin")},
-        "judged": {claim.id: lock((claim,)) for claim in REGISTER},
+        "judged": {row["id"]: again.get(row["id"], row["lock"]) for row in said["registered"]},
         "claims": json.loads((folder / "claims.json").read_text(encoding="utf-8")),
     }
 

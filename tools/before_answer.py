@@ -110,11 +110,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", type=Path)
     parser.add_argument("--models-from", type=Path, required=True)
+    parser.add_argument("--only", help="one of the models, by its name in the study")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     panel = panel_of(given.study, read_record(given.study), seed=0, n_boot=100)
     rows = []
     for data in panel.trained:
+        if given.only not in (None, data.info.name):
+            continue
         g = graded_runs(panel, data, turbulent_above(panel))
         if g is not None:
             rows += rows_of(given.study, g, phaselens.load(given.models_from / data.info.name))
