@@ -10,7 +10,7 @@ from phaselens.claims import claims_by_id, judge_all
 from phaselens.dynamics.clusters import average_linkage
 from phaselens.experiments import Panel, registered_claims, run_experiments
 from phaselens.experiments.fingerprints import FEATURES, recipes, sample_of
-from phaselens.experiments.subpanels import part_of, subpanel_experiment, verdicts
+from phaselens.experiments.subpanels import part_of, replayed, verdicts
 from phaselens.experiments.topology import leaf_order, wider
 from phaselens.statistics.intervals import Interval, undefined_interval
 from phaselens.validity import simulated_fingerprints as simulated
@@ -131,8 +131,7 @@ def test_a_ledger_on_sub_panels_counts_every_verdict():
     from phaselens.experiments.fingerprints import FINGERPRINTS
 
     panel = replace(simulated.different(np.random.default_rng(0), m=9, size=1.5), subpanels=3)
-    experiment = subpanel_experiment((FINGERPRINTS,))
-    result = experiment.function(panel)
+    result = replayed(panel, (FINGERPRINTS,))
     (row,) = result.tables["subpanels"].to_pylist()
     said = sum(row[f"n_{w}"] for w in ("supported", "rejected", "open", "not_applicable"))
     assert row["claim"] == "F0" and said == row["n_panels"] == 3

@@ -1,59 +1,21 @@
 """A claim in plain words: what is said, how it is measured, what decides it, what could fool it, and the terms used."""
 
 import re
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 from phaselens.claims.declared import POWER
 from phaselens.claims.own_claims import OWN, OwnControl, RegisteredOwn, listed
 from phaselens.claims.records import ELSEWHERE, LEVEL, Claim
 
-# (what to look for in the words of a claim, the term, what it means)
-TERMS: tuple[tuple[str, str, str], ...] = (
-    (
-        r"\bS test\b|^S of",
-        "S test",
-        "one number per model is put on a line and cut in two where the groups are furthest apart; S is the share of "
-        "all spread that lies between them. As many points drawn uniformly also have such a cut, so S counts only if "
-        "it is larger than theirs in 95 of 100 draws",
-    ),
-    (r"bootstrap-t|resampl", "bootstrap", "prompts (or models) are drawn again with replacement, many times; what the "
-     "number does then is its interval"),
-    (r"[Pp]ermut|exchanged|shuffle", "permutation", "labels are moved about at random; p is how often that gives as "
-     "much as the true labels do"),
-    (r"interval|bound", "interval", "the 95 % interval of the estimate; a rule asks where the whole of it lies, never "
-     "where the estimate alone lies"),
-    (r"TOST|inside", "shown to be small", "the whole interval lies within the margin: a small effect is shown, which a "
-     "large p-value never does"),
-    (r"Holm", "Holm", "the more claims of one family are tested, the smaller p must be; a chance hit among many does "
-     "not count"),
-    (r"\btwins?\b", "twin", "a model that is no independent case: a second seed or a distillate of another (dropped "
-     "once), or the same network with fresh weights (untrained: what is there before training is no result of it)"),
-    (r"ratio_norm", "ratio_norm", "how unsteady a run's steps are: largest over median change of direction from token "
-     "to token, over 64 values at three quarters of the depth"),
-    (r"\bct\b", "ct", "the angle between two successive steps of the hidden state, in radians"),
-    (r"GD_ratio|\bG = ", "GD_ratio", "how far the first token leads (G) over how close the second comes (D), averaged "
-     "over layers and tokens"),
-    (r"\blens\b", "lens", "what the model would say if a middle layer were its last"),
-    (r"AUROC", "AUROC", "how often a case with the event ranks above one without it; .5 is guessing"),
-    (r"\bARI\b|adjusted Rand", "adjusted Rand", "how alike two groupings are; 1 is the same, 0 is chance"),
-    (r"Kendall", "Kendall's W", "how far several orders of the same things agree; 1 is the same order"),
-    (r"R\^2", "R^2", "the share of one number's variation that goes with another"),
-)  # fmt: skip
 
-CONTROLS: tuple[tuple[str, str], ...] = (
-    (r"untrained twin", "the same networks with fresh weights: what they show too is architecture, not training"),
-    (r"length", "runs of unlike length are compared at one length"),
-    (r"outlier", "one extreme state must not carry the effect"),
-    (r"frozen", "steps at which the state stood still are left out"),
-    (r"temperature", "all models are brought to one mean output entropy"),
-    (r"nucleus|top ten|shared tokens", "vocabularies of unlike size are made comparable"),
-    (r"lens", "read through another lens"),
-    (r"size", "log parameters is taken out"),
-    (r"twins?\b", "second seeds and distillates are dropped"),
-    (r"pseudo-replication", "tokens of one run are not counted as independent"),
-    (r"order", "the order is shuffled, everything else kept"),
-)
+@cache
+def _words(kind: str) -> list[dict[str, str]]:
+    """The records of `terms.toml`: what to look for in the words of a claim, and what it means."""
+    return tomllib.loads(resources.files(__package__).joinpath("terms.toml").read_text(encoding="utf-8"))[kind]
 
 
 @dataclass(frozen=True)
@@ -82,7 +44,7 @@ def explain(claim: Claim, family: Sequence[Claim]) -> tuple[Part, ...]:
     ]
     if claim.published not in ("", "-"):
         parts.append(Part("Published figure (never decides)", (claim.published,)))
-    terms = tuple(f"{term}: {meaning}" for pattern, term, meaning in TERMS if re.search(pattern, words))
+    terms = tuple(f"{t['term']}: {t['means']}" for t in _words("terms") if re.search(t["look"], words))
     return (*parts, Part("In other words", terms)) if terms else tuple(parts)
 
 
@@ -91,7 +53,7 @@ def _rejected(claim: Claim) -> str:
 
 
 def _control(name: str) -> str:
-    meaning = next((words for pattern, words in CONTROLS if re.search(pattern, name)), "")
+    meaning = next((c["means"] for c in _words("controls") if re.search(c["look"], name)), "")
     return f"{name}: {meaning}" if meaning else name
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from phaselens.claims.overruling import controlled
+from phaselens.claims.overruling import controlled, why_none
 from phaselens.claims.records import Decision, Numbers, Outcome
 from phaselens.statistics.intervals import Interval
 
@@ -35,9 +35,7 @@ class FlagEvidence:
 
     def numbers(self) -> Numbers:
         """The median effect over models with its interval, and p."""
-        reasons = dict(self.reasons)
-        if self.lacking or self.interval.reason:
-            reasons.setdefault("estimate", self.lacking or self.interval.reason)
+        reasons = why_none(self.reasons, self.lacking or self.interval.reason)
         return Numbers(self.estimate, self.interval, self.null, self.p, math.nan, n=self.n, reasons=reasons)
 
     def decide(self, p_holm: float) -> Decision:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from phaselens.claims.overruling import Requirement, controlled, unready
+from phaselens.claims.overruling import Requirement, controlled, unready, why_none
 from phaselens.claims.records import Decision, Numbers, Outcome
 from phaselens.statistics.intervals import Interval
 
@@ -75,9 +75,7 @@ class IntervalEvidence:
 
     def numbers(self) -> Numbers:
         """The estimate with its interval, its null and its p-values."""
-        reasons = dict(self.reasons)
-        if self.lacking or self.interval.reason:
-            reasons.setdefault("estimate", self.lacking or self.interval.reason)
+        reasons = why_none(self.reasons, self.lacking or self.interval.reason)
         return Numbers(self.estimate, self.interval, self.null, self.p, self.p_without_twins, n=self.n, reasons=reasons)
 
     def _number(self) -> str:

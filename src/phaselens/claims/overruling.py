@@ -1,7 +1,7 @@
 """What overrules the number of a rule, the same for every kind of evidence: requirements, controls, multiplicity."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from phaselens.claims.records import LEVEL, Decision, Outcome
@@ -15,6 +15,11 @@ class Requirement:
     met: bool
     why: str
     needed: str
+
+
+def why_none(reasons: Mapping[str, str], lacking: str) -> dict[str, str]:
+    """The reasons of a rule's numbers, with that of the estimate where what it lacks is the reason."""
+    return {"estimate": lacking, **reasons} if lacking else dict(reasons)
 
 
 def unready(said: str, lacking: str, requirements: Sequence[Requirement]) -> Decision | None:

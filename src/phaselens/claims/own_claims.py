@@ -104,16 +104,19 @@ class OwnClaim(BaseModel):
     @property
     def supported(self) -> tuple[Region, ...]:
         """Where the interval must lie."""
-        if self.comparison in ("above", "below"):
-            return (above if self.comparison == "above" else below)(self.margin)
-        return (inside if self.comparison == "inside" else outside)(self.margin, self.centre)
+        return self._region(self.comparison)
 
     @property
     def rejected(self) -> tuple[Region, ...]:
         """Where it must not: the other side of the margin."""
-        if self.comparison in ("above", "below"):
-            return (below if self.comparison == "above" else above)(self.margin)
-        return (outside if self.comparison == "inside" else inside)(self.margin, self.centre)
+        return self._region(
+            {"above": "below", "below": "above", "inside": "outside", "outside": "inside"}[self.comparison]
+        )
+
+    def _region(self, comparison: str) -> tuple[Region, ...]:
+        if comparison in ("above", "below"):
+            return (above if comparison == "above" else below)(self.margin)
+        return (inside if comparison == "inside" else outside)(self.margin, self.centre)
 
     @property
     def bounds(self) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from phaselens.claims.overruling import Requirement, controlled, unready
+from phaselens.claims.overruling import Requirement, controlled, unready, why_none
 from phaselens.claims.records import LEVEL, Decision, Numbers, Outcome
 from phaselens.statistics.intervals import undefined_interval
 
@@ -41,9 +41,7 @@ class PermutationEvidence:
 
     def numbers(self) -> Numbers:
         """The statistic, the 95 % point of its null, and the p-values; a permutation gives no interval."""
-        reasons = dict(self.reasons)
-        if self.lacking:
-            reasons.setdefault("estimate", self.lacking)
+        reasons = why_none(self.reasons, self.lacking)
         no_interval = undefined_interval("a permutation test gives a p-value and no interval")
         return Numbers(self.estimate, no_interval, self.null, self.p, self.p_without_twins, n=self.n, reasons=reasons)
 

@@ -1,12 +1,12 @@
 """The S test's kind of evidence: does the panel fall into groups, and do they survive their controls?"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from phaselens.claims.overruling import controlled
 from phaselens.claims.records import LEVEL, Decision, Numbers, Outcome
+from phaselens.statistics.intervals import Interval
 from phaselens.statistics.panel_groups import Split, gap_kept, same_grouping
 from phaselens.statistics.separation import Separation
 
@@ -79,20 +79,16 @@ def survives(name: str, base: Split, other: Split) -> Outcome:
     one half). Anything else is undecided, and all of it where `base` is no established split (p <= .05).
     """
     if not other.complete:
-        seen = sum(math.isfinite(v) for v in other.values)
-        return Outcome(name, "undecided" if seen else "missing", f"defined for {seen} of {len(other.models)} models")
-    agreement = same_grouping(base, other)
-    kept, interval = gap_kept(base, other)
-    facts: dict[str, Any] = {"p": other.p, "agreement": agreement, "gap_kept": kept, "gap_interval": interval}
+        return _incomplete(name, other, "defined for {} models")
+    kept, interval, same, say = _compared(name, base, other, other.p)
     left = f"{kept:.2f} of the gap is left"
     if not base.p <= LEVEL:
-        return Outcome(name, "undecided", f"no established split to test; here p = {other.p:.3g}, {left}", **facts)
-    if other.p <= LEVEL and agreement == 1.0 and kept > 0:
-        return Outcome(name, "survived", f"p = {other.p:.3g}, same groups, {left}", **facts)
+        return say("undecided", f"no established split to test; here p = {other.p:.3g}, {left}")
+    if other.p <= LEVEL and same and kept > 0:
+        return say("survived", f"p = {other.p:.3g}, same groups, {left}")
     if interval.hi < HALF:
-        return Outcome(name, "explains it away", f"{left}, at most {interval.hi:.2f}; p = {other.p:.3g}", **facts)
-    groups = "same groups" if agreement == 1.0 else "other groups"
-    return Outcome(name, "undecided", f"p = {other.p:.3g}, {groups}, {left}", **facts)
+        return say("explains it away", f"{left}, at most {interval.hi:.2f}; p = {other.p:.3g}")
+    return say("undecided", f"p = {other.p:.3g}, {'same' if same else 'other'} groups, {left}")
 
 
 def absent_in_twins(name: str, base: Split, twins: Split) -> Outcome:
@@ -103,22 +99,27 @@ def absent_in_twins(name: str, base: Split, twins: Split) -> Outcome:
     of it where `base` is no established split (p <= .05).
     """
     if not twins.complete:
-        seen = sum(math.isfinite(v) for v in twins.values)
-        return Outcome(
-            name, "undecided" if seen else "missing", f"untrained twins of {seen} of {len(twins.models)} models"
-        )
-    agreement = same_grouping(base, twins)
-    kept, interval = gap_kept(base, twins)
-    facts: dict[str, Any] = {"p": twins.test.p, "agreement": agreement, "gap_kept": kept, "gap_interval": interval}
+        return _incomplete(name, twins, "untrained twins of {} models")
+    p = twins.test.p
+    kept, interval, same, say = _compared(name, base, twins, p)
     share = f"{kept:.2f} of the gap is there before training"
     if not base.p <= LEVEL:
-        return Outcome(name, "undecided", f"no established split to test; {share} (p = {twins.test.p:.3g})", **facts)
-    if (twins.test.p <= LEVEL and agreement == 1.0 and kept > 0) or interval.lo > HALF:
-        why = f"{share}: architecture at initialisation makes the same groups (p = {twins.test.p:.3g})"
-        return Outcome(name, "explains it away", why, **facts)
-    if interval.hi < HALF:
-        return Outcome(name, "survived", f"{share}, at most {interval.hi:.2f}", **facts)
-    return Outcome(name, "undecided", share, **facts)
+        return say("undecided", f"no established split to test; {share} (p = {p:.3g})")
+    if (p <= LEVEL and same and kept > 0) or interval.lo > HALF:
+        return say("explains it away", f"{share}: architecture at initialisation makes the same groups (p = {p:.3g})")
+    return say("survived", f"{share}, at most {interval.hi:.2f}") if interval.hi < HALF else say("undecided", share)
+
+
+def _incomplete(name: str, split: Split, said: str) -> Outcome:
+    seen = sum(math.isfinite(v) for v in split.values)
+    return Outcome(name, "undecided" if seen else "missing", said.format(f"{seen} of {len(split.models)}"))
+
+
+def _compared(name: str, base: Split, other: Split, p: float) -> tuple[float, Interval, bool, Callable[..., Outcome]]:
+    """The share of the gap that is kept with its interval, whether groups are the same, and how to say an outcome."""
+    agreement, (kept, interval) = same_grouping(base, other), gap_kept(base, other)
+    facts = {"p": p, "agreement": agreement, "gap_kept": kept, "gap_interval": interval}
+    return kept, interval, agreement == 1.0, lambda word, why: Outcome(name, word, why, **facts)
 
 
 def _said(tested: Split) -> str:

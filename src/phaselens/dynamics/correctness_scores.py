@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import rankdata
 
+from phaselens.dynamics.regimes import run_mean
 from phaselens.statistics.logistic_regression import held_out_probability
 
 EARLY = 8
@@ -13,17 +14,9 @@ PSEUDO = 0.5  # Jeffreys: a transition that was not seen is rare, and not imposs
 COMPONENTS = 64
 
 
-def run_mean_of(values: np.ndarray) -> np.ndarray:
-    """Mean of the defined values of each run (their unit): [run, step] -> [run]; NaN where none is."""
-    x = np.asarray(values, float)
-    seen = np.isfinite(x)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(seen, x, 0.0).sum(1) / seen.sum(1)
-
-
 def early_value(values: np.ndarray, *, steps: int = EARLY) -> np.ndarray:
     """Mean of the defined values among the first 8 steps (their unit): [run, step] -> [run]; NaN where none is."""
-    return run_mean_of(np.asarray(values)[:, :steps])
+    return run_mean(np.asarray(values)[:, :steps])
 
 
 def slope(values: np.ndarray) -> np.ndarray:
@@ -102,7 +95,7 @@ def grammar_violation(
         cost = -np.log(counts / counts.sum(1, keepdims=True))
         here = fold == k
         costs = np.where(known[here], cost[before[here], after[here]], np.nan)
-        out[here] = run_mean_of(costs)
+        out[here] = run_mean(costs)
     return out
 
 

@@ -4,6 +4,8 @@ Each function returns states [draw, state, d_model]; `instability_of` gives thei
 normalisation, by the same formula as the observable (a test holds the two together).
 """
 
+from typing import Any
+
 import numpy as np
 
 from phaselens.errors import InputError
@@ -79,18 +81,13 @@ def partly_frozen(
 
 
 def outlier_first_state(
-    generator: np.random.Generator,
-    *,
-    n_draws: int = 200,
-    d_model: int = 64,
-    step: float = 0.3,
-    n_states: int = N_STATES,
+    generator: np.random.Generator, *, n_draws: int = 200, d_model: int = 64, **walk: Any
 ) -> np.ndarray:
     """Sphere walk whose state 1 is an unrelated vector: ratio_norm about 8 (3-12 over steps).
 
     It must be state 1: the leap into state 0 lies before the first defined value, so an outlier there moves nothing.
     """
-    states = sphere_walk(generator, n_draws=n_draws, d_model=d_model, step=step, n_states=n_states)
+    states = sphere_walk(generator, n_draws=n_draws, d_model=d_model, **walk)
     states[:, 1] = _on_sphere(generator.standard_normal((n_draws, d_model)))
     return states
 

@@ -1,78 +1,25 @@
 """Experiments: small declarations over stored columns. `run_experiments` is the one call that a study makes."""
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from phaselens.claims import Claim, claims_by_id
 from phaselens.errors import unknown_name
-from phaselens.experiments.ambiguity import AMBIGUITY
 from phaselens.experiments.base import Experiment, ModelData, ModelInfo, Panel, Result
-from phaselens.experiments.causal_regions import CAUSAL
-from phaselens.experiments.conditions import CONDITIONS
-from phaselens.experiments.correctness import CORRECTNESS
-from phaselens.experiments.cycles import CYCLE
-from phaselens.experiments.differences import DIFFERENCES
-from phaselens.experiments.dynamic_control import CONTROL
 from phaselens.experiments.equal_lengths import Equal
-from phaselens.experiments.fingerprints import FINGERPRINTS
-from phaselens.experiments.gd import GD
-from phaselens.experiments.gd_controls import GD_CONTROLS
-from phaselens.experiments.growth import GROWTH
-from phaselens.experiments.model_order import ORDERS
-from phaselens.experiments.motifs import MOTIF
-from phaselens.experiments.normalisation import NORMALISATION
-from phaselens.experiments.observability import OBSERVABILITY
-from phaselens.experiments.perturbation import PERTURBATION
-from phaselens.experiments.probes import PROBES
-from phaselens.experiments.profile import PROFILE
-from phaselens.experiments.regimes import REGIMES
-from phaselens.experiments.result_tables import concatenated
-from phaselens.experiments.states import STATES
-from phaselens.experiments.subpanels import subpanel_experiment
-from phaselens.experiments.summary import SUMMARY
-from phaselens.experiments.topology import TOPOLOGY
-from phaselens.experiments.training import TRAINED
-from phaselens.experiments.variance import VARIANCE
+from phaselens.experiments.result_tables import concatenated, declarations
 
-# What is judged again on small panels: whatever gives its evidence without tables, quickly, and is about any panel.
-SUBPANELS = subpanel_experiment((REGIMES, GD, FINGERPRINTS))
-EXPERIMENTS: tuple[Experiment, ...] = (
-    SUMMARY,
-    DIFFERENCES,
-    REGIMES,
-    PROFILE,
-    GD,
-    GD_CONTROLS,
-    VARIANCE,
-    ORDERS,
-    CONDITIONS,
-    STATES,
-    MOTIF,
-    CYCLE,
-    FINGERPRINTS,
-    TOPOLOGY,
-    NORMALISATION,
-    AMBIGUITY,
-    PROBES,
-    PERTURBATION,
-    GROWTH,
-    CAUSAL,
-    CONTROL,
-    TRAINED,
-    CORRECTNESS,
-    OBSERVABILITY,
-    SUBPANELS,
-)
-DEFAULT: tuple[str, ...] = (
-    "regimes",
-    "gd",
-    "variance",
-    "order",
-    "conditions",
-    "states",
-    "motifs",
-    "cycles",
-    "differences",
-)
+DEFAULT = ("regimes", "gd", "variance", "order", "conditions", "states", "motifs", "cycles", "differences")
+
+
+def _declared(name: str, module: str) -> Experiment:
+    """The experiment of a record, which its module holds."""
+    found = vars(import_module(f"{__package__}.{module}")).values()
+    return next(e for e in found if isinstance(e, Experiment) and e.name == name)
+
+
+# In the order of the records.
+EXPERIMENTS = tuple(_declared(name, record.get("module", name)) for name, record in declarations().items())
 
 
 def experiments_by_name(names: Sequence[str]) -> tuple[Experiment, ...]:
@@ -117,7 +64,7 @@ def run_at_equal_lengths(equal: Equal, names: Sequence[str], each: Each = in_tur
 
 def over_whole_runs(names: Sequence[str]) -> tuple[Experiment, ...]:
     """Those of the named experiments, and the summary, whose numbers are means over whole runs."""
-    return tuple(e for e in experiments_by_name([*names, "panel"]) if e.whole_runs or e is SUMMARY)
+    return tuple(e for e in experiments_by_name([*names, "panel"]) if e.whole_runs or e.name == "panel")
 
 
 def _together(results: Sequence[Result]) -> Result:

@@ -282,11 +282,6 @@ class ModelData:
         return round(0.75 * self.info.n_layers)
 
 
-def refusals(models: "Sequence[ModelData]", kind: str) -> tuple[str, ...]:
-    """Which models could not take part in one kind of intervention, and why."""
-    return tuple(f"{kind}: {m.info.name}: {m.acted.refused[kind]}" for m in models if kind in m.acted.refused)
-
-
 @dataclass(frozen=True)
 class Panel:
     """The models of one study with their columns; the only thing an experiment sees.
@@ -393,6 +388,14 @@ class Experiment:
         if self.evidence is None:
             return self.function(panel).evidence
         return self.evidence(panel, claims) if claims and self.parted else self.evidence(panel)
+
+
+def of_interventions(panel: Panel, kind: str, analysed: Callable[..., Result], *given: object) -> Result:
+    """What `analysed` makes of the stored records of one kind of intervention, with why some models have none."""
+    acted = {m.info.name: m.acted for m in panel.trained}
+    stored = [own for a in acted.values() if (own := getattr(a, kind)) is not None]
+    notes = tuple(f"{kind}: {name}: {a.refused[kind]}" for name, a in acted.items() if kind in a.refused)
+    return replace(analysed(stored, panel.seed, *given), notes=notes)
 
 
 def declared(

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Region, above
-from phaselens.experiments.base import Panel, Result, declared, refusals
+from phaselens.experiments.base import Panel, Result, declared, of_interventions
 from phaselens.experiments.pooled import BOOTSTRAPS, Asked, beyond, each_model, identity, pooled
 from phaselens.experiments.result_tables import bounds, filled
 from phaselens.interventions.records import Causal
@@ -158,9 +157,7 @@ def analysed(stored: Sequence[Causal], seed: int, n_boot: int = BOOTSTRAPS) -> R
 
 
 def _analyse(panel: Panel) -> Result:
-    stored = [m.acted.causal for m in panel.trained if m.acted.causal is not None]
-    made = analysed(stored, panel.seed, panel.n_boot)
-    return replace(made, notes=refusals(panel.trained, "causal"))
+    return of_interventions(panel, "causal", analysed, panel.n_boot)
 
 
 CAUSAL = declared("causal", _analyse)

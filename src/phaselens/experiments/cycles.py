@@ -1,7 +1,7 @@
 """Experiment: do low-entropy states of the output reopen more than chance makes them? COLLAPSE-RIVALRY, and C1."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -36,6 +36,7 @@ SLOWER = 0.9
 WHICH = ("outside", "all", "inside")
 ALL_MODELS = "all trained models"
 BANDS = ("AR1", "words")
+Figure = Callable[..., np.ndarray]  # of reopenings, censorings and a horizon
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,21 +68,13 @@ class Tables:
         """Reopenings per step in collapse, up to the horizon (1 / step); NaN: no step was followed."""
         return float(event_rate(*self.own.sum(axis=1), HORIZON))
 
-    def rate_draws(self, weights: np.ndarray) -> np.ndarray:
-        """That rate in each resample of the prompts, [B]."""
-        return event_rate(*(weights @ part for part in self.own), HORIZON)
+    def draws(self, of: Figure, weights: np.ndarray) -> np.ndarray:
+        """The share or the rate in each resample of the prompts, [B]."""
+        return of(*(weights @ part for part in self.own), HORIZON)
 
-    def null_rates(self, name: str) -> np.ndarray:
-        """That rate in each draw of a null, [draw]; empty where the null was not made."""
-        return event_rate(*self.nulls[name], HORIZON) if name in self.nulls else np.zeros(0)
-
-    def draws(self, weights: np.ndarray) -> np.ndarray:
-        """The share in each resample of the prompts, [B]."""
-        return event_share(*(weights @ part for part in self.own), HORIZON)
-
-    def null_shares(self, name: str) -> np.ndarray:
-        """The share in each draw of a null, [draw]; empty where the null was not made."""
-        return event_share(*self.nulls[name], HORIZON) if name in self.nulls else np.zeros(0)
+    def null(self, of: Figure, name: str) -> np.ndarray:
+        """The share or the rate in each draw of a null, [draw]; empty where the null was not made."""
+        return of(*self.nulls[name], HORIZON) if name in self.nulls else np.zeros(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,13 +228,17 @@ def _row(panel: Panel, one: Found, which: str) -> dict:
 
 def _shares(panel: Panel, table: Tables, prompts: int) -> dict[str, object]:
     """Columns on the share reopened, beside its nulls, and on the rate of reopening."""
-    share = percentile_interval(table.draws(panel.weights), prompts)
-    rate = percentile_interval(table.rate_draws(panel.weights), _prompts(table))
+    share = percentile_interval(table.draws(event_share, panel.weights), prompts)
+    rate = percentile_interval(table.draws(event_rate, panel.weights), _prompts(table))
     return (
-        {"share": table.share, **bounds(share), **_banded({name: table.null_shares(name) for name in table.nulls})}
+        {
+            "share": table.share,
+            **bounds(share),
+            **_banded({name: table.null(event_share, name) for name in table.nulls}),
+        }
         | {"n_prompts": prompts, "reason": share.reason if table.entries else "no entry into collapse"}
         | {"rate": table.rate, **bounds(rate, "rate")}
-        | {f"rate_{name}": _band(table.null_rates(name))[0] for name in BANDS}
+        | {f"rate_{name}": _band(table.null(event_rate, name))[0] for name in BANDS}
     )
 
 
@@ -297,10 +294,10 @@ def _evidence(panel: Panel, found: Sequence[Found]) -> IntervalEvidence:
     which = "outside" if known else "all"
     table = pooled(found, which)
     assert table is not None  # every model has "all", and "outside" where its words are known
-    rates = {name: table.null_rates(name) for name in table.nulls}
+    rates = {name: table.null(event_rate, name) for name in table.nulls}
     bands = [_band(values) for values in rates.values()]
     middle, top = [b[0] for b in bands], [b[2] for b in bands]
-    interval = percentile_interval(table.rate_draws(panel.weights), _prompts(table))
+    interval = percentile_interval(table.draws(event_rate, panel.weights), _prompts(table))
     p = max(permutation_p(table.rate, values) for values in rates.values())
     below_both = interval.hi < SLOWER * min(middle)
     inside = sum(int(one.cycles.inside_word.sum()) for one in trained)

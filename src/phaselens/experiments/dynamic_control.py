@@ -5,13 +5,12 @@ Change of ct and change of correctness stand side by side for every arm; evidenc
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, Region, Requirement, above, below, claims_by_id, inside, judge
 from phaselens.claims.records import OutcomeWord
-from phaselens.experiments.base import Panel, Result, declared, refusals
+from phaselens.experiments.base import Panel, Result, declared, of_interventions
 from phaselens.experiments.pooled import Asked, Change, Pooled, beyond, each_model, identity, pooled
 from phaselens.experiments.result_tables import bounds, filled
 from phaselens.interventions.records import ARMS, Control
@@ -252,8 +251,7 @@ def analysed(stored: Sequence[Control], seed: int) -> Result:
 
 
 def _analyse(panel: Panel) -> Result:
-    stored = [m.acted.control for m in panel.trained if m.acted.control is not None]
-    return replace(analysed(stored, panel.seed), notes=refusals(panel.trained, "control"))
+    return of_interventions(panel, "control", analysed)
 
 
 CONTROL = declared("control", _analyse)

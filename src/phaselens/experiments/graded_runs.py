@@ -13,9 +13,9 @@ from phaselens.dynamics.correctness_scores import (
     early_value,
     grammar_violation,
     resolved_turbulence,
-    run_mean_of,
     slope,
 )
+from phaselens.dynamics.regimes import run_mean
 from phaselens.dynamics.state_alphabets import BIFURCATION, bifurcation_states, marks
 from phaselens.experiments.base import ModelData, Panel
 from phaselens.statistics.strata import crossed
@@ -115,14 +115,14 @@ def graded_runs(panel: Panel, model: ModelData, turbulent: float) -> Graded | No
             cells[name] = found[rows]
     scores: dict[str, np.ndarray] = {}
     for name, values in cells.items():
-        of = (("mean", run_mean_of), ("early", early_value), ("slope", slope))
+        of = (("mean", run_mean), ("early", early_value), ("slope", slope))
         scores |= {f"{word} {name}": make(values) for word, make in of}
     if "turbulence" in cells:
         scores["resolved turbulence"] = resolved_turbulence(cells["turbulence"])
     if {"turbulence", "step_length"} <= cells.keys() and "commitment" in model.steps:
-        commitment = run_mean_of(model.per_step("commitment")[rows])
-        sync = 1 - run_mean_of(cells["turbulence"])
-        scores["commitment trap"] = commitment_trap(commitment, run_mean_of(cells["step_length"]), sync)
+        commitment = run_mean(model.per_step("commitment")[rows])
+        sync = 1 - run_mean(cells["turbulence"])
+        scores["commitment trap"] = commitment_trap(commitment, run_mean(cells["step_length"]), sync)
     states = states_at_record(model, turbulent)
     if states is not None:
         draws = panel.generator(f"grammar {model.info.name}")
@@ -185,12 +185,12 @@ def states_at_record(model: ModelData, turbulent: float) -> np.ndarray | None:
 def _baselines(model: ModelData, rows: np.ndarray) -> dict[str, np.ndarray]:
     out = {"length": np.asarray(model.runs["n_generated"], float)[rows]}
     if "surprisal" in model.steps:
-        mean = run_mean_of(model.per_step("surprisal")[rows])
+        mean = run_mean(model.per_step("surprisal")[rows])
         out |= {"mean log-probability": -mean, "perplexity": np.exp(mean)}
         # Beyond the definitions: a short answer stands in the first steps, and a run mean dilutes it.
         out["early log-probability"] = -early_value(model.per_step("surprisal")[rows])
     if "entropy" in model.steps:
-        out["mean entropy"] = run_mean_of(model.per_step("entropy")[rows])
+        out["mean entropy"] = run_mean(model.per_step("entropy")[rows])
         out["early entropy"] = early_value(model.per_step("entropy")[rows])
     if "coe_r" in model.steps:
         values = model.per_step("coe_r")[rows]

@@ -5,11 +5,10 @@ stands on it: an exponent over as few blocks as a small network has is a descrip
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from phaselens.experiments.base import Panel, Result, declared, refusals
+from phaselens.experiments.base import Panel, Result, declared, of_interventions
 from phaselens.experiments.pooled import Asked, pooled
 from phaselens.experiments.result_tables import filled
 from phaselens.interventions.records import Growth
@@ -70,8 +69,7 @@ def _mean_of(s: Growth, seed: int, n_boot: int) -> Callable[[np.ndarray], tuple[
 
 
 def _analyse(panel: Panel) -> Result:
-    stored = [m.acted.growth for m in panel.trained if m.acted.growth is not None]
-    return replace(analysed(stored, panel.seed, panel.n_boot), notes=refusals(panel.trained, "growth"))
+    return of_interventions(panel, "growth", analysed, panel.n_boot)
 
 
 GROWTH = declared("growth", _analyse)

@@ -7,8 +7,8 @@ import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, below
 from phaselens.claims.records import OutcomeWord
-from phaselens.dynamics.correctness_scores import cycle_start, repetition, run_mean_of
-from phaselens.dynamics.regimes import max_over_mean, ratio_norm
+from phaselens.dynamics.correctness_scores import cycle_start, repetition
+from phaselens.dynamics.regimes import max_over_mean, ratio_norm, run_mean
 from phaselens.experiments.base import ModelData, Panel
 from phaselens.experiments.by_model import Own, mean_evidence, refitted_gain
 from phaselens.experiments.graded_runs import Graded, lacking_grades, strata_of
@@ -63,12 +63,12 @@ def later_regime(panel: Panel, m: ModelData) -> Own | None:
 def _early(m: ModelData, upto: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """What is known of each run early: of the output and the prompt, and of the dynamics; each [run]."""
     inner = [
-        run_mean_of(found[:, :upto])
+        run_mean(found[:, :upto])
         for name in ("instability", "step_length", "turning_angle")
         for layer in (m.layer_of_record, m.info.n_layers)
         if (found := m.at_layer(name, layer)) is not None
     ]
-    plain = [run_mean_of(m.per_step(name)[:, :upto]) for name in ("entropy", "surprisal")]
+    plain = [run_mean(m.per_step(name)[:, :upto]) for name in ("entropy", "surprisal")]
     return [*plain, np.asarray(m.runs.get("n_prompt", m.runs["n_generated"]), float)], inner
 
 
@@ -94,8 +94,8 @@ def late_before_collapse(panel: Panel) -> dict[str, np.ndarray]:
             if len(m.completions[i]) < t:
                 continue
             window = slice(max(0, t - BEFORE - LAST), t - BEFORE)
-            columns["ct"].append(-run_mean_of(ct[i : i + 1, window])[0])
-            columns["entropy"].append(-run_mean_of(entropy[i : i + 1, window])[0])
+            columns["ct"].append(-run_mean(ct[i : i + 1, window])[0])
+            columns["entropy"].append(-run_mean(entropy[i : i + 1, window])[0])
             columns["repetition"].append(repetition(m.completions[i][: t - BEFORE]))
             columns["loops"].append(loops)
             columns["unit"].append(unit[i])

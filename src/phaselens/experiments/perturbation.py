@@ -5,14 +5,13 @@ Reads stored signatures only (`phaselens perturb` and studies that name this exp
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, below
 from phaselens.claims.records import OutcomeWord
 from phaselens.dynamics.perturbation_signatures import Share, SplitHalf, geometric, split_half, vector
-from phaselens.experiments.base import Panel, Result, declared, refusals
+from phaselens.experiments.base import Panel, Result, declared, of_interventions
 from phaselens.experiments.pooled import identity
 from phaselens.experiments.result_tables import bounds, filled, picked
 from phaselens.interventions.records import Signature
@@ -168,8 +167,7 @@ def analysed(stored: Sequence[Signature], seed: int, n_boot: int = 1000) -> Resu
 
 
 def _analyse(panel: Panel) -> Result:
-    stored = [m.acted.perturbation for m in panel.trained if m.acted.perturbation is not None]
-    return replace(analysed(stored, panel.seed, panel.n_boot), notes=refusals(panel.trained, "perturbation"))
+    return of_interventions(panel, "perturbation", analysed, panel.n_boot)
 
 
 PERTURBATION = declared("perturbation", _analyse)

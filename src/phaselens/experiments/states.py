@@ -5,14 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phaselens.dynamics.chains import (
-    by_run,
-    depth_chains,
-    dwell_times,
-    expected_counts,
-    few_runs,
-    transition_counts,
-)
+from phaselens.dynamics.chains import by_run, depth_chains, dwell_times, expected_counts, few_runs, transition_counts
 from phaselens.dynamics.state_alphabets import occupancies, state_counts
 from phaselens.experiments.base import Panel, Result, declared
 from phaselens.experiments.result_tables import bounds, filled

@@ -25,6 +25,9 @@ from phaselens.claims import (
 from phaselens.claims.records import OutcomeWord
 from phaselens.dynamics.stability import Survival, lost_at_scale, subpanels
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result, declared
+from phaselens.experiments.fingerprints import FINGERPRINTS
+from phaselens.experiments.gd import GD
+from phaselens.experiments.regimes import REGIMES
 from phaselens.experiments.result_tables import filled
 from phaselens.experiments.separations import counts
 from phaselens.statistics.intervals import Interval, undefined_interval
@@ -150,10 +153,9 @@ def _row(claim: str, full: str, small: Sequence[Mapping[str, str]]) -> dict:
     }
 
 
-def subpanel_experiment(experiments: Sequence[Experiment]) -> Experiment:
-    """The experiment `subpanels` over the claims of other experiments."""
+def analyse_subpanels(panel: Panel) -> Result:
+    """The claims of whatever gives its evidence without tables, quickly, and is about any panel, judged again."""
+    return replayed(panel, (REGIMES, GD, FINGERPRINTS))
 
-    def analyse_subpanels(panel: Panel) -> Result:
-        return replayed(panel, experiments)
 
-    return declared("subpanels", analyse_subpanels)
+SUBPANELS = declared("subpanels", analyse_subpanels)

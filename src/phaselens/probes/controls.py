@@ -66,19 +66,8 @@ CONTROLS: tuple[Control, ...] = (
         must=("below the bound", "below the bound"),
     ),
     *(
-        Control(f"noise {k:g} x RMS", perturbations.noise(k), "hidden", "falls with k", "falls with k", "dose", _FALLS)
-        for k in DOSES
-    ),
-    *(
-        Control(
-            f"noise {k:g} x feature SD",
-            perturb=perturbations.noise_per_feature(k),
-            on="hidden",
-            refit="falls with k",
-            frozen="falls with k",
-            kind="dose",
-            must=_FALLS,
-        )
+        Control(f"noise {k:g} x {what}", make(k), "hidden", "falls with k", "falls with k", "dose", must=_FALLS)
+        for what, make in (("RMS", perturbations.noise), ("feature SD", perturbations.noise_per_feature))
         for k in DOSES
     ),
     Control("Gaussian, pooled", perturbations.gaussian_pooled, "hidden", "chance", "chance", "sanity", must=_CHANCE),

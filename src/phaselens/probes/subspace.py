@@ -107,20 +107,14 @@ def subspace_against_features(
 
     Shapes: layer [example, d]; rotations: matrices [d, d] (20 Haar draws). Whether signal is spread over features is
     the first difference; whether the model's own basis is special is how it compares with the rotated ones. In a basis
-    drawn at random any signal is spread, so `difference` lies below `rotated_differences` wherever features align
-    with the signal.
+    drawn at random any signal is spread, so the difference lies below those wherever features align with the signal.
     """
-
-    def pick(features: Tensor, codes: np.ndarray) -> Tensor:
-        return _pick(features, codes, k)
-
-    features = as_features(layer).float()
+    features, pick = as_features(layer).float(), partial(_pick, k=k)
+    turned = [reduced_hits(features @ turn, task, pick, l2) for turn in rotations]
     return SubspaceAgainstFeatures(
-        reduced_hits(features, task, lambda f, c: supervised_basis(f, c, k), l2),
+        reduced_hits(features, task, partial(supervised_basis, k=k), l2),
         reduced_hits(features, task, pick, l2),
-        np.stack([reduced_hits(features @ turn, task, pick, l2) for turn in rotations])
-        if rotations
-        else np.empty((0, len(features))),
+        np.stack(turned) if turned else np.empty((0, len(features))),
     )
 
 

@@ -392,23 +392,12 @@ def _controls(
 def _row(
     control: Any, refit: np.ndarray, frozen: np.ndarray, accuracy: np.ndarray, own: float, task: Task
 ) -> dict[str, Any]:
-    return {
-        "control": control.name,
-        "kind": control.kind,
-        "unchanged": own,
-        "refit": float(np.mean(refit)),
-        "refit_lo": float(np.min(refit)),
-        "refit_hi": float(np.max(refit)),
-        "refit_expected": control.refit,
-        "frozen": float(np.mean(frozen)),
-        "frozen_lo": float(np.min(frozen)),
-        "frozen_hi": float(np.max(frozen)),
-        "frozen_expected": control.frozen,
-        "accuracy": float(np.mean(accuracy)),
-        "capacity": float(capacity(np.mean(accuracy), task.codes[0])),
-        "chance": 1 / len(task.classes),
-        "n_draws": len(refit),
-    }
+    row: dict[str, Any] = {"control": control.name, "kind": control.kind, "unchanged": own}
+    for which, values, expected in (("refit", refit, control.refit), ("frozen", frozen, control.frozen)):
+        ends = {"": np.mean, "_lo": np.min, "_hi": np.max}
+        row |= {f"{which}{end}": float(of(values)) for end, of in ends.items()} | {f"{which}_expected": expected}
+    row |= {"accuracy": float(np.mean(accuracy)), "capacity": float(capacity(np.mean(accuracy), task.codes[0]))}
+    return row | {"chance": 1 / len(task.classes), "n_draws": len(refit)}
 
 
 def _transfer(

@@ -57,8 +57,6 @@ def _mark(member: Member, row: Row, plain: bool) -> Mark:
 def flags(folder: Folder) -> Table | None:
     """Build the table of the flags: what was asked, the flag, and the counts of models behind it."""
     rows = folder.rows("ambiguity_flags")
-    if not rows:
-        return None
     keys = ("n_above", "n_below", "n_equivalent", "n_models", "needed_for_yes", "needed_for_partial")
     lines = [[*(text_cell(r[c]) for c in ("question", "outcome", "flag")), *(_count(r[k]) for k in keys)] for r in rows]
     return declared("flags", [("", lines)])

@@ -3,11 +3,11 @@
 import tomllib
 from collections.abc import Iterable
 from functools import cache
-from importlib import resources
 from string import Formatter
 
 from markupsafe import Markup
 
+from phaselens.report import template_files
 from phaselens.report.study_files import Row
 from phaselens.report.symbols import GROUPS
 from phaselens.report.written_values import count, extent, is_number, listing, visible
@@ -16,8 +16,7 @@ from phaselens.report.written_values import count, extent, is_number, listing, v
 @cache
 def texts() -> dict[str, dict]:
     """The texts by kind (captions, plain, tables) and name."""
-    text = resources.files("phaselens.report").joinpath("templates", "said.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    return tomllib.loads(template_files.text("said.toml"))
 
 
 def plain(text: str, **facts: object) -> str:

@@ -1,12 +1,12 @@
 """One claim as a figure: its estimate with interval, what the null gives, and every control beside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
 from phaselens.report import svg
 from phaselens.report.axis_scale import Scale, span
-from phaselens.report.study_files import Row
+from phaselens.report.study_files import Row, records
 from phaselens.report.written_values import estimated, interval, is_number, number, visible
 
 WIDTH, LEFT, RIGHT, ROW, HEAD, FOOT = 720.0, 190.0, 40.0, 34.0, 58.0, 44.0
@@ -23,15 +23,16 @@ def claim_figure(row: Row, statistic: str = "") -> Markup:
 
     `statistic` names the axis.
     """
-    lines = [_line(str(row["id"]), row.get("estimate"), row.get("interval"))]
-    controls = [c for c in _rows(row.get("controls")) if isinstance(c, Mapping)]
+    ends = row.get("interval")
+    lo, hi = ends if isinstance(ends, (list, tuple)) else (None, None)
+    controls = records(row.get("controls"))
     null = row.get("null")
-    scale = _scale([x for _, e, lo, hi in lines for x in (e, lo, hi)] + [null])
-    top = HEAD + ROW * len(lines)
+    scale = _scale([row.get("estimate"), lo, hi, null])
+    top = HEAD + ROW
     parts = [
         svg.text(f"{row['id']}: {row['verdict']}", 16.0, 24.0, "claim-text"),
         svg.text(svg.fitted(visible(str(row.get("statement", ""))), WIDTH - 32), 16.0, 42.0, "claim-soft"),
-        *(_marks(line, HEAD + ROW * (i + 0.6), scale) for i, line in enumerate(lines)),
+        _marks(str(row["id"]), row.get("estimate"), lo, hi, HEAD + 0.6 * ROW, scale),
     ]
     if is_number(null) and scale is not None:
         at = scale(null)
@@ -44,26 +45,9 @@ def claim_figure(row: Row, statistic: str = "") -> Markup:
         parts.append(svg.text(svg.fitted(visible(said), WIDTH - 32), 16.0, top + 84 + 18 * i, "claim-soft"))
     height = top + FOOT + 18 * len(controls) + 38
     why = visible(str(row.get("why", "")))
-    said = f"estimate {number(row.get('estimate'))} {_bounds(row)}; null {number(null)}; {why}"
+    said = f"estimate {number(row.get('estimate'))} {interval(lo, hi) if ends else ''}; null {number(null)}; {why}"
     framed = svg.frame(f"claim-{row['id']}", f"{row['id']}: {row['verdict']}", said, WIDTH, height, *parts)
     return Markup(str(framed).replace("</desc>", f"</desc>{STYLE}", 1))
-
-
-def _rows(value: object) -> Sequence[object]:
-    return value if isinstance(value, (list, tuple)) else ()
-
-
-def _bounds(row: Row) -> str:
-    ends = row.get("interval")
-    return interval(*ends) if isinstance(ends, (list, tuple)) else ""
-
-
-Line = tuple[str, object, object, object]
-
-
-def _line(name: str, estimate: object, ends: object) -> Line:
-    lo, hi = ends if isinstance(ends, (list, tuple)) else (None, None)
-    return name, estimate, lo, hi
 
 
 def _scale(values: Sequence[object]) -> Scale | None:
@@ -72,8 +56,7 @@ def _scale(values: Sequence[object]) -> Scale | None:
     return None if ends is None else Scale(*ends, LEFT, WIDTH - RIGHT)
 
 
-def _marks(line: Line, y: float, scale: Scale | None) -> Markup:
-    name, estimate, lo, hi = line
+def _marks(name: str, estimate: object, lo: object, hi: object, y: float, scale: Scale | None) -> Markup:
     parts = [svg.text(name, 16.0, y + 4, "claim-text")]
     if scale is not None and is_number(lo) and is_number(hi):
         parts.append(svg.line(scale(lo), y, scale(hi), y, "claim-bar"))

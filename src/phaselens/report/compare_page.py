@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
 from phaselens.report import svg, verdict_prose
@@ -13,9 +11,9 @@ from phaselens.report.axis_scale import Scale, span
 from phaselens.report.figure_parts import dot
 from phaselens.report.forest_plot import whisker
 from phaselens.report.study_files import Row
+from phaselens.report.template_files import filled
 from phaselens.report.written_values import DASH, count, interval, is_number, number, sentence, value, visible
 from phaselens.trace.store import atomic_write
-from phaselens.version import __version__
 
 WIDTH, HEIGHT, EDGE = 250.0, 56.0, 20.0
 KINDS = ("hue0", "hue1")  # first study, second
@@ -43,17 +41,9 @@ def write_comparison(found: Row, out: str | Path) -> Path:
 
 def comparison(found: Row) -> str:
     """Give the page as HTML; it needs no network, no JavaScript and nothing beside it."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("phaselens.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    style = resources.files("phaselens.report").joinpath("templates", "report.css").read_text(encoding="utf-8")
     lines = [_line(row) for row in found["claims"]]
-    return environment.get_template("compare.html.j2").render(
-        version=__version__,
-        style=Markup(style),
+    return filled(
+        "compare.html.j2",
         names=[visible(name, 120) for name in found["names"]],
         lede=_lede(lines),
         lines=lines,

@@ -1,13 +1,13 @@
 """The tables of the report as data: columns with units, rows in groups, and a numbered reason for every dash."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from phaselens.dynamics.published_figures import REGIMES
 from phaselens.report.captions import texts
 from phaselens.report.models_shown import Member, of
-from phaselens.report.study_files import Folder, Row
+from phaselens.report.study_files import Folder, Row, records
 from phaselens.report.written_values import DASH, defined, estimated, is_number, number, value, visible
 
 NO_REASON = "undefined in the results file, which gives no reason"
@@ -77,8 +77,13 @@ class Reasons:
 
 def declared(
     name: str, groups: Sequence[tuple[str, list[list[Cell]]]], notes: Sequence[str] = (), **facts: object
-) -> Table:
-    """The table of this name in `templates/said.toml`, with its rows and the reasons that its dashes refer to."""
+) -> Table | None:
+    """The table of this name in `templates/said.toml`, with its rows and the reasons that its dashes refer to.
+
+    None where it has no rows.
+    """
+    if not any(lines for _, lines in groups):
+        return None
     record = texts()["tables"][name]
     columns = []
     for heading in record["columns"]:
@@ -103,8 +108,6 @@ def text_cell(content: object) -> Cell:
 def panel(folder: Folder, members: list[Member]) -> Table | None:
     """Build the panel table, one row per model, untrained twins in a group of their own."""
     rows, reasons = folder.rows("panel"), Reasons()
-    if not rows:
-        return None
     why = _ratio_reasons(folder)
 
     def line(member: Member, row: Row) -> list[Cell]:
@@ -159,8 +162,6 @@ def _grouped(
 def regimes(folder: Folder, members: list[Member]) -> Table | None:
     """Build the table behind the phase map: both layers of record, with the shares of published and panel labels."""
     rows, reasons = folder.rows("regimes_models"), Reasons()
-    if not rows:
-        return None
     why = _ratio_reasons(folder)
 
     def line(member: Member, row: Row) -> list[Cell]:
@@ -188,8 +189,6 @@ def _shares(row: Row, kind: str, suffix: str, reasons: Reasons) -> Cell:
 def gd(folder: Folder, members: list[Member]) -> Table | None:
     """Build the table behind the GD panels."""
     rows, reasons = folder.rows("gd_models"), Reasons()
-    if not rows:
-        return None
 
     def line(member: Member, row: Row) -> list[Cell]:
         few = ONE_PROMPT if is_number(row["n_prompts"]) and row["n_prompts"] < 2 else NO_REASON
@@ -209,9 +208,7 @@ def gd(folder: Folder, members: list[Member]) -> Table | None:
 
 def separation(folder: Folder) -> Table | None:
     """Build the table of the S tests."""
-    rows, reasons = _records(folder.results.get("separation")), Reasons()
-    if not rows:
-        return None
+    rows, reasons = records(folder.results.get("separation")), Reasons()
 
     def line(row: Row) -> list[Cell]:
         said = visible(str(row.get("reason") or "fewer than four models have this number"))
@@ -232,8 +229,6 @@ def separation(folder: Folder) -> Table | None:
 def subpanels(folder: Folder) -> Table | None:
     """Build the table of the claims judged again on smaller panels."""
     rows, reasons = folder.rows("subpanels"), Reasons()
-    if not rows:
-        return None
     keys = ("found", "n_supported", "n_rejected", "n_open", "n_not_applicable", "n_panels", "size")
     lines = [
         [Cell(visible(str(r["claim"])), kind="head"), text_cell(r["full"]), *(reasons.cell(r[k]) for k in keys)]
@@ -243,42 +238,23 @@ def subpanels(folder: Folder) -> Table | None:
 
 
 def _split(groups: object) -> str:
-    """Write the groups of a split, from a list of groups or a mapping of model to group."""
-    if isinstance(groups, dict):
-        named = {model: value(own) for model, own in groups.items()}
-        groups = [[model for model, own in named.items() if own == one] for one in sorted(set(named.values()))]
-    if isinstance(groups, (list, tuple)) and groups and all(isinstance(g, (list, tuple)) for g in groups):
-        return " | ".join(", ".join(visible(str(m)) for m in g) for g in groups)
-    return value(groups)
+    """Write the groups of a split, from a mapping of model to group."""
+    if not isinstance(groups, dict):
+        return value(groups)
+    named = {model: value(own) for model, own in groups.items()}
+    each = [[visible(str(model)) for model, own in named.items() if own == one] for one in sorted(set(named.values()))]
+    return " | ".join(map(", ".join, each)) or value(groups)
 
 
 def temperature(folder: Folder) -> Table | None:
     """Build the table of the common temperature."""
-    rows, reasons = _records(folder.results.get("temperature")), Reasons()
-    if not rows:
-        return None
-    order = (("T", "temperature"), ("entropy_before", "before"), ("entropy_after", "after"), ("target",))
+    rows, reasons = records(folder.results.get("temperature")), Reasons()
+    keys = ("T", "entropy_before", "entropy_after", "target")
     lines = [
         [
             name_cell(visible(str(row.get("model", DASH)))),
-            *(
-                reasons.cell(next((row[k] for k in keys if k in row), None), str(row.get("reason") or NO_REASON))
-                for keys in order
-            ),
+            *(reasons.cell(row.get(k), str(row.get("reason") or NO_REASON)) for k in keys),
         ]
         for row in rows
     ]
     return declared("temperature", [("", lines)], reasons.found)
-
-
-def _records(content: object) -> list[dict]:
-    """Give a JSON file's rows: a list of objects, an object with the rows under one key, or an object of rows by
-    model.
-    """
-    if isinstance(content, dict):
-        lists = [v for v in content.values() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)]
-        if lists:
-            return lists[0]
-        shared = {k: v for k, v in content.items() if not isinstance(v, (dict, list))}
-        return [{"model": k, **shared, **v} for k, v in content.items() if isinstance(v, dict)]
-    return [row for row in content if isinstance(row, dict)] if isinstance(content, Iterable) else []

@@ -22,41 +22,35 @@ LEAST_KL = 1e-4  # below: equal to the output to rounding
 
 def gd_by_depth(name: str, members: list[Member], rows: list[Row], layout: Layout = GD_WIDE) -> Markup:
     """Draw GD_ratio (1, log axis) over l/L, a panel per version, trained models labelled at the end of their curve."""
-    versions = list(dict.fromkeys(str(row["version"]) for row in rows))
-    domain = span([row[c] for row in rows for c in ("GD_ratio", "lo", "hi")], log=True) or (0.1, 10.0)
-    panels = []
-    for version in versions:
-        chosen = [row for row in rows if str(row["version"]) == version]
-        panels.append((version, "GD_ratio", chosen, domain))
-    plot = layout.plot if len(versions) <= 2 else 0.66 * layout.plot
-    layout = replace(layout, plot=max(plot, 13.0 * sum(not m.twin for m in members)))  # room for every label
-    title = "GD_ratio by relative depth"
-    return grid(name, title, members, panels, layout, log=True, labelled=True)
+    return _by(name, "GD_ratio by relative depth", members, rows, "version", "GD_ratio", layout, log=True)
 
 
 def kl_by_depth(name: str, members: list[Member], rows: list[Row], layout: Layout = GD_WIDE) -> Markup:
     """Draw the KL of each lens from the output (nats, log axis) over l/L, a panel per lens."""
     shown = [row for row in rows if is_number(row["kl"]) and row["kl"] > LEAST_KL]
-    domain = span([row[c] for row in shown for c in ("kl", "lo", "hi")], log=True) or (0.1, 10.0)
-    domain = max(domain[0], LEAST_KL), domain[1]
-    panels = [
-        (lens, "kl", [row for row in shown if str(row["lens"]) == lens], domain)
-        for lens in dict.fromkeys(str(row["lens"]) for row in shown)
-    ]
-    layout = replace(layout, plot=max(0.66 * layout.plot, 13.0 * sum(not m.twin for m in members)))
-    return grid(name, "KL from the output by relative depth", members, panels, layout, log=True, labelled=True)
+    return _by(name, "KL from the output by relative depth", members, shown, "lens", "kl", layout, log=True)
 
 
 def capacity_by_depth(name: str, members: Sequence[Member], rows: Sequence[Row], layout: Layout = GD_WIDE) -> Markup:
     """Draw the capacity of probes (1) over l/L, a panel per task, trained models labelled at the end of their curve."""
-    domain = span([0.0, *(row[c] for row in rows for c in ("capacity", "lo", "hi"))]) or (0.0, 1.0)
-    panels = [
-        (visible(task), "capacity", [{"twin": False, **row} for row in rows if str(row["task"]) == task], domain)
-        for task in dict.fromkeys(str(row["task"]) for row in rows)
-    ]
-    layout = replace(layout, plot=max(0.66 * layout.plot, 13.0 * sum(not m.twin for m in members)))
-    title = "Capacity of probes by relative depth"
-    return grid(name, title, list(members), panels, layout, log=False, labelled=True)
+    own = [{"twin": False, **row} for row in rows]
+    return _by(name, "Capacity of probes by relative depth", members, own, "task", "capacity", layout)
+
+
+def _by(
+    name: str, title: str, members: Sequence[Member], rows: Sequence[Row], key: str, column: str, layout: Layout, *,
+    log: bool = False,
+) -> Markup:  # fmt: skip
+    """Draw one column, all panels (one a value of `key`) with one axis."""
+    ends = [row[c] for row in rows for c in (column, "lo", "hi")]
+    domain = span(ends if log else [0.0, *ends], log=log) or ((0.1, 10.0) if log else (0.0, 1.0))
+    if column == "kl":
+        domain = max(domain[0], LEAST_KL), domain[1]
+    kinds = dict.fromkeys(str(row[key]) for row in rows)
+    panels = [(visible(one), column, [row for row in rows if str(row[key]) == one], domain) for one in kinds]
+    plot = layout.plot if key == "version" and len(panels) <= 2 else 0.66 * layout.plot
+    plot = max(plot, 13.0 * sum(not m.twin for m in members))  # room for every label
+    return grid(name, title, members, panels, replace(layout, plot=plot), log=log)
 
 
 def profiles(name: str, members: list[Member], rows: list[Row], layout: Layout = WIDE) -> Markup:
@@ -66,7 +60,7 @@ def profiles(name: str, members: list[Member], rows: list[Row], layout: Layout =
         chosen = [row for row in rows if str(row["observable"]) == observable]
         domain = span([row[c] for row in chosen for c in ("value", "lo", "hi")]) or (0.0, 1.0)
         panels.append((heading(observable), "value", chosen, domain))
-    return grid(name, "Observables by relative depth", members, panels, layout, log=False, labelled=False)
+    return grid(name, "Observables by relative depth", members, panels, layout)
 
 
 def heading(observable: str) -> str:
@@ -76,9 +70,9 @@ def heading(observable: str) -> str:
 
 
 def grid(
-    name: str, title: str, members: list[Member], panels: list, layout: Layout, *, log: bool, labelled: bool
+    name: str, title: str, members: Sequence[Member], panels: list, layout: Layout, *, log: bool = False
 ) -> Markup:
-    """Draw panels (heading, column, rows, domain) of curves over l/L, side by side; names at the ends of curves."""
+    """Draw panels (heading, column, rows, domain) of curves over l/L, named at their ends where there is room."""
     across = min(layout.across, len(panels))
     pitch, high = layout.width / layout.across, HEAD + layout.plot + FOOT
     marks = []
@@ -91,7 +85,7 @@ def grid(
         trained = [Curve(*one, "lo", "hi", m.short) for m, one in zip(members, own, strict=True) if not m.twin]
         marks.append(axes(x, y, heading, room=layout.right, at=1 if log else None))
         marks += [one.drawn(x, y) for one in (*twins, *trained)]  # trained curves lie on top
-        if labelled:
+        if layout.right:
             marks.append(end_names(x, y, trained, layout.right, "at the last layer"))
     said = f"{title} for {len(members)} models: " + ", ".join(str(panel[0]) for panel in panels) + "."
     return svg.frame(name, title, said, layout.width, high * -(-len(panels) // across), *marks)

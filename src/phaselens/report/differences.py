@@ -38,9 +38,7 @@ def figure(
             values = [0.0] * (rows is own) + [r[c] for r in rows for c in ("value", "lo", "hi")]
             panels.append((title, "value", rows, span(values) or (0.0, 1.0)))
     layout = replace(layout, plot=0.6 * layout.plot)
-    return depth_curves.grid(
-        name, "What differs, by relative depth", [*members, between], panels, layout, log=False, labelled=True
-    )
+    return depth_curves.grid(name, "What differs, by relative depth", [*members, between], panels, layout)
 
 
 def caption(rows: list[Row]) -> Markup:
@@ -70,7 +68,7 @@ def table(folder: Folder) -> Table | None:
                 reasons.cell(r["n_units"]),
             ]
         )
-    return declared("differences", list(groups.items()), reasons.found) if groups else None
+    return declared("differences", list(groups.items()), reasons.found)
 
 
 def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:

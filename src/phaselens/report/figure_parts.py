@@ -54,6 +54,24 @@ def columns(
     return marks
 
 
+def share_axis(axis: Scale, y: float) -> Markup:
+    """Write the axis below bars of shares (0 to 1)."""
+    ends = ((0, None), (0.5, "middle"), (1, "end"))
+    ticks = (svg.text(number(tick), axis(tick), y + 14, "tick", anchor) for tick, anchor in ends)
+    return svg.group(svg.line(axis.start, y, axis.end, y, "axis"), *ticks)
+
+
+def parts(axis: Scale, y: float, high: float, shares: Iterable[tuple[str, float, str]]) -> Markup:
+    """Write a bar cut into shares: (style class, share, tip) each."""
+    marks, at = [], 0.0
+    for kind, share, said in shares:
+        left, right = axis.clipped(at), axis.clipped(at + share)
+        at += share
+        if right > left:
+            marks.append(svg.rect(left, y, right - left, high, kind, svg.tip(said)))
+    return svg.group(*marks)
+
+
 def levels(x: Scale, y: Scale, values: Iterable[float], at: float | None = None) -> list[Markup]:
     """Write level grid lines, the one `at` a value stronger, with their numbers at the left."""
     marks = []

@@ -5,13 +5,13 @@ Only the rules of the style sheet that a figure uses go with it, colours resolve
 
 import re
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 
 from markupsafe import Markup
 
 from phaselens.report import raster
 from phaselens.report.study_files import read_folder
+from phaselens.report.template_files import text
 from phaselens.trace.store import atomic_write
 
 XMLNS = 'xmlns="http://www.w3.org/2000/svg"'
@@ -47,23 +47,22 @@ def write_files(figures: Mapping[str, Markup], folder: Path, png: bool = False) 
 
 def standalone(svg: str) -> str:
     """One figure as a whole SVG document: namespace, size, a margin, and the style of the classes that it uses."""
-    text = str(svg)
+    whole = str(svg)
     size, paper = "", "0 0 100% 100%".split()
-    if box := BOX.search(text):
+    if box := BOX.search(whole):
         paper = [f"{-MARGIN}", f"{-MARGIN}", *(f"{float(side) + 2 * MARGIN:g}" for side in box.groups())]
         size = f' width="{paper[2]}" height="{paper[3]}"'
-        text = text.replace(box[0], f'viewBox="{" ".join(paper)}"', 1)
-    style = _style({name for names in WANTED.findall(text) for name in names.split()})
+        whole = whole.replace(box[0], f'viewBox="{" ".join(paper)}"', 1)
+    style = _style({name for names in WANTED.findall(whole) for name in names.split()})
     head = f'<svg {XMLNS}{size} font-size="12"'
     ground = '<rect x="{}" y="{}" width="{}" height="{}" fill="#ffffff"/>'.format(*paper)
-    text = text.replace("<svg", head, 1)
-    return re.sub(r"(<svg[^>]*>)", lambda m: f"{m[1]}<style>{style}</style>{ground}", text, count=1) + "\n"
+    whole = whole.replace("<svg", head, 1)
+    return re.sub(r"(<svg[^>]*>)", lambda m: f"{m[1]}<style>{style}</style>{ground}", whole, count=1) + "\n"
 
 
 def _style(classes: set[str]) -> str:
     """The rules of the style sheet for these classes, variables replaced by their values."""
-    sheet = resources.files("phaselens.report").joinpath("templates", "report.css").read_text(encoding="utf-8")
-    sheet = re.sub(r"/\*.*?\*/", "", sheet, flags=re.DOTALL)
+    sheet = re.sub(r"/\*.*?\*/", "", text("report.css"), flags=re.DOTALL)
     light = dict(re.findall(r"--([\w-]+):\s*([^;]+);", sheet[: sheet.index("@media")]))
     rules, own = [f"svg {{ {FONTS} }}"], dict[str, list[tuple[str, str]]]()
     for selectors, body in RULE.findall(_without_media(sheet)):

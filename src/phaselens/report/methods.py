@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from phaselens.report.models_shown import Member
-from phaselens.report.study_files import Folder, Row
+from phaselens.report.study_files import Folder, Row, records
 from phaselens.report.verdict_prose import Entry
 from phaselens.report.written_values import count, defined, is_number, listing, number, sentence, value, visible
 
@@ -26,8 +26,7 @@ def facts(folder: Folder, entries: list[Entry], members: list[Member]) -> list[t
     seed = _first(folder, "seed")
     if seed is not None:
         out.append(("seed", value(seed)))
-    lock = next((folder.manifest[k] for k in ("claims_lock", "claims_hash", "lock") if folder.manifest.get(k)), None)
-    if lock is not None:
+    if lock := folder.manifest.get("claims_lock"):
         out.append(("claims lock", visible(str(lock))[:12] + "…"))
     return out
 
@@ -73,8 +72,7 @@ def _battery(folder: Folder) -> object | None:
 
 def _sampling(folder: Folder) -> str:
     tokens, arms = _first(folder, "max_new_tokens"), folder.declaration.get("arms")
-    arms = [arm for arm in arms if isinstance(arm, Mapping)] if isinstance(arms, list) else []
-    ways = listing(_arm(arm) for arm in arms)
+    ways = listing(_arm(arm) for arm in records(arms))
     up_to = f"up to {number(tokens)} tokens" if is_number(tokens) else ""
     if not (up_to or ways):
         return ""
@@ -154,45 +152,23 @@ def flat(content: Row, skip: frozenset[str] = frozenset()) -> list[tuple[str, st
 
 
 def fingerprints(manifest: Row) -> list[tuple[str, str]]:
-    """List (model, fingerprint) of the manifest, from a list of records or a mapping by name."""
-    models = manifest.get("models")
-    if isinstance(models, Mapping):
-        models = [{"name": k, **(v if isinstance(v, Mapping) else {"fingerprint": v})} for k, v in models.items()]
-    rows = [m for m in models if isinstance(m, Mapping)] if isinstance(models, list) else []
-    return [(value(m.get("name") or m.get("model")), value(m.get("fingerprint"))) for m in rows]
+    """List (model, fingerprint) of the manifest."""
+    return [(value(m.get("name")), value(m.get("fingerprint"))) for m in records(manifest.get("models"))]
 
 
 def references(folder: Folder) -> list[tuple[str, str]]:
     """List (source, what of this study rests on it), as the docstrings of the functions used name them."""
-    rows = folder.results.get("references", [])
-    rows = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
-    return [(value(row.get("source")), value(row.get("of"))) for row in rows]
+    return [(value(row.get("source")), value(row.get("of"))) for row in records(folder.results.get("references"))]
 
 
 def refusals(manifest: Row) -> list[str]:
     """Say which models were refused, and why."""
-    refused = manifest.get("refused") or []
-    if isinstance(refused, Mapping):
-        refused = [{"model": k, "reason": v} for k, v in refused.items()]
-    refused = refused if isinstance(refused, list) else [refused]
-    return [
-        f"{value(r.get('model') or r.get('name'))} was refused: {value(r.get('reason'))}"
-        if isinstance(r, Mapping)
-        else value(r)
-        for r in refused
-    ]
+    return [f"{value(r.get('model'))} was refused: {value(r.get('reason'))}" for r in records(manifest.get("refused"))]
 
 
 def notes(folder: Folder) -> list[str]:
     """List the notes of the experiments, and how many runs have no ratio_norm for which reason."""
-    found = folder.results.get("notes", [])
-    if isinstance(found, Mapping):
-        found = [
-            {"experiment": k, "note": n} for k, ns in found.items() for n in (ns if isinstance(ns, list) else [ns])
-        ]
-    out = [
-        f"{value(n.get('experiment'))}: {value(n.get('note'))}" if isinstance(n, Mapping) else value(n) for n in found
-    ]
+    out = [value(note) for note in folder.results.get("notes", [])]
     rows = folder.rows("regimes_runs")
     of_all = Counter(str(r["model"]) for r in rows)
     reasons: dict[tuple[str, str], list[str]] = {}

@@ -85,8 +85,6 @@ def caption(rows: list[Row], orders: list[Row]) -> Markup:
 def table(folder: Folder) -> Table | None:
     """Build the table of orders under two conditions: correlation, interval, and how far each agrees with itself."""
     rows, reasons = folder.rows("order_stability"), Reasons()
-    if not rows:
-        return None
     few = "fewer than four prompts with a value in every model"
     lines = [
         [

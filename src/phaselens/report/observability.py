@@ -18,7 +18,7 @@ def figure(
     """Draw the partial correlation on the choosing documents over l/L, a curve a model."""
     full = [{**r, "twin": False, "lo": None, "hi": None} for r in rows]
     panels = [("given confidence", "value", full, span([0.0, *(r["value"] for r in rows)]) or (0.0, 1.0))]
-    return depth_curves.grid(name, "What states know of the loss", members, panels, layout, log=False, labelled=True)
+    return depth_curves.grid(name, "What states know of the loss", members, panels, layout)
 
 
 def table(folder: Folder) -> Table | None:
@@ -36,7 +36,7 @@ def table(folder: Folder) -> Table | None:
                 reasons.cell(r["n_units"]),
             ]
         )
-    return declared("observability", list(groups.items()), reasons.found) if groups else None
+    return declared("observability", list(groups.items()), reasons.found)
 
 
 def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
@@ -44,9 +44,8 @@ def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
     drawn = None
     if rows:
         layouts = (depth_curves.GD_WIDE, depth_curves.GD_NARROW)
-        drawn = pair(
-            "observability", figure, trained, rows, layouts=layouts, caption=written("observability"), claims=("O1",)
-        )
+        said = written("observability")
+        drawn = pair("observability", figure, trained, rows, layouts=layouts, caption=said, claims=("O1",))
     return [drawn, listed(table(folder), "" if drawn is None else "The correlations and their controls")]
 
 

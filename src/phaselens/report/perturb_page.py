@@ -1,7 +1,6 @@
 """The page of `phaselens perturb`: gain and output divergence over relative depth, tables, and the verdict."""
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 from markupsafe import Markup, escape
@@ -10,6 +9,7 @@ from phaselens.report import written_values
 from phaselens.report.captions import plain
 from phaselens.report.interventions import figures
 from phaselens.report.study_files import Row
+from phaselens.report.template_files import text
 from phaselens.trace.store import atomic_write
 
 FIGURE = (
@@ -38,12 +38,11 @@ def _cell(value: object) -> str:
 
 def page(title: str, sections: Sequence[tuple[str, Markup]]) -> str:
     """One offline page: title, sections, the style sheet of the report."""
-    style = resources.files("phaselens.report").joinpath("templates/report.css").read_text(encoding="utf-8")
     parts = Markup("").join(Markup("<section><h2>{}</h2>{}</section>").format(head, body) for head, body in sections)
     return str(
         Markup('<!doctype html><html lang="en"><meta charset="utf-8"><title>{}</title>').format(title)
         + Markup('<meta name="viewport" content="width=device-width"><style>')
-        + Markup(style)
+        + Markup(text("report.css"))
         + Markup("</style><main><h1>{}</h1>{}</main></html>").format(title, parts)
     )
 

@@ -219,9 +219,8 @@ def _strip(
             if whole.holds(row["ratio_norm"]) and row["layer_choice"] != "L":
                 x = whole(row["ratio_norm"])
                 marks.append(svg.line(x, y + 1, x, y + 15, f"stroke {member.kind}"))
-    marks.append(
-        svg.rect(whole.clipped(axis.low), y - 1, whole.clipped(axis.high) - whole.clipped(axis.low), 18, "window")
-    )
+    low, high = whole.clipped(axis.low), whole.clipped(axis.high)
+    marks.append(svg.rect(low, y - 1, high - low, 18, "window"))
     marks.append(svg.line(left, y + 17, layout.right, y + 17, "axis"))
     for tick in (1, 2, 3, 5, 10, 20, 35):
         marks.append(svg.text(number(tick), whole(tick), y + 31, "tick", "middle"))
@@ -250,9 +249,8 @@ def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
         return []
     args, claims = (rows, folder.rows("regimes_runs"), folder.rows("regimes_nulls")), ("R1", "R6")
     said = captions.sampled("phase_map", rows)
-    out: list[Block | None] = [
-        pair("phase", phase_map, members, *args, layouts=(WIDE, NARROW), caption=said, claims=claims)
-    ]
+    drawn = pair("phase", phase_map, members, *args, layouts=(WIDE, NARROW), caption=said, claims=claims)
+    out: list[Block | None] = [drawn]
     shares = regime_labels.labelled(rows)
     if shares and any(regime_labels.has_label(row) for row in shares):
         said = captions.sampled("label_bars", shares)

@@ -1,20 +1,18 @@
 """The pages of `phaselens probe`, Markdown and HTML: figures, tables, and what supports a conclusion or is algebra."""
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from phaselens.report import probe_figures as figures
 from phaselens.report.captions import plain
 from phaselens.report.section import Figure
 from phaselens.report.study_files import Row
-from phaselens.report.written_values import DASH, marked, visible
+from phaselens.report.template_files import filled
+from phaselens.report.written_values import DASH, marked
 from phaselens.trace.store import atomic_write
-from phaselens.version import __version__
 
 HELD = {"yes": ": yes", "no": ": NO", "": ""}
 ALGEBRA = ("rotation", "feature permutation, fixed")
@@ -35,17 +33,12 @@ def write_page(folder: Path, model: str, tasks: Sequence[Row]) -> Path:
 
 def page(model: str, tasks: Sequence[Row]) -> str:
     """Give the HTML page: one file that needs no network and no JavaScript; the same documents give the same bytes."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("phaselens.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, finalize=lambda v: visible(v) if isinstance(v, str) and not hasattr(v, "__html__") else v,
-    )  # fmt: skip
-    sheet = resources.files("phaselens.report").joinpath("templates", "report.css").read_text(encoding="utf-8")
     columns, rows = _summary(tasks)
-    return environment.get_template("probes.html.j2").render(
-        version=__version__, model=model, style=Markup(sheet), legend=" ".join(LEGEND.split()),
-        tasks=[_section(k, task) for k, task in enumerate(tasks)],
-        summary=_grid("Summary", "Capacity of linear probes, 95 % intervals over groups.", columns, rows),
-    )  # fmt: skip
+    summary = _grid("Summary", "Capacity of linear probes, 95 % intervals over groups.", columns, rows)
+    each = [_section(k, task) for k, task in enumerate(tasks)]
+    return filled(
+        "probes.html.j2", clean=True, model=model, legend=" ".join(LEGEND.split()), tasks=each, summary=summary
+    )
 
 
 def _figure(draw: Callable[..., Markup], name: str, caption: str, *given: object) -> Figure:

@@ -5,7 +5,7 @@ from markupsafe import Markup
 from phaselens.dynamics.published_figures import REGIMES
 from phaselens.report import svg
 from phaselens.report.axis_scale import Scale
-from phaselens.report.figure_parts import Layout, names
+from phaselens.report.figure_parts import Layout, names, parts, share_axis
 from phaselens.report.models_shown import Member, of
 from phaselens.report.study_files import Row
 from phaselens.report.written_values import is_number, number
@@ -48,7 +48,7 @@ def label_bars(name: str, members: list[Member], rows: list[Row], layout: Layout
         for i, member in enumerate(members):
             y = HEAD + i * layout.row
             marks += [_bar(axis, y, member, row, suffix) for row in of(chosen, member)[:1]]
-        marks.append(_ticks(axis, HEAD + len(members) * layout.row))
+        marks.append(share_axis(axis, HEAD + len(members) * layout.row))
     labels = map(layout.named, members)
     marks += names(labels, layout.left - 10, HEAD + BAR - 2, layout.row, layout.left - 14)
     said = "; ".join(_said(member, row) for member in members for row in of(chosen, member)[:1])
@@ -68,21 +68,8 @@ def _bar(axis: Scale, y: float, member: Member, row: Row, suffix: str) -> Markup
     shares = [row.get(f"share_{name}{suffix}") for name in REGIMES]
     if not all(is_number(share) for share in shares):
         return svg.text("— no labelled run", axis.start, y + BAR - 2, "note")
-    marks, at = [], 0.0
-    for k, (regime, share) in enumerate(zip(REGIMES, shares, strict=True)):
-        left, right = axis.clipped(at), axis.clipped(at + share)
-        at += share
-        if right > left:
-            words = f"{member.label}: {regime} {number(share)}"
-            marks.append(svg.rect(left, y, right - left, BAR, f"share{k}", svg.tip(words)))
-    return svg.group(*marks)
-
-
-def _ticks(axis: Scale, y: float) -> Markup:
-    marks = [svg.line(axis.start, y, axis.end, y, "axis")]
-    for tick, anchor in ((0, None), (0.5, "middle"), (1, "end")):
-        marks.append(svg.text(number(tick), axis(tick), y + 14, "tick", anchor))
-    return svg.group(*marks)
+    both = enumerate(zip(REGIMES, shares, strict=True))
+    return parts(axis, y, BAR, [(f"share{k}", v, f"{member.label}: {name} {number(v)}") for k, (name, v) in both])
 
 
 def _said(member: Member, row: Row) -> str:

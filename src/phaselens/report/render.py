@@ -3,14 +3,12 @@
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
-from phaselens.report import data_tables, methods, svg, symbols, verdict_prose
+from phaselens.report import data_tables, methods, svg, symbols, template_files, verdict_prose
 from phaselens.report.claim_figure import small_figure
 from phaselens.report.models_shown import cast
 from phaselens.report.section import Figure, Section
@@ -18,7 +16,6 @@ from phaselens.report.sections import SECTIONS
 from phaselens.report.study_files import TABLES, Folder, read_folder
 from phaselens.report.written_values import DASH
 from phaselens.trace.store import atomic_write
-from phaselens.version import __version__
 
 BEFORE = (("summary", "Summary"), ("ledger", "Ledger"), ("panel", "Panel"))
 AFTER = (("methods", "Methods"), ("notes", "Notes"), ("definitions", "Definitions"))
@@ -43,20 +40,8 @@ def render(study_dir: str | Path, paper: bool = False, sections: Sequence[Sectio
 
 def page(folder: Folder, paper: bool = False, sections: Sequence[Section] = SECTIONS) -> str:
     """Give the whole page of a study as HTML; with `paper` in the form for printing."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("phaselens.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters["breakable"] = breakable
-    text = environment.get_template("report.html.j2").render(content(folder, sections), paper=paper)
+    text = template_files.filled("report.html.j2", **content(folder, sections), paper=paper)
     return text.replace("<details class=", "<details open class=") if paper else text
-
-
-def breakable(text: str) -> Markup:
-    """Text whose long names may be broken after an underscore."""
-    return Markup("_<wbr>").join(text.split("_"))
 
 
 def content(folder: Folder, sections: Sequence[Section] = SECTIONS) -> dict[str, Any]:
@@ -65,14 +50,12 @@ def content(folder: Folder, sections: Sequence[Section] = SECTIONS) -> dict[str,
     found = [(section, section.shown(folder, members)) for section in sections]
     shown = [(section, blocks) for section, blocks in found if blocks or section.always]
     definitions = symbols.used(_names(folder, [section.terms for section, blocks in shown if blocks]))
-    script = _source("report.js")
+    script = template_files.text("report.js")
     return {
-        "version": __version__,
         "name": methods.study_name(folder),
         "folder": folder,
         "sections": shown,
         "contents": (*BEFORE, *((section.anchor, section.title) for section, _ in shown), *AFTER),
-        "style": Markup(_source("report.css")),
         "script": Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
         "dash": DASH,
@@ -106,10 +89,6 @@ def content(folder: Folder, sections: Sequence[Section] = SECTIONS) -> dict[str,
 def figures(content: Mapping[str, Any]) -> dict[str, Figure]:
     """Every figure of a page by its name, in the order of the page."""
     return {b.name: b for _, blocks in content["sections"] for b in blocks if isinstance(b, Figure)}
-
-
-def _source(name: str) -> str:
-    return resources.files("phaselens.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _names(folder: Folder, terms: Iterable[Iterable[str]]) -> set[str]:

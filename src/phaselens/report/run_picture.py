@@ -104,13 +104,9 @@ def picture(name: str, run: Run) -> Markup:
     starts = list(range(0, len(run.steps), ACROSS))[:ROWS_DRAWN]
     room = 24 + 6.0 * min(14, max(len(token(t, 14)) for t in run.tokens))
     high = cell * len(run.layers)
-    marks, y = (
-        [
-            _hatch(name),
-            *(_colour_bar(name, run, q, LEFT + k * 440, 8, ("above", "below")[k]) for k, q in enumerate(QUANTITIES)),
-        ],
-        62.0,
-    )
+    where, y = ("above", "below"), 62.0
+    bars = (_colour_bar(name, run, q, LEFT + k * 440, 8, where[k]) for k, q in enumerate(QUANTITIES))
+    marks = [_hatch(name), *bars]
     for start in starts:
         steps = range(start, min(start + ACROSS, len(run.steps)))
         marks.append(_map(name, run, quantity=QUANTITIES[0], steps=steps, y=y, pitch=pitch, cell=cell, numbered=True))
@@ -140,19 +136,9 @@ def _hatch(name: str) -> Markup:
 
 def _image(name: str, x: float, y: float, width: float, height: float, uri: str) -> Markup:
     """Lay the picture over a hatched ground, which shows where a value is undefined."""
-    return svg.group(
-        svg.rect(x, y, width, height, "undefined", style=f"fill:url(#{name}-hatch)"),
-        svg.element(
-            "image",
-            x=float(x),
-            y=float(y),
-            width=float(width),
-            height=float(height),
-            preserveAspectRatio="none",
-            href=uri,
-            class_="pixels",
-        ),
-    )
+    box = {"x": float(x), "y": float(y), "width": float(width), "height": float(height)}
+    ground = svg.rect(x, y, width, height, "undefined", style=f"fill:url(#{name}-hatch)")
+    return svg.group(ground, svg.element("image", **box, preserveAspectRatio="none", href=uri, class_="pixels"))
 
 
 def _colour_bar(name: str, run: Run, quantity: Quantity, x: float, y: float, where: str, width: float = 150) -> Markup:
@@ -196,16 +182,10 @@ def _tokens(run: Run, steps: range, y: float, pitch: float, room: float) -> Mark
     marks = []
     for s in steps:
         x = LEFT + (s - steps.start + 0.5) * pitch + 3.5
-        written = svg.element(
-            "text",
-            svg.tip(f"step {run.steps[s]}: {token(run.tokens[s], 80)}"),
-            token(run.tokens[s], 14),
-            x=float(x),
-            y=float(y + room - 8),
-            class_="token",
-            transform=f"rotate(-90 {svg.place(x)} {svg.place(y + room - 8)})",
-        )
-        marks.append(written)
+        tip = svg.tip(f"step {run.steps[s]}: {token(run.tokens[s], 80)}")
+        words = Markup("").join((tip, Markup.escape(token(run.tokens[s], 14))))
+        turned = f"rotate(-90 {svg.place(x)} {svg.place(y + room - 8)})"
+        marks.append(svg.text(words, x, y + room - 8, "token", transform=turned))
     return svg.group(*marks)
 
 

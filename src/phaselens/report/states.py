@@ -8,7 +8,7 @@ from markupsafe import Markup
 from phaselens.report import svg, transition_graphs
 from phaselens.report.axis_scale import Scale
 from phaselens.report.captions import written
-from phaselens.report.figure_parts import Layout, names
+from phaselens.report.figure_parts import Layout, names, parts, share_axis
 from phaselens.report.models_shown import Member, of
 from phaselens.report.section import Block, Figure, Section, pair
 from phaselens.report.study_files import Folder, Row
@@ -42,10 +42,7 @@ def occupancy_bars(name: str, members: list[Member], rows: list[Row], layout: La
         for i, member in enumerate(members):
             own = [r for r in of(chosen, member) if r["layer_choice"] == choice]
             marks.append(_bar(axis, HEAD + i * layout.row, member, own))
-        low = HEAD + len(members) * layout.row
-        marks.append(svg.line(axis.start, low, axis.end, low, "axis"))
-        for tick, anchor in ((0, None), (0.5, "middle"), (1, "end")):
-            marks.append(svg.text(number(tick), axis(tick), low + 14, "tick", anchor))
+        marks.append(share_axis(axis, HEAD + len(members) * layout.row))
     labels = map(layout.named, members)
     marks += names(labels, layout.left - 10, HEAD + BAR - 2, layout.row, layout.left - 14)
     said = "; ".join(f"{m.label}: {_said(of(chosen, m))}" for m in members)
@@ -70,19 +67,12 @@ def _key(layout: Layout) -> Markup:
 
 
 def _bar(axis: Scale, y: float, member: Member, rows: Sequence[Row]) -> Markup:
-    parts = {str(r["state"])[0]: r for r in rows if is_number(r["value"])}
-    if not parts:
+    found = {str(r["state"])[0]: r for r in rows if is_number(r["value"])}
+    if not found:
         return svg.text("— no state", axis.start, y + BAR - 2, "note")
-    marks, at = [], 0.0
-    for letter in LETTERS:
-        row = parts.get(letter)
-        if row is None or not row["value"] > 0:
-            continue
-        left, right = axis.clipped(at), axis.clipped(at + row["value"])
-        at += row["value"]
-        words = f"{member.label}: {letter} {number(row['value'])} {interval(row['lo'], row['hi'])}"
-        marks.append(svg.rect(left, y, right - left, BAR, f"state{letter}", svg.tip(words)))
-    return svg.group(*marks)
+    own = [(letter, found[letter]) for letter in LETTERS if letter in found]
+    said = [f"{member.label}: {letter} {number(r['value'])} {interval(r['lo'], r['hi'])}" for letter, r in own]
+    return parts(axis, y, BAR, [(f"state{k}", r["value"], words) for (k, r), words in zip(own, said, strict=True)])
 
 
 def matrices(name: str, members: list[Member], rows: list[Row], layout: Layout = WIDE) -> Markup:

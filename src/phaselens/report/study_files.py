@@ -123,9 +123,14 @@ def read_folder(where: Path) -> Folder:
     )
 
 
+def records(content: object) -> list[dict]:
+    """The records of a list in a document; none where it holds anything else."""
+    return [row for row in content if isinstance(row, dict)] if isinstance(content, (list, tuple)) else []
+
+
 def _claims(where: Path, missing: dict[str, str], registered: Sequence[str]) -> list[dict]:
     claims = _document(where, "claims.json", missing, list) or []
-    whole = [c for c in claims if isinstance(c, dict) and {"id", "verdict"} <= c.keys()]
+    whole = [c for c in records(claims) if {"id", "verdict"} <= c.keys()]
     if len(whole) < len(claims):
         missing["claims.json"] = f"claims.json holds {len(claims) - len(whole)} rows without id or verdict: not shown."
     elif whole and (gone := gone_from(registered, whole)):

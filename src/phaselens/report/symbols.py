@@ -1,7 +1,8 @@
 """The words and letters that the report uses, each with its unit and formula; a page lists those that occur on it."""
 
 from dataclasses import dataclass
-from importlib import resources
+
+from phaselens.report.template_files import text
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,7 @@ def _read(entry: str) -> Symbol:
     return Symbol(name, unit, meaning.strip() + ".", undefined.strip(), group)
 
 
-TEXT = resources.files("phaselens.report").joinpath("templates", "symbols.txt").read_text(encoding="utf-8")
-SYMBOLS = tuple(_read(line.replace(" | | ", " |  | ", 1)) for line in TEXT.splitlines()[1:])
+SYMBOLS = tuple(_read(line.replace(" | | ", " |  | ", 1)) for line in text("symbols.txt").splitlines()[1:])
 BY_NAME = {symbol.name: symbol for symbol in SYMBOLS}
 
 

@@ -103,8 +103,6 @@ def caption(rows: list[Row]) -> Markup:
 def table(folder: Folder) -> Table | None:
     """Build the table behind the bars: share, interval, number of levels, degrees of freedom, kind of interval."""
     rows, reasons = folder.rows("variance_shares"), Reasons()
-    if not rows:
-        return None
     groups: dict[str, list] = {}
     for r in rows:
         why = visible(str(r["reason"])) or "not estimable in this design"

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 from phaselens.report.models_shown import Member
-from phaselens.report.study_files import Row
+from phaselens.report.study_files import Row, records
+from phaselens.report.template_files import text
 from phaselens.report.written_values import (
     DASH,
     count,
@@ -103,8 +103,7 @@ def ledger(claims: Iterable[Row]) -> list[Entry]:
 @cache
 def estimates() -> dict[str, tuple[str, str]]:
     """What the estimate of each registered claim is called, and how it stands to its null."""
-    text = resources.files("phaselens.report").joinpath("templates", "estimates.txt").read_text(encoding="utf-8")
-    lines = [line.split(" | ") for line in text.splitlines()[1:]]
+    lines = [line.split(" | ") for line in text("estimates.txt").splitlines()[1:]]
     return {name: (words, needs) for name, words, needs in lines}
 
 
@@ -137,8 +136,7 @@ def _further(claim: Row) -> tuple[str, ...]:
 
 def _controls(claim: Row) -> tuple[tuple[str, str, str], ...]:
     """List (name, outcome, why) of the controls of a claim."""
-    rows = claim.get("controls")
-    rows = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, (list, tuple)) else []
+    rows = records(claim.get("controls"))
     return tuple((value(r.get("name")), value(r.get("outcome")), _said(r.get("why"))) for r in rows)
 
 

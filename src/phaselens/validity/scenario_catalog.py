@@ -8,40 +8,19 @@ the record names another; `judged` are the claims that are judged together, wher
 import tomllib
 from collections.abc import Sequence
 from functools import partial
-from importlib import resources
+from importlib import import_module, resources
 from typing import Any
 
 from phaselens.errors import unknown_name
-from phaselens.validity import (
-    simulated_ambiguity,
-    simulated_answers,
-    simulated_cycles,
-    simulated_distribution,
-    simulated_fingerprints,
-    simulated_gd,
-    simulated_interventions,
-    simulated_normalisation,
-    simulated_observability,
-    simulated_order,
-    simulated_readings,
-    simulated_regimes,
-    simulated_states,
-    simulated_training,
-    simulated_variance,
-)
+from phaselens.validity import simulated_interventions
 from phaselens.validity.scenario import Scenario, by_experiment
 
-MODULES: tuple[Any, ...] = (
-    simulated_ambiguity,
-    simulated_answers,
-    simulated_cycles,
-    simulated_distribution,
-    simulated_fingerprints,
-)
-MODULES += (simulated_gd, simulated_interventions, simulated_normalisation, simulated_observability, simulated_order)
-MODULES += (simulated_readings, simulated_regimes, simulated_states, simulated_training, simulated_variance)
+MODULES = (
+    "ambiguity answers cycles distribution fingerprints gd interventions normalisation observability order readings "
+    "regimes states training variance"
+).split()
 # What draws a study, by the name that records give it: module (without "simulated_") and function.
-DRAWING = {f"{m.__name__.rpartition('simulated_')[2]}.{name}": of for m in MODULES for name, of in vars(m).items()}
+DRAWING = {f"{m}.{k}": v for m in MODULES for k, v in vars(import_module(f"{__package__}.simulated_{m}")).items()}
 # In the order of the document.
 FILES = (
     "regimes gd gd_controls variance order conditions states motifs cycles fingerprints topology normalisation "

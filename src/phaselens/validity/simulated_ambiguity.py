@@ -11,7 +11,7 @@ import numpy as np
 
 from phaselens.experiments import ModelData, Panel
 from phaselens.experiments.ambiguity import READINGS
-from phaselens.validity.simulated_panels import infos, study_of
+from phaselens.validity.simulated_panels import infos, runs_of, study_of
 
 PAIRS = 80
 NOUNS, FRAMES = 66, 4
@@ -33,17 +33,7 @@ def pair_data(
     layers = {"run": run, "step": zero, "layer": np.full(n, model.layer_of_record)}
     layers |= {k: outcomes[k].ravel() for k in ("turning_angle", "instability")}
     steps = {"run": run, "step": zero} | {k: outcomes[k].ravel() for k in ("commit_depth", "entropy_norm")}
-    runs = {
-        "run": run,
-        "prompt_id": np.array(ids),
-        "category": np.full(n, "ambiguous"),
-        "arm": np.full(n, "greedy"),
-        "sample": zero,
-        "calibration": np.zeros(n, bool),
-        "n_prompt": lengths.ravel(),
-        "n_generated": np.ones(n, int),
-        "finish": np.full(n, "length"),
-    }
+    runs = runs_of(ids, 1, category="ambiguous", arm="greedy", n_prompt=lengths.ravel())
     if unit is not None:
         runs["unit"] = np.tile([f"u{u}" for u in unit], len(READINGS))
     return ModelData(model.info, runs, steps, layers)
@@ -85,14 +75,9 @@ def study_with(
         values["commit_depth"] += slope * values["entropy_norm"]
         nothing = {"run": np.empty(0, int), "step": np.empty(0, int)}
         info = replace(info, n_layers=4)
-        bare = ModelData(info, _one_run(), nothing, nothing | {"layer": np.empty(0, int)})
+        bare = ModelData(info, runs_of(["p0"], 0, category="", arm=""), nothing, nothing | {"layer": np.empty(0, int)})
         models.append(replace(bare, pairs=pair_data(bare, values, lengths, unit)))
     return study_of(models, generator)
-
-
-def _one_run() -> dict[str, np.ndarray]:
-    words = {k: np.array([v]) for k, v in (("prompt_id", "p0"), ("category", ""), ("arm", ""), ("finish", "length"))}
-    return words | {k: np.zeros(1, int) for k in ("run", "sample", "n_generated")} | {"calibration": np.zeros(1, bool)}
 
 
 def in_some(generator: np.random.Generator, *, m: int, effects: Mapping[str, float]) -> Panel:

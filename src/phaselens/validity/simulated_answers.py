@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from phaselens.experiments import ModelData, ModelInfo, Panel
-from phaselens.validity.simulated_panels import BOOTSTRAPS
+from phaselens.validity.simulated_panels import BOOTSTRAPS, runs_of
 
 LAYERS, RECORDED, STEPS = 4, (3, 4), 72
 SMALL: dict = {"prompts": 60, "calibration": 10, "samples": 1}
@@ -157,29 +157,25 @@ def graded_model(
     layers = {"run": run, "step": step, "layer": np.array(RECORDED)[layer]}
     layers |= {k: np.repeat(v[:, :, None], len(RECORDED), 2).ravel() for k, v in at.items()}
     run, step = (x.ravel() for x in np.indices((n, STEPS)))
-    runs = {
-        "run": np.arange(n),
-        "prompt_id": np.array([f"{'c' if p >= prompts else 'p'}{p:04d}" for p in prompt]),
-        "unit": np.array([f"u{u:04d}" for u in unit]),
-        "category": np.where(second & (not tagged), "science", "factual"),
-        "arm": np.full(n, "t0.7"),
-        "sample": sample,
-        "calibration": prompt >= prompts,
-        "n_generated": lengths,
-        "n_prompt": rng.integers(5, 20, n),
-        "finish": np.full(n, "length"),
-        "correct": (~drawn.wrong).astype(float),
-        "answer_state": rng.normal(size=(n, 4)),
-        "tag": np.array([f"{k} steps" if k > 1 else "1 step" for k in level]),
-    }
+    runs = runs_of(
+        [f"{'c' if p >= prompts else 'p'}{p:04d}" for p in prompt],
+        lengths,
+        unit=np.array([f"u{u:04d}" for u in unit]),
+        category=np.where(second & (not tagged), "science", "factual"),
+        sample=sample,
+        calibration=prompt >= prompts,
+        n_prompt=rng.integers(5, 20, n),
+        correct=(~drawn.wrong).astype(float),
+        answer_state=rng.normal(size=(n, 4)),
+        tag=np.array([f"{k} steps" if k > 1 else "1 step" for k in level]),
+    )
     if tagged:
         runs["tag"] = np.where(second, "rare", "common")
     if states is not None:
         hinted = np.broadcast_to(hard, n) > 1
         runs["prompt"] = np.array([f"q{u} {'rare' if h else 'common'}" for u, h in zip(unit, hinted, strict=True)])
         runs["answered"] = np.array([f"a{k}" for k in rng.integers(0, 20, n)])
-        runs["answer_state"][:, 0] += 2 * hinted
-        runs["answer_state"][:, 1] += states * wrong
+        runs["answer_state"] = runs["answer_state"] + np.column_stack([2 * hinted, states * wrong, *np.zeros((2, n))])
     info = ModelInfo(name, "f", LAYERS, 16, 500, int(rng.integers(10**6, 10**8)), training_loss=rng.normal(2.0, 0.3))
     steps = {"run": run, "step": step} | {k: v.ravel() for k, v in plain.items()}
     said = tuple(tuple(t[:k]) for t, k in zip(tokens.tolist(), lengths, strict=True))

@@ -6,7 +6,7 @@ from phaselens.dynamics.regimes import WINDOW
 from phaselens.dynamics.stability import spearman
 from phaselens.experiments import ModelData, Panel
 from phaselens.experiments.model_order import STARTS, TEMPERATURES
-from phaselens.validity.simulated_panels import BOOTSTRAPS
+from phaselens.validity.simulated_panels import BOOTSTRAPS, runs_of
 from phaselens.validity.simulated_regimes import peaked
 from phaselens.validity.simulated_variance import CATEGORIES, CENTRE, SCALE, info_of, levels_of, planted
 
@@ -47,14 +47,9 @@ def of_conditions(
 
 
 def _model(i: int, ct: np.ndarray, arms: np.ndarray, n_states: int) -> ModelData:
-    n = len(ct)
     run, step, layer = (axis.ravel() for axis in np.indices(ct.shape))
-    at = np.arange(n) % PROMPTS
-    runs = {
-        "run": np.arange(n), "prompt_id": np.array([f"p{j}" for j in at]), "category": np.array(CATEGORIES)[at % 6],
-        "arm": arms, "sample": np.zeros(n, int), "calibration": np.zeros(n, bool),
-        "n_generated": np.full(n, n_states), "finish": np.full(n, "length"),
-    }  # fmt: skip
+    at = np.arange(len(ct)) % PROMPTS
+    runs = runs_of([f"p{j}" for j in at], n_states, category=np.array(CATEGORIES)[at % 6], arm=arms)
     layers = {"run": run, "step": step, "layer": layer + 1, "instability": ct.ravel()}
     return ModelData(info_of(f"m{i}", f"f{i}", n_layers=1), runs, {"run": run, "step": step}, layers)
 
@@ -81,13 +76,9 @@ def of_layers(generator: np.random.Generator, *, category: float, band: float, m
         ct = np.concatenate([ct, ct[:CALIBRATION]])
         run, step, layer = (axis.ravel() for axis in np.indices(ct.shape))
         again = np.append(np.arange(n), np.arange(CALIBRATION))
-        runs = {
-            "run": np.arange(n + CALIBRATION), "category": np.array(CATEGORIES)[kind[again]],
-            "prompt_id": np.array([f"{kind[j]}/{prompt[j]}" for j in again]),
-            "arm": np.full(n + CALIBRATION, "t0.7"), "sample": sample[again],
-            "calibration": np.arange(n + CALIBRATION) >= n, "n_generated": np.full(n + CALIBRATION, WINDOW + 2),
-            "finish": np.full(n + CALIBRATION, "length"),
-        }  # fmt: skip
+        own = {"category": np.array(CATEGORIES)[kind[again]], "sample": sample[again]}
+        own["calibration"] = np.arange(n + CALIBRATION) >= n
+        runs = runs_of([f"{kind[j]}/{prompt[j]}" for j in again], WINDOW + 2, **own)
         layers = {"run": run, "step": step, "layer": layer + 1, "instability": ct.ravel()}
         out.append(ModelData(info_of(f"m{i}", f"f{i}", n_layers=LAYERS), runs, {"run": run, "step": step}, layers))
     return Panel(tuple(out), seed=int(generator.integers(2**31)), n_boot=BOOTSTRAPS)

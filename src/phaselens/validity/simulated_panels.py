@@ -1,6 +1,6 @@
 """Simulated studies as the columns that experiments read, and the model values that are planted in them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -65,6 +65,14 @@ def kept_null(
     return _null_of(m, n_draws if n_draws >= TEST_DRAWS else ROUGH_DRAWS, among)
 
 
+def runs_of(prompts: Sequence[str], n_generated: int | np.ndarray, **own: str | np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of runs by the prompt of each: one sample at t0.7 that ends by length, but for what `own` says."""
+    n = len(prompts)
+    nothing = {"category": "simulated", "arm": "t0.7", "sample": 0, "calibration": False, "finish": "length"}
+    whole = {"run": np.arange(n), "prompt_id": np.array(prompts), "n_generated": n_generated, **nothing, **own}
+    return {name: np.array(np.broadcast_to(column, (n, *np.shape(column)[1:]))) for name, column in whole.items()}
+
+
 def model_of(
     info: ModelInfo,
     layers: Mapping[str, np.ndarray],
@@ -84,16 +92,13 @@ def model_of(
     run, step, layer = (axis.ravel() for axis in np.indices(shape))
     rows, at = (axis.ravel() for axis in np.indices((n_runs, n_steps)))
     order = np.arange(n_runs)
-    runs = {
-        "run": order,
-        "prompt_id": np.array([f"p{i % PROMPTS}" for i in order]),
-        "category": np.full(n_runs, "simulated"),
-        "arm": np.full(n_runs, "simulated"),
-        "sample": order // PROMPTS,
-        "calibration": order >= n_runs - calibration,
-        "n_generated": np.full(n_runs, n_steps) if lengths is None else lengths,
-        "finish": np.full(n_runs, "length"),
-    }
+    runs = runs_of(
+        [f"p{i % PROMPTS}" for i in order],
+        n_steps if lengths is None else lengths,
+        arm="simulated",
+        sample=order // PROMPTS,
+        calibration=order >= n_runs - calibration,
+    )
     return ModelData(
         info,
         runs,

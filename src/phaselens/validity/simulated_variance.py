@@ -10,7 +10,7 @@ import numpy as np
 
 from phaselens.dynamics.regimes import WINDOW
 from phaselens.experiments import ModelData, ModelInfo, Panel
-from phaselens.validity.simulated_panels import BOOTSTRAPS
+from phaselens.validity.simulated_panels import BOOTSTRAPS, runs_of
 from phaselens.validity.simulated_regimes import peaked
 
 CATEGORIES = ("factual", "arithmetic", "science", "open", "format", "ambiguous")
@@ -121,18 +121,15 @@ def model_of_runs(
     ct = instability_of(level.reshape(-1), ratio.reshape(-1), generator)
     category, prompt, sample = (axis.ravel() for axis in np.indices(level.shape))
     run, step = (axis.ravel() for axis in np.indices(ct.shape))
-    n = len(ct)
-    runs = {
-        "run": np.arange(n),
-        "prompt_id": np.array([f"{CATEGORIES[c]}/{p}" for c, p in zip(category, prompt, strict=True)]),
-        "unit": np.array([f"{CATEGORIES[c]}/{p // wordings}" for c, p in zip(category, prompt, strict=True)]),
-        "category": np.array(CATEGORIES)[category],
-        "arm": np.full(n, arm),
-        "sample": sample,
-        "calibration": np.zeros(n, bool),
-        "n_generated": np.full(n, ct.shape[1]) if lengths is None else lengths,
-        "finish": np.full(n, "length"),
-    }
+    named = [(CATEGORIES[c], p) for c, p in zip(category, prompt, strict=True)]
+    runs = runs_of(
+        [f"{c}/{p}" for c, p in named],
+        ct.shape[1] if lengths is None else lengths,
+        unit=np.array([f"{c}/{p // wordings}" for c, p in named]),
+        category=np.array(CATEGORIES)[category],
+        arm=arm,
+        sample=sample,
+    )
     if tags is not None:
         runs["tag"] = tags[category, prompt]
     layers = {"run": run, "step": step, "layer": np.ones(len(run), int), "instability": ct.ravel()}
