@@ -16,6 +16,11 @@ VerdictWord = Literal["supported", "rejected", "open", "not applicable"]
 OutcomeWord = Literal["survived", "explains it away", "undecided", "missing"]
 
 
+def word_of(survived: bool, explained: bool) -> OutcomeWord:
+    """The word for a control that was made: what it left standing, what it explains away, else undecided."""
+    return "survived" if survived else "explains it away" if explained else "undecided"
+
+
 class Claim(BaseModel):
     """One registered claim: what is said, by which statistic and rule it is judged, and what could fool it.
 

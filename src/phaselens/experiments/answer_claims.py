@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, inside, outside
-from phaselens.claims.records import OutcomeWord
+from phaselens.claims.records import word_of
 from phaselens.dynamics.correctness_scores import prefix_means
 from phaselens.experiments.base import Panel
 from phaselens.experiments.by_model import Own, below_bound, mean_evidence, own, refitted_gain
@@ -126,9 +126,7 @@ def resolved_at_equal_length(panel: Panel, graded: Sequence[Graded]) -> Outcome:
 
 def _still(found: Pooled, name: str, where: str) -> Outcome:
     interval = found.whole.interval
-    word: OutcomeWord = (
-        "survived" if interval.lo > NOTHING else "explains it away" if interval.hi < -NOTHING else "undecided"
-    )
+    word = word_of(interval.lo > NOTHING, interval.hi < -NOTHING)
     return Outcome(name, word, f"{where}: {found.whole.value:.3g} [{interval.lo:.3g}, {interval.hi:.3g}]")
 
 

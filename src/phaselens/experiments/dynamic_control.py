@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, Region, Requirement, above, below, claims_by_id, inside, judge
-from phaselens.claims.records import OutcomeWord
+from phaselens.claims.records import word_of
 from phaselens.experiments.base import Panel, Result, declared, of_interventions
 from phaselens.experiments.pooled import Asked, Change, Pooled, beyond, each_model, identity, pooled
 from phaselens.experiments.result_tables import bounds, filled
@@ -110,7 +110,7 @@ def semantic(stored: Sequence[Control], seed: int, *, dynamic_supported: bool) -
     n = min(len(s.units) for s in stored)
     lo, hi = aside.whole.interval.lo, aside.whole.interval.hi
     said = f"monitor less random trigger [{lo:.3g}, {hi:.3g}]"
-    word: OutcomeWord = "survived" if equivalent(aside.whole) else "explains it away" if lo > 0 else "undecided"
+    word = word_of(equivalent(aside.whole), lo > 0)
     needs = (
         Requirement("n", n >= LEAST, f"{n} paired questions; no power below {LEAST}", f"{LEAST} questions"),
         Requirement("X1", dynamic_supported, "X1 is not supported: ct was not changed", "an action that changes ct"),
@@ -137,9 +137,7 @@ def _in_time(stored: Sequence[Control], seed: int) -> Outcome:
     said = (
         f"in time for {100 * share.value:.3g} % of the questions, change there {found.value:.3g} [{lo:.3g}, {hi:.3g}]"
     )
-    word: OutcomeWord = (
-        "survived" if share.interval.lo > MARGIN and lo <= 0 else "explains it away" if lo > MARGIN else "undecided"
-    )
+    word = word_of(share.interval.lo > MARGIN and lo <= 0, lo > MARGIN)
     return Outcome("answers in time", word, said)
 
 
@@ -189,7 +187,7 @@ def damping(stored: Sequence[Control], seed: int) -> IntervalEvidence:
     found = _over(some, lambda s: np.where(turbulent(s), gain_of(s, "cool"), np.nan), seed)
     aside = _over(some, against_calm, seed).whole
     lo, hi = aside.interval.lo, aside.interval.hi
-    word: OutcomeWord = "survived" if hi < 0 else "explains it away" if aside.value >= 0 else "undecided"
+    word = word_of(hi < 0, aside.value >= 0)
     outcomes = (
         Outcome("calm runs", word, f"turbulent less calm questions that are as hard [{lo:.3g}, {hi:.3g}]"),
         _easy(some, seed),
@@ -209,7 +207,7 @@ def _easy(stored: Sequence[Control], seed: int) -> Outcome:
     values = lambda s: np.where(turbulent(s) & s.right["again"], gain_of(s, "cool"), np.nan)  # noqa: E731
     found = _over(stored, values, seed).whole
     said = f"turbulent questions right in a run of its own [{found.interval.lo:.3g}, {found.interval.hi:.3g}]"
-    word: OutcomeWord = "survived" if found.interval.hi < 0 else "explains it away" if found.value >= 0 else "undecided"
+    word = word_of(found.interval.hi < 0, found.value >= 0)
     return Outcome("easy turbulent questions", word, said)
 
 

@@ -22,7 +22,7 @@ from phaselens.claims import (
     outside,
     survives,
 )
-from phaselens.claims.records import OutcomeWord
+from phaselens.claims.records import word_of
 from phaselens.experiments.base import ModelData, Panel, Result, declared
 from phaselens.experiments.gd import CONTROL_VERSIONS, VERSIONS, Version, gd_estimate, version_sums
 from phaselens.experiments.result_tables import bounds, filled
@@ -171,7 +171,7 @@ def _share(
         kept = float(left.mean() / whole.mean())
         interval = percentile_interval(left_draws.mean(axis=1) / draws.mean(axis=1), n_prompts)
     why = f"{kept:.2f} [{interval.lo:.2f}, {interval.hi:.2f}] of the effect is left"
-    word: OutcomeWord = "survived" if interval.lo > HALF else "explains it away" if interval.hi < HALF else "undecided"
+    word = word_of(interval.lo > HALF, interval.hi < HALF)
     return Outcome(name, word, why, gap_kept=kept, gap_interval=interval)
 
 
@@ -230,9 +230,7 @@ def _at_common_temperature(
     shared = _share("temperature-matched", left, left_draws, whole, draws, len(panel.units))
     mean, interval, p = mean_interval(left)
     same = (interval.lo > 0) == (whole.mean() > 0) and (interval.lo > 0 or interval.hi < 0)
-    word: OutcomeWord = (
-        "survived" if same else "explains it away" if shared.outcome == "explains it away" else "undecided"
-    )
+    word = word_of(same, shared.outcome == "explains it away")
     why = f"effect {mean:.3g} [{interval.lo:.3g}, {interval.hi:.3g}] there; {shared.why}"
     return Outcome("temperature-matched", word, why, p=p, gap_kept=shared.gap_kept, gap_interval=shared.gap_interval)
 

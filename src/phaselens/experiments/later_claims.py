@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, below
-from phaselens.claims.records import OutcomeWord
+from phaselens.claims.records import word_of
 from phaselens.dynamics.correctness_scores import cycle_start, repetition
 from phaselens.dynamics.regimes import max_over_mean, ratio_norm, run_mean
 from phaselens.experiments.base import ModelData, Panel
@@ -191,7 +191,5 @@ def _given(of: dict[str, np.ndarray], name: str) -> Outcome:
     if left.interval.reason:
         return Outcome(name, "undecided", left.interval.reason)
     said = f"given {name}: {left.value:.3g} [{left.interval.lo:.3g}, {left.interval.hi:.3g}]"
-    word: OutcomeWord = (
-        "survived" if left.interval.lo > 0 else "explains it away" if left.interval.hi < 0 else "undecided"
-    )
+    word = word_of(left.interval.lo > 0, left.interval.hi < 0)
     return Outcome(name, word, said, p=left.tails(0.0)[0])

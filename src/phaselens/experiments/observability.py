@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, above, below
-from phaselens.claims.records import OutcomeWord
+from phaselens.claims.records import OutcomeWord, word_of
 from phaselens.experiments.base import ModelData, Panel, Result, StoredScores, declared
 from phaselens.experiments.result_tables import bounds, filled
 from phaselens.experiments.separations import counts
@@ -103,7 +103,7 @@ def _beyond(own: tuple[float, np.ndarray], twins: Sequence[tuple[float, np.ndarr
         return Outcome("untrained twin", "missing", f"untrained twins of {len(known)} of {len(twins)} models")
     value, draws = _mean(known)
     gap = expanded_interval(own[1] - draws, n)
-    word: OutcomeWord = "survived" if gap.lo > 0 else "explains it away" if gap.hi < SMALLEST else "undecided"
+    word = word_of(gap.lo > 0, gap.hi < SMALLEST)
     said = f"{value:.3g} before training; the rest is {own[0] - value:.3g} [{gap.lo:.3g}, {gap.hi:.3g}]"
     return Outcome("untrained twin", word, said, gap_interval=gap)
 

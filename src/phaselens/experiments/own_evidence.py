@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from phaselens.claims import IntervalEvidence, Outcome, OwnClaim, Region
 from phaselens.claims.own_claims import OwnControl
-from phaselens.claims.records import OutcomeWord
+from phaselens.claims.records import OutcomeWord, word_of
 from phaselens.errors import InputError, UnknownNameError, unknown_name
 from phaselens.experiments import EXPERIMENTS
 from phaselens.statistics.intervals import undefined_interval
@@ -114,7 +114,7 @@ def _outcome(own: OwnClaim, control: OwnControl, main: UnitEffect, tables: Table
     facts: dict = {"p": p_of(changed, effect), "gap_interval": interval}
     holds, fails = _in(own.supported, effect), _in(own.rejected, effect)
     if control.must == "keep":
-        word = "survived" if holds else "explains it away" if fails else "undecided"
+        word = word_of(holds, fails)
         return Outcome(control.name, word, said, **facts)
     if holds:
         return Outcome(control.name, "explains it away", f"the effect is there too: {said}", **facts)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, below
-from phaselens.claims.records import OutcomeWord
+from phaselens.claims.records import word_of
 from phaselens.dynamics.perturbation_signatures import Share, SplitHalf, geometric, split_half, vector
 from phaselens.experiments.base import Panel, Result, declared, of_interventions
 from phaselens.experiments.pooled import identity
@@ -148,7 +148,7 @@ def _unmatched(stored: Sequence[Signature], seed: int) -> Outcome:
 
 def _distance(split: SplitHalf) -> Outcome:
     lo, hi = split.distance_interval.lo, split.distance_interval.hi
-    word: OutcomeWord = "survived" if lo > 0 else "explains it away" if hi < 0 else "undecided"
+    word = word_of(lo > 0, hi < 0)
     return Outcome("distance version", word, f"mean squared distance of other families less own [{lo:.3g}, {hi:.3g}]")
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from phaselens.claims import Outcome, Region
-from phaselens.claims.records import OutcomeWord
+from phaselens.claims.records import word_of
 from phaselens.statistics.intervals import Interval, bootstrap_p, expanded_interval, undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights
 from phaselens.statistics.strata import random_effects
@@ -141,7 +141,7 @@ def beyond(own: float, random: np.ndarray, name: str, what: str, level: float = 
     said = (
         f"{own:.3g} against {np.median(random):.3g} (largest {random.max():.3g}) of {len(random)} {what}, p = {p:.3g}"
     )
-    word: OutcomeWord = "survived" if p <= level else "explains it away" if own <= np.median(random) else "undecided"
+    word = word_of(p <= level, own <= np.median(random))
     return Outcome(name, word, said, p=p)
 
 

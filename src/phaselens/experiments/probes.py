@@ -22,7 +22,7 @@ from phaselens.claims import (
     below,
     outside,
 )
-from phaselens.claims.records import OutcomeWord
+from phaselens.claims.records import OutcomeWord, word_of
 from phaselens.dynamics.clusters import distances, groupings
 from phaselens.dynamics.fingerprints import fingerprints
 from phaselens.experiments.base import ModelData, Panel, Result, StoredReading, declared
@@ -145,7 +145,7 @@ def baseline(task: Asked, name: str) -> Outcome:
     if any(getattr(r, field) is None for _, r in task.pairs):
         return Outcome(name, "missing", f"{task.task} was probed without it")
     interval = mean_over_models(task, lambda r: r.best_hits - getattr(r, field), capacity=True)
-    word: OutcomeWord = "survived" if interval.lo > 0 else "explains it away" if interval.hi < AS_GOOD else "undecided"
+    word = word_of(interval.lo > 0, interval.hi < AS_GOOD)
     return Outcome(name, word, f"{task.task}: capacity less that of it [{interval.lo:.3g}, {interval.hi:.3g}]")
 
 
@@ -229,7 +229,7 @@ def distributed(panel: Panel, task: Asked | None) -> IntervalEvidence:
     said = f"difference less that after rotations [{over.lo:.3g}, {over.hi:.3g}]"
     # Subspace hits are the same in every basis, so the two differences differ by features against rotated features:
     # (subspace - features) - (subspace - rotated) = rotated - features.
-    word: OutcomeWord = "survived" if over.lo > 0 else "explains it away" if over.hi < 0 else "undecided"
+    word = word_of(over.lo > 0, over.hi < 0)
     return IntervalEvidence(
         value,
         interval=own,

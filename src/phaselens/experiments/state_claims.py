@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 
 from phaselens.claims import HALF, LEVEL, IntervalEvidence, Outcome, Requirement, above, below
-from phaselens.claims.records import OutcomeWord
+from phaselens.claims.records import word_of
 from phaselens.dynamics.chains import generation_chains, self_transition_excess
 from phaselens.dynamics.cycles import word_places
 from phaselens.dynamics.state_alphabets import (
@@ -285,7 +285,7 @@ def _at_equal_place(
     left = expanded_interval(ratio[np.isfinite(ratio)], n)
     said = f"at equal place in the word the excess is {value:.3f} [{interval.lo:.3f}, {interval.hi:.3f}]"
     gone = left.hi < HALF and not interval.hi < 0
-    word: OutcomeWord = "survived" if interval.hi < 0 else "explains it away" if gone else "undecided"
+    word = word_of(interval.hi < 0, gone)
     return Outcome("word place", word, said, gap_kept=kept, gap_interval=left)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phaselens.claims import LEVEL, IntervalEvidence, Outcome, Requirement, above, below
-from phaselens.claims.records import OutcomeWord
+from phaselens.claims.records import word_of
 from phaselens.dynamics.clusters import Topology, distances, flat_map, groupings, leave_one_out, robust_pairs, topology
 from phaselens.dynamics.fingerprints import Identification, fingerprints, resampled_fingerprints
 from phaselens.experiments.base import Panel, Result, declared
@@ -134,9 +134,7 @@ def _outcomes(of: Grouped, own: Identification | None) -> tuple[Outcome, ...]:
         p,
     )
     strict, lenient = of.share("principal"), of.share("columns")
-    word: OutcomeWord = (
-        "survived" if max(strict, lenient) <= FEW else "explains it away" if strict > MANY else "undecided"
-    )
+    word = word_of(max(strict, lenient) <= FEW, strict > MANY)
     said = f"share of models in robust pairs: {strict:.2f} by principal axes ({of.pairs('principal')} pairs)"
     few = Outcome("few robust pairs", word, f"{said}, {lenient:.2f} by columns ({of.pairs('columns')} pairs)")
     if own is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, PermutationEvidence, Requirement, above, below
-from phaselens.claims.records import OutcomeWord
+from phaselens.claims.records import word_of
 from phaselens.experiments.base import ModelInfo, Panel, Result, declared, shape_of, training_of
 from phaselens.experiments.regimes import model_median, run_figures
 from phaselens.experiments.result_tables import filled, picked
@@ -118,7 +118,7 @@ def _kept(name: str, value: float, interval: Interval) -> Outcome:
     said = f"with it taken out {value:.3g} [{interval.lo:.3g}, {interval.hi:.3g}]"
     if interval.reason:
         return Outcome(name, "undecided", interval.reason)
-    word: OutcomeWord = "survived" if interval.lo > 0 else "explains it away" if interval.hi < 0 else "undecided"
+    word = word_of(interval.lo > 0, interval.hi < 0)
     return Outcome(name, word, said, gap_interval=interval)
 
 
@@ -186,9 +186,7 @@ def _size(r2: float, interval: Interval) -> Outcome:
     if interval.reason:
         return Outcome("size", "undecided", f"R^2 of log parameters is undefined: {interval.reason}")
     said = f"semi-partial R^2 of log parameters {r2:.2f} [{interval.lo:.2f}, {interval.hi:.2f}]"
-    word: OutcomeWord = (
-        "survived" if interval.hi < BOUND else "explains it away" if interval.lo > BOUND else "undecided"
-    )
+    word = word_of(interval.hi < BOUND, interval.lo > BOUND)
     return Outcome("size", word, said, gap_interval=interval)
 
 
