@@ -18,17 +18,17 @@ from phaselens.dynamics.correctness_scores import (
     prefix_means,
     repetition,
     resolved_turbulence,
-    run_mean_of,
     slope,
 )
 from phaselens.dynamics.early_exit import exit_curve
+from phaselens.dynamics.regimes import run_mean
 from phaselens.errors import InputError, UnknownNameError
 from phaselens.statistics.detection import auroc
 
 
 def test_means_slopes_and_prefixes():
     x = np.array([[np.nan, 1.0, 2.0, 3.0], [5.0, 5.0, 5.0, 5.0], [np.nan] * 4])
-    assert np.allclose(run_mean_of(x), [2, 5, np.nan], equal_nan=True)
+    assert np.allclose(run_mean(x), [2, 5, np.nan], equal_nan=True)
     assert np.allclose(early_value(x, steps=2), [1, 5, np.nan], equal_nan=True)
     assert np.allclose(slope(x), [1, 0, np.nan], equal_nan=True)
     assert np.allclose(prefix_means(x, 3)[0], [np.nan, 1, 1.5], equal_nan=True)
