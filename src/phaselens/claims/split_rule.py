@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from phaselens.claims.overruling import controlled
 from phaselens.claims.records import LEVEL, Decision, Numbers, Outcome
@@ -118,7 +119,7 @@ def _incomplete(name: str, split: Split, said: str) -> Outcome:
 def _compared(name: str, base: Split, other: Split, p: float) -> tuple[float, Interval, bool, Callable[..., Outcome]]:
     """The share of the gap that is kept with its interval, whether groups are the same, and how to say an outcome."""
     agreement, (kept, interval) = same_grouping(base, other), gap_kept(base, other)
-    facts = {"p": p, "agreement": agreement, "gap_kept": kept, "gap_interval": interval}
+    facts: dict[str, Any] = {"p": p, "agreement": agreement, "gap_kept": kept, "gap_interval": interval}
     return kept, interval, agreement == 1.0, lambda word, why: Outcome(name, word, why, **facts)
 
 
