@@ -88,7 +88,7 @@ def committed(panel: object, model: object) -> Curve:
 def sinks(folder: Path, out: dict[str, dict[str, Curve]]) -> None:
     """How much longer the state of position 0 is than others of the same texts, where a model can be loaded."""
     declared = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
-    said = {unit.model: folder / unit.transcripts for unit in read_record(folder).units}
+    said = {short(unit.model): folder / unit.transcripts for unit in read_record(folder).units}
     for source in declared["models"]:
         name = source.get("name", source["source"])
         try:
@@ -96,7 +96,7 @@ def sinks(folder: Path, out: dict[str, dict[str, Curve]]) -> None:
         except (PhaselensError, OSError):
             print(f"{name} cannot be loaded: position 0 is not drawn")
             continue
-        texts = [t.fed for t in read_jsonl(said[name]).runs if len(t.fed) > FROM + 1][:READ]
+        texts = [t.fed for t in read_jsonl(said[short(name)]).runs if len(t.fed) > FROM + 1][:READ]
         lo = np.array([p for ids in texts for p in (0, *range(FROM, len(ids)))])
         ids = tuple(tuple(ids) for ids in texts for _ in range(1 + len(ids) - FROM))
         norm = np.log(capture_states(model, Places(ids, lo, lo + 1), pool="last").norm)
