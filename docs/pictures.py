@@ -7,6 +7,7 @@ their declaration says, position 0 is read too. Bands are 95 % intervals over pr
 """
 
 import argparse
+import re
 import tomllib
 from pathlib import Path
 
@@ -43,6 +44,7 @@ PANELS = (
     ("sink", "log-RMS, position 0 less others", False),
 )
 READ, FROM = 24, 4  # texts for position 0, and the first position that is "elsewhere"
+LONG = re.compile(r"(\d\.\d\d)\d+")  # hundredths of a point are enough
 Curve = dict[str, np.ndarray]
 
 
@@ -172,6 +174,7 @@ def finished(figure: object, axes: np.ndarray, theme: dict, name: str) -> Path:
     path = OUT / name
     figure.savefig(path, facecolor=theme["back"], metadata={"Date": None})  # type: ignore[attr-defined]
     plt.close(figure)
+    path.write_text(LONG.sub(r"\1", path.read_text(encoding="utf-8")), encoding="utf-8")
     return path
 
 
@@ -189,9 +192,10 @@ def draw_answers(folders: list[Path], mode: str) -> Path:
         early, scores = (
             pq.read_table(folder / "results" / f"{n}.parquet").to_pylist() for n in ("earliness", "correctness")
         )
-        chat = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))["chat"]
+        declared = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
+        chat, last = declared["chat"], declared["max_new_tokens"]
         for name in dict.fromkeys(r["model"] for r in early if not r["twin"]):
-            mine = [[r for r in rows if r["model"] == name] for rows in (early, scores)]
+            mine = [[r for r in rows if r["model"] == name and r.get("step", 0) <= last] for rows in (early, scores)]
             shown.append((f"{short(name)}{', chat' if chat else ''}", *mine))
     figure, axes = styled(theme, len(shown), len(shown), 3.4)
     first, second, third = theme["models"]
