@@ -78,7 +78,7 @@ def test_dwell_times_of_a_geometric_stay_have_its_mean(lasting):
 
 def test_a_state_that_is_left_sooner_than_chance_is_transient_and_one_that_lasts_is_not(lasting):
     assert ruled(lasting[1].evidence, "G8").verdict == "rejected"
-    brief = ruled(states_evidence(drawn(simulated_states.with_stay, stay=0.03, m=2)), "G8")
+    brief = ruled(states_evidence(drawn(simulated_states.with_stay, stay=0.0, m=2)), "G8")
     assert brief.verdict == "supported" and brief.counts["D events"] >= 100 and brief.counts["models below 0"] == 2
     forgetful = ruled(states_evidence(drawn(simulated_states.with_stay, stay=None, m=2)), "G8")
     assert forgetful.verdict == "open"
@@ -151,7 +151,7 @@ def test_without_calibration_runs_or_columns_there_are_no_states_and_a_reason():
 
 
 def test_one_model_has_no_agreement_but_its_transitions_count():
-    panel = drawn(simulated_states.with_stay, stay=0.03, m=1)
+    panel = drawn(simulated_states.with_stay, stay=0.0, m=1)
     found = states_evidence(panel)
     assert ruled(found, "G7").verdict == "not applicable"
     assert ruled(found, "G8").verdict == "supported" and ruled(found, "G8").n == 1
