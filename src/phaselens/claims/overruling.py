@@ -19,7 +19,7 @@ class Requirement:
 
 def why_none(reasons: Mapping[str, str], lacking: str) -> dict[str, str]:
     """The reasons of a rule's numbers, with that of the estimate where what it lacks is the reason."""
-    return {"estimate": lacking, **reasons} if lacking else dict(reasons)
+    return {**reasons, "estimate": reasons.get("estimate", lacking)} if lacking else dict(reasons)
 
 
 def unready(said: str, lacking: str, requirements: Sequence[Requirement]) -> Decision | None:
