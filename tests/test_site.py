@@ -62,7 +62,7 @@ def test_the_page_of_verdicts_holds_those_of_the_default_panel_and_marks_what_is
 def test_a_changed_rule_or_weight_makes_a_verdict_stale(pages):
     kept = json.loads(pages.VERDICTS.read_text())
     before = set(pages.stale(kept))
-    kept["registered"][0]["lock"] = "0" * 64
+    kept["registered"][0]["lock"] = kept["judged"][kept["registered"][0]["id"]] = "0" * 64
     name = next(iter(kept["weights"]))
     kept["weights"][name] = "0" * 64
     assert set(pages.stale(kept)) == before | {kept["registered"][0]["id"], name}
