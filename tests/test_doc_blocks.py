@@ -21,6 +21,7 @@ from tests.tiny_panel import save_model
 
 import phaselens
 from phaselens.cli import call
+from phaselens.experiments.result_tables import Table
 from phaselens.models.discover import OVERRIDES
 from phaselens.studies.declaration import _parse
 
@@ -130,6 +131,9 @@ def test_toml(text):
         _parse(text.replace('"./my-model", ', ""), "the page", None)
     elif "interventions" in found:
         _parse('name = "x"\nmodels = ["organism:llama-512"]\n' + text, "the page", None)
+    elif all(isinstance(record, dict) and "tables" in record for record in found.values()):
+        tables = [Table(name, **facts) for record in found.values() for name, facts in record["tables"].items()]
+        assert tables and all(table.arrow([]).num_rows == 0 for table in tables)
     else:
         assert set(found) <= set(OVERRIDES)
 

@@ -164,8 +164,8 @@ def test_issue_forms_and_citation_are_whole():
 
 def test_contributing_has_the_four_recipes():
     page = (ROOT / "CONTRIBUTING.md").read_text()
-    for what in ("an observable", "a control", "an architecture", "a claim"):
-        assert f"## Add {what}\n" in page
+    for what in ("An observable", "A control", "A claim", "A table and a figure", "An architecture"):
+        assert f"\n### {what} ([how-to](" in page
 
 
 @pytest.mark.slow

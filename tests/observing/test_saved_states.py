@@ -226,7 +226,7 @@ def test_axes_are_chosen_or_asked_for():
     with pytest.raises(InputError, match="has 3 axes and 'run layer step d' names 4"):
         measure_states(whole[0], axes="run layer step d")
     with pytest.raises(InputError, match="two of .* name one layer"):
-        measure_states({"blocks.0.hook_resid_post": whole[0], "blocks.1.hook_resid_pre": whole[0]})
+        measure_states({"blocks.0.hook_resid_post": whole[0], "layer_1": whole[0]})
 
 
 def test_ids_beside_the_states_are_the_tokens_that_they_chose_and_say_which_axis_is_time(tmp_path):

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from phaselens.claims import REGISTER, judge_all, overruling
 from phaselens.claims import split_rule as rule
 from phaselens.errors import InputError, UnknownNameError
-from phaselens.experiments import EXPERIMENTS
+from phaselens.experiments import EXPERIMENTS, separations
 from phaselens.validity import (
     SCENARIOS,
     Ruling,
@@ -123,6 +123,7 @@ def test_the_rates_are_those_of_the_registered_rule(monkeypatch):
     (strict,) = tally(null, 4, 0)
     monkeypatch.setattr(rule, "LEVEL", 1.0)
     monkeypatch.setattr(overruling, "LEVEL", 1.0)
+    monkeypatch.setattr(separations, "LEVEL", 1.0)
     monkeypatch.setattr(rule, "NO_SEPARATION", 0.0)
     (loose,) = tally(null, 4, 0)
     assert strict.hits == 0 and loose.hits >= 3  # a control may still leave one open

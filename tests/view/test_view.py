@@ -106,7 +106,7 @@ def test_only_row_groups_that_hold_a_run_are_read(tmp_path):
 
     run = np.repeat(np.arange(100), 5).astype(np.int32)
     pq.write_table(pa.table({"run": run, "v": np.arange(500.0)}), tmp_path / "x.parquet", row_group_size=50)
-    stored = StoredColumns(tmp_path / "x.parquet", pq.read_metadata(tmp_path / "x.parquet"), ("run", "v"))
+    stored = StoredColumns(tmp_path / "x.parquet", ("run", "v"))
     assert stored.of_run(37, ["v"])["v"].tolist() == list(range(185, 190))
     assert stored.of_run(100, ["v"])["v"].tolist() == []
 

@@ -195,7 +195,7 @@ def _residual(found: dict[str, Any]) -> dict[str, Any]:
     """
     leaving = {name: value for name, value in found.items() if name.endswith(".hook_resid_post")}
     entering = {name: value for name, value in found.items() if name.endswith("blocks.0.hook_resid_pre")}
-    return {**entering, **leaving} if leaving and len(leaving) < len(found) else found
+    return {**entering, **leaving} if leaving and all("hook_" in name for name in found) else found
 
 
 def _by_layer(
