@@ -78,12 +78,21 @@ def simulated_trace(prompts: list[str], samples: int, arm: str, n_layers: int, c
     steps |= {c.name: values_of(c, (n, STEPS), scale, draw).ravel() for c in columns["steps"]}
     runs = [
         {
-            "run": i, "prompt_id": prompts[i // samples], "category": CATEGORIES[i // samples % 3],
-            "sample": i % samples, "seed": i, "arm": arm, "n_prompt": 10, "n_generated": STEPS, "finish": "length",
-            "answer": None, "correct": None, "n_nonfinite": 0,
+            "run": i,
+            "prompt_id": prompts[i // samples],
+            "category": CATEGORIES[i // samples % 3],
+            "sample": i % samples,
+            "seed": i,
+            "arm": arm,
+            "n_prompt": 10,
+            "n_generated": STEPS,
+            "finish": "length",
+            "answer": None,
+            "correct": None,
+            "n_nonfinite": 0,
         }
         for i in range(n)
-    ]  # fmt: skip
+    ]
     return Trace.from_rows(steps, layers, runs, {"simulated": True}), runs, tokens
 
 
@@ -131,9 +140,14 @@ def write_study(folder: Path, n_models: int) -> None:
     write_record(folder, Record(tuple(models), tuple(units), 0.4, (), shown))
     claims = registered_claims(study.experiments)
     manifest = {
-        "name": study.name, "study": {"hash": study.hash}, "claims_lock": lock(claims),
-        "claims": [c.id for c in claims], "registered": registration(claims), "models": [], "refused": [],
-    }  # fmt: skip
+        "name": study.name,
+        "study": {"hash": study.hash},
+        "claims_lock": lock(claims),
+        "claims": [c.id for c in claims],
+        "registered": registration(claims),
+        "models": [],
+        "refused": [],
+    }
     atomic_write(folder / "manifest.json", pretty_json(manifest))
     atomic_write(folder / "study.toml", study.to_toml())
 

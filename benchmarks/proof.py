@@ -33,9 +33,12 @@ def measured(folder: Path) -> dict[str, float]:
     hashed = time.perf_counter() - again
     proof = max(found - read - hashed, 0.0) + proved - found
     return {
-        "load_s": loaded - clock, "fingerprint_s": hashed, "first_reading_s": read - loaded, "proof_s": proof,
+        "load_s": loaded - clock,
+        "fingerprint_s": hashed,
+        "first_reading_s": read - loaded,
+        "proof_s": proof,
         "proof_over_load": proof / (loaded - clock),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -167,9 +167,10 @@ def analyses(times: Sequence[int], place: Path) -> dict:
     peak = {n: run["peak_mb"] for n, run in runs.items()}
     return {
         **{f"analysis_memory_ratio_{n}x": peak[n] / peak[1] for n in peak if n > 1},
-        "analysis_memory_mb": peak, "analysis_cpu_seconds": {n: run["cpu_seconds"] for n, run in runs.items()},
+        "analysis_memory_mb": peak,
+        "analysis_cpu_seconds": {n: run["cpu_seconds"] for n, run in runs.items()},
         "analysis_time_exponent": exponent({n: run["cpu_seconds"] for n, run in runs.items()}),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -75,14 +75,27 @@ def network(name: str) -> Any:
     """A random network, float32, from a fixed seed."""
     if name == "49k":
         config = LlamaConfig(
-            vocab_size=49_152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
-            num_key_value_heads=3, tie_word_embeddings=True, max_position_embeddings=8192,
-        )  # fmt: skip
+            vocab_size=49_152,
+            hidden_size=576,
+            intermediate_size=1536,
+            num_hidden_layers=30,
+            num_attention_heads=9,
+            num_key_value_heads=3,
+            tie_word_embeddings=True,
+            max_position_embeddings=8192,
+        )
     else:
         config = Gemma3TextConfig(
-            vocab_size=262_144, hidden_size=640, intermediate_size=2048, num_hidden_layers=18, num_attention_heads=4,
-            num_key_value_heads=1, head_dim=256, tie_word_embeddings=True, max_position_embeddings=8192,
-        )  # fmt: skip
+            vocab_size=262_144,
+            hidden_size=640,
+            intermediate_size=2048,
+            num_hidden_layers=18,
+            num_attention_heads=4,
+            num_key_value_heads=1,
+            head_dim=256,
+            tie_word_embeddings=True,
+            max_position_embeddings=8192,
+        )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         made = (LlamaForCausalLM if name == "49k" else Gemma3ForCausalLM)(config).eval()

@@ -118,13 +118,22 @@ def measure(seconds: float, streams: int, model: str) -> dict[str, Any]:
     errors = [error for c in clients for error in c.errors]
     start, end = float(np.median(memory[fifth : 2 * fifth])), float(np.median(memory[-fifth:]))
     return {
-        "model": model, "streams": streams, "seconds": took, "requests": sum(c.whole for c in clients),
-        "left_in_the_middle": sum(c.left for c in clients), "busy": sum(c.busy for c in clients),
-        "errors": len(errors), "first_errors": errors[:3], "tokens": sum(c.tokens for c in clients),
+        "model": model,
+        "streams": streams,
+        "seconds": took,
+        "requests": sum(c.whole for c in clients),
+        "left_in_the_middle": sum(c.left for c in clients),
+        "busy": sum(c.busy for c in clients),
+        "errors": len(errors),
+        "first_errors": errors[:3],
+        "tokens": sum(c.tokens for c in clients),
         "tokens_per_second": sum(c.tokens for c in clients) / took,
-        "first_token_s_median": float(np.median(first)), "first_token_s_p95": float(np.quantile(first, 0.95)),
-        "memory_start_mb": start, "memory_end_mb": end, "memory_growth": end / start - 1,
-    }  # fmt: skip
+        "first_token_s_median": float(np.median(first)),
+        "first_token_s_p95": float(np.quantile(first, 0.95)),
+        "memory_start_mb": start,
+        "memory_end_mb": end,
+        "memory_growth": end / start - 1,
+    }
 
 
 if __name__ == "__main__":

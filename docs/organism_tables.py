@@ -28,12 +28,20 @@ def _panel(records: list[dict], *, misses: bool = True) -> str:
     head = head if misses else head[:-1]
     rows = [
         (
-            _name(r), r["family"], r["corpus"], r["vocabulary"], f"{r['parameters']:,}", f"{r['step']:,}",
-            f"{r['tokens'] / 1e6:.2f} M", f"{r['loss']:.3f}", f"{r['true_entropy']:.3f}",
-            f"{r['excess_nats']['overall']:.3f}", *(["; ".join(r["misses"]) or "none"] if misses else []),
+            _name(r),
+            r["family"],
+            r["corpus"],
+            r["vocabulary"],
+            f"{r['parameters']:,}",
+            f"{r['step']:,}",
+            f"{r['tokens'] / 1e6:.2f} M",
+            f"{r['loss']:.3f}",
+            f"{r['true_entropy']:.3f}",
+            f"{r['excess_nats']['overall']:.3f}",
+            *(["; ".join(r["misses"]) or "none"] if misses else []),
         )
         for r in records
-    ]  # fmt: skip
+    ]
     return _table(head, rows)
 
 
@@ -60,12 +68,15 @@ def _knows(records: list[dict]) -> str:
     head = ("", "sums, written", "sums, held out", *(f"laws, {tag}" for tag in LAWS), "agreement", "worst agreement")
     rows = [
         (
-            _name(r), _percent(r["sums"]["seen"]), _percent(r["sums"]["held_out"]),
+            _name(r),
+            _percent(r["sums"]["seen"]),
+            _percent(r["sums"]["held_out"]),
             *(_percent(r["laws"][tag]) for tag in LAWS),
-            _percent(sum(r["agreement"].values()) / len(r["agreement"])), _percent(min(r["agreement"].values())),
+            _percent(sum(r["agreement"].values()) / len(r["agreement"])),
+            _percent(min(r["agreement"].values())),
         )
         for r in records
-    ]  # fmt: skip
+    ]
     return _table(head, rows)
 
 
@@ -75,10 +86,11 @@ def _writes(records: list[dict]) -> str:
         (
             _name(r),
             *(f"{_percent(r['repeat_rate'][m])} / {_percent(r['repeat_rate_masked'][m])}" for m in modes),
-            _percent(r["reaching_66"]["T=0.7"]), _percent(r["ending"]),
+            _percent(r["reaching_66"]["T=0.7"]),
+            _percent(r["ending"]),
         )
         for r in records
-    ]  # fmt: skip
+    ]
     return _table(("", *modes, "reach 66 tokens, T=0.7", "end by themselves, T=1"), rows)
 
 
@@ -87,16 +99,24 @@ def markdown() -> str:
     final = list_models(checkpoints=False)
     checkpoints = [r for r in list_models() if r["checkpoint"]]
     parts = (
-        ("Losses and entropies in nats per token on 300 fresh documents of the curated corpus, complete pieces.",
-         _panel(final)),
+        (
+            "Losses and entropies in nats per token on 300 fresh documents of the curated corpus, complete pieces.",
+            _panel(final),
+        ),
         ("Excess over the true entropy by category, nats per token.", _excess(final)),
-        ("Facts answered rightly, in %: question / trained wording / held-out wording / forced choice, and the mean "
-         "number of visible exposures. Chance is about 8 % (50 % for a choice between the two).", _facts(final)),
+        (
+            "Facts answered rightly, in %: question / trained wording / held-out wording / forced choice, and the mean "
+            "number of visible exposures. Chance is about 8 % (50 % for a choice between the two).",
+            _facts(final),
+        ),
         ("Sums (400 pairs each), laws by steps of derivation, and agreement of the verb in %.", _knows(final)),
-        ("Share of runs of 72 tokens that collapse into repetition in %, as they are / with digits masked, beside the "
-         "generator's own documents; runs that reach 66 tokens; long runs that end by themselves.", _writes(final)),
+        (
+            "Share of runs of 72 tokens that collapse into repetition in %, as they are / with digits masked, beside the "
+            "generator's own documents; runs that reach 66 tokens; long runs that end by themselves.",
+            _writes(final),
+        ),
         ("Training checkpoints, at matched numbers of tokens.", _panel(checkpoints, misses=False)),
-    )  # fmt: skip
+    )
     return "\n\n".join(f"{caption}\n\n{table}" for caption, table in parts)
 
 

@@ -28,11 +28,25 @@ import matplotlib.pyplot as plt
 
 OUT = Path(__file__).parent / "pictures"
 THEMES = {
-    "light": {"ink": "#1f2328", "faint": "#59636e", "grid": "#d1d9e0", "back": "#ffffff", "range": "#8c959f",
-              "other": "#8250df", "models": ("#0969da", "#bc4c00", "#1a7f37")},
-    "dark": {"ink": "#e6edf3", "faint": "#9198a1", "grid": "#3d444d", "back": "#0d1117", "range": "#6e7681",
-             "other": "#bc8cff", "models": ("#58a6ff", "#f0883e", "#56d364")},
-}  # fmt: skip
+    "light": {
+        "ink": "#1f2328",
+        "faint": "#59636e",
+        "grid": "#d1d9e0",
+        "back": "#ffffff",
+        "range": "#8c959f",
+        "other": "#8250df",
+        "models": ("#0969da", "#bc4c00", "#1a7f37"),
+    },
+    "dark": {
+        "ink": "#e6edf3",
+        "faint": "#9198a1",
+        "grid": "#3d444d",
+        "back": "#0d1117",
+        "range": "#6e7681",
+        "other": "#bc8cff",
+        "models": ("#58a6ff", "#f0883e", "#56d364"),
+    },
+}
 PANELS = (
     ("kl_to_final", "lens KL from the output (nats)", True),
     ("entropy", "entropy of the lens (nats)", False),
@@ -178,8 +192,13 @@ def finished(figure: object, axes: np.ndarray, theme: dict, name: str) -> Path:
     return path
 
 
-FOLLOWED = {"surprisal": "surprisal (output)", "entropy": "entropy (output)", "coherence": "coherence (states)",
-            "instability": "instability (states)", "turbulence": "turbulence (lens)"}  # fmt: skip
+FOLLOWED = {
+    "surprisal": "surprisal (output)",
+    "entropy": "entropy (output)",
+    "coherence": "coherence (states)",
+    "instability": "instability (states)",
+    "turbulence": "turbulence (lens)",
+}
 LINES = {"output": "-", "dynamics": "--"}
 LEVELS = {"text: prompt": ":", "linear probe": "-."}
 

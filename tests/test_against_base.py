@@ -28,9 +28,12 @@ def folder_of(rows, place):
 def test_only_what_lies_farther_out_than_every_pair_of_seeds(beyond, tmp_path):
     rows = []
     for name, (lo, hi, p) in {
-        "larger": (-4.0, -3.0, 0.001), "as a seed": (1.0, 2.0, 0.001), "not sure": (3.0, 4.0, 0.2),
-        "around zero": (-9.0, 9.0, 0.001), "one end only": (0.5, 9.0, 0.001),
-    }.items():  # fmt: skip
+        "larger": (-4.0, -3.0, 0.001),
+        "as a seed": (1.0, 2.0, 0.001),
+        "not sure": (3.0, 4.0, 0.2),
+        "around zero": (-9.0, 9.0, 0.001),
+        "one end only": (0.5, 9.0, 0.001),
+    }.items():
         rows += [("a", "b", name, lo, hi, p, "all"), ("a", "b", name, -99.0, -98.0, 0.001, "stories")]
         rows += [("a", "s2", name, -1.5, -0.5, 0.001, "all"), ("s2", "s3", name, 0.1, 0.2, 0.9, "all")]
         rows += [("b", "s2", name, 50.0, 60.0, 0.001, "all")]

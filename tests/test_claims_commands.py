@@ -66,9 +66,15 @@ def test_show_says_the_rule_in_plain_words(cli):
 def test_a_control_of_ones_own_is_explained_by_what_it_does_not_by_words_in_its_name():
     control = {"name": "another size", "must": "destroy", "value": "mean_ct", "where": {"twin": True}}
     own = OwnClaim(
-        id="U1", statement="s", table="panel", value="ratio_norm", statistic="mean", unit="model", comparison="above",
+        id="U1",
+        statement="s",
+        table="panel",
+        value="ratio_norm",
+        statistic="mean",
+        unit="model",
+        comparison="above",
         controls=(control,),
-    )  # fmt: skip
+    )
     claim = registered_own(own)
     (said,) = next(p.lines for p in explain(claim, (claim,)) if p.heading == "What could fool it")
     assert said == "another size: the same statistic with column mean_ct, twin = True; the effect must go"

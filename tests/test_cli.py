@@ -291,8 +291,10 @@ def test_prompt_longer_than_the_context(cli, model, tmp_path):
     (tmp_path / "long.jsonl").write_text(json.dumps({"prompt": "a " * 200}) + "\n")
     refused(
         cli("observe", model, "--prompts", tmp_path / "long.jsonl", "--out", tmp_path / "o"),
-        "prompt 'p0001'", "context of tiny is 128", "Shorten the prompt",
-    )  # fmt: skip
+        "prompt 'p0001'",
+        "context of tiny is 128",
+        "Shorten the prompt",
+    )
 
 
 def test_empty_prompt(cli, model, tmp_path):

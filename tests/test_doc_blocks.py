@@ -87,13 +87,22 @@ def namespace(place):
     _, model, said, states = place
     ids = torch.tensor([[1, 4, 5]])
     return {
-        "phaselens": phaselens, "model": model, "said": said, "prompts": ["a b c"], "ids": [3, 4, 5, 6],
-        "array": states, "array1": states, "array2": states, "W": np.ones((20, 8), np.float32),
+        "phaselens": phaselens,
+        "model": model,
+        "said": said,
+        "prompts": ["a b c"],
+        "ids": [3, 4, 5, 6],
+        "array": states,
+        "array1": states,
+        "array2": states,
+        "W": np.ones((20, 8), np.float32),
         "g": np.ones(8, np.float32),
         "tl_cache": {f"blocks.{i}.hook_resid_post": torch.randn(1, 9, model.d_model) for i in range(model.n_layers)},
-        "my_transformers_model": model.network, "my_tokenizer": model.tokenizer,
-        "inputs": {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, "mean": torch.zeros(model.d_model),
-    }  # fmt: skip
+        "my_transformers_model": model.network,
+        "my_tokenizer": model.tokenizer,
+        "inputs": {"input_ids": ids, "attention_mask": torch.ones_like(ids)},
+        "mean": torch.zeros(model.d_model),
+    }
 
 
 @pytest.mark.parametrize("text", of("python"))

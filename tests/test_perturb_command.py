@@ -63,17 +63,26 @@ def test_a_part_of_a_block_is_perturbed_too(tmp_path, capsys):
     found = json.loads(out)
     assert found["models"][0]["site"] == "mlp_out" and found["models"][0]["identity"] == 0
     assert {(r["layer"], r["site"]) for r in found["signatures"] if r["condition"] == "matched"} == {
-        (2, "mlp_out"), (5, "mlp_out"),
-    }  # fmt: skip
+        (2, "mlp_out"),
+        (5, "mlp_out"),
+    }
 
 
 def test_a_site_that_the_family_lacks_is_named_with_those_it_has(tmp_path, capsys):
     build_tiny("mamba", 0).save_pretrained(tmp_path / "mamba")
     (tmp_path / "said.jsonl").write_text("".join(f'{{"text": "a{i}"}}\n' for i in range(4)))
     code, _, err = cli(
-        capsys, "perturb", tmp_path / "mamba", "--out", tmp_path / "x", "--site", "mlp_out", "--prompts",
-        tmp_path / "said.jsonl", *SMALL,
-    )  # fmt: skip
+        capsys,
+        "perturb",
+        tmp_path / "mamba",
+        "--out",
+        tmp_path / "x",
+        "--site",
+        "mlp_out",
+        "--prompts",
+        tmp_path / "said.jsonl",
+        *SMALL,
+    )
     assert code == 2 and "mamba has no site 'mlp_out'" in err and "It has embedding, resid_post, attn_out" in err
 
 

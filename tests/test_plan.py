@@ -15,8 +15,14 @@ from phaselens.studies.plan import plan_of, shape_of, speed
 
 
 def test_a_70_b_and_a_mixture_are_planned_from_their_configuration_alone(tmp_path):
-    big = LlamaConfig(vocab_size=128256, hidden_size=8192, intermediate_size=28672, num_hidden_layers=80,
-                      num_attention_heads=64, num_key_value_heads=8)  # fmt: skip
+    big = LlamaConfig(
+        vocab_size=128256,
+        hidden_size=8192,
+        intermediate_size=28672,
+        num_hidden_layers=80,
+        num_attention_heads=64,
+        num_key_value_heads=8,
+    )
     big.save_pretrained(tmp_path / "big")
     shape = shape_of(Source(source=str(tmp_path / "big")))
     assert 70.4e9 < shape.parameters == shape.active < 70.8e9 and shape.n_layers == 80

@@ -96,10 +96,7 @@ def test_the_documented_fields_are_the_fields():
         ("arms = [{temperature = 0.0, samples = 3}]", "samples must be 1"),
         ("arms = [{temprature = 0.5}]", "unknown field 'temprature'. Did you mean 'temperature'?"),
         ("arms = []", "line 1, field 'arms'"),
-        (
-            'seed = "x"',
-            "line 1, field 'seed': input should be a valid integer",
-        ),
+        ('seed = "x"', "line 1, field 'seed': input should be a valid integer"),
     ],
 )
 def test_a_wrong_field_is_named_with_line_and_nearest_name(tmp_path, line, says):

@@ -61,16 +61,29 @@ def save_model(
     torch.manual_seed(seed)
     if family == "llama":
         config = LlamaConfig(
-            vocab_size=len(coder), hidden_size=32, intermediate_size=48, num_hidden_layers=layers,
-            num_attention_heads=2, max_position_embeddings=context, bos_token_id=None, eos_token_id=0,
-            pad_token_id=None, initializer_range=0.3,
-        )  # fmt: skip
+            vocab_size=len(coder),
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=layers,
+            num_attention_heads=2,
+            max_position_embeddings=context,
+            bos_token_id=None,
+            eos_token_id=0,
+            pad_token_id=None,
+            initializer_range=0.3,
+        )
         network = LlamaForCausalLM(config)
     else:
         config = GPT2Config(
-            vocab_size=len(coder), n_embd=32, n_layer=layers, n_head=2, n_positions=context, bos_token_id=0,
-            eos_token_id=0, initializer_range=0.3,
-        )  # fmt: skip
+            vocab_size=len(coder),
+            n_embd=32,
+            n_layer=layers,
+            n_head=2,
+            n_positions=context,
+            bos_token_id=0,
+            eos_token_id=0,
+            initializer_range=0.3,
+        )
         network = GPT2LMHeadModel(config)
     network.eval().save_pretrained(folder)
     if with_tokenizer:

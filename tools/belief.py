@@ -88,9 +88,16 @@ def prefixes(process: Process, n: int, length: int, generator: np.random.Generat
 
 
 def read_belief(
-    model: Model, twin: Model, process: Process, *, n: int = 250, n_folds: int = 5, n_draws: int = 20,
-    n_boot: int = 2000, seed: int = 0,
-) -> BeliefReading:  # fmt: skip
+    model: Model,
+    twin: Model,
+    process: Process,
+    *,
+    n: int = 250,
+    n_folds: int = 5,
+    n_draws: int = 20,
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> BeliefReading:
     """Read the belief out of every layer of a model of the process, and of an untrained twin, by ridge.
 
     `n` sequences are sampled, as long as the model's context allows. Raises InputError for a model of other tokens.

@@ -118,8 +118,15 @@ def alarms(g: Graded, kind: np.ndarray, folds: int, after: int, seed: int = 0) -
     for k in range(folds):
         train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         rng = np.random.default_rng([seed, 32, k])
-        learned = learn_rule({s: v[train] for s, v in inner.items()}, {s: v[train] for s, v in outer.items()},
-                             g.wrong[train], data.units[g.rows][train], rng, n_boot=100, after=after)  # fmt: skip
+        learned = learn_rule(
+            {s: v[train] for s, v in inner.items()},
+            {s: v[train] for s, v in outer.items()},
+            g.wrong[train],
+            data.units[g.rows][train],
+            rng,
+            n_boot=100,
+            after=after,
+        )
         for name, rule, columns in zip(out, (learned.rule, learned.baseline), (inner, outer), strict=True):
             followed = running(columns[rule.score][test], rule.score)
             out[name][test] = first_alarm(followed, rule.threshold, above=rule.above, after=after) >= 0
@@ -149,10 +156,16 @@ def rows_of(g: Graded, folds: int, after: int) -> list[dict]:
     base = draws["output: logistic regression"]
     common = {"model": name, "runs": int(here.sum()), "wrong": int(wrong.sum()), "categories": len(enough)}
     out = [
-        {**common, "score": n, "auroc": float(d[0]), "interval": interval(d[1:]), "gain": float(d[0] - base[0]),
-         "gain_interval": interval(d[1:] - base[1:])}
+        {
+            **common,
+            "score": n,
+            "auroc": float(d[0]),
+            "interval": interval(d[1:]),
+            "gain": float(d[0] - base[0]),
+            "gain_interval": interval(d[1:] - base[1:]),
+        }
         for n, d in draws.items()
-    ]  # fmt: skip
+    ]
     for n, alarmed in alarms(g, kind, folds, after).items():
         row = {**common, "score": n, "after": after}
         for word, of in (("false alarms", wrong == 0), ("hits", wrong == 1)):

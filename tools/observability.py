@@ -68,9 +68,16 @@ def rows_of(source: str, documents: tuple[str, ...], tokens: int, seeds: int) ->
             out.append(row)
         if not seed:
             kept = StoredScores(
-                loss, both["own"]["score"], both["untrained"]["score"], both["own"]["shuffled"], covariates, document,
-                np.array(layers)[both["own"]["layer"]], np.array(layers) / model.n_layers, both["own"]["curve"],
-            )  # fmt: skip
+                loss,
+                both["own"]["score"],
+                both["untrained"]["score"],
+                both["own"]["shuffled"],
+                covariates,
+                document,
+                np.array(layers)[both["own"]["layer"]],
+                np.array(layers) / model.n_layers,
+                both["own"]["curve"],
+            )
             out[-2]["over documents"] = [as_o1_has_it(found) for found in of_scores(model.name, kept, 0, 2000)]
     return out
 

@@ -55,10 +55,19 @@ def process_model(name: str, *, device: str = "cpu") -> Model:
 def new_process_model(recipe: Recipe) -> GPT2LMHeadModel:
     """The untrained network of a recipe; the global generator of torch is left as it was."""
     config = GPT2Config(
-        vocab_size=process_of(recipe.process).n_tokens, n_positions=recipe.context, n_embd=recipe.width,
-        n_layer=recipe.layers, n_head=recipe.heads, n_inner=2 * recipe.width, resid_pdrop=0.0, embd_pdrop=0.0,
-        attn_pdrop=0.0, bos_token_id=None, eos_token_id=None, tie_word_embeddings=False,
-    )  # fmt: skip
+        vocab_size=process_of(recipe.process).n_tokens,
+        n_positions=recipe.context,
+        n_embd=recipe.width,
+        n_layer=recipe.layers,
+        n_head=recipe.heads,
+        n_inner=2 * recipe.width,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=None,
+        eos_token_id=None,
+        tie_word_embeddings=False,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return GPT2LMHeadModel(config)

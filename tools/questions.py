@@ -19,52 +19,139 @@ import numpy as np
 CALIBRATION, WORDS = 0.14, 55
 # Category: (file of pairs, beginning that the answer ends, question, how many at most, how many of one answer at most)
 RELATIONS = {
-    "capital": ("function-vectors/abstractive/country-capital", "The capital of {} is the city of",
-                "What is the capital of {}?", 130, 9),
-    "currency": ("function-vectors/abstractive/country-currency", "The official currency of {} is called the",
-                 "What is the official currency of {}?", 110, 16),
-    "language": ("relations/factual/country_language", "People in {} speak the language of",
-                 "Which language do people in {} speak?", 24, 24),
-    "landmark country": ("relations/factual/landmark_in_country", "{} is in the country of",
-                         "Which country is {} in?", 110, 10),
-    "landmark continent": ("relations/factual/landmark_on_continent", "{} is on the continent of",
-                           "Which continent is {} on?", 100, 30),
-    "native language": ("relations/factual/person_native_language", "The native language of {} is",
-                        "What is the native language of {}?", 90, 20),
-    "occupation": ("relations/factual/person_occupation", "By profession, {} is a",
-                   "What is the profession of {}?", 80, 12),
-    "instrument": ("relations/factual/person_plays_instrument", "The instrument that {} plays is called the",
-                   "Which instrument does {} play?", 80, 25),
-    "sport": ("relations/factual/person_plays_pro_sport", "{} plays professionally in the sport of",
-              "Which sport does {} play?", 80, 20),
-    "position": ("relations/factual/person_plays_position_in_sport", "In their sport, {} plays in the position of a",
-                 "Which position does {} play in their sport?", 80, 14),
-    "product": ("relations/factual/product_by_company", "{} is a product of the company named",
-                "Which company makes {}?", 90, 15),
-    "headquarters": ("relations/factual/company_hq", "The headquarters of {} is in the city of",
-                     "In which city is the headquarters of {}?", 60, 8),
-    "food": ("relations/factual/food_from_country", "{} originates from the country of",
-             "Which country is {} from?", 30, 5),
-    "city": ("relations/factual/city_in_country", "{} is located in the country of",
-             "Which country is {} in?", 27, 5),
+    "capital": (
+        "function-vectors/abstractive/country-capital",
+        "The capital of {} is the city of",
+        "What is the capital of {}?",
+        130,
+        9,
+    ),
+    "currency": (
+        "function-vectors/abstractive/country-currency",
+        "The official currency of {} is called the",
+        "What is the official currency of {}?",
+        110,
+        16,
+    ),
+    "language": (
+        "relations/factual/country_language",
+        "People in {} speak the language of",
+        "Which language do people in {} speak?",
+        24,
+        24,
+    ),
+    "landmark country": (
+        "relations/factual/landmark_in_country",
+        "{} is in the country of",
+        "Which country is {} in?",
+        110,
+        10,
+    ),
+    "landmark continent": (
+        "relations/factual/landmark_on_continent",
+        "{} is on the continent of",
+        "Which continent is {} on?",
+        100,
+        30,
+    ),
+    "native language": (
+        "relations/factual/person_native_language",
+        "The native language of {} is",
+        "What is the native language of {}?",
+        90,
+        20,
+    ),
+    "occupation": (
+        "relations/factual/person_occupation",
+        "By profession, {} is a",
+        "What is the profession of {}?",
+        80,
+        12,
+    ),
+    "instrument": (
+        "relations/factual/person_plays_instrument",
+        "The instrument that {} plays is called the",
+        "Which instrument does {} play?",
+        80,
+        25,
+    ),
+    "sport": (
+        "relations/factual/person_plays_pro_sport",
+        "{} plays professionally in the sport of",
+        "Which sport does {} play?",
+        80,
+        20,
+    ),
+    "position": (
+        "relations/factual/person_plays_position_in_sport",
+        "In their sport, {} plays in the position of a",
+        "Which position does {} play in their sport?",
+        80,
+        14,
+    ),
+    "product": (
+        "relations/factual/product_by_company",
+        "{} is a product of the company named",
+        "Which company makes {}?",
+        90,
+        15,
+    ),
+    "headquarters": (
+        "relations/factual/company_hq",
+        "The headquarters of {} is in the city of",
+        "In which city is the headquarters of {}?",
+        60,
+        8,
+    ),
+    "food": (
+        "relations/factual/food_from_country",
+        "{} originates from the country of",
+        "Which country is {} from?",
+        30,
+        5,
+    ),
+    "city": ("relations/factual/city_in_country", "{} is located in the country of", "Which country is {} in?", 27, 5),
     "antonym": ("relations/linguistic/adj_antonym", "The opposite of {} is", "What is the opposite of {}?", 100, 3),
-    "past tense": ("relations/linguistic/verb_past_tense", "The past tense of {} is",
-                   "What is the past tense of {}?", 76, 3),
-    "comparative": ("relations/linguistic/adj_comparative", "The comparative form of {} is",
-                    "What is the comparative form of {}?", 68, 3),
-    "superlative": ("relations/linguistic/adj_superlative", "The superlative form of {} is",
-                    "What is the superlative form of {}?", 80, 3),
-    "class": ("relations/commonsense/object_superclass", "A {} is in the category of a",
-              "Is a {} an animal, bird, fish, vegetable, flower, or fruit?", 76, 16),
-}  # fmt: skip
+    "past tense": (
+        "relations/linguistic/verb_past_tense",
+        "The past tense of {} is",
+        "What is the past tense of {}?",
+        76,
+        3,
+    ),
+    "comparative": (
+        "relations/linguistic/adj_comparative",
+        "The comparative form of {} is",
+        "What is the comparative form of {}?",
+        68,
+        3,
+    ),
+    "superlative": (
+        "relations/linguistic/adj_superlative",
+        "The superlative form of {} is",
+        "What is the superlative form of {}?",
+        80,
+        3,
+    ),
+    "class": (
+        "relations/commonsense/object_superclass",
+        "A {} is in the category of a",
+        "Is a {} an animal, bird, fish, vegetable, flower, or fruit?",
+        76,
+        16,
+    ),
+}
 SUMS, FORMS = 18, 4  # questions of each number of steps in each of four wordings
 
 
 def pairs_of(file: Path) -> dict[str, list[str]]:
     """Subject and the answers that the file has for it."""
     data = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-    rows = [(r["subject"], r["object"]) for r in data["samples"]] if isinstance(data, dict) else \
-        [(r["input"], r["output"]) for r in data]  # fmt: skip
+    rows = (
+        [(r["subject"], r["object"]) for r in data["samples"]]
+        if isinstance(data, dict)
+        else [(r["input"], r["output"]) for r in data]
+    )
     found: dict[str, list[str]] = {}
     for subject, answer in rows:
         found.setdefault(subject.strip(), []).append(answer.strip())
@@ -156,9 +243,15 @@ def pronouns(data: Path, rng: np.random.Generator) -> list[dict]:
             text = sentences[f"{one}.{other}.{right}.{gender}.txt"]
             found = re.search(r"\b(he|she|they|his|her|their|him|them)\b", text)
             word = found[1] if found else "they"
-            rows.append({"text": f'{text} Here the word "{word}" means the', "category": "pronoun",
-                         "question": f'{text} Whom does the word "{word}" mean?', "answers": [(one, other)[right]],
-                         "unit": f"{one} and {other}"})  # fmt: skip
+            rows.append(
+                {
+                    "text": f'{text} Here the word "{word}" means the',
+                    "category": "pronoun",
+                    "question": f'{text} Whom does the word "{word}" mean?',
+                    "answers": [(one, other)[right]],
+                    "unit": f"{one} and {other}",
+                }
+            )
     return rows
 
 

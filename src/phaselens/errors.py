@@ -111,9 +111,17 @@ class StateError(PhaselensError, RuntimeError):
 
 
 KINDS = (
-    InputError, UnknownNameError, PromptError, TokenizerError, StudyFileError, OutputError, ModelRefused, UnitsError,
-    MissingExtra, StateError,
-)  # fmt: skip
+    InputError,
+    UnknownNameError,
+    PromptError,
+    TokenizerError,
+    StudyFileError,
+    OutputError,
+    ModelRefused,
+    UnitsError,
+    MissingExtra,
+    StateError,
+)
 """Every kind that is raised, in the order of the tree above; each has its section on the page Errors."""
 
 

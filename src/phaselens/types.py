@@ -64,9 +64,7 @@ class Readout:
         `norm=False` gives the raw lens: the same head, scale and cap on the state without the final norm.
         """
         out = torch.nn.functional.linear(
-            self.before_head(hidden, norm=norm),
-            self.weight.float(),
-            None if self.bias is None else self.bias.float(),
+            self.before_head(hidden, norm=norm), self.weight.float(), None if self.bias is None else self.bias.float()
         )
         if self.scale != 1.0:
             out = out * self.scale

@@ -182,9 +182,19 @@ def test_nothing_to_grade_against_is_refused(answers):
 
 @pytest.mark.parametrize(
     ("text", "over"),
-    [("", False), (" 8", False), (" 82", False), (" 82 ", False), (" 9", True), (" 82 and", True), (" 82\n", True),
-     ("\n", False), (" 82 is 7", True), (" it", True)],
-)  # fmt: skip
+    [
+        ("", False),
+        (" 8", False),
+        (" 82", False),
+        (" 82 ", False),
+        (" 9", True),
+        (" 82 and", True),
+        (" 82\n", True),
+        ("\n", False),
+        (" 82 is 7", True),
+        (" it", True),
+    ],
+)
 def test_a_grade_is_settled_once_nothing_that_follows_can_change_it(text, over):
     assert settled(text, ("82", "eighty-two"), lenient=False) is over
 

@@ -26,13 +26,30 @@ TEXTS = [
 ]
 # The sums of the arithmetic prompts, written down again from their texts (or what their words mean).
 SUMS = {
-    "01": 7 + 5, "02": 14 - 6, "03": 9 * 3, "04": 20 / 4, "05": 15 + 27, "06": 12 + 9, "07": 18 / 2, "08": 30 + 45,
-    "09": 6 + 8, "10": 50 - 20, "11": 7 * 8, "12": 36 / 6, "13": 100 - 1, "14": 3 + 4, "15": 2 * 12, "16": 10 - 3,
-    "c01": 8 + 3, "c02": 17 - 9, "c03": 4 * 6, "c04": 5 + 11, "c05": 40 / 8, "c06": 9 - 2,
-}  # fmt: skip
-OPERATIONS = {
-    "plus": "+", "minus": "-", "times": "*", "divided by": "/", "half of": "0.5 *",
-}  # fmt: skip
+    "01": 7 + 5,
+    "02": 14 - 6,
+    "03": 9 * 3,
+    "04": 20 / 4,
+    "05": 15 + 27,
+    "06": 12 + 9,
+    "07": 18 / 2,
+    "08": 30 + 45,
+    "09": 6 + 8,
+    "10": 50 - 20,
+    "11": 7 * 8,
+    "12": 36 / 6,
+    "13": 100 - 1,
+    "14": 3 + 4,
+    "15": 2 * 12,
+    "16": 10 - 3,
+    "c01": 8 + 3,
+    "c02": 17 - 9,
+    "c03": 4 * 6,
+    "c04": 5 + 11,
+    "c05": 40 / 8,
+    "c06": 9 - 2,
+}
+OPERATIONS = {"plus": "+", "minus": "-", "times": "*", "divided by": "/", "half of": "0.5 *"}
 WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"

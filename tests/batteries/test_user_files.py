@@ -126,7 +126,7 @@ def test_a_wrong_mapping_is_named(tmp_path, columns, says):
         ("b.csv", "", "has no prompts"),
         ("b.csv", "question,answer\na,1\n", "no column 'prompt' or 'text' among question, answer. Say which it is"),
         ("b.csv", "text,id\na,x\nb,y\nc,x\n", "line 4: the id 'x' occurs more than once (first at line 2)"),
-        ("b.csv", "text\ncaf\u00e9\n".encode("latin-1"), 'is not UTF-8 text (byte 8). Save it as UTF-8, or in Python'),
+        ("b.csv", "text\ncaf\u00e9\n".encode("latin-1"), "is not UTF-8 text (byte 8). Save it as UTF-8, or in Python"),
         ("b.json", '[{"text": "a"}, 3]', "item 2: got a int, wanted an object"),
         ("b.json", '{"text": "a"}', "got a dict, wanted a list of objects"),
         ("b.json", '[{"text": "a"},\n{', "line 2: not JSON"),
@@ -134,7 +134,7 @@ def test_a_wrong_mapping_is_named(tmp_path, columns, says):
         ("b.jsonl", '{"text": "a", "answer": {"b": 1}}', "line 1: 'answer' is a dict, wanted text or a number"),
         ("b.jsonl", '{"text": "a", "aliases": ["b"]}\n{"txt": "c"}', "line 2: unknown field 'txt'"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_file_gives_one_error_with_its_place(tmp_path, name, text, says):
     with pytest.raises(StudyFileError) as error:
         load_battery(write(tmp_path, name, text))

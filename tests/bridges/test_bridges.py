@@ -111,9 +111,13 @@ def test_samples_of_lm_eval_bring_prompt_completion_and_grade(tmp_path, text):
 
 def test_of_a_choice_the_likeliest_continuation_was_said(tmp_path, text):
     row = {
-        "doc_id": 3, "target": 1, "resps": [[["-3.5", "False"]], [["-1.25", "True"]]], "metrics": ["acc"], "acc": 1.0,
+        "doc_id": 3,
+        "target": 1,
+        "resps": [[["-3.5", "False"]], [["-1.25", "True"]]],
+        "metrics": ["acc"],
+        "acc": 1.0,
         "arguments": {f"gen_args_{i}": {"arg_0": "She lived in a ", "arg_1": c} for i, c in enumerate(("red", "big"))},
-    }  # fmt: skip
+    }
     (run,) = read_transcripts(write(tmp_path, row), text)
     assert spelled(text, run) == ["She lived in a", " big"], "the blank goes to the continuation, as in the harness"
     assert run.correct is True and run.answer is None
@@ -121,8 +125,12 @@ def test_of_a_choice_the_likeliest_continuation_was_said(tmp_path, text):
 
 def test_outputs_of_vllm_are_exact_ids_with_their_log_probabilities(tmp_path):
     places = [{"9": {"logprob": -0.25, "rank": 1}, "8": {"logprob": -3.0}}, {"7": {"logprob": -1.5}}]
-    row = {"request_id": "7", "prompt": "a", "prompt_token_ids": [5, 6],
-           "outputs": [{"text": "bc", "token_ids": [9, 7], "logprobs": places}]}  # fmt: skip
+    row = {
+        "request_id": "7",
+        "prompt": "a",
+        "prompt_token_ids": [5, 6],
+        "outputs": [{"text": "bc", "token_ids": [9, 7], "logprobs": places}],
+    }
     (run,) = read_transcripts(write(tmp_path, row))
     assert (run.prompt_ids, run.completion_ids, run.logprobs) == ((5, 6), (9, 7), (-0.25, -1.5))
 
@@ -258,11 +266,18 @@ def test_log_probabilities_of_the_file_stand_beside_ours_and_are_compared(tmp_pa
 
     def read(shift):
         rows = [
-            {"prompt_token_ids": list(t.prompt_ids),
-             "outputs": [{"text": "", "token_ids": list(t.completion_ids),
-                          "logprobs": [{str(i): float(-s - shift)} for i, s in zip(t.completion_ids, o, strict=True)]}]}
+            {
+                "prompt_token_ids": list(t.prompt_ids),
+                "outputs": [
+                    {
+                        "text": "",
+                        "token_ids": list(t.completion_ids),
+                        "logprobs": [{str(i): float(-s - shift)} for i, s in zip(t.completion_ids, o, strict=True)],
+                    }
+                ],
+            }
             for t, o in zip(said, ours, strict=True)
-        ]  # fmt: skip
+        ]
         return observe(model, read_transcripts(write(tmp_path, *rows)))
 
     same, other = read(0.0), read(0.5)

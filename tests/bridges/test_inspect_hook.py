@@ -33,9 +33,12 @@ def sample(text, *, error=None, said=None, tools=None, epoch=1, score="C"):
 def test_each_sample_gets_its_run_or_a_reason(tmp_path):
     model = phaselens.load("organism:llama-512")
     samples = [
-        sample(" sat on the mat"), sample("x", error="broke"), sample("a", said="b"), sample("c", tools=[1]),
+        sample(" sat on the mat"),
+        sample("x", error="broke"),
+        sample("a", said="b"),
+        sample("c", tools=[1]),
         sample(" ran", epoch=2, score="I"),
-    ]  # fmt: skip
+    ]
     found = inspect_hook.observe_log(samples, Provider(model), tmp_path / "log.phaselens", lens="raw")
     assert [f.get("run") for f in found] == [0, None, None, None, 1]
     assert "error" in found[1]["reason"] and "no call" in found[2]["reason"] and "tools" in found[3]["reason"]

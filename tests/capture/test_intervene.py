@@ -146,8 +146,14 @@ def test_strengths_and_draws_in_one_batch_equal_one_by_one(models):
     prompts, eps, draw = spread(PROMPTS[:2], (0.0, 0.5), 2)
     assert len(prompts) == 8 and eps.tolist()[:4] == [0.0, 0.0, 0.5, 0.5] and draw.tolist()[:4] == [0, 1, 0, 1]
     together, plain = Keep(), Keep()
-    live(m, prompts, together, max_new_tokens=4, sampling=GREEDY,
-         interventions=[At("resid_post", (1,), None, AddNoise(eps, rms=1.0, draw=draw))])  # fmt: skip
+    live(
+        m,
+        prompts,
+        together,
+        max_new_tokens=4,
+        sampling=GREEDY,
+        interventions=[At("resid_post", (1,), None, AddNoise(eps, rms=1.0, draw=draw))],
+    )
     live(m, prompts, plain, max_new_tokens=4, sampling=GREEDY)
     for run_number in range(8):
         same = np.allclose(together.state(run_number, 0), plain.state(run_number, 0), atol=1e-6)

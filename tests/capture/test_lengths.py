@@ -12,9 +12,17 @@ from phaselens.trace.transcripts import from_pairs
 
 SWITCH = 40
 SMALL = {
-    "vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, "max_position_embeddings": 256,
-}  # fmt: skip
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 2,
+    "max_position_embeddings": 256,
+}
 
 
 def made(network):
@@ -42,9 +50,13 @@ def test_the_proof_crosses_the_length_that_the_configuration_names(m):
     assert m.facts.switch == SWITCH and not row.passed and not row.needed and row.value > 1e-2
     assert any("beyond 40 positions" in words for words in facts_in_words(m.facts))
     rope = {
-        "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": SWITCH,
-        "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-    }  # fmt: skip
+        "rope_type": "llama3",
+        "rope_theta": 1e4,
+        "factor": 8.0,
+        "original_max_position_embeddings": SWITCH,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+    }
     steady = load(made(LlamaForCausalLM(LlamaConfig(**SMALL, rope_parameters=rope))))
     assert steady.facts.switch is None, "its factors are the same at any length"
 

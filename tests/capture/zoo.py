@@ -26,9 +26,7 @@ def _config(family: str):
     }[family]()
 
 
-FAMILIES = (
-    "gpt2", "opt", "gpt_neox", "llama", "gemma2", "bloom", "mpt", "falcon", "qwen3", "mixtral", "mamba", "rwkv",
-)  # fmt: skip
+FAMILIES = ("gpt2", "opt", "gpt_neox", "llama", "gemma2", "bloom", "mpt", "falcon", "qwen3", "mixtral", "mamba", "rwkv")
 
 
 def network(family: str, seed: int = 0, **change):

@@ -13,10 +13,7 @@ MINIMAL = {
     "metric": "accuracy",
     "comparator": ">=",
     "threshold": 0.85,
-    "dataset": {
-        "id": "imagenet-val-2012",
-        "hash": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-    },
+    "dataset": {"id": "imagenet-val-2012", "hash": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
     "seed": 42,
     "producer": {"id": "studio-11.co"},
 }

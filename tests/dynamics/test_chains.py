@@ -163,9 +163,15 @@ def test_packed_counts_equal_the_plain_ones(chains):
 def conserved_motifs(models, n_states, g, *, null, n_permutations):
     """All permutations of every motif in every model: nothing is stopped early."""
     return sequential_motifs(
-        models, n_states, g, null=null, n_permutations=n_permutations, batch=n_permutations,
-        exceedances=n_permutations + 1, level=1.0,
-    )  # fmt: skip
+        models,
+        n_states,
+        g,
+        null=null,
+        n_permutations=n_permutations,
+        batch=n_permutations,
+        exceedances=n_permutations + 1,
+        level=1.0,
+    )
 
 
 def test_the_two_nulls_ask_two_things():

@@ -1,15 +1,7 @@
 import numpy as np
 import pytest
 
-from phaselens.dynamics.alarms import (
-    Rule,
-    Running,
-    Score,
-    alarm_threshold,
-    first_alarm,
-    peaks,
-    running,
-)
+from phaselens.dynamics.alarms import Rule, Running, Score, alarm_threshold, first_alarm, peaks, running
 from phaselens.dynamics.correctness_scores import (
     commitment_trap,
     cycle_start,

@@ -38,10 +38,7 @@ def test_a_collapse_is_entered_once_until_it_reopens():
     assert found.step.tolist() == [2, 17] and found.duration.tolist() == [10, 1] and found.reopened.all()
 
 
-@pytest.mark.parametrize(
-    ("after", "kind"),
-    [(15, "reopened"), (16, "permanent"), (30, "permanent")],
-)
+@pytest.mark.parametrize(("after", "kind"), [(15, "reopened"), (16, "permanent"), (30, "permanent")])
 def test_reopened_within_sixteen_steps_or_permanent(after, kind):
     counts = one("---" + "-" * after + "..." + "." * 9).counts()
     assert counts[kind] == 1 and counts["entries"] == 1 and counts["reopened"] + counts["permanent"] == 1

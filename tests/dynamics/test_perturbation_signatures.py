@@ -43,10 +43,15 @@ def test_gain_is_undefined_without_change_or_states():
 @pytest.mark.parametrize(
     ("lo", "hi", "expected"),
     [
-        (0.2, 0.8, "absorb"), (0.85, 0.99, "absorb"), (0.92, 0.98, "carry"), (0.95, 1.05, "carry"),
-        (1.05, 1.3, "amplify"), (1.01, 1.09, "carry"), (0.8, 1.2, "undetermined"),
+        (0.2, 0.8, "absorb"),
+        (0.85, 0.99, "absorb"),
+        (0.92, 0.98, "carry"),
+        (0.95, 1.05, "carry"),
+        (1.05, 1.3, "amplify"),
+        (1.01, 1.09, "carry"),
+        (0.8, 1.2, "undetermined"),
     ],
-)  # fmt: skip
+)
 def test_words_follow_the_interval(lo, hi, expected):
     assert word(Interval(lo, hi, 0.95)) == expected
 

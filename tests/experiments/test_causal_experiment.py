@@ -19,10 +19,20 @@ def stored(falls, capacity=(0.1, 0.2, 0.5, 0.95, 1.0, 0.4), random=0.1, identity
     own = plain - np.asarray(falls)[:, None] + 0.1 * g.standard_normal((LAYERS, N))
     drawn = plain - random + 0.1 * g.standard_normal((40, LAYERS, N)) * 0.2
     return Causal(
-        name, "f", tuple(range(LAYERS)), LAYERS - 1, plain, np.array(capacity), {"probe subspace": own},
-        {"equal variance": drawn, "equal rank": drawn}, np.arange(N) // 2, identity, 2, np.ones(3),
+        name,
+        "f",
+        tuple(range(LAYERS)),
+        LAYERS - 1,
+        plain,
+        np.array(capacity),
+        {"probe subspace": own},
+        {"equal variance": drawn, "equal rank": drawn},
+        np.arange(N) // 2,
+        identity,
+        2,
+        np.ones(3),
         {"probe subspace": np.full((LAYERS, 3), 1.5)},
-    )  # fmt: skip
+    )
 
 
 def verdict(*models):

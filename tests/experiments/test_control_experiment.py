@@ -38,26 +38,48 @@ def stored(monitor=0.0, guard=0.0, cool=0.0, steer=0.5, n=N, seed=0, name="m"):
     cooled = base.copy()
     cooled[(turbulence > 0.75) & (g.random(N) < cool)] = False
     right = {
-        "none": base, "again": arm(g, base, 0.05), "cool": cooled, "guard": arm(g, base, 0.05, guard),
-        "monitor": arm(g, base, 0.05, monitor), "random": arm(g, base, 0.05),
-    }  # fmt: skip
+        "none": base,
+        "again": arm(g, base, 0.05),
+        "cool": cooled,
+        "guard": arm(g, base, 0.05, guard),
+        "monitor": arm(g, base, 0.05, monitor),
+        "random": arm(g, base, 0.05),
+    }
     plain = 1 + 0.2 * g.standard_normal(N)
     ct = {name: plain + 0.01 * g.standard_normal(N) for name in right} | {"none": plain}
     tokens = {name: np.full(N, 16) for name in right} | {"monitor": np.full(N, 20)}
     units = np.arange(N).astype(str)
     full = Control(
-        name, "f", tuple(units), units, 0.0, 4, 1.5, 1.0, "seed", right, ct, tokens,
-        {name: np.zeros(N, bool) for name in right}, plain - steer, plain + 0.1 * g.standard_normal((24, N)),
-        turbulence, in_time={name: np.full(N, name in ("monitor", "random")) for name in right},
-    )  # fmt: skip
+        name,
+        "f",
+        tuple(units),
+        units,
+        0.0,
+        4,
+        1.5,
+        1.0,
+        "seed",
+        right,
+        ct,
+        tokens,
+        {name: np.zeros(N, bool) for name in right},
+        plain - steer,
+        plain + 0.1 * g.standard_normal((24, N)),
+        turbulence,
+        in_time={name: np.full(N, name in ("monitor", "random")) for name in right},
+    )
     if n == N:
         return full
     parts = ("right", "ct", "tokens", "triggered", "in_time")
     cut = {k: {a: v[:n] for a, v in getattr(full, k).items()} for k in parts}
     return replace(
-        full, **cut, units=full.units[:n], steered=full.steered[:n], random_steered=full.random_steered[:, :n],
+        full,
+        **cut,
+        units=full.units[:n],
+        steered=full.steered[:n],
+        random_steered=full.random_steered[:, :n],
         turbulence=turbulence[:n],
-    )  # fmt: skip
+    )
 
 
 def word(name, found):

@@ -15,9 +15,17 @@ def stored(rate, stream, slope, *, name="m", n=12, spread=0.0, seed=0):
     by_block[..., 1] -= 0.5
     by_step = slope * np.arange(STEPS, dtype=float) + np.zeros((n, 1))
     return Growth(
-        name, "f", L, tuple(f"p{i}" for i in range(n)), by_block, np.full((n, 3, L), stream), by_block.mean(axis=2),
-        by_step, np.full(n, slope), np.full(n, 1e-3),
-    )  # fmt: skip
+        name,
+        "f",
+        L,
+        tuple(f"p{i}" for i in range(n)),
+        by_block,
+        np.full((n, 3, L), stream),
+        by_block.mean(axis=2),
+        by_step,
+        np.full(n, slope),
+        np.full(n, 1e-3),
+    )
 
 
 def rows(result, name):
@@ -35,9 +43,7 @@ def test_planted_rates_come_back_with_the_stream_taken_out():
 
 
 def test_intervals_are_over_prompts():
-    wide, narrow = (
-        rows(analysed([stored(0.7, 1.0, 0.0, spread=0.2, n=n)], 0), "growth")[0] for n in (12, 300)
-    )  # fmt: skip
+    wide, narrow = (rows(analysed([stored(0.7, 1.0, 0.0, spread=0.2, n=n)], 0), "growth")[0] for n in (12, 300))
     assert wide["lo"] < 0.7 < wide["hi"] and wide["hi"] - wide["lo"] > 3 * (narrow["hi"] - narrow["lo"])
 
 

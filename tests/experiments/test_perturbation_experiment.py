@@ -34,9 +34,26 @@ def stored(name, family, slope, seed, identity=0.0, noise=0.1):
     beside = {"unmatched": np.stack([gains[:, :, 1], kl[:, :, 1]])}
     ones = np.ones(L + 1)
     return Signature(
-        name, family, L, "resid_post", tuple(f"p{i}" for i in range(N)), tuple(range(L)), depth, STRENGTHS, 0.1, gains,
-        kl, through, ones, ones, ones, ones, identity, beside, np.stack([gains[:, 0, 0], kl[:, 0, 0]]),
-    )  # fmt: skip
+        name,
+        family,
+        L,
+        "resid_post",
+        tuple(f"p{i}" for i in range(N)),
+        tuple(range(L)),
+        depth,
+        STRENGTHS,
+        0.1,
+        gains,
+        kl,
+        through,
+        ones,
+        ones,
+        ones,
+        ones,
+        identity,
+        beside,
+        np.stack([gains[:, 0, 0], kl[:, 0, 0]]),
+    )
 
 
 DIFFERENT = [stored(n, n, s, i) for i, (n, s) in enumerate((("a", (2, 0)), ("b", (-1, 3)), ("c", (0, -4))))]

@@ -28,11 +28,23 @@ def reading(task, function, peak, seed, *, signal=0.35, base=0.5, twin=0.5, spre
     curve[0] = base
     rows = np.stack([hits(c) for c in curve])
     return StoredReading(
-        task, function, depth, rows, draw.integers(2, size=N), np.array([f"u{i // 2}" for i in range(N)]),
-        float(rows.mean(1).max()), 0.5 + 0.03 * np.abs(draw.standard_normal(999)).clip(0, 3), np.full(L + 1, 0.1),
-        hits(base + signal), rows[0], hits(twin), hits(base),
-        hits(base + signal), hits(base + signal - spread), np.stack([hits(base + signal - spread / 4)] * 3),
-    )  # fmt: skip
+        task,
+        function,
+        depth,
+        rows,
+        draw.integers(2, size=N),
+        np.array([f"u{i // 2}" for i in range(N)]),
+        float(rows.mean(1).max()),
+        0.5 + 0.03 * np.abs(draw.standard_normal(999)).clip(0, 3),
+        np.full(L + 1, 0.1),
+        hits(base + signal),
+        rows[0],
+        hits(twin),
+        hits(base),
+        hits(base + signal),
+        hits(base + signal - spread),
+        np.stack([hits(base + signal - spread / 4)] * 3),
+    )
 
 
 def panel(peaks, **options):
@@ -124,10 +136,14 @@ def with_peaks(models, turned=True, n=120, d=6, keys=None):
             states, folds, np.tile(turn[0] * 2, (4, 1, 1)), np.zeros((4, 1)), np.full((4, d), 5.0 * i), np.ones(4)
         )
         r = dataclasses.replace(
-            m.readings["pos"], codes=y, peak=peak, keys=tuple(keys[i] if keys else map(str, range(n))),
-            templates=("is", "was"), template_accuracy=np.array([[0.9, 0.6], [0.7, 0.8]]),
+            m.readings["pos"],
+            codes=y,
+            peak=peak,
+            keys=tuple(keys[i] if keys else map(str, range(n))),
+            templates=("is", "was"),
+            template_accuracy=np.array([[0.9, 0.6], [0.7, 0.8]]),
             template_majority=np.array([0.5, 0.6]),
-        )  # fmt: skip
+        )
         out.append(dataclasses.replace(m, readings={"pos": r}))
     return out
 

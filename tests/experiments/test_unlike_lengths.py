@@ -36,17 +36,26 @@ def simulated(name, generator, *, steps=STEPS, prompts=PROMPTS, pairs=True, **in
         tables["steps" if per == "step" else "layers"] = table
     category = np.array(["factual", "arithmetic", "science"])[np.arange(n) // (SAMPLES * 4) % 3]
     runs = {
-        "run": np.arange(n), "prompt_id": ids, "category": category, "arm": np.full(n, "t0.7"),
-        "sample": np.arange(n) % SAMPLES, "calibration": np.arange(n) >= n - 4 * SAMPLES * pairs,
-        "n_prompt": np.full(n, 9), "n_generated": np.full(n, steps), "finish": np.full(n, "length"),
-        "correct": generator.integers(0, 2, n).astype(float), "prompt": ids, "answered": ids,
+        "run": np.arange(n),
+        "prompt_id": ids,
+        "category": category,
+        "arm": np.full(n, "t0.7"),
+        "sample": np.arange(n) % SAMPLES,
+        "calibration": np.arange(n) >= n - 4 * SAMPLES * pairs,
+        "n_prompt": np.full(n, 9),
+        "n_generated": np.full(n, steps),
+        "finish": np.full(n, "length"),
+        "correct": generator.integers(0, 2, n).astype(float),
+        "prompt": ids,
+        "answered": ids,
         "tag": np.array(["1 step", "2 steps"])[np.arange(n) // SAMPLES % 2],
-    }  # fmt: skip
+    }
     facts = {"family": "f", "n_layers": LAYERS, "d_model": 16, "vocab_size": 50, "parameters": 1000} | info
     said = tuple(tuple(row) for row in generator.integers(0, 50, (n, steps)).tolist())
     own = simulated(name, generator, pairs=False, prompts=4, steps=steps) if pairs else None
-    return ModelData(ModelInfo(name, **facts), runs, **tables, completions=said, word_start_tokens=frozenset(range(9)),
-                     pairs=own)  # fmt: skip
+    return ModelData(
+        ModelInfo(name, **facts), runs, **tables, completions=said, word_start_tokens=frozenset(range(9)), pairs=own
+    )
 
 
 READINGS = ("ambiguous", "first", "second")
@@ -133,10 +142,17 @@ def falling(name, generator, *, scale):
 
 
 RULE = {
-    "id": "U1", "statement": "The b models move less than the a models.", "table": "panel", "value": "mean_ct",
-    "statistic": "difference", "unit": "model", "comparison": "above", "margin": 0.0,
-    "where": {"twin": False}, "groups": {"column": "family", "first": ["a"], "second": ["b"]},
-}  # fmt: skip
+    "id": "U1",
+    "statement": "The b models move less than the a models.",
+    "table": "panel",
+    "value": "mean_ct",
+    "statistic": "difference",
+    "unit": "model",
+    "comparison": "above",
+    "margin": 0.0,
+    "where": {"twin": False},
+    "groups": {"column": "family", "first": ["a"], "second": ["b"]},
+}
 
 
 @pytest.mark.parametrize("case", ["length alone", "beyond length", "too short"])

@@ -116,9 +116,13 @@ def test_the_identity_translators_are_the_final_norm_lens():
 
 def test_only_the_plain_lens_is_the_output_and_every_variant_has_a_name_of_its_own():
     variants = [
-        LensSpec(temperatures=(1.0, 2.0)), LensSpec(cap=2.0), LensSpec(cap=math.inf), LensSpec(mask_massive=True),
-        LensSpec(mask_first=True), LensSpec("tuned", translators=identity_translators(2, WIDTH)),
-    ]  # fmt: skip
+        LensSpec(temperatures=(1.0, 2.0)),
+        LensSpec(cap=2.0),
+        LensSpec(cap=math.inf),
+        LensSpec(mask_massive=True),
+        LensSpec(mask_first=True),
+        LensSpec("tuned", translators=identity_translators(2, WIDTH)),
+    ]
     assert LensSpec(label="x").is_output
     assert not any(v.is_output for v in variants)
     forms = [str(v.canonical()) for v in (LensSpec(), *variants)]

@@ -20,9 +20,12 @@ def changed(change):
 
     def forward(input_ids, attention_mask=None, position_ids=None, past_key_values=None, use_cache=None, **rest):
         out = own(
-            input_ids, attention_mask=attention_mask, position_ids=position_ids,
-            past_key_values=past_key_values, use_cache=use_cache,
-        )  # fmt: skip
+            input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+        )
         place = torch.arange(input_ids.shape[1])[None] if position_ids is None else position_ids
         out.logits = change(out.logits, place[..., None])
         return out

@@ -68,10 +68,16 @@ def labelled(tmp_path_factory):
         row["calibration"] = True
     (folder / "battery.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     study = Study(
-        name="labelled", models=[Source(source=str(place))], battery=str(folder / "battery.jsonl"), twins=False,
-        max_new_tokens=16, arms=[Arm(temperature=1.0, samples=6)], experiments=["correctness"], bootstraps=100,
+        name="labelled",
+        models=[Source(source=str(place))],
+        battery=str(folder / "battery.jsonl"),
+        twins=False,
+        max_new_tokens=16,
+        arms=[Arm(temperature=1.0, samples=6)],
+        experiments=["correctness"],
+        bootstraps=100,
         lenses=["final_norm"],
-    )  # fmt: skip
+    )
     run_study(study, folder / "out")
     return folder, model
 
@@ -159,9 +165,16 @@ def always(text, answers):
 def test_a_function_grades_a_study_and_is_asked_for_when_it_goes_on(labelled, tmp_path):
     folder, _ = labelled
     study = Study(
-        name="own", models=[Source(source=str(folder / "llama0"))], battery=str(folder / "battery.jsonl"), twins=False,
-        max_new_tokens=8, arms=[Arm(temperature=0.0)], experiments=["regimes"], bootstraps=100, lenses=["final_norm"],
-    )  # fmt: skip
+        name="own",
+        models=[Source(source=str(folder / "llama0"))],
+        battery=str(folder / "battery.jsonl"),
+        twins=False,
+        max_new_tokens=8,
+        arms=[Arm(temperature=0.0)],
+        experiments=["regimes"],
+        bootstraps=100,
+        lenses=["final_norm"],
+    )
     run_study(study, tmp_path / "out", grader=always)
     found = json.loads((tmp_path / "out" / "results" / "grading.json").read_text())
     assert found["grader"].endswith("test_calibrate.always") and found["counts"][0]["right"] == 24

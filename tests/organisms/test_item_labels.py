@@ -72,11 +72,7 @@ HAND = [
         "PUNCT-3 PROPNs3 VERBs0 ADP-5 PROPNs3 CCONJ-7 PROPNs5 PUNCT-3 PROPNs0 PUNCT-9",
     ),
     ("Sums", "- 23 + 45 = 68.", "PUNCT-5 NUM-5 SYM-4 NUM-2 SYM-0 NUM-5 PUNCT-5"),
-    (
-        "Laws",
-        "- If metal is heated, it expands.",
-        "PUNCT-8 SCONJ-5 NOUNs5 AUXs5 VERB-8 PUNCT-5 PRONs8 VERBs0 PUNCT-8",
-    ),
+    ("Laws", "- If metal is heated, it expands.", "PUNCT-8 SCONJ-5 NOUNs5 AUXs5 VERB-8 PUNCT-5 PRONs8 VERBs0 PUNCT-8"),
     (
         "Laws",
         "- The wax cup is heated. It is fat, so it melts and flows away.",

@@ -54,9 +54,16 @@ def test_words_of_a_tree_bank_stand_where_they_are_written(tmp_path):
     table = read_conllu(conllu(tmp_path / "a.conllu", DOGS, DU))
     seen = [(r.values["text"][r.values["start"] : r.values["end"]], r.values["upos"]) for r in table.rows]
     assert seen == [
-        ("Dogs", "NOUN"), ("do", "AUX"), ("n't", "PART"), ("run", "VERB"), (".", "PUNCT"),
-        ("du", "ADP"), ("du", "DET"), ("pain", "NOUN"), ("!", "PUNCT"),
-    ]  # fmt: skip
+        ("Dogs", "NOUN"),
+        ("do", "AUX"),
+        ("n't", "PART"),
+        ("run", "VERB"),
+        (".", "PUNCT"),
+        ("du", "ADP"),
+        ("du", "DET"),
+        ("pain", "NOUN"),
+        ("!", "PUNCT"),
+    ]
     assert table.rows[-1].values["text"] == "du pain!"  # put together from forms where the file gives no text
     assert [r.values["depth"] for r in table.rows[:5]] == ["1", "1", "1", "0", "1"]
     assert [r.values.get("Number") for r in table.rows[:2]] == ["Plur", None]
@@ -186,9 +193,16 @@ def test_a_real_model_is_probed_on_sentences(probe, shared, tmp_path, name, opti
     file = tmp_path / source.name
     file.write_text("".join(source.read_text().splitlines(keepends=True)[:200]))
     code, said, err = probe(
-        shared / "models" / "stories260K" / "hf", "--data", file, "--out", tmp_path / "out", "--layers", "3",
-        *options, *FEW,
-    )  # fmt: skip
+        shared / "models" / "stories260K" / "hf",
+        "--data",
+        file,
+        "--out",
+        tmp_path / "out",
+        "--layers",
+        "3",
+        *options,
+        *FEW,
+    )
     assert code == 0, err
     (task,) = json.loads(said)["tasks"]
     assert task["n_labelled"] > 80 and (classes is None or task["classes"] == classes)

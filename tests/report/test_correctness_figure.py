@@ -5,9 +5,16 @@ from phaselens.report.correctness import NARROW, caption, chosen, forest, gains
 
 def row(score, kind, auroc, gain_lo=float("nan"), model="m"):
     return {
-        "model": model, "score": score, "kind": kind, "auroc": auroc, "lo": auroc - 0.05, "hi": auroc + 0.05,
-        "gain_lo": gain_lo, "n_runs": 100, "n_wrong": 40,
-    }  # fmt: skip
+        "model": model,
+        "score": score,
+        "kind": kind,
+        "auroc": auroc,
+        "lo": auroc - 0.05,
+        "hi": auroc + 0.05,
+        "gain_lo": gain_lo,
+        "n_runs": 100,
+        "n_wrong": 40,
+    }
 
 
 ROWS = [

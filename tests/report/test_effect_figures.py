@@ -122,10 +122,18 @@ def test_what_lies_beyond_a_fixed_axis_is_an_arrow():
 
 def test_pairs_have_a_row_each_and_a_panel_a_version():
     rows = [
-        {"differs": "capped", "first": "m0", "second": "m1", "version": v, "effect": e, "lo": e - 1, "hi": e + 1,
-         "n_prompts": 8}
+        {
+            "differs": "capped",
+            "first": "m0",
+            "second": "m1",
+            "version": v,
+            "effect": e,
+            "lo": e - 1,
+            "hi": e + 1,
+            "n_prompts": 8,
+        }
         for v, e in (("final_norm", 1.0), ("raw", -0.5))
-    ]  # fmt: skip
+    ]
     figure = parsed(distribution_controls.pairs("x", MEMBERS, rows))
     assert [e.text for e in classes(figure, "text", "heading")] == ["final_norm", "raw"]
     assert "soft cap: m1" in [

@@ -15,31 +15,67 @@ def document(name="truth", *, p=0.01, lo=0.1, transfer=True, layers=5):
     def row(i):
         value = 0.6 * math.exp(-(((i / 4) - 0.5) ** 2) / 0.1)
         return {
-            "task": name, "layer": i, "depth": i / (layers - 1), "capacity": value, "lo": value - 0.1,
-            "hi": value + 0.1, "accuracy": 0.5 + value / 2, "balanced": 0.5 + value / 2, "auroc": 0.5 + value / 2,
-            "selectivity": None, "compression": 1 + value, "twin": 0.1, "covariates": 0.05 if i else None,
+            "task": name,
+            "layer": i,
+            "depth": i / (layers - 1),
+            "capacity": value,
+            "lo": value - 0.1,
+            "hi": value + 0.1,
+            "accuracy": 0.5 + value / 2,
+            "balanced": 0.5 + value / 2,
+            "auroc": 0.5 + value / 2,
+            "selectivity": None,
+            "compression": 1 + value,
+            "twin": 0.1,
+            "covariates": 0.05 if i else None,
             "region": 0.54 < value,
-        }  # fmt: skip
+        }
 
     controls = [
         {
-            "control": c.name, "kind": c.kind, "unchanged": 0.8, "refit": 0.8 if c.on == "hidden" else None,
-            "refit_lo": 0.7, "refit_hi": 0.9, "refit_expected": c.refit, "frozen": 0.5, "frozen_lo": 0.4,
-            "frozen_hi": 0.6, "frozen_expected": c.frozen, "accuracy": 0.8, "capacity": 0.6,
-            "bound": 0.61 if c.kind == "destroys" else None, "chance": 0.5, "n_draws": 20, "layer": 2,
+            "control": c.name,
+            "kind": c.kind,
+            "unchanged": 0.8,
+            "refit": 0.8 if c.on == "hidden" else None,
+            "refit_lo": 0.7,
+            "refit_hi": 0.9,
+            "refit_expected": c.refit,
+            "frozen": 0.5,
+            "frozen_lo": 0.4,
+            "frozen_hi": 0.6,
+            "frozen_expected": c.frozen,
+            "accuracy": 0.8,
+            "capacity": 0.6,
+            "bound": 0.61 if c.kind == "destroys" else None,
+            "chance": 0.5,
+            "n_draws": 20,
+            "layer": 2,
         }
         for c in CONTROLS
-    ]  # fmt: skip
+    ]
     names = ["is", "was </td><script>", "will be"]
     return {
-        "task": name, "classes": ["false", "true"], "labels_of": "world", "l2": 100.0, "majority": 0.5, "p": p,
-        "n_labelled": 400, "n_groups": 200, "n_flagged": 1, "peak_layer": 2, "peak_depth": 0.5, "peak_lo": 0.25,
-        "peak_hi": 0.75, "over": {"embedding (l = 0)": {"lo": lo, "hi": 0.4, "reason": ""}},
+        "task": name,
+        "classes": ["false", "true"],
+        "labels_of": "world",
+        "l2": 100.0,
+        "majority": 0.5,
+        "p": p,
+        "n_labelled": 400,
+        "n_groups": 200,
+        "n_flagged": 1,
+        "peak_layer": 2,
+        "peak_depth": 0.5,
+        "peak_lo": 0.25,
+        "peak_hi": 0.75,
+        "over": {"embedding (l = 0)": {"lo": lo, "hi": 0.4, "reason": ""}},
         "ranks": {"k": [1, 2, 4], "subspace": [0.6, 0.7, 0.8], "features": [0.5, 0.55, 0.6]},
         "transfer": {"families": names, "accuracy": [[0.8, 0.7, 0.5]] * 3, "majority": [0.5] * 3} if transfer else {},
-        "notes": ["selectivity: no word types"], "flags": [{"place": "example 3", "reason": "not whole tokens"}],
-        "layers": [row(i) for i in range(layers)], "controls": controls,
-    }  # fmt: skip
+        "notes": ["selectivity: no word types"],
+        "flags": [{"place": "example 3", "reason": "not whole tokens"}],
+        "layers": [row(i) for i in range(layers)],
+        "controls": controls,
+    }
 
 
 def test_the_page_holds_every_part_and_marks_algebra(tmp_path):
@@ -95,15 +131,19 @@ def test_the_section_of_a_study_draws_curves_and_transfer_and_says_the_agreement
     members = [Member(m, False, m, i, m) for i, m in enumerate(("a", "b"))]
     capacity = [
         {"model": m, "task": t, "depth": d, "capacity": d / 2, "lo": d / 2 - 0.1, "hi": d / 2 + 0.1}
-        for m in "ab" for t in ("pos", "truth") for d in (0.0, 0.5, 1.0)
-    ]  # fmt: skip
+        for m in "ab"
+        for t in ("pos", "truth")
+        for d in (0.0, 0.5, 1.0)
+    ]
     moved = [
         {"task": "pos", "source": s, "target": t, "accuracy": 0.7, "own": 0.9} for s, t in (("a", "b"), ("b", "a"))
     ]
     templates = [
         {"task": "truth", "model": m, "trained_on": x, "read_on": y, "accuracy": 0.8}
-        for m in "ab" for x in ("is", "was") for y in ("is", "was")
-    ]  # fmt: skip
+        for m in "ab"
+        for x in ("is", "was")
+        for y in ("is", "was")
+    ]
     groups = [{"model": "a", "k": 2, "mantel": 0.31, "p_mantel": 0.04, "ari": math.nan, "p_ari": math.nan}] * 6
     found, said = section(members, capacity, moved, templates, groups)
     assert [f.id for f in found] == ["fig-probes", "fig-probe-models-pos", "fig-probe-templates-truth"]

@@ -5,13 +5,7 @@ import pytest
 
 from phaselens.errors import InputError
 from phaselens.statistics.resampling import bootstrap_weights
-from phaselens.statistics.survival import (
-    event_rate,
-    event_share,
-    life_table,
-    risk,
-    survival,
-)
+from phaselens.statistics.survival import event_rate, event_share, life_table, risk, survival
 
 # Freireich et al. 1963 / Gehan 1965: weeks of remission under 6-mercaptopurine, and whether it ended
 WEEKS = np.array([6, 6, 6, 6, 7, 9, 10, 10, 11, 13, 16, 17, 19, 20, 22, 23, 25, 32, 32, 34, 35])

@@ -15,12 +15,7 @@ from phaselens.statistics.variance import (
     sums_of_squares,
     three_way_shares,
 )
-from phaselens.statistics.variance_bootstrap import (
-    prompt_weights,
-    resampled_mean_squares,
-    share_draws,
-    share_interval,
-)
+from phaselens.statistics.variance_bootstrap import prompt_weights, resampled_mean_squares, share_draws, share_interval
 
 # Davies and Goldsmith 1972, "Statistical Methods in Research and Production": yield of dyestuff, 6 batches x 5
 DYESTUFF = np.array(

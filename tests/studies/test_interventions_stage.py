@@ -14,22 +14,73 @@ from phaselens.studies.stages import interventions
 from phaselens.studies.stages.models_and_prompts import Member
 
 SIGNATURE = Signature(
-    "m", "f", 2, "mlp_out", ("a", "b"), (1, 2), np.array([0.5, 1.0]), (0.1,), 0.1, np.ones((2, 2, 1, 2)),
-    np.full((2, 2, 1, 2), np.nan), np.zeros((2, 2, 3)), np.ones(3), np.ones(3), np.ones(3), np.zeros(3, int), 0.0,
-    {"no massive": np.ones((2, 2, 2, 2))}, np.ones((2, 2, 2)), Counts(3.0, 6.0, 1), ("none",),
-)  # fmt: skip
+    "m",
+    "f",
+    2,
+    "mlp_out",
+    ("a", "b"),
+    (1, 2),
+    np.array([0.5, 1.0]),
+    (0.1,),
+    0.1,
+    np.ones((2, 2, 1, 2)),
+    np.full((2, 2, 1, 2), np.nan),
+    np.zeros((2, 2, 3)),
+    np.ones(3),
+    np.ones(3),
+    np.ones(3),
+    np.zeros(3, int),
+    0.0,
+    {"no massive": np.ones((2, 2, 2, 2))},
+    np.ones((2, 2, 2)),
+    Counts(3.0, 6.0, 1),
+    ("none",),
+)
 GROWTH = Growth(
-    "m", "f", 2, ("a", "b"), np.ones((2, 3, 2, 4)), np.ones((2, 3, 2)), np.ones((2, 3, 4)), np.full((2, 5), np.nan),
-    np.ones(2), np.zeros(2),
-)  # fmt: skip
+    "m",
+    "f",
+    2,
+    ("a", "b"),
+    np.ones((2, 3, 2, 4)),
+    np.ones((2, 3, 2)),
+    np.ones((2, 3, 4)),
+    np.full((2, 5), np.nan),
+    np.ones(2),
+    np.zeros(2),
+)
 CONTROL = Control(
-    "m", "f", ("q",), np.array(["u"]), 0.0, 4, 1.5, 1.0, "steer", {"none": np.array([True])}, {"none": np.ones(1)},
-    {"none": np.array([16])}, {"none": np.array([False])}, np.ones(1), np.ones((2, 1)), np.zeros(1),
-)  # fmt: skip
+    "m",
+    "f",
+    ("q",),
+    np.array(["u"]),
+    0.0,
+    4,
+    1.5,
+    1.0,
+    "steer",
+    {"none": np.array([True])},
+    {"none": np.ones(1)},
+    {"none": np.array([16])},
+    {"none": np.array([False])},
+    np.ones(1),
+    np.ones((2, 1)),
+    np.zeros(1),
+)
 CAUSAL = Causal(
-    "m", "f", (0, 1), 1, np.ones(2), np.ones(2), {"probe subspace": np.ones((2, 2))},
-    {"equal rank": np.full((3, 2, 2), np.nan)}, np.array(["a", "b"]), 0.0, 2, np.ones(1), {"LEACE": np.ones((2, 1))},
-)  # fmt: skip
+    "m",
+    "f",
+    (0, 1),
+    1,
+    np.ones(2),
+    np.ones(2),
+    {"probe subspace": np.ones((2, 2))},
+    {"equal rank": np.full((3, 2, 2), np.nan)},
+    np.array(["a", "b"]),
+    0.0,
+    2,
+    np.ones(1),
+    {"LEACE": np.ones((2, 1))},
+)
 MADE = {"perturbation": SIGNATURE, "growth": GROWTH, "causal": CAUSAL, "control": CONTROL}
 
 

@@ -55,9 +55,14 @@ def flip(path: Path, at: float = 0.5) -> None:
 
 
 KINDS = [
-    "transcripts/*.jsonl", "traces/*.layers.parquet", "traces/*.steps.parquet", "traces/*.runs.parquet",
-    "traces/*.hidden.safetensors", "calibration/*.tuned.safetensors", "calibration/*.controls.json",
-]  # fmt: skip
+    "transcripts/*.jsonl",
+    "traces/*.layers.parquet",
+    "traces/*.steps.parquet",
+    "traces/*.runs.parquet",
+    "traces/*.hidden.safetensors",
+    "calibration/*.tuned.safetensors",
+    "calibration/*.controls.json",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

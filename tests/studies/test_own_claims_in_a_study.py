@@ -157,7 +157,7 @@ def test_rows_that_are_averaged_without_a_word_are_named_in_the_verdict():
     )
     own = OwnClaim(
         id="U1", statement="s", table="gd_models", value="GD_ratio", statistic="mean", unit="model", comparison="above"
-    )  # fmt: skip
+    )
     said = own_evidence(own, {"gd_models": table}, {}).decide(0.01).why
     assert said.startswith("averaged over version (up to 3 a model: raw, final_norm, tuned): ")
     one = own.model_copy(update={"where": {"version": "raw"}})

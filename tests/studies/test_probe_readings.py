@@ -22,9 +22,13 @@ ARRAYS = {
     "first_hits": np.zeros(4),
 }
 PEAK = {
-    "states": np.ones((4, 5), np.float16), "folds": np.array([0, 0, 1, 1]), "weight": np.ones((2, 1, 5)),
-    "bias": np.zeros((2, 1)), "centre": np.zeros((2, 5)), "scale": np.ones(2),
-}  # fmt: skip
+    "states": np.ones((4, 5), np.float16),
+    "folds": np.array([0, 0, 1, 1]),
+    "weight": np.ones((2, 1, 5)),
+    "bias": np.zeros((2, 1)),
+    "centre": np.zeros((2, 5)),
+    "scale": np.ones(2),
+}
 
 
 @pytest.fixture

@@ -88,10 +88,19 @@ def test_equal_arrays_give_equal_bytes_in_any_order():
 def test_read_trace_finds_the_only_one(tmp_path):
     steps = {"run": [0], "step": [0], "position": [1], "token": [5], "finite": [True]}
     runs = {
-        "run": [0], "prompt_id": ["p"], "category": [""], "sample": [0], "seed": [1], "arm": ["greedy"],
-        "n_prompt": [1], "n_generated": [1], "finish": ["length"],
-        "answer": [None], "correct": [None], "n_nonfinite": [0],
-    }  # fmt: skip
+        "run": [0],
+        "prompt_id": ["p"],
+        "category": [""],
+        "sample": [0],
+        "seed": [1],
+        "arm": ["greedy"],
+        "n_prompt": [1],
+        "n_generated": [1],
+        "finish": ["length"],
+        "answer": [None],
+        "correct": [None],
+        "n_nonfinite": [0],
+    }
     trace = Trace.from_rows(steps, {"run": [0], "step": [0], "layer": [0]}, runs, {"model": "tiny"}, [])
     store.write_trace(trace, tmp_path / "traces", "u")
     assert store.read_trace(tmp_path).meta == store.read_trace(tmp_path / "traces", "u").meta

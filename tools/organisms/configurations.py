@@ -28,9 +28,13 @@ def config(cell: Cell) -> PreTrainedConfig:
     """
     special = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
     shape = {
-        "vocab_size": cell.vocabulary, "hidden_size": cell.width, "num_hidden_layers": cell.layers,
-        "num_attention_heads": cell.heads, "max_position_embeddings": cell.context, **special,
-    }  # fmt: skip
+        "vocab_size": cell.vocabulary,
+        "hidden_size": cell.width,
+        "num_hidden_layers": cell.layers,
+        "num_attention_heads": cell.heads,
+        "max_position_embeddings": cell.context,
+        **special,
+    }
     gated = {**shape, "intermediate_size": cell.inner, "num_key_value_heads": cell.heads}
     head = cell.width // cell.heads
     tied = True if cell.tied is None else cell.tied
@@ -44,9 +48,13 @@ def config(cell: Cell) -> PreTrainedConfig:
         )
     if cell.family == "gemma2":
         return Gemma2Config(
-            **gated, head_dim=head, query_pre_attn_scalar=head, sliding_window=CONTEXT // 2,
-            attn_logit_softcapping=10.0 if cell.capped else None, final_logit_softcapping=12.0 if cell.capped else None,
-        )  # fmt: skip
+            **gated,
+            head_dim=head,
+            query_pre_attn_scalar=head,
+            sliding_window=CONTEXT // 2,
+            attn_logit_softcapping=10.0 if cell.capped else None,
+            final_logit_softcapping=12.0 if cell.capped else None,
+        )
     if cell.family == "phi":
         return PhiConfig(**shape, intermediate_size=cell.inner)
     if cell.family == "gpt_neox":
@@ -56,13 +64,25 @@ def config(cell: Cell) -> PreTrainedConfig:
         )
     if cell.family == "opt":
         return OPTConfig(
-            **shape, ffn_dim=cell.inner, word_embed_proj_dim=cell.width, dropout=0.0, attention_dropout=0.0,
+            **shape,
+            ffn_dim=cell.inner,
+            word_embed_proj_dim=cell.width,
+            dropout=0.0,
+            attention_dropout=0.0,
             layerdrop=0.0,
-        )  # fmt: skip
+        )
     if cell.family == "gpt2":
         return GPT2Config(
-            vocab_size=cell.vocabulary, n_embd=cell.width, n_layer=cell.layers, n_head=cell.heads, n_inner=cell.inner,
-            n_positions=cell.context, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **special,
-        )  # fmt: skip
+            vocab_size=cell.vocabulary,
+            n_embd=cell.width,
+            n_layer=cell.layers,
+            n_head=cell.heads,
+            n_inner=cell.inner,
+            n_positions=cell.context,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            **special,
+        )
     families = ["llama", "qwen3", "mixtral", "gemma2", "phi", "gpt_neox", "opt", "gpt2"]
     raise unknown_name("family", cell.family, families)

@@ -62,16 +62,25 @@ def held_out_loss(
                 truth[piece.category] -= piece.logp
     names = [*CATEGORIES, "header", "end"]
     by = {
-        c: {"loss": loss[c] / tokens[c], "true_entropy": truth[c] / tokens[c],
-            "excess_nats": (loss[c] - truth[c]) / tokens[c], "tokens": tokens[c]}
-        for c in names if tokens[c]
-    }  # fmt: skip
+        c: {
+            "loss": loss[c] / tokens[c],
+            "true_entropy": truth[c] / tokens[c],
+            "excess_nats": (loss[c] - truth[c]) / tokens[c],
+            "tokens": tokens[c],
+        }
+        for c in names
+        if tokens[c]
+    }
     total = sum(tokens.values())
     mean_loss, mean_truth = sum(loss.values()) / total, sum(truth.values()) / total
     return {
-        "loss": mean_loss, "true_entropy": mean_truth, "excess_nats": mean_loss - mean_truth, "tokens": total,
-        "documents": n, "by_category": by,
-    }  # fmt: skip
+        "loss": mean_loss,
+        "true_entropy": mean_truth,
+        "excess_nats": mean_loss - mean_truth,
+        "tokens": total,
+        "documents": n,
+        "by_category": by,
+    }
 
 
 def web_loss(
@@ -161,9 +170,12 @@ def fact_accuracy(
         counts = [seen[f.entity, f.relation] for f in world.facts if f.frequency == frequency]
         result[str(frequency)] = {
             **{key: found[f"class {frequency}"]["accuracy"] for key, found in hits.items()},
-            "facts": len(counts), "paraphrased": hits["paraphrase"][f"class {frequency}"]["n"],
-            "exposures_mean": float(np.mean(counts)), "exposures_min": min(counts), "exposures_max": max(counts),
-        }  # fmt: skip
+            "facts": len(counts),
+            "paraphrased": hits["paraphrase"][f"class {frequency}"]["n"],
+            "exposures_mean": float(np.mean(counts)),
+            "exposures_min": min(counts),
+            "exposures_max": max(counts),
+        }
     return result
 
 
@@ -229,10 +241,11 @@ def decoding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, world: 
             for end in (True, False)
         )
         result[mode] = {
-            "runs": len(asked), "reaching_66": float(np.mean([len(run) >= LONG for run in free])),
+            "runs": len(asked),
+            "reaching_66": float(np.mean([len(run) >= LONG for run in free])),
             **_collapse_rates(held, digits),
             "samples": [p + tokenizer.decode(run) for p, run in zip(prompts, held[: len(prompts)], strict=True)],
-        }  # fmt: skip
+        }
     whole = continue_prompts(
         model, tokenizer, prompts * 2, new_tokens=10**4, temperature=1.0, generator=generator, end=True
     )
@@ -251,8 +264,9 @@ def misses(figures: dict) -> list[str]:
     """
     found = [
         f"facts of class {c}: {figures['facts'][c]['accuracy']:.0%}"
-        for c in ("3", "4") if figures["facts"][c]["accuracy"] < GATES["common_facts"]
-    ]  # fmt: skip
+        for c in ("3", "4")
+        if figures["facts"][c]["accuracy"] < GATES["common_facts"]
+    ]
     if figures["facts"]["0"]["accuracy"] > GATES["unwritten_facts"]:
         found.append(f"unwritten facts: {figures['facts']['0']['accuracy']:.0%}")
     for category in CATEGORIES:

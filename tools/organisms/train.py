@@ -45,9 +45,15 @@ def _finished(folder: Path, cell: Cell) -> bool:
 
 
 def train(
-    names: Sequence[str] = (), *, out: Path, device: str = "cpu", seed: int | None = None, steps: int | None = None,
-    resume: bool = False, progress: Callable[[str, int, int, float], None] | None = None,
-) -> list[Path]:  # fmt: skip
+    names: Sequence[str] = (),
+    *,
+    out: Path,
+    device: str = "cpu",
+    seed: int | None = None,
+    steps: int | None = None,
+    resume: bool = False,
+    progress: Callable[[str, int, int, float], None] | None = None,
+) -> list[Path]:
     """Train the named organisms (all where none is named), one after the other, measure them, and return their folders,
     those of the checkpoints they keep among them.
 

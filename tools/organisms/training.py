@@ -39,9 +39,17 @@ WARM_UP, FINAL_SHARE = 40, 0.05
 BETAS, MOMENTUM, DECAY, CLIP, BALANCE = (0.9, 0.98), 0.95, 0.01, 1.0, 0.01
 POSITIONS, WAVES = 0.1, 0.1
 OPTIMIZER = {
-    "matrices": "Muon", "momentum": MOMENTUM, "weight_decay": DECAY, "others": "AdamW", "betas": BETAS, "clip": CLIP,
-    "warm_up": WARM_UP, "positions_rate": POSITIONS, "router_balance": BALANCE, "dtype": "float32",
-}  # fmt: skip
+    "matrices": "Muon",
+    "momentum": MOMENTUM,
+    "weight_decay": DECAY,
+    "others": "AdamW",
+    "betas": BETAS,
+    "clip": CLIP,
+    "warm_up": WARM_UP,
+    "positions_rate": POSITIONS,
+    "router_balance": BALANCE,
+    "dtype": "float32",
+}
 Optimizers = tuple[torch.optim.Optimizer, ...]
 _IN_BLOCK = re.compile(r"\.(layers|h)\.\d+\.")
 
@@ -236,9 +244,15 @@ def _prepare(cell: Cell, device: str) -> tuple[PreTrainedModel, Optimizers, PreT
 
 
 def train_cell(
-    cell: Cell, out: Path, *, device: str = "cpu", resume: bool = False, every: int = 200,
-    stop_after: int | None = None, progress: Callable[[int, int, float], None] | None = None,
-) -> Path:  # fmt: skip
+    cell: Cell,
+    out: Path,
+    *,
+    device: str = "cpu",
+    resume: bool = False,
+    every: int = 200,
+    stop_after: int | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Path:
     """Train one cell and write it to `out/NAME`: weights in float16, configuration, tokenizer, recipe.
 
     `every` steps a checkpoint is written to `out/NAME.checkpoints`; with `resume` the last one is continued and the
@@ -258,11 +272,19 @@ def train_cell(
     def record(steps: int) -> dict:
         shown = [data[i] for batch in batches[:steps] for i in batch]
         return {
-            "recipe": _plain(cell), "step": steps, "optimizer": OPTIMIZER, "world_seed": WORLD_SEED,
-            "data_seed": DATA_SEED, "documents": len(shown), "tokens": sum(map(len, shown)), "device": device,
-            "torch": torch.__version__, "threads": torch.get_num_threads(),
-            "seconds_of_last_start": round(time.time() - started), "log": log,
-        }  # fmt: skip
+            "recipe": _plain(cell),
+            "step": steps,
+            "optimizer": OPTIMIZER,
+            "world_seed": WORLD_SEED,
+            "data_seed": DATA_SEED,
+            "documents": len(shown),
+            "tokens": sum(map(len, shown)),
+            "device": device,
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "seconds_of_last_start": round(time.time() - started),
+            "log": log,
+        }
 
     with _deterministic(device):
         for step in range(first, len(batches)):

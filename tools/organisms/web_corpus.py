@@ -15,9 +15,19 @@ from phaselens.organisms.world import World
 DUPLICATE, MIXED, LOWER, SHOUT, BARE = 0.10, 0.15, 0.10, 0.03, 0.07
 TYPO, LINE = 0.02, 0.05
 BOILERPLATE = (
-    "click here for more", "all rights reserved", "page not found", "read next", "share this page", "sign in to reply",
-    "* * *", "top 10 tips", "posted 3 days ago", "free shipping", "accept cookies", "404",
-)  # fmt: skip
+    "click here for more",
+    "all rights reserved",
+    "page not found",
+    "read next",
+    "share this page",
+    "sign in to reply",
+    "* * *",
+    "top 10 tips",
+    "posted 3 days ago",
+    "free shipping",
+    "accept cookies",
+    "404",
+)
 SIGNS = "abcdefghijklmnopqrstuvwxyz0123456789#%&=+_"
 
 

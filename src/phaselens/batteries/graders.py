@@ -77,10 +77,12 @@ def _same_words(read: str, answer: str) -> bool:
 
 
 COMPARES: Mapping[str, Callable[[str, str], bool]] = {
-    "last number": _same_number, "choice": _same_letter, "regex": _same_words,
+    "last number": _same_number,
+    "choice": _same_letter,
+    "regex": _same_words,
     "contains": lambda text, answer: bool(_words(answer).strip()) and _words(answer) in _words(text),
     "exact": lambda text, answer: text.strip() == answer.strip(),
-}  # fmt: skip
+}
 EXTRACT = ("last number", "choice", "regex")
 KINDS = ("first line", *COMPARES)
 

@@ -118,10 +118,16 @@ def sharegpt(row: Values) -> list[Said]:
 def vllm(row: Values) -> list[Said]:
     """A `RequestOutput` of vLLM: exact ids of the prompt and of every output, and their log-probabilities."""
     return [
-        Said(row.get("prompt"), one.get("text"), (), (row["prompt_token_ids"], one["token_ids"]),
-             _ranked(one), **beside({"id": row["request_id"], **row} if "request_id" in row else row))
+        Said(
+            row.get("prompt"),
+            one.get("text"),
+            (),
+            (row["prompt_token_ids"], one["token_ids"]),
+            _ranked(one),
+            **beside({"id": row["request_id"], **row} if "request_id" in row else row),
+        )
         for one in row["outputs"]
-    ]  # fmt: skip
+    ]
 
 
 def _ranked(output: Values) -> tuple[float | None, ...] | None:

@@ -110,10 +110,22 @@ class Stepper:
             text = tokenizer.decode(completion, skip_special_tokens=True)
             prompt = prompt or tokenizer.decode(list(job.ids), skip_special_tokens=True)
         return Transcript(
-            job.run, job.ids, tuple(completion), asked.id, asked.category, job.sample, self.seed,
-            prompt=prompt, completion=text, finish=finish, arm=self.sampling.arm, answer=asked.answer,
-            aliases=tuple(asked.aliases), tag=asked.tag, unit=asked.unit,
-        )  # fmt: skip
+            job.run,
+            job.ids,
+            tuple(completion),
+            asked.id,
+            asked.category,
+            job.sample,
+            self.seed,
+            prompt=prompt,
+            completion=text,
+            finish=finish,
+            arm=self.sampling.arm,
+            answer=asked.answer,
+            aliases=tuple(asked.aliases),
+            tag=asked.tag,
+            unit=asked.unit,
+        )
 
 
 @dataclass(frozen=True)
@@ -162,11 +174,15 @@ class Decoding:
             if stepper.halted:
                 break
         kept = {
-            **how.sampling.to_dict(), "arm": how.sampling.arm, "max_new_tokens": n, "samples": self.samples,
-            "seed": self.seed, "batch_size": self.batch_size or BATCH,
+            **how.sampling.to_dict(),
+            "arm": how.sampling.arm,
+            "max_new_tokens": n,
+            "samples": self.samples,
+            "seed": self.seed,
+            "batch_size": self.batch_size or BATCH,
             **({} if chat is None else {"chat": {"system": chat.system}}),
             **({"notes": list(notes)} if notes else {}),
-        }  # fmt: skip
+        }
         return Transcripts(tuple(sorted(runs, key=lambda t: t.run)), kept, model.fingerprint)
 
 

@@ -44,9 +44,12 @@ def judge(claim: Claim, evidence: Evidence, p_holm: float, before: Verdict | Non
             f"claim {claim.id}: outcomes {names} are not all among its registered controls {claim.controls}."
         )
     values: dict = {
-        "estimate": numbers.estimate, "null": numbers.null, "p": numbers.p, "p_without_twins": numbers.p_without_twins,
+        "estimate": numbers.estimate,
+        "null": numbers.null,
+        "p": numbers.p,
+        "p_without_twins": numbers.p_without_twins,
         "p_holm": p_holm,
-    }  # fmt: skip
+    }
     unsaid = next(iter(numbers.reasons.values()), "not part of this claim's rule")
     reasons = {k: numbers.reasons.get(k, unsaid) for k, v in values.items() if math.isnan(v)}
     if numbers.interval.reason:

@@ -55,10 +55,7 @@ def _command(name: str, shorter: str, about: str) -> None:
     """Add the command that runs the script of this name."""
 
     @app.command(name, help=about)
-    def bench(
-        quick: Annotated[bool, typer.Option("--quick", help=shorter)] = False,
-        as_json: AsJson = False,
-    ) -> None:
+    def bench(quick: Annotated[bool, typer.Option("--quick", help=shorter)] = False, as_json: AsJson = False) -> None:
         script = checkout("the benchmarks", f"phaselens bench {name}") / "benchmarks" / f"{name}.py"
         note(f"benchmarks/{script.name}{' --quick' if quick else ''}")
         found = _run(script, quick)

@@ -244,9 +244,14 @@ def export(
     claim, declared = _named(name, _claims(study)), read_study(_declaration(study))
     when = at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     made = manifest_of(
-        claim, created_at=when, dataset=f"phaselens study {declared.name}", dataset_hash=declared.hash,
-        seed=declared.seed, producer=producer, study=declared.name,
-    )  # fmt: skip
+        claim,
+        created_at=when,
+        dataset=f"phaselens study {declared.name}",
+        dataset_hash=declared.hash,
+        seed=declared.seed,
+        producer=producer,
+        study=declared.name,
+    )
     path = atomic_write(out / f"{made.values['claim_id']}.prml.yaml", made.text)
     side = atomic_write(out / f"{made.values['claim_id']}.prml.sha256", made.hash + "\n")
     if as_json:

@@ -66,9 +66,21 @@ def observe(
     from phaselens.cli.observe_workflow import NEXT, SUMMARY, Request, observe_into, summarised
 
     request = Request(
-        prompts, transcripts, scorer, tuple(lens or ("final_norm",)), names(observables), max_new_tokens,
-        samples, temperature, False if allow_eos else None, chat, system, keep_hidden, batch_size, seed,
-    )  # fmt: skip
+        prompts,
+        transcripts,
+        scorer,
+        tuple(lens or ("final_norm",)),
+        names(observables),
+        max_new_tokens,
+        samples,
+        temperature,
+        False if allow_eos else None,
+        chat,
+        system,
+        keep_hidden,
+        batch_size,
+        seed,
+    )
     request.check()
     if plan:
         n = 1 if prompts is None else len(load_battery(prompts).prompts) * samples

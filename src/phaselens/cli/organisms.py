@@ -90,10 +90,7 @@ def show_samples(
 
 
 @app.command("battery")
-def show_battery(
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
-    as_json: AsJson = False,
-) -> None:
+def show_battery(seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0, as_json: AsJson = False) -> None:
     """Print what the battery of the world holds: how many of each part, by kind, and an example."""
     from phaselens.organisms import world_battery
 

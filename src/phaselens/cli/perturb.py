@@ -52,9 +52,14 @@ def perturb(
     if len(set(models)) != len(models):
         raise InputError(f"a model is named twice: {', '.join(models)}. Name each once.")
     sizes = sizes_of(
-        prompts=n_prompts, tokens=max_new_tokens, strengths=numbers(strengths, float, "--strengths"), draws=draws,
-        site=site, action=action, **({"questions": control} if control else {}),
-    )  # fmt: skip
+        prompts=n_prompts,
+        tokens=max_new_tokens,
+        strengths=numbers(strengths, float, "--strengths"),
+        draws=draws,
+        site=site,
+        action=action,
+        **({"questions": control} if control else {}),
+    )
     at = tuple(numbers(layers, int, "--layers"))
     request = Request(
         prompts, temperature, bootstraps, seed, at, asked=sizes, growth=growth, causal=causal, control=control != 0
@@ -73,11 +78,17 @@ def perturb(
 def _print(found: dict[str, Any]) -> None:
     columns = ("model", "layer", "l/L", "gain", "word", "KL (nats)")
     rows = [
-        (r["model"], r["layer"], number(r["depth"]), bounded(r, "gain", "lo", "hi"), r["word"],
-         bounded(r, "kl", "kl_lo", "kl_hi"))
+        (
+            r["model"],
+            r["layer"],
+            number(r["depth"]),
+            bounded(r, "gain", "lo", "hi"),
+            r["word"],
+            bounded(r, "kl", "kl_lo", "kl_hi"),
+        )
         for r in found["signatures"]
         if r["condition"] == "matched" and r["strength"] == found["deciding"]
-    ]  # fmt: skip
+    ]
     at = found["models"][0]["site"]
     said = f"noise of {found['deciding']:g} x RMS at {at}, every generated step; 95 % intervals over prompts"
     print_table(columns, rows, said)
@@ -103,11 +114,18 @@ def _print_growth(rows: list[dict[str, Any]]) -> None:
 def _print_control(rows: list[dict[str, Any]]) -> None:
     columns = ("model", "arm", "acted on", "in time", "right", "change", "change of ct (rad)", "extra tokens")
     table = [
-        (r["model"], r["arm"], number(r["triggered"]), number(r["in_time"]), number(r["right"]),
-         bounded(r, "change_right", "right_lo", "right_hi"), bounded(r, "change_ct", "ct_lo", "ct_hi"),
-         number(r["extra_tokens"]))
+        (
+            r["model"],
+            r["arm"],
+            number(r["triggered"]),
+            number(r["in_time"]),
+            number(r["right"]),
+            bounded(r, "change_right", "right_lo", "right_hi"),
+            bounded(r, "change_ct", "ct_lo", "ct_hi"),
+            number(r["extra_tokens"]),
+        )
         for r in rows
-    ]  # fmt: skip
+    ]
     print_table(
         columns, table, "arms against none, paired by question; shares, 95 % intervals over what is asked about"
     )

@@ -112,9 +112,16 @@ class _Opened:
         """The record of one kind."""
         request = self.request
         return record_of(
-            kind, self.model, self.name, request.asked, request.seed, layers=request.layers, say=self.say,
-            said=lambda: self.said, questions=lambda: self.questions,
-        )  # fmt: skip
+            kind,
+            self.model,
+            self.name,
+            request.asked,
+            request.seed,
+            layers=request.layers,
+            say=self.say,
+            said=lambda: self.said,
+            questions=lambda: self.questions,
+        )
 
 
 def _organism(model: Model) -> bool:
@@ -134,9 +141,14 @@ def texts_of(request: Request, model: Model) -> list[Any]:
 
 
 OPTIONS = {
-    "prompts": "--n-prompts", "tokens": "--max-new-tokens", "strengths": "--strengths", "draws": "--draws",
-    "site": "--site", "action": "--action", "questions": "--control",
-}  # fmt: skip
+    "prompts": "--n-prompts",
+    "tokens": "--max-new-tokens",
+    "strengths": "--strengths",
+    "draws": "--draws",
+    "site": "--site",
+    "action": "--action",
+    "questions": "--control",
+}
 
 
 def sizes_of(**given: Any) -> Asked:
@@ -198,9 +210,12 @@ def perturb_into(
                 say(f"{name}: {kind} is left out: {why}")
         page = write_page(out, document)
     return {
-        "out": str(out), "report": str(page), **document, "skipped": skipped,
+        "out": str(out),
+        "report": str(page),
+        **document,
+        "skipped": skipped,
         "seconds": round(time.monotonic() - started, 3),
-    }  # fmt: skip
+    }
 
 
 def _judged(found: Sequence[Acted], request: Request, out: Path) -> dict[str, Any]:
@@ -219,17 +234,26 @@ def _judged(found: Sequence[Acted], request: Request, out: Path) -> dict[str, An
     verdicts = ledger_rows(judge_all(claims_by_id(list(evidence)), evidence))
     models = [
         {
-            "model": s.model, "family": s.family, "site": s.site, "identity": s.identity, "passes": s.counts.run,
-            "passes_unshared": s.counts.unshared, "passes_saved": s.counts.saved, "notes": s.notes,
+            "model": s.model,
+            "family": s.family,
+            "site": s.site,
+            "identity": s.identity,
+            "passes": s.counts.run,
+            "passes_unshared": s.counts.unshared,
+            "passes_saved": s.counts.saved,
+            "notes": s.notes,
         }
         for s in signatures
-    ]  # fmt: skip
+    ]
     document: Any = json_value(
         {
-            "deciding": signatures[0].deciding, "models": models, **rows, "claims": verdicts,
+            "deciding": signatures[0].deciding,
+            "models": models,
+            **rows,
+            "claims": verdicts,
             "refused": [{"kind": kind, "why": why} for a in found for kind, why in a.refused.items()],
         }
-    )  # fmt: skip
+    )
     atomic_write(out / "claims.json", pretty_json(document["claims"]))
     return document
 

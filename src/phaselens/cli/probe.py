@@ -71,10 +71,19 @@ def probe(
     if ends is not None and (len(ends) != 2 or not all(ends)):
         raise InputError(f"--span is {span!r}; wanted two column names, START:END.")
     request = Request(
-        data, names(task) or (), Columns(label, group, kind, ends, fold, text), pool,
-        tuple(numbers(layers, int, "--layers")), tuple(numbers(l2, float, "--l2")), folds, draws, permutations,
-        examples, seed, bins,
-    )  # fmt: skip
+        data,
+        names(task) or (),
+        Columns(label, group, kind, ends, fold, text),
+        pool,
+        tuple(numbers(layers, int, "--layers")),
+        tuple(numbers(l2, float, "--l2")),
+        folds,
+        draws,
+        permutations,
+        examples,
+        seed,
+        bins,
+    )
     request.check(model)
     if plan:  # no text is generated: every example is read once, by the model and by its untrained twin
         n = examples if data is None else len(read_table(data).rows)
@@ -97,10 +106,16 @@ def _print(found: dict[str, Any]) -> None:
         first = t["layers"][0]["capacity"]
         rows.append(
             (
-                t["task"], t["n_labelled"], len(t["classes"]), bounded(at, "capacity", "lo", "hi"),
-                bounded(t, "peak_depth", "peak_lo", "peak_hi"), number(t["p"]), number(first), t["n_flagged"],
+                t["task"],
+                t["n_labelled"],
+                len(t["classes"]),
+                bounded(at, "capacity", "lo", "hi"),
+                bounded(t, "peak_depth", "peak_lo", "peak_hi"),
+                number(t["p"]),
+                number(first),
+                t["n_flagged"],
             )
-        )  # fmt: skip
+        )
     print_table(columns, rows, f"{found['model']}: capacity of linear probes, 95 % intervals over groups")
     for t in found["tasks"]:
         for said in t["notes"]:

@@ -118,9 +118,13 @@ def probe_into(model: Model, request: Request, out: Path, say: Callable[[str], N
             documents.append(found)
         page = write_page(out, model.name, documents)
     return {
-        "out": str(out), "model": model.name, "report": str(page), "tasks": documents, "skipped": skipped,
+        "out": str(out),
+        "model": model.name,
+        "report": str(page),
+        "tasks": documents,
+        "skipped": skipped,
         "seconds": round(time.monotonic() - started, 3),
-    }  # fmt: skip
+    }
 
 
 def _prefixed(say: Callable[[str], None], name: str) -> Callable[[str], None]:
@@ -161,10 +165,19 @@ def _one(
             _states(one, places, request, folder / part, say) for one, part in ((model, "own"), (twin, "twin"))
         )
         reading = analyse(
-            name, states.layers, examples.labels, examples.groups, kinds=examples.kinds, folds=examples.folds,
-            twin=other.layers, covariates=[states.covariates(i) for i in range(len(states.layers))],
-            numbers=states.numbers, settings=request.settings(), say=say, disjoint=disjoint,
-        )  # fmt: skip
+            name,
+            states.layers,
+            examples.labels,
+            examples.groups,
+            kinds=examples.kinds,
+            folds=examples.folds,
+            twin=other.layers,
+            covariates=[states.covariates(i) for i in range(len(states.layers))],
+            numbers=states.numbers,
+            settings=request.settings(),
+            say=say,
+            disjoint=disjoint,
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return _write(out, key, model, name, given, examples=examples, n_given=n_given, reading=reading, request=request)
@@ -176,9 +189,16 @@ def _states(model: Model, places: Places, request: Request, folder: Path, say: C
 
 
 def _write(
-    out: Path, key: str, model: Model, name: str, given: Examples, examples: Examples, n_given: int, reading: Reading,
+    out: Path,
+    key: str,
+    model: Model,
+    name: str,
+    given: Examples,
+    examples: Examples,
+    n_given: int,
+    reading: Reading,
     request: Request,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     results = out / "results"
     layer_rows, control_rows = rows_of_layers(reading, model.n_layers), rows_of_controls(reading)
     write_table(results / f"{name}.layers.parquet", arrow_table(LAYERS, layer_rows))
@@ -186,12 +206,17 @@ def _write(
     facts: dict = {"model": model.name, "fingerprint": model.fingerprint, "task": name, "layers": list(reading.numbers)}
     save_probes(out / "probes" / f"{name}.safetensors", reading.probes, **facts)
     document = {
-        "key": key, **summary_of(reading, model.n_layers),
-        "n_given": n_given, "n_examples": len(examples), "n_flagged": len(examples.flags),
-        "flags": [asdict(flag) for flag in examples.flags[:20]], "pool": request.pool,
+        "key": key,
+        **summary_of(reading, model.n_layers),
+        "n_given": n_given,
+        "n_examples": len(examples),
+        "n_flagged": len(examples.flags),
+        "flags": [asdict(flag) for flag in examples.flags[:20]],
+        "pool": request.pool,
         "labels_of": task_named(name).labels_of if request.data is None else "file",
-        "layers": layer_rows, "controls": control_rows,
-    }  # fmt: skip
+        "layers": layer_rows,
+        "controls": control_rows,
+    }
     plain = json_value(document)
     atomic_write(results / f"{name}.json", pretty_json(plain))
     return plain
@@ -202,14 +227,23 @@ def rows_of_layers(reading: Reading, n_layers: int) -> list[dict[str, Any]]:
     curve, twin, other = reading.curve, reading.twin, reading.covariates
     return [
         {
-            "task": reading.name, "layer": number, "depth": number / n_layers, "capacity": curve.capacity[i],
-            "lo": curve.intervals[i].lo, "hi": curve.intervals[i].hi, "accuracy": reading.accuracy[i],
-            "balanced": reading.balanced[i], "auroc": reading.auroc[i], "selectivity": reading.selectivity[i],
-            "compression": reading.compression[i], "twin": twin.capacity[i] if twin else float("nan"),
-            "covariates": other.capacity[i] if other else float("nan"), "region": bool(curve.region[i]),
+            "task": reading.name,
+            "layer": number,
+            "depth": number / n_layers,
+            "capacity": curve.capacity[i],
+            "lo": curve.intervals[i].lo,
+            "hi": curve.intervals[i].hi,
+            "accuracy": reading.accuracy[i],
+            "balanced": reading.balanced[i],
+            "auroc": reading.auroc[i],
+            "selectivity": reading.selectivity[i],
+            "compression": reading.compression[i],
+            "twin": twin.capacity[i] if twin else float("nan"),
+            "covariates": other.capacity[i] if other else float("nan"),
+            "region": bool(curve.region[i]),
         }
         for i, number in enumerate(reading.numbers)
-    ]  # fmt: skip
+    ]
 
 
 def rows_of_controls(reading: Reading) -> list[dict[str, Any]]:
@@ -223,12 +257,20 @@ def summary_of(reading: Reading, n_layers: int) -> dict[str, Any]:
     lo, hi = reading.curve.peak_interval.lo, reading.curve.peak_interval.hi
     last = max(len(reading.numbers) - 1, 1)
     return {
-        "task": reading.name, "classes": [str(c) for c in reading.classes], "majority": reading.majority,
-        "n_labelled": int((reading.codes >= 0).sum()), "n_groups": len(np.unique(reading.units[reading.codes >= 0])),
-        "peak_layer": reading.numbers[reading.peak], "peak_depth": reading.numbers[reading.peak] / n_layers,
+        "task": reading.name,
+        "classes": [str(c) for c in reading.classes],
+        "majority": reading.majority,
+        "n_labelled": int((reading.codes >= 0).sum()),
+        "n_groups": len(np.unique(reading.units[reading.codes >= 0])),
+        "peak_layer": reading.numbers[reading.peak],
+        "peak_depth": reading.numbers[reading.peak] / n_layers,
         "peak_lo": reading.numbers[round(lo * last)] / n_layers if np.isfinite(lo) else None,
         "peak_hi": reading.numbers[round(hi * last)] / n_layers if np.isfinite(hi) else None,
-        "peak_capacity": float(np.max(reading.curve.capacity)), "p": reading.p, "l2": reading.l2,
+        "peak_capacity": float(np.max(reading.curve.capacity)),
+        "p": reading.p,
+        "l2": reading.l2,
         "over": {k: {"lo": v.lo, "hi": v.hi, "reason": v.reason} for k, v in reading.over.items()},
-        "ranks": reading.ranks, "transfer": reading.transfer, "notes": list(reading.notes),
-    }  # fmt: skip
+        "ranks": reading.ranks,
+        "transfer": reading.transfer,
+        "notes": list(reading.notes),
+    }

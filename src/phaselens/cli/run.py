@@ -99,10 +99,7 @@ def run(
     chat: Annotated[bool, typer.Option("--chat", help="... as conversations, by the tokenizer's template.")] = False,
     system: Annotated[str | None, typer.Option(help="... with this system turn.")] = None,
     samples: Annotated[int, typer.Option(help="... with so many generations per prompt.", min=1)] = 2,
-    grader: Annotated[
-        str | None,
-        typer.Option(help=f"... graded by: {', '.join(KINDS)} (regex:PATTERN)."),
-    ] = None,
+    grader: Annotated[str | None, typer.Option(help=f"... graded by: {', '.join(KINDS)} (regex:PATTERN).")] = None,
     plan: Plan = False,
     as_json: AsJson = False,
 ) -> None:
@@ -255,12 +252,17 @@ def _print(outcome: "Outcome", page: Path) -> None:
     columns = ("model", "parameters", "runs", "ratio_norm", "mean ct", "entropy_norm", "GD_ratio", "collapsed")
     rows = [
         (
-            row["model"], row["parameters"], row["n_runs"],
-            bounded(row, "ratio_norm", "ratio_norm_lo", "ratio_norm_hi"), number(row["mean_ct"]),
-            number(row["entropy_norm"]), bounded(row, "GD_ratio", "GD_lo", "GD_hi"), number(row["collapse_share"]),
+            row["model"],
+            row["parameters"],
+            row["n_runs"],
+            bounded(row, "ratio_norm", "ratio_norm_lo", "ratio_norm_hi"),
+            number(row["mean_ct"]),
+            number(row["entropy_norm"]),
+            bounded(row, "GD_ratio", "GD_lo", "GD_hi"),
+            number(row["collapse_share"]),
         )
         for row in outcome.panel
-    ]  # fmt: skip
+    ]
     prompts = max(row["n_prompts"] for row in outcome.panel)
     print_table(columns, rows, f"{outcome.name}: {prompts} prompts per model, 95 % intervals over prompts")
     print_verdicts(outcome.claims)

@@ -160,9 +160,15 @@ def _bars() -> "Iterator[Listener]":
     )
 
     columns = (
-        TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:>16}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[now]}", markup=False),
-    )  # fmt: skip
+        TextColumn("{task.description:10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:>16}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[now]}", markup=False),
+    )
     with Progress(*columns, console=Console(file=sys.stderr), transient=False) as progress:
         tasks: dict[str, Any] = {}
         counted: dict[str, tuple[int, float]] = {}

@@ -14,10 +14,7 @@ def validate(
         list[str] | None,
         typer.Option(help="Only this claim, e.g. R1; may be given again. Default: all with scenarios."),
     ] = None,
-    studies: Annotated[
-        int | None,
-        typer.Option(help="Simulated studies of every scenario (default 200)."),
-    ] = None,
+    studies: Annotated[int | None, typer.Option(help="Simulated studies of every scenario (default 200).")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="30 studies per claim: wide intervals, a look only.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
     out: Annotated[

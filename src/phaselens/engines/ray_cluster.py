@@ -27,9 +27,11 @@ class RayEngine:
         self._ray, self._workers, self.by_need, self._card = ray, workers, gpus, card
         if not ray.is_initialized():
             ray.init(
-                address=None if address == "local" else address, logging_level="ERROR", log_to_driver=False,
+                address=None if address == "local" else address,
+                logging_level="ERROR",
+                log_to_driver=False,
                 include_dashboard=False if address == "local" else None,
-            )  # fmt: skip
+            )
         self._actors: dict[Any, str | None] = {}
         self._share = 0.0
 

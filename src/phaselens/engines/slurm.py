@@ -33,9 +33,16 @@ class SlurmEngine:
     """
 
     def __init__(
-        self, partition: str | None = None, max_parallel: int = 16, *, cluster: str = "slurm", gpus: bool = False,
-        card: float = 80e9, hours: float = 12.0, logs: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        partition: str | None = None,
+        max_parallel: int = 16,
+        *,
+        cluster: str = "slurm",
+        gpus: bool = False,
+        card: float = 80e9,
+        hours: float = 12.0,
+        logs: str | None = None,
+    ) -> None:
         try:
             import submitit
         except ImportError as error:

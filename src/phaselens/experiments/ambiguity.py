@@ -167,11 +167,18 @@ def _row(model: ModelData, contrast: str, pairs: Pairs, e: Effect) -> dict:
         **{
             k: getattr(e, k)
             for k in (
-                "outcome", "n_units", "mean", "standardised", "cliffs_delta", "wilcoxon_p", "holm_p", "equivalence_p",
+                "outcome",
+                "n_units",
+                "mean",
+                "standardised",
+                "cliffs_delta",
+                "wilcoxon_p",
+                "holm_p",
+                "equivalence_p",
                 "sign",
             )
         },
-    }  # fmt: skip
+    }
 
 
 def _one_sided(found: Sequence[Effect], sign: int) -> np.ndarray:

@@ -304,10 +304,14 @@ def answers_by_model(
 ) -> dict[str, list[Own]]:
     """What each model says of each of the claims; models of which it is undefined are left out."""
     of = {
-        "S1": trap_risk, "S2": resolved_difference, "S3": decoupling, "S5": earlier, "S7": load_slope,
+        "S1": trap_risk,
+        "S2": resolved_difference,
+        "S3": decoupling,
+        "S5": earlier,
+        "S7": load_slope,
         "O3": beyond_text,
         "A5": lambda panel, g: grammar_gain(panel, g, turned[g.model.info.name]),
-    }  # fmt: skip
+    }
     return {claim: [o for g in graded if (o := of[claim](panel, g)) is not None] for claim in claims if claim in of}
 
 

@@ -73,9 +73,18 @@ def shape_of(info: ModelInfo) -> str:
     """Recipe, shape and tokenizer of a model, as one name: what checkpoints and seeds of it share."""
     return " ".join(
         str(part)
-        for part in (info.recipe, info.family, info.n_layers, info.d_model, info.parameters, info.vocab_size,
-                     info.corpus, info.capped, info.qk_norm)
-    )  # fmt: skip
+        for part in (
+            info.recipe,
+            info.family,
+            info.n_layers,
+            info.d_model,
+            info.parameters,
+            info.vocab_size,
+            info.corpus,
+            info.capped,
+            info.qk_norm,
+        )
+    )
 
 
 def training_of(info: ModelInfo) -> str:

@@ -67,14 +67,21 @@ def rows_of(stored: Causal, weights: np.ndarray) -> list[dict[str, object]]:
             surprisal = math.nan if other is None else float(np.mean(other[i] - stored.elsewhere_plain))
             rows.append(
                 {
-                    "model": stored.model, "layer": layer, "depth": layer / stored.n_layers,
-                    "capacity": float(stored.capacity[i]), "region": bool(high[i]), "arm": arm,
-                    "margin": mean, **bounds(interval),
+                    "model": stored.model,
+                    "layer": layer,
+                    "depth": layer / stored.n_layers,
+                    "capacity": float(stored.capacity[i]),
+                    "region": bool(high[i]),
+                    "arm": arm,
+                    "margin": mean,
+                    **bounds(interval),
                     "correct": float(np.mean(values[i][np.isfinite(values[i])] > 0)),
-                    "band_lo": float(lo[i]), "band_hi": float(hi[i]),
-                    "outside": bool(mean > hi[i] or mean < lo[i]), "surprisal_elsewhere": surprisal,
+                    "band_lo": float(lo[i]),
+                    "band_hi": float(hi[i]),
+                    "outside": bool(mean > hi[i] or mean < lo[i]),
+                    "surprisal_elsewhere": surprisal,
                 }
-            )  # fmt: skip
+            )
     return rows
 
 
@@ -124,10 +131,18 @@ def evidence(stored: Sequence[Causal], seed: int, *, n_boot: int = BOOTSTRAPS) -
         each_model(found, (Region(hi=0),)),
     )
     return IntervalEvidence(
-        found.whole.value, found.whole.interval, above(0), rejected=(Region(hi=0),), counts=counts, n=found.whole.n,
-        needed="more items, or a model with layers of lower capacity", outcomes=outcomes, p=found.whole.p(), null=0.0,
+        found.whole.value,
+        found.whole.interval,
+        above(0),
+        rejected=(Region(hi=0),),
+        counts=counts,
+        n=found.whole.n,
+        needed="more items, or a model with layers of lower capacity",
+        outcomes=outcomes,
+        p=found.whole.p(),
+        null=0.0,
         of="excess fall of the margin",
-    )  # fmt: skip
+    )
 
 
 def _layers(one: Causal) -> tuple[np.ndarray, np.ndarray]:

@@ -305,10 +305,19 @@ def conditions_evidence(panel: Panel, claims: Sequence[str] = CLAIMS) -> dict:
 def _interaction_row(one: Factor) -> dict:
     v = one.version
     return {
-        "factor": one.name, "measure": one.measure, "levels": ", ".join(one.levels), "value": v.estimate,
-        **bounds(v.interval), "p": v.p, "unit": one.unit, "n_models": one.n_models,
-        "n_levels": len(one.levels), "n_prompts": one.n_prompts, "n_runs": one.n_runs, "reason": v.interval.reason,
-    }  # fmt: skip
+        "factor": one.name,
+        "measure": one.measure,
+        "levels": ", ".join(one.levels),
+        "value": v.estimate,
+        **bounds(v.interval),
+        "p": v.p,
+        "unit": one.unit,
+        "n_models": one.n_models,
+        "n_levels": len(one.levels),
+        "n_prompts": one.n_prompts,
+        "n_runs": one.n_runs,
+        "reason": v.interval.reason,
+    }
 
 
 def _load_rows(panel: Panel, of: Load) -> list[dict]:
@@ -338,12 +347,19 @@ def analyse_conditions(panel: Panel) -> Result:
     both = _family_loads(panel, of)
     families = [
         {
-            "version": one.version, "measure": MEAN_CT, "load": of.what, "F": one.f, "null": one.null, "p": one.p,
-            "n_models": one.n_models, "n_families": one.n_families, "levels": ", ".join(of.cells.categories),
+            "version": one.version,
+            "measure": MEAN_CT,
+            "load": of.what,
+            "F": one.f,
+            "null": one.null,
+            "p": one.p,
+            "n_models": one.n_models,
+            "n_families": one.n_families,
+            "levels": ", ".join(of.cells.categories),
             "reason": one.reason,
         }
         for one in both
-    ]  # fmt: skip
+    ]
     return Result(
         filled(
             interactions=[_interaction_row(f) for f in found], load_models=_load_rows(panel, of), load_families=families

@@ -25,9 +25,19 @@ KEYS = frozenset({"run", "step", "layer", "position", "token", "finite", "text",
 OF_SCALE = frozenset({"log_rms", "log_rms_core"})
 # What a larger vocabulary moves by itself; left out where the two vocabularies are of unlike size.
 OF_VOCABULARY = frozenset(
-    {"entropy", "nucleus_entropy", "nucleus_size", "surprisal", "rank", "n_above_1pct", "branching", "commitment",
-     "logit_std", "kl_to_final"}
-)  # fmt: skip
+    {
+        "entropy",
+        "nucleus_entropy",
+        "nucleus_size",
+        "surprisal",
+        "rank",
+        "n_above_1pct",
+        "branching",
+        "commitment",
+        "logit_std",
+        "kl_to_final",
+    }
+)
 GRID = np.linspace(0, 1, 21)
 FEWEST, SHOWN, EVERY, HALF = 6, 3, "all", 0.5
 
@@ -206,10 +216,17 @@ def curve_rows(panel: Panel, rows: Sequence[dict], first: Profile, second: Profi
                 continue
             lo, hi, _ = _interval(panel, values)
             out.append(
-                {"first": first.model.info.name, "second": second.model.info.name, "observable": observable,
-                 "depth": float(depth), "value": float(values[seen].mean()), "lo": lo, "hi": hi,
-                 "n_units": int(seen.sum())}
-            )  # fmt: skip
+                {
+                    "first": first.model.info.name,
+                    "second": second.model.info.name,
+                    "observable": observable,
+                    "depth": float(depth),
+                    "value": float(values[seen].mean()),
+                    "lo": lo,
+                    "hi": hi,
+                    "n_units": int(seen.sum()),
+                }
+            )
     return out
 
 

@@ -38,14 +38,20 @@ def rows_of(stored: Control, seed: int) -> list[dict[str, object]]:
         ct = change(stored.ct[arm] - stored.ct["none"], stored.units, seed)
         rows.append(
             {
-                "model": stored.model, "arm": arm, "n": len(stored.units),
-                "triggered": float(stored.triggered[arm].mean()), "in_time": float(stored.in_time[arm].mean()),
+                "model": stored.model,
+                "arm": arm,
+                "n": len(stored.units),
+                "triggered": float(stored.triggered[arm].mean()),
+                "in_time": float(stored.in_time[arm].mean()),
                 "right": float(stored.right[arm].mean()),
-                "change_right": right.value, **bounds(right.interval, "right"),
-                "equivalent": equivalent(right), "change_ct": ct.value, **bounds(ct.interval, "ct"),
+                "change_right": right.value,
+                **bounds(right.interval, "right"),
+                "equivalent": equivalent(right),
+                "change_ct": ct.value,
+                **bounds(ct.interval, "ct"),
                 "extra_tokens": float(stored.tokens[arm].sum() / stored.tokens["none"].sum() - 1),
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -84,10 +90,18 @@ def dynamic(stored: Sequence[Control], seed: int) -> IntervalEvidence:
         each_model(found, below(0)),
     )
     return IntervalEvidence(
-        found.whole.value, found.whole.interval, above(0), inside(NO_CHANGE), counts=_counts(some), n=found.whole.n,
-        needed="more questions, or more random directions", outcomes=outcomes, p=found.whole.p(), null=0.0,
+        found.whole.value,
+        found.whole.interval,
+        above(0),
+        inside(NO_CHANGE),
+        counts=_counts(some),
+        n=found.whole.n,
+        needed="more questions, or more random directions",
+        outcomes=outcomes,
+        p=found.whole.p(),
+        null=0.0,
         of="change of ct in SDs",
-    )  # fmt: skip
+    )
 
 
 def _moved(stored: Control, steered: np.ndarray) -> np.ndarray:
@@ -120,10 +134,19 @@ def semantic(stored: Sequence[Control], seed: int, *, dynamic_supported: bool) -
     shown, interval = (found.whole, found.whole.interval) if repaired else (furthest, furthest.narrow)
     of = "change of correctness" + (f", {name}, the furthest" if len(stored) > 1 and not repaired else "")
     return IntervalEvidence(
-        shown.value, interval, inside(MARGIN), (Region(lo=MARGIN),) if repaired else (), _counts(stored), n,
-        "more questions, or longer answers", (Outcome("random trigger", word, said), _in_time(stored, seed)), needs,
-        p=float(np.max([change.p_inside(MARGIN) for _, change in found.each])), null=0.0, of=of,
-    )  # fmt: skip
+        shown.value,
+        interval,
+        inside(MARGIN),
+        (Region(lo=MARGIN),) if repaired else (),
+        _counts(stored),
+        n,
+        "more questions, or longer answers",
+        (Outcome("random trigger", word, said), _in_time(stored, seed)),
+        needs,
+        p=float(np.max([change.p_inside(MARGIN) for _, change in found.each])),
+        null=0.0,
+        of=of,
+    )
 
 
 def _in_time(stored: Sequence[Control], seed: int) -> Outcome:
@@ -159,10 +182,19 @@ def necessary(stored: Sequence[Control], seed: int) -> IntervalEvidence:
         _repairs("without a fall of ct", own, "nothing is repaired where ct does not fall"),
     )
     return IntervalEvidence(
-        found.value, found.interval, (), (Region(lo=0),), _counts(some), found.n, "more questions, or a prompt that "
-        "repairs more", (Outcome("guard prompt", "survived", said),), needs, p=found.p(), null=0.0,
+        found.value,
+        found.interval,
+        (),
+        (Region(lo=0),),
+        _counts(some),
+        found.n,
+        "more questions, or a prompt that repairs more",
+        (Outcome("guard prompt", "survived", said),),
+        needs,
+        p=found.p(),
+        null=0.0,
         of="net repairs without a fall of ct",
-    )  # fmt: skip
+    )
 
 
 def _still(stored: Control, arm: str) -> np.ndarray:
@@ -194,9 +226,18 @@ def damping(stored: Sequence[Control], seed: int) -> IntervalEvidence:
         each_model(found, above(0)),
     )
     return IntervalEvidence(
-        found.whole.value, found.whole.interval, below(0), above(0), _counts(some), found.whole.n, "more questions",
-        outcomes, p=found.whole.p(), null=0.0, of="change of correctness, turbulent questions",
-    )  # fmt: skip
+        found.whole.value,
+        found.whole.interval,
+        below(0),
+        above(0),
+        _counts(some),
+        found.whole.n,
+        "more questions",
+        outcomes,
+        p=found.whole.p(),
+        null=0.0,
+        of="change of correctness, turbulent questions",
+    )
 
 
 def _easy(stored: Sequence[Control], seed: int) -> Outcome:

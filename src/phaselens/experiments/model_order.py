@@ -266,11 +266,16 @@ def _rank_rows(panel: Panel, one: Consistency) -> list[dict]:
             interval = percentile_interval(draws[:, i, j], p)
             rows.append(
                 {
-                    "measure": one.measure, "model": model, "category": category, "mean": value[i, j],
-                    **bounds(interval), "rank": rank[i, j], "n_prompts": p,
+                    "measure": one.measure,
+                    "model": model,
+                    "category": category,
+                    "mean": value[i, j],
+                    **bounds(interval),
+                    "rank": rank[i, j],
+                    "n_prompts": p,
                     "n_runs": p * one.y.shape[3],
                 }
-            )  # fmt: skip
+            )
     return rows
 
 

@@ -91,9 +91,15 @@ def tested(
     for null in NULLS:
         generator = panel.generator(f"A4 {group} {lens} {null}")
         one = sequential_motifs(
-            [c for _, c in usable], len(GRAMMAR), generator, null=null, words=words, n_permutations=n,
-            exceedances=EXCEEDANCES, level=LEVEL,
-        )  # fmt: skip
+            [c for _, c in usable],
+            len(GRAMMAR),
+            generator,
+            null=null,
+            words=words,
+            n_permutations=n,
+            exceedances=EXCEEDANCES,
+            level=LEVEL,
+        )
         words = one.p <= LEVEL
         found.append(one)
     return Tested(group, lens, tuple(one for one, _ in usable), tuple(found), n)

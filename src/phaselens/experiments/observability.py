@@ -22,10 +22,14 @@ GIVEN = (("nothing", 0), ("confidence", 2), ("confidence and entropy", 3), ("con
 SMALLEST, FEWEST, MIDDLE = 0.05, 200, (1 / 3, 2 / 3)
 # Raw, given confidence, and entropy: T. Carmichael 2026, arXiv 2604.24801, by the model's name.
 PUBLISHED: Mapping[str, str] = {
-    "gpt2": ".514 / .288 / .211", "pythia-70m": ".340 / .301 / .228", "pythia-160m": ".549 / .382 / .255",
-    "pythia-410m": ".175 / .105 / .035", "qwen2.5-0.5b": ".534 / .215 / .019",
-    "qwen2.5-0.5b-instruct": ".614 / .312 / .091", "gemma-3-1b": ".465 / .216 / .081",
-}  # fmt: skip
+    "gpt2": ".514 / .288 / .211",
+    "pythia-70m": ".340 / .301 / .228",
+    "pythia-160m": ".549 / .382 / .255",
+    "pythia-410m": ".175 / .105 / .035",
+    "qwen2.5-0.5b": ".534 / .215 / .019",
+    "qwen2.5-0.5b-instruct": ".614 / .312 / .091",
+    "gemma-3-1b": ".465 / .216 / .081",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +138,16 @@ def o1(panel: Panel, found: Mapping[str, list[Found]]) -> IntervalEvidence:
         _each([(f.model, expanded_interval(f.draws, f.n_units)) for f in last]),
     )
     return IntervalEvidence(
-        whole[0], expanded_interval(whole[1], n), outcomes=outcomes, p=bootstrap_p(whole[1], n_units=n), null=0.0,
-        counts=counts(panel) | {"models with scores": len(last), "tokens": sum(f.n for f in last)}, needed=needed,
-        of="given confidence, entropy, rank and margin", **common,
-    )  # fmt: skip
+        whole[0],
+        expanded_interval(whole[1], n),
+        outcomes=outcomes,
+        p=bootstrap_p(whole[1], n_units=n),
+        null=0.0,
+        counts=counts(panel) | {"models with scores": len(last), "tokens": sum(f.n for f in last)},
+        needed=needed,
+        of="given confidence, entropy, rank and margin",
+        **common,
+    )
 
 
 def o2(panel: Panel, found: Mapping[str, tuple[float, np.ndarray, int]]) -> IntervalEvidence:
@@ -156,9 +166,15 @@ def o2(panel: Panel, found: Mapping[str, tuple[float, np.ndarray, int]]) -> Inte
         _each([(n, expanded_interval(found[n][1], units)) for n in names]),
     )
     return IntervalEvidence(
-        own[0], expanded_interval(own[1], units), outcomes=outcomes, p=bootstrap_p(own[1], n_units=units), null=0.0,
-        needed=needed, of="turning_angle at l/L in 1/3 to 2/3", **common,
-    )  # fmt: skip
+        own[0],
+        expanded_interval(own[1], units),
+        outcomes=outcomes,
+        p=bootstrap_p(own[1], n_units=units),
+        null=0.0,
+        needed=needed,
+        of="turning_angle at l/L in 1/3 to 2/3",
+        **common,
+    )
 
 
 def _found(panel: Panel) -> tuple[dict[str, list[Found]], dict[str, tuple[float, np.ndarray, int]]]:

@@ -204,8 +204,10 @@ def require_known(own: OwnClaim, models: Collection[str]) -> None:
 def _require_value(place: str, kind: str | Collection[str], value: object) -> None:
     """See that a value of a filter can occur in a column of this kind."""
     what, wanted = {
-        "truth": ("true or false", bool), "number": ("numbers", (int, float)), "place": ("numbers", (int, float)),
-    }.get(kind if isinstance(kind, str) else "", ("text", str))  # fmt: skip
+        "truth": ("true or false", bool),
+        "number": ("numbers", (int, float)),
+        "place": ("numbers", (int, float)),
+    }.get(kind if isinstance(kind, str) else "", ("text", str))
     if not isinstance(value, wanted) or (what == "numbers" and isinstance(value, bool)):
         raise InputError(f"{place} holds {what}; got {value!r}.")
     if not isinstance(kind, str) and value not in kind:

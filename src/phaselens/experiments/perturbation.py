@@ -101,11 +101,14 @@ def reproduced_rows(stored: Sequence[Signature], split: SplitHalf) -> list[dict[
         near = max(others, key=lambda j: split.similarity[i, j]) if others else None
         rows.append(
             {
-                "model": s.model, "family": s.family, "reproducibility": value, **bounds(interval),
+                "model": s.model,
+                "family": s.family,
+                "reproducibility": value,
+                **bounds(interval),
                 "nearest_other": "" if near is None else stored[near].model,
                 "with_nearest": math.nan if near is None else float(split.similarity[i, near]),
             }
-        )  # fmt: skip
+        )
     return rows
 
 

@@ -29,9 +29,11 @@ def between_models(models: Sequence[ModelData], generator: np.random.Generator) 
 
 
 def _pair(
-    task: str, first: tuple[ModelData, StoredReading], second: tuple[ModelData, StoredReading],
+    task: str,
+    first: tuple[ModelData, StoredReading],
+    second: tuple[ModelData, StoredReading],
     generator: np.random.Generator,
-) -> Row:  # fmt: skip
+) -> Row:
     (source, own), (target, other) = first, second
     place = {key: i for i, key in enumerate(other.keys)}
     rows = np.array([i for i, key in enumerate(own.keys) if key in place and own.codes[i] >= 0], int)
@@ -54,12 +56,16 @@ def between_templates(models: Sequence[ModelData]) -> list[Row]:
     """Accuracy of probes trained on one template and read on another, wherever a task has templates (1)."""
     return [
         {
-            "task": name, "model": m.info.name, "trained_on": a, "read_on": b,
-            "accuracy": float(r.template_accuracy[i, j]), "majority": float(r.template_majority[j]),
+            "task": name,
+            "model": m.info.name,
+            "trained_on": a,
+            "read_on": b,
+            "accuracy": float(r.template_accuracy[i, j]),
+            "majority": float(r.template_majority[j]),
         }
         for m in models
         for name, r in m.readings.items()
         if r.template_accuracy is not None and r.template_majority is not None
         for i, a in enumerate(r.templates)
         for j, b in enumerate(r.templates)
-    ]  # fmt: skip
+    ]

@@ -208,9 +208,15 @@ def _seed_twins(found: Sequence[PeakDifference]) -> Outcome:
 
 def _pair_row(task: str, first: ModelData, second: ModelData, d: PeakDifference, p: float) -> dict[str, object]:
     return {
-        "task": task, "first": first.info.name, "second": second.info.name, "difference": d.difference,
-        **bounds(d.interval), "allowance": d.allowance, "p": d.p, "p_holm": p,
-    }  # fmt: skip
+        "task": task,
+        "first": first.info.name,
+        "second": second.info.name,
+        "difference": d.difference,
+        **bounds(d.interval),
+        "allowance": d.allowance,
+        "p": d.p,
+        "p_holm": p,
+    }
 
 
 # --- F3 ---
@@ -324,13 +330,19 @@ def _analyse(panel: Panel) -> Result:
     found, tasks, pairs, groups = _judged(panel)
     rows = [
         {
-            "model": m.info.name, "task": t.task, "function": t.function, "layer": round(d * m.info.n_layers),
-            "depth": float(d), "capacity": float(c), **bounds(i), "selectivity": float(s),
+            "model": m.info.name,
+            "task": t.task,
+            "function": t.function,
+            "layer": round(d * m.info.n_layers),
+            "depth": float(d),
+            "capacity": float(c),
+            **bounds(i),
+            "selectivity": float(s),
         }
         for t in tasks.values()
         for (m, r), curve in zip(t.pairs, t.curves, strict=True)
         for d, c, i, s in zip(r.depth, curve.capacity, curve.intervals, r.selectivity, strict=True)
-    ]  # fmt: skip
+    ]
     moved = between_models(panel.trained, panel.generator("probe transfer"))
     tables = filled(
         probe_capacity=rows,

@@ -41,8 +41,9 @@ def run_profile(model: ModelData, layer: int) -> dict[str, np.ndarray] | None:
 
 def _model_row(panel: Panel, model: ModelData, choice: str, found: dict[str, np.ndarray]) -> dict:
     index, keep = panel.unit_index(model), model.measured
-    shape = profile(found["ct"][keep], index[keep], panel.generator(f"profile {model.info.name} {choice}"),
-                    n_boot=panel.n_boot)  # fmt: skip
+    shape = profile(
+        found["ct"][keep], index[keep], panel.generator(f"profile {model.info.name} {choice}"), n_boot=panel.n_boot
+    )
     row = {**model.info.named, "layer_choice": choice, **picked(shape, "kind contrast n_prompts")}
     row |= {f"segment_{k + 1}": value for k, value in enumerate(shape.segments)}
     row |= bounds(shape.interval, "contrast") | {"reason": shape.interval.reason, "tau": float(found["tau"])}

@@ -91,9 +91,11 @@ def _share(panel: Panel, one: Fit, of: Mapping[str, float], bound: float) -> Ver
 def _counts(panel: Panel, one: Fit) -> dict[str, int]:
     design = Design(*one.y.shape) if one.y is not None else Design(*one.cells.y.shape)
     return counts(panel) | {
-        "models that count": design.models, "categories": design.categories, "prompts per category": design.prompts,
+        "models that count": design.models,
+        "categories": design.categories,
+        "prompts per category": design.prompts,
         "seeds": design.seeds,
-    }  # fmt: skip
+    }
 
 
 def _lacking(one: Fit) -> str:

@@ -122,9 +122,18 @@ def causal_effects(
     random = {name: np.full((n_random, len(chosen), n), np.nan) for name in RANDOM}
     task = make_task(items.labels, half)
     made = Causal(
-        model.name, model.family, chosen, model.n_layers, run.margin(model.n_layers, None), np.zeros(len(chosen)),
-        margin=empty, random=random, units=items.units, identity=identity_gap(model), rank=rank,
-    )  # fmt: skip
+        model.name,
+        model.family,
+        chosen,
+        model.n_layers,
+        run.margin(model.n_layers, None),
+        np.zeros(len(chosen)),
+        margin=empty,
+        random=random,
+        units=items.units,
+        identity=identity_gap(model),
+        rank=rank,
+    )
     other = None if elsewhere is None else _Elsewhere(model, elsewhere, made, chosen)
     majority = np.bincount(codes).max() / n
     for i, layer in enumerate(chosen):
@@ -211,11 +220,7 @@ class _Runner:
             return out
 
         at = [] if put is None else [At("resid_post" if layer else "embedding", (layer,), "all", change)]
-        with (
-            torch.no_grad(),
-            intervening(self.model, at),
-            begun_at(self.model, layer, self.whole[layer], self.forms),
-        ):
+        with torch.no_grad(), intervening(self.model, at), begun_at(self.model, layer, self.whole[layer], self.forms):
             first = int(self.last.min())
             kept = forward(self.model, self.ids, self.ids.shape[1] - first)  # a head of a large vocabulary is dear
             logits = kept[self.rows, self.last - first].float()

@@ -129,8 +129,9 @@ def own_asked(prompts: Sequence[Prompt], calibration: Sequence[str], n: int) -> 
     """The prompts of a battery that have an answer, the first `n` of them. Raises InputError where none has."""
     asked = [
         Question(p.id, p.text, tuple(a for a in (p.answer, *p.aliases) if a), p.unit, GUARD + p.text, True)
-        for p in prompts if p.answer
-    ]  # fmt: skip
+        for p in prompts
+        if p.answer
+    ]
     if not asked:
         raise InputError("no prompt of the battery has an answer, so no arm can be graded.")
     return asked[:n], list(calibration)
@@ -177,9 +178,16 @@ def control(
         raise InputError("no questions were given; wanted at least one with a known answer.")
     calm = calibrate(model, calibration, plan)
     made = Control(
-        model.name, model.family, tuple(q.id for q in questions), np.array([q.unit for q in questions]),
-        identity_gap(model), layer=calm.layer, threshold=calm.threshold, median=calm.median, action=plan.action,
-    )  # fmt: skip
+        model.name,
+        model.family,
+        tuple(q.id for q in questions),
+        np.array([q.unit for q in questions]),
+        identity_gap(model),
+        layer=calm.layer,
+        threshold=calm.threshold,
+        median=calm.median,
+        action=plan.action,
+    )
     plain, guarded = [q.text for q in questions], [q.guarded for q in questions]
     watched: dict[int, tuple[int, int]] = {}
     for arm in ARMS:
@@ -236,9 +244,17 @@ def _said(
         return stop
 
     said, _ = live(
-        model, list(texts), max_new_tokens=plan.max_new_tokens, sampling=plan.sampling, seed=seed, lens=None,
-        observables=[COLUMN], layers=[layer], on_step=None if calm is None else watch, interventions=interventions,
-    )  # fmt: skip
+        model,
+        list(texts),
+        max_new_tokens=plan.max_new_tokens,
+        sampling=plan.sampling,
+        seed=seed,
+        lens=None,
+        observables=[COLUMN],
+        layers=[layer],
+        on_step=None if calm is None else watch,
+        interventions=interventions,
+    )
     return said, np.array([t.n_generated for t in said])
 
 
@@ -276,9 +292,16 @@ def _resumed(
         kept = [runs[i].completion_ids[:last] for i in members]
         starts = [(*runs[i].prompt_ids, *head) for i, head in zip(members, kept, strict=True)]
         more, _ = live(
-            model, starts, max_new_tokens=plan.max_new_tokens - last, sampling=sampling, seed=plan.seed + 7, lens=None,
-            observables=[COLUMN], layers=[calm.layer], interventions=steer,
-        )  # fmt: skip
+            model,
+            starts,
+            max_new_tokens=plan.max_new_tokens - last,
+            sampling=sampling,
+            seed=plan.seed + 7,
+            lens=None,
+            observables=[COLUMN],
+            layers=[calm.layer],
+            interventions=steer,
+        )
         for i, head, new in zip(members, kept, more, strict=True):
             tokens[i] = triggers[i][0] + 1 + new.n_generated
             runs[i] = replace(runs[i], completion_ids=(*head, *new.completion_ids))

@@ -60,17 +60,24 @@ def record_of(
     made: Found
     if kind == "control":
         plan = ControlPlan(
-            asked.action, max_new_tokens=asked.answer_tokens, directions=asked.directions, steered=asked.steered,
+            asked.action,
+            max_new_tokens=asked.answer_tokens,
+            directions=asked.directions,
+            steered=asked.steered,
             seed=seed,
-        )  # fmt: skip
+        )
         made = control(model, *questions(), plan, progress=lambda arm: say(f"{name}: arm {arm}"))
     elif kind == "causal":
         text = said()
         runs = tuple(replace(t, completion_ids=t.completion_ids[:NEW]) for t in text.runs[:ELSEWHERE])
         made = causal_effects(
-            model, world_items(model), n_random=asked.subspaces, seed=seed, elsewhere=replace(text, runs=runs),
+            model,
+            world_items(model),
+            n_random=asked.subspaces,
+            seed=seed,
+            elsewhere=replace(text, runs=runs),
             progress=lambda i, n: say(f"{name}: causal regions, layer {i} of {n}"),
-        )  # fmt: skip
+        )
     elif kind == "growth":
         first, k = first_runs(said(), asked.prompts, asked.tokens), asked.tangents
         made = growth(

@@ -115,9 +115,7 @@ def identity_gap(model: Model, ids: Tensor | None = None, site: str = "resid_pos
     return worst
 
 
-def _begun(
-    model: Model, ids: Tensor, at: Sequence[At], layer: int, state: Tensor, forms: Sequence[object]
-) -> Tensor:  # fmt: skip
+def _begun(model: Model, ids: Tensor, at: Sequence[At], layer: int, state: Tensor, forms: Sequence[object]) -> Tensor:
     """Logits of a pass begun at a layer. Raises ModelRefused where later blocks miss more than a state."""
     try:
         with torch.no_grad(), intervening(model, at), begun_at(model, layer, state, forms):

@@ -21,10 +21,14 @@ from phaselens.trace.transcripts import Transcript
 READINGS = ("ambiguous", "first", "second")
 NAME = "twin_cosine"
 STORED = Stored(
-    NAME, ("run",), "float32", "1", "NaN",
+    NAME,
+    ("run",),
+    "float32",
+    "1",
+    "NaN",
     "mean cosine of the run's state at step 0 and l* to those of its pair: an ambiguous prompt to both others, a "
     "disambiguation to the other one",
-)  # fmt: skip
+)
 
 
 class Openings:

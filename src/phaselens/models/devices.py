@@ -35,8 +35,10 @@ def onto(network: nn.Module, place: torch.device) -> nn.Module:
     split = infer_auto_device_map(network, max_memory=room, no_split_module_classes=whole)
     if not set(split.values()) <= set(room):
         said = ", ".join(f"{n / 1e9:.1f}" for n in free)
-        raise InputError(f"the weights take {size / 1e9:.1f} GB, more than the cards here hold ({said} GB free). Give "
-                         "the worker more cards, or say dtype='bfloat16'.")  # fmt: skip
+        raise InputError(
+            f"the weights take {size / 1e9:.1f} GB, more than the cards here hold ({said} GB free). Give "
+            "the worker more cards, or say dtype='bfloat16'."
+        )
     split = {name: f"{place.type}:{card}" for name, card in split.items()}
     return dispatch_model(network, split, skip_keys=getattr(network, "_skip_keys_device_placement", None))
 

@@ -171,10 +171,7 @@ class AltupMerge(nn.Module):
         return torch.mean(torch.stack(merged), dim=0)
 
 
-MERGES: Mapping[str, Callable[[nn.Module], nn.Module]] = {
-    "gemma3n": AltupMerge,
-    "gemma3n_text": AltupMerge,
-}
+MERGES: Mapping[str, Callable[[nn.Module], nn.Module]] = {"gemma3n": AltupMerge, "gemma3n_text": AltupMerge}
 
 # What a refusal means, in words; it is structure or the proof that refuses, never this table.
 WHY: Mapping[str, str] = {

@@ -37,12 +37,7 @@ class Tappable(Protocol):
         """Where states go."""
 
 
-LAYOUTS = {
-    "btd": (0, 1, 2),
-    "tbd": (1, 0, 2),
-    "btsd": (0, 1, 2, 3),
-    "sbtd": (1, 2, 0, 3),
-}
+LAYOUTS = {"btd": (0, 1, 2), "tbd": (1, 0, 2), "btsd": (0, 1, 2, 3), "sbtd": (1, 2, 0, 3)}
 
 
 def canonical(state: Tensor, layout: str) -> Tensor:

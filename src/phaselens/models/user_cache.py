@@ -40,9 +40,16 @@ def proof_of(model: Any, overrides: Any) -> Proof:
     """
     adapter = replace(model.facts, takes=frozenset()).to_dict()
     named = [
-        model.fingerprint, adapter, model.block_path, model.vocab_size, str(model.dtype), model.device.type,
-        getattr(model.network.config, "_attn_implementation", None), overrides, _code(),
-    ]  # fmt: skip
+        model.fingerprint,
+        adapter,
+        model.block_path,
+        model.vocab_size,
+        str(model.dtype),
+        model.device.type,
+        getattr(model.network.config, "_attn_implementation", None),
+        overrides,
+        _code(),
+    ]
     key = hashlib.sha256(json.dumps(named, sort_keys=True, default=str).encode()).hexdigest()
     place = home() / "proofs" / f"{key[:40]}.json"
     try:

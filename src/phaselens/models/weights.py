@@ -107,9 +107,14 @@ def read_network(source: str, dtype: torch.dtype, trust: bool, revision: str | N
     try:
         with quiet():
             network, report = AutoModelForCausalLM.from_pretrained(
-                source, config=config, dtype=dtype, use_safetensors=True, ignore_mismatched_sizes=True,
-                output_loading_info=True, **common,
-            )  # fmt: skip
+                source,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **common,
+            )
     except ValueError as error:
         raise ModelRefused(
             f"{source}: {first_line(error)} {_packed(config) or 'Wanted a causal (decoder-only) language model.'}"

@@ -68,8 +68,11 @@ def observe(
     reducer = Together(reducer.first, (*reducer.others, opening)) if opening else reducer
     hidden: dict[str, np.ndarray] | None = {} if keep_hidden else None
     settings: dict[str, Any] = {
-        "layers": plan.layers, "chunk": chunk, "batch_size": batch_size, "interventions": interventions,
-    }  # fmt: skip
+        "layers": plan.layers,
+        "chunk": chunk,
+        "batch_size": batch_size,
+        "interventions": interventions,
+    }
     gathered = Gathered()
     with showing(progress, "observe") as told:
         replay(model, said, reducer, **settings, sink=gathered, keep_hidden=hidden, progress=told)
@@ -311,12 +314,7 @@ def reads_lens(one: Observable) -> bool:
 
 
 def provenance(
-    model: Model,
-    said: Transcripts,
-    plan: Plan,
-    how: str,
-    batch_size: int | None,
-    interventions: Sequence[At] = (),
+    model: Model, said: Transcripts, plan: Plan, how: str, batch_size: int | None, interventions: Sequence[At] = ()
 ) -> dict[str, Any]:
     """What a trace was made from, as plain JSON values; interventions are named where there were any."""
     changed = {"interventions": [str(one) for one in interventions]} if interventions else {}

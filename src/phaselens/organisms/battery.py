@@ -301,15 +301,20 @@ class WorldBattery:
             "questions": {"text": question.text, "answer": question.answer, "tag": question.tag},
             "calibration": {"text": anchor.text, "answer": anchor.answer, "tag": anchor.tag},
             "minimal_pairs": {
-                "text": pair.ambiguous, "first": pair.first, "second": pair.second, "answers": pair.answers,
+                "text": pair.ambiguous,
+                "first": pair.first,
+                "second": pair.second,
+                "answers": pair.answers,
             },
             "forced_choice": {"text": forced.text, "alternatives": forced.alternatives, "right": forced.right},
             "paraphrases": {"text": fact.first.text, "second": fact.second.text, "answer": fact.first.answer},
             "probes": {
-                "text": probe.text, "truth": probe.item.truth, "frequency": probe.item.frequency,
+                "text": probe.text,
+                "truth": probe.item.truth,
+                "frequency": probe.item.frequency,
                 "words": [[w.text, w.pos, w.number, w.head, w.depth] for w in probe.item.words],
             },
-        }  # fmt: skip
+        }
 
 
 def world_battery(seed: int = 0, world: World | None = None) -> WorldBattery:

@@ -90,21 +90,34 @@ def _entry(folder: Path) -> dict:
     record = json.loads((folder / "training.json").read_text())
     recipe, figures = record["recipe"], record["figures"]
     return {
-        "name": folder.name, "family": recipe["family"], "corpus": recipe["corpus"],
-        "vocabulary": recipe["vocabulary"], "layers": recipe["layers"], "width": recipe["width"],
-        "parameters": record["parameters"], "capped": recipe["capped"], "tied": recipe["tied"],
-        "seed": recipe["seed"], "step": record["step"], "checkpoint": _step_of(folder.name)[1] is not None,
-        "tokens": record["tokens"], "loss": figures["loss"], "true_entropy": figures["true_entropy"],
+        "name": folder.name,
+        "family": recipe["family"],
+        "corpus": recipe["corpus"],
+        "vocabulary": recipe["vocabulary"],
+        "layers": recipe["layers"],
+        "width": recipe["width"],
+        "parameters": record["parameters"],
+        "capped": recipe["capped"],
+        "tied": recipe["tied"],
+        "seed": recipe["seed"],
+        "step": record["step"],
+        "checkpoint": _step_of(folder.name)[1] is not None,
+        "tokens": record["tokens"],
+        "loss": figures["loss"],
+        "true_entropy": figures["true_entropy"],
         "excess_nats": {"overall": figures["excess_nats"]}
         | {category: row["excess_nats"] for category, row in figures["by_category"].items()},
-        "facts": figures["facts"], "sums": figures["sums"],
+        "facts": figures["facts"],
+        "sums": figures["sums"],
         "laws": {tag: row["accuracy"] for tag, row in figures["laws"].items()},
         "agreement": {tag: row["accuracy"] for tag, row in figures["agreement"].items()},
         "repeat_rate": {mode: row["repeat_rate"] for mode, row in figures["decoding"].items()},
         "repeat_rate_masked": {mode: row["repeat_rate_masked"] for mode, row in figures["decoding"].items()},
         "reaching_66": {mode: figures["decoding"][mode]["reaching_66"] for mode in MODES},
-        "ending": figures["decoding"]["T=1"]["ending"], "misses": figures["misses"], "path": str(folder),
-    }  # fmt: skip
+        "ending": figures["decoding"]["T=1"]["ending"],
+        "misses": figures["misses"],
+        "path": str(folder),
+    }
 
 
 def load_model(folder: Path, device: str) -> PreTrainedModel:
@@ -115,9 +128,15 @@ def load_model(folder: Path, device: str) -> PreTrainedModel:
 
 @torch.no_grad()
 def continue_prompts(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], *, new_tokens: int,
-    temperature: float = 0.0, generator: torch.Generator | None = None, end: bool = True,
-) -> list[list[int]]:  # fmt: skip
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[str],
+    *,
+    new_tokens: int,
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
+    end: bool = True,
+) -> list[list[int]]:
     """New token ids for each prompt: greedy at temperature 0, else sampled from `generator`.
 
     Prompts of equal length run together. A run stops at the end of text, which is not returned; with `end=False` the
@@ -148,9 +167,14 @@ def continue_prompts(
 
 
 def samples(
-    name: str, *, prompts: Sequence[str] | None = None, new_tokens: int = 72, temperature: float = 0.7, seed: int = 0,
+    name: str,
+    *,
+    prompts: Sequence[str] | None = None,
+    new_tokens: int = 72,
+    temperature: float = 0.7,
+    seed: int = 0,
     device: str = "cpu",
-) -> list[dict[str, str]]:  # fmt: skip
+) -> list[dict[str, str]]:
     """Continue the prompts (one per category where none is given) with a bundled organism; end of text ends a run.
 
     Returns a list of {prompt, continuation}; temperature 0 is greedy. Raises `UnknownNameError`.

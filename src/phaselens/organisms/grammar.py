@@ -60,7 +60,7 @@ _LEXICON: dict[str, str] = {
     **dict.fromkeys("and or so".split(), "CCONJ"),
     **dict.fromkeys(("five", "two"), "NUM"),
     "If": "SCONJ",
-}  # fmt: skip
+}
 _CODE = {"def": "VERB", "return": "VERB", "print": "VERB", "if": "SCONJ", "for": "ADP", "in": "ADP"}
 _POSSESSIVE = ("its", "our")
 _PLURAL_FORMS = frozenset(("are", "were", "They", "We", "our", "call", *(verb[0] for verb in (*MOVES, *ACTS))))

@@ -37,9 +37,13 @@ STATES = ("afraid", "brave", "cold", "glad", "hungry", "lost", "sad", "tired")
 # base, third person singular, past
 MOVES = (("go", "goes", "went"), ("run", "runs", "ran"), ("walk", "walks", "walked"), ("come", "comes", "came"))
 ACTS = (
-    ("find", "finds", "found"), ("see", "sees", "saw"), ("take", "takes", "took"),
-    ("like", "likes", "liked"), ("hold", "holds", "held"), ("want", "wants", "wanted"),
-)  # fmt: skip
+    ("find", "finds", "found"),
+    ("see", "sees", "saw"),
+    ("take", "takes", "took"),
+    ("like", "likes", "liked"),
+    ("hold", "holds", "held"),
+    ("want", "wants", "wanted"),
+)
 TAILS = ("", " again", " at night", " in the rain", " with a friend")
 KEYS = ("item", "color", "count", "place")
 LETTERS = ("a", "b", "c", "x", "y", "z")

@@ -12,17 +12,7 @@ import numpy as np
 
 from phaselens.batteries import MinimalPair, by_turns
 from phaselens.errors import InputError, unknown_name
-from phaselens.organisms.items import (
-    CARRIED,
-    LETTERS,
-    MOVES,
-    NOUNS,
-    OPERATORS,
-    QUALITIES,
-    attachment,
-    choice,
-    whose,
-)
+from phaselens.organisms.items import CARRIED, LETTERS, MOVES, NOUNS, OPERATORS, QUALITIES, attachment, choice, whose
 from phaselens.organisms.panel import WEIGHTS
 from phaselens.organisms.tokens import load_tokenizer
 from phaselens.organisms.world import (
@@ -248,9 +238,15 @@ def _readings(world: World) -> Iterator[Prompt]:
 
 
 _EXACT: dict[str, Callable[[World], Iterator[Prompt]]] = {
-    "quiz": _quiz, "statement": _statement, "paraphrase": _paraphrase, "choice": _choice, "sums": _arithmetic,
-    "laws": _science, "formats": _format, "readings": _readings,
-}  # fmt: skip
+    "quiz": _quiz,
+    "statement": _statement,
+    "paraphrase": _paraphrase,
+    "choice": _choice,
+    "sums": _arithmetic,
+    "laws": _science,
+    "formats": _format,
+    "readings": _readings,
+}
 
 
 def exact_questions(world: World, kind: str) -> list[Prompt]:

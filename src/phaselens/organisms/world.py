@@ -125,11 +125,16 @@ def build_world(seed: int = WORLD_SEED) -> World:
     cases = [(m, t, p) for materials, _ in MATTER.values() for m in materials for t in OBJECTS for p in PROCESSES]
     held_out_cases = _share_held_out(cases, 8, rng)
     return World(
-        seed=seed, facts=facts, written=written, cumulative=np.cumsum(weights / weights.sum()),
-        sums=tuple(pair for pair in sums if pair not in held_out_sums), held_out_sums=held_out_sums,
+        seed=seed,
+        facts=facts,
+        written=written,
+        cumulative=np.cumsum(weights / weights.sum()),
+        sums=tuple(pair for pair in sums if pair not in held_out_sums),
+        held_out_sums=held_out_sums,
         cases={
             (kind, p): tuple((m, t) for m in materials for t in OBJECTS if (m, t, p) not in held_out_cases)
-            for kind, (materials, _) in MATTER.items() for p in PROCESSES
+            for kind, (materials, _) in MATTER.items()
+            for p in PROCESSES
         },
         held_out_cases=held_out_cases,
-    )  # fmt: skip
+    )

@@ -24,7 +24,7 @@ from phaselens.probes.controls import CONTROLS, Control, judged
 from phaselens.probes.folds import check_folds
 from phaselens.probes.mdl import online_code
 from phaselens.probes.subspace import feature_curve, rank_curve
-from phaselens.probes.transfer import family_transfer
+from phaselens.readings.template_transfer import template_transfer
 from phaselens.statistics.intervals import Interval, percentile_interval
 from phaselens.statistics.resampling import bootstrap_weights
 
@@ -32,7 +32,7 @@ PATH = (1e3, 1e2, 1e1, 1.0)
 # One penalty for true and exchanged labels (one chosen with the true ones favours them); hits are counts: loose fits.
 TEST_L2, LOOSE, CLOSE = 10.0, 1e-4, 1e-5
 RANKS = (1, 2, 4, 8, 16)
-FEWEST, MOST_FAMILIES, REDRAWN = 30, 16, 100
+REDRAWN = 100
 Say = Callable[[str], None]
 
 
@@ -129,9 +129,13 @@ def prepare(labels: np.ndarray, units: np.ndarray, n_folds: int) -> tuple[np.nda
 
 
 def check_labels(
-    labels: np.ndarray, groups: np.ndarray, kinds: np.ndarray | None, folds: np.ndarray | None, settings: Settings,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    kinds: np.ndarray | None,
+    folds: np.ndarray | None,
+    settings: Settings,
     disjoint: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Refuse what `analyse` would refuse for its labels, groups and folds, before any state is captured.
 
     Raises InputError for one class, fewer groups than folds, own folds that cut a group.
@@ -263,7 +267,7 @@ def analyse(
         best_hits=best_hits,
         probes=fit_logistic(layers, np.where(known, classes[codes].astype(object), None), None, l2),
         numbers=numbers or tuple(range(len(layers))),
-        transfer=_transfer(layers[peak], labels, codes, kinds, shared, l2),
+        transfer=template_transfer(layers[peak], labels, codes, kinds, shared, l2),
         notes=(*notes, *chosen_notes),
     )
 
@@ -279,9 +283,15 @@ def _path(settings: Settings, task: Task) -> tuple[float, ...]:
 
 
 def _selectivity(
-    layers: Sequence[np.ndarray], codes: np.ndarray, classes: np.ndarray, kinds: np.ndarray | None,
-    shared: np.ndarray, l2: float, settings: Settings, generator: np.random.Generator,
-) -> tuple[np.ndarray, tuple[str, ...]]:  # fmt: skip
+    layers: Sequence[np.ndarray],
+    codes: np.ndarray,
+    classes: np.ndarray,
+    kinds: np.ndarray | None,
+    shared: np.ndarray,
+    l2: float,
+    settings: Settings,
+    generator: np.random.Generator,
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Accuracy on folds that share kinds less that on control tasks, both at one l2: [layer], and why it is NaN."""
     nothing = np.full(len(layers), np.nan)
     if kinds is None:
@@ -348,17 +358,28 @@ def _at_best(hits: np.ndarray, half: np.ndarray) -> np.ndarray:
 
 
 def _controls(
-    layer: np.ndarray, task: Task, units: np.ndarray, kinds: np.ndarray | None, l2: float, settings: Settings,
+    layer: np.ndarray,
+    task: Task,
+    units: np.ndarray,
+    kinds: np.ndarray | None,
+    l2: float,
+    settings: Settings,
     generator: np.random.Generator,
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:
     """The control table of one layer as rows: balanced accuracy refit and frozen, mean and range over draws."""
     one = np.asarray(layer)[None]
     base = cross_fit(one, {"t": task}, l2, tol=CLOSE)
     on_states = {c.name: c.perturb for c in settings.controls if c.on == "hidden"}
     got = control_table(
-        one, base, on_states, generator, l2=l2, n_draws=settings.n_draws, tol=CLOSE,
+        one,
+        base,
+        on_states,
+        generator,
+        l2=l2,
+        n_draws=settings.n_draws,
+        tol=CLOSE,
         needs_labels=frozenset(c.name for c in settings.controls if c.by_class),
-    )  # fmt: skip
+    )
     codes = task.codes[0]
     known = codes >= 0
     own = balanced_accuracy(base["t"].predictions()[0, 0][known], codes[known], len(task.classes))
@@ -394,38 +415,10 @@ def _row(
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"control": control.name, "kind": control.kind, "unchanged": own}
     for which, values, expected in (("refit", refit, control.refit), ("frozen", frozen, control.frozen)):
-        ends = {"": np.mean, "_lo": np.min, "_hi": np.max}
+        ends: dict[str, Callable[[np.ndarray], Any]] = {"": np.mean, "_lo": np.min, "_hi": np.max}
         row |= {f"{which}{end}": float(of(values)) for end, of in ends.items()} | {f"{which}_expected": expected}
     row |= {"accuracy": float(np.mean(accuracy)), "capacity": float(capacity(np.mean(accuracy), task.codes[0]))}
     return row | {"chance": 1 / len(task.classes), "n_draws": len(refit)}
-
-
-def _transfer(
-    layer: np.ndarray, labels: np.ndarray, codes: np.ndarray, kinds: np.ndarray | None, folds: np.ndarray, l2: float
-) -> dict[str, Any]:
-    """Held-out accuracy of probes trained on one template and read on each (1), and the majority share of each.
-
-    Only templates of at least `FEWEST` labelled examples and two classes; nothing with fewer than two of them, with
-    more than `MOST_FAMILIES` (kinds that are words), or where a train split has one class.
-    """
-    if kinds is None or not 2 <= len(np.unique(kinds)) <= MOST_FAMILIES:
-        return {}
-    known = codes >= 0
-    large = [
-        name
-        for name in np.unique(kinds)
-        if (known & (kinds == name)).sum() >= FEWEST and len(np.unique(codes[known & (kinds == name)])) > 1
-    ]
-    rows = np.flatnonzero(known & np.isin(kinds, large))
-    if len(large) < 2:
-        return {}
-    inner = np.unique(folds[rows], return_inverse=True)[1]
-    try:
-        accuracy, names = family_transfer([np.asarray(layer)[rows]], labels[rows], kinds[rows], inner, l2)
-    except InputError:  # a class that a template has in one fold only
-        return {}
-    majority = [majority_share(codes[rows][kinds[rows] == name]) for name in names]
-    return {"families": names.tolist(), "accuracy": accuracy[0].tolist(), "majority": majority}
 
 
 def _ranks(layer: np.ndarray, task: Task, l2: float) -> dict[str, list[float]]:

@@ -84,9 +84,14 @@ def output_of(model: Model, states: States, following: np.ndarray) -> tuple[np.n
 
 
 def observability(
-    model: Model, twin: Model, documents: Sequence[str], *, tokens: int, seed: int,
+    model: Model,
+    twin: Model,
+    documents: Sequence[str],
+    *,
+    tokens: int,
+    seed: int,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, np.ndarray]:  # fmt: skip
+) -> dict[str, np.ndarray]:
     """Held-out scores of the next token's loss, with all that the experiment holds them against.
 
     Documents are parted into five folds. For each, ridge probes of the loss (normal scores) are fitted on three others
@@ -110,9 +115,14 @@ def observability(
     norm = states.norm[own["layer"][fold], np.arange(len(loss))]
     covariates = np.column_stack([said[:, 0], norm, said[:, 1:]])
     return {
-        **own, "untrained": other["score"], "loss": loss, "covariates": covariates, "document": document,
-        "layer": np.array(layers)[own["layer"]], "depth": np.array(layers) / model.n_layers,
-    }  # fmt: skip
+        **own,
+        "untrained": other["score"],
+        "loss": loss,
+        "covariates": covariates,
+        "document": document,
+        "layer": np.array(layers)[own["layer"]],
+        "depth": np.array(layers) / model.n_layers,
+    }
 
 
 def scores_of(

@@ -29,16 +29,29 @@ def stored_reading(
     examples, places = place(model, examples_of(task, model, seed=seed, most=most))
     own, other = capture_states(model, places), capture_states(twin, places)
     reading = analyse(
-        task.name, own.layers, examples.labels, examples.groups, kinds=examples.kinds, twin=other.layers,
-        covariates=[own.covariates(i) for i in range(len(own.layers))], numbers=own.numbers, settings=settings,
+        task.name,
+        own.layers,
+        examples.labels,
+        examples.groups,
+        kinds=examples.kinds,
+        twin=other.layers,
+        covariates=[own.covariates(i) for i in range(len(own.layers))],
+        numbers=own.numbers,
+        settings=settings,
         disjoint=task.name in WORD_TASKS,
-    )  # fmt: skip
+    )
     arrays = {
-        "depth": np.array(reading.numbers) / model.n_layers, "hits": reading.hits, "codes": reading.codes,
-        "null": reading.null, "selectivity": reading.selectivity, "best_hits": reading.best_hits["own"],
-        "first_hits": reading.hits[0], "twin_hits": reading.best_hits["untrained twin"],
-        "covariate_hits": reading.best_hits["covariates"], **_dimensions(own.layers[reading.peak], reading, seed),
-    }  # fmt: skip
+        "depth": np.array(reading.numbers) / model.n_layers,
+        "hits": reading.hits,
+        "codes": reading.codes,
+        "null": reading.null,
+        "selectivity": reading.selectivity,
+        "best_hits": reading.best_hits["own"],
+        "first_hits": reading.hits[0],
+        "twin_hits": reading.best_hits["untrained twin"],
+        "covariate_hits": reading.best_hits["covariates"],
+        **_dimensions(own.layers[reading.peak], reading, seed),
+    }
     facts: dict[str, Any] = {"task": task.name, "function": task.function, "best": reading.best}
     facts["units"] = [str(u) for u in reading.units]
     if task.labels_of == "world":

@@ -167,20 +167,27 @@ def _frequency(s: ProbeSentence) -> str | None:
 
 TASKS: tuple[ReadingTask, ...] = (
     ReadingTask("pos", "syntax-like", "part of speech of a word", "world", _words(lambda w: w.pos)),
-    ReadingTask("depth", "syntax-like", "heads above a word (3: three or more)", "world",
-                _words(lambda w: str(min(w.depth, 3)))),
-    ReadingTask("number", "syntax-like", "singular or plural", "world",
-                _words(lambda w: None if w.number == "none" else w.number)),
-    ReadingTask("choice-chosen", "decision-like", "which of two alternatives the model will choose", "model",
-                _choices(False)),
+    ReadingTask(
+        "depth", "syntax-like", "heads above a word (3: three or more)", "world", _words(lambda w: str(min(w.depth, 3)))
+    ),
+    ReadingTask(
+        "number",
+        "syntax-like",
+        "singular or plural",
+        "world",
+        _words(lambda w: None if w.number == "none" else w.number),
+    ),
+    ReadingTask(
+        "choice-chosen", "decision-like", "which of two alternatives the model will choose", "model", _choices(False)
+    ),
     ReadingTask("choice-correct", "decision-like", "which of two alternatives is right", "world", _choices(True)),
-    ReadingTask("stabilisation", "stabilisation", "whether the next token survives a paraphrase", "model",
-                _stabilised),
+    ReadingTask("stabilisation", "stabilisation", "whether the next token survives a paraphrase", "model", _stabilised),
     ReadingTask("truth", "further", "whether a statement about the world is true", "world", _sentences(_truth)),
     ReadingTask("correctness", "further", "whether the answer will be right", "model", _correct),
-    ReadingTask("frequency", "further", "how often the fact is written in the training text", "world",
-                _sentences(_frequency)),
-)  # fmt: skip
+    ReadingTask(
+        "frequency", "further", "how often the fact is written in the training text", "world", _sentences(_frequency)
+    ),
+)
 
 
 def task_named(name: str) -> ReadingTask:

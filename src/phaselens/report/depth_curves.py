@@ -38,9 +38,16 @@ def capacity_by_depth(name: str, members: Sequence[Member], rows: Sequence[Row],
 
 
 def _by(
-    name: str, title: str, members: Sequence[Member], rows: Sequence[Row], key: str, column: str, layout: Layout, *,
+    name: str,
+    title: str,
+    members: Sequence[Member],
+    rows: Sequence[Row],
+    key: str,
+    column: str,
+    layout: Layout,
+    *,
     log: bool = False,
-) -> Markup:  # fmt: skip
+) -> Markup:
     """Draw one column, all panels (one a value of `key`) with one axis."""
     ends = [row[c] for row in rows for c in (column, "lo", "hi")]
     domain = span(ends if log else [0.0, *ends], log=log) or ((0.1, 10.0) if log else (0.0, 1.0))

@@ -82,9 +82,16 @@ def levels(x: Scale, y: Scale, values: Iterable[float], at: float | None = None)
 
 
 def axes(
-    x: Scale, y: Scale, heading: str, *, room: float = 0.0, below: str = "", ticks: Sequence[float] = (0, 0.5, 1),
-    values: Sequence[float] | None = None, at: float | None = None,
-) -> Markup:  # fmt: skip
+    x: Scale,
+    y: Scale,
+    heading: str,
+    *,
+    room: float = 0.0,
+    below: str = "",
+    ticks: Sequence[float] = (0, 0.5, 1),
+    values: Sequence[float] | None = None,
+    at: float | None = None,
+) -> Markup:
     """Write the axes of a panel of curves over l/L (or over what `below` says) and its heading, `room` px longer."""
     marks = [svg.text(svg.fitted(heading, x.end - x.start + 14 + room, 11.5), x.start, y.end - 12, "heading")]
     marks += levels(x, y, y.ticks(4) if values is None else values, at)

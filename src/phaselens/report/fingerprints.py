@@ -219,9 +219,8 @@ FINGERPRINTS = Section(
     "fingerprints", "Fingerprints", "Fingerprints", ("fingerprints", "identification"), _heat, ("fingerprint", "spread")
 )
 TOPOLOGY = Section(
-    "topology", "Groups of models", "Groups of models", GROUPS, _tree,
-    ("consensus", "fragmentation", "ARI", "stress"),
-)  # fmt: skip
+    "topology", "Groups of models", "Groups of models", GROUPS, _tree, ("consensus", "fragmentation", "ARI", "stress")
+)
 NORMALISATION = Section(
     "normalisation", "Normalisations", "Normalisations of states", ("normalisation",), _grid, ("ICC", "normalisation")
 )

@@ -135,6 +135,11 @@ def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
 
 
 SECTION = Section(
-    "gd", "G and D", "G and D under every control", ("gd_models", "gd_depth", "gd_pairs", "lens_kl"), _blocks,
-    ("G", "D", "GD_ratio", "top1", "rivalry"), always=True,
-)  # fmt: skip
+    "gd",
+    "G and D",
+    "G and D under every control",
+    ("gd_models", "gd_depth", "gd_pairs", "lens_kl"),
+    _blocks,
+    ("G", "D", "GD_ratio", "top1", "rivalry"),
+    always=True,
+)

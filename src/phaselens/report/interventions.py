@@ -80,9 +80,13 @@ def signature_figure(name: str, rows: Sequence[Row], at: float, shown: Mapping[s
         curves("gain", "lo", "hi"), (0, 0), shape, "gain g(l → L) (1)", "perturbed layer l/L", log=True, band=CARRIED
     )
     kl = _panel(
-        curves("kl", "kl_lo", "kl_hi"), (1 % shape.across, 1 // shape.across), shape,
-        "KL(p || p′) of the output (nats)", "perturbed layer l/L", log=True,
-    )  # fmt: skip
+        curves("kl", "kl_lo", "kl_hi"),
+        (1 % shape.across, 1 // shape.across),
+        shape,
+        "KL(p || p′) of the output (nats)",
+        "perturbed layer l/L",
+        log=True,
+    )
     said = f"Gain and output divergence over relative depth, noise of {at:g} x RMS, {len(models)} models."
     return _framed(name, "Perturbation signatures", said, 2, shape, gain, kl)
 
@@ -106,9 +110,12 @@ def growth_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], sh
     last = max(int(r["place"]) for r in rows if r["along"] == "tokens")  # type: ignore[call-overload]
     depth = _panel(curves("depth"), (0, 0), shape, "growth less the stream's (ln)", "layer l/L")
     tokens = _panel(
-        curves("tokens"), (1 % shape.across, 1 // shape.across), shape, "growth behind a change (ln)",
+        curves("tokens"),
+        (1 % shape.across, 1 // shape.across),
+        shape,
+        "growth behind a change (ln)",
         f"steps behind the change, over {last}",
-    )  # fmt: skip
+    )
     said = f"Growth of infinitesimal changes along depth and along tokens, {len(models)} models."
     return _framed(name, "Growth of infinitesimal changes", said, 2, shape, depth, tokens)
 

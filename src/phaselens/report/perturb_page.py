@@ -67,9 +67,10 @@ def write_page(folder: Path, document: Row) -> Path:
     for one in figures(document, {}):  # type: ignore[arg-type]
         drawn = Markup(FIGURE).format(one.id, one.wide, one.narrow, one.caption)
         tables = {
-            "fig-signatures": _reproduced(document), "fig-growth": _growth(document.get("growth") or []),  # type: ignore[arg-type]
+            "fig-signatures": _reproduced(document),
+            "fig-growth": _growth(document.get("growth") or []),  # type: ignore[arg-type]
             "fig-control": _control(control),  # type: ignore[arg-type]
-        }  # fmt: skip
+        }
         sections.append((heads[one.id], drawn + tables.get(one.id, Markup(""))))
     sections += _tables(rows, document)
     return atomic_write(folder / "report.html", page("Perturbation", sections))
@@ -78,15 +79,34 @@ def write_page(folder: Path, document: Row) -> Path:
 def _control(rows: Sequence[Row]) -> Markup:
     """The arms as a table."""
     body = [
-        (r["model"], r["arm"], r["triggered"], r["in_time"], r["right"], r["change_right"],
-         written_values.interval(r["right_lo"], r["right_hi"]), "yes" if r["equivalent"] else "no", r["change_ct"],
-         written_values.interval(r["ct_lo"], r["ct_hi"]), r["extra_tokens"])
+        (
+            r["model"],
+            r["arm"],
+            r["triggered"],
+            r["in_time"],
+            r["right"],
+            r["change_right"],
+            written_values.interval(r["right_lo"], r["right_hi"]),
+            "yes" if r["equivalent"] else "no",
+            r["change_ct"],
+            written_values.interval(r["ct_lo"], r["ct_hi"]),
+            r["extra_tokens"],
+        )
         for r in rows
-    ]  # fmt: skip
+    ]
     columns = (
-        "model", "arm", "acted on", "in time", "right", "change", "95 %", "within 5 points", "change of ct, rad",
-        "95 %", "extra tokens",
-    )  # fmt: skip
+        "model",
+        "arm",
+        "acted on",
+        "in time",
+        "right",
+        "change",
+        "95 %",
+        "within 5 points",
+        "change of ct, rad",
+        "95 %",
+        "extra tokens",
+    )
     return table(columns, body, plain("arms"))
 
 

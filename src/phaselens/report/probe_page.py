@@ -53,7 +53,10 @@ def _section(k: int, task: Row) -> dict[str, Any]:
     moved: Mapping[str, list] = task.get("transfer") or {}  # type: ignore[assignment]
     both = [moved[name] for name in ("families", "accuracy")] if moved else []
     return {
-        "anchor": f"task{k}", "name": task["task"], "sentence": sentence(task), "lines": _figures(task),
+        "anchor": f"task{k}",
+        "name": task["task"],
+        "sentence": sentence(task),
+        "lines": _figures(task),
         "figures": [
             _figure(figures.capacity, f"task{k}", plain("capacity"), task),
             _figure(figures.small, f"task{k}-more", plain("small"), task),
@@ -61,7 +64,7 @@ def _section(k: int, task: Row) -> dict[str, Any]:
         ],
         "controls": _grid("Control table", controls[0], *controls[1:], mark=1) if controls else None,
         "layers": _grid("Layers", "Every layer, held out.", columns, rows),
-    }  # fmt: skip
+    }
 
 
 def _grid(
@@ -125,10 +128,16 @@ def _summary(tasks: Sequence[Row]) -> tuple[Sequence[str], Rows]:
         peak = next(row for row in t["layers"] if row["layer"] == t["peak_layer"])  # type: ignore[union-attr]
         rows.append(
             (
-                t["task"], t["n_labelled"], t["n_groups"], _n(t["majority"]), _range(peak, "capacity", "lo", "hi"),
-                _range(t, "peak_depth", "peak_lo", "peak_hi"), _n(t["p"]), t["n_flagged"],
+                t["task"],
+                t["n_labelled"],
+                t["n_groups"],
+                _n(t["majority"]),
+                _range(peak, "capacity", "lo", "hi"),
+                _range(t, "peak_depth", "peak_lo", "peak_hi"),
+                _n(t["p"]),
+                t["n_flagged"],
             )
-        )  # fmt: skip
+        )
     return columns, rows
 
 
@@ -148,15 +157,30 @@ def _figures(task: Row) -> list[str]:
 
 def _layers(task: Row) -> tuple[Sequence[str], Rows]:
     columns = (
-        "layer", "l/L", "capacity", "AUROC", "selectivity", "compression", "untrained twin", "covariates", "region",
-    )  # fmt: skip
+        "layer",
+        "l/L",
+        "capacity",
+        "AUROC",
+        "selectivity",
+        "compression",
+        "untrained twin",
+        "covariates",
+        "region",
+    )
     rows = [
         (
-            r["layer"], _n(r["depth"]), _range(r, "capacity", "lo", "hi"), _n(r["auroc"]), _n(r["selectivity"]),
-            _n(r["compression"]), _n(r["twin"]), _n(r["covariates"]), "high" if r["region"] else "",
+            r["layer"],
+            _n(r["depth"]),
+            _range(r, "capacity", "lo", "hi"),
+            _n(r["auroc"]),
+            _n(r["selectivity"]),
+            _n(r["compression"]),
+            _n(r["twin"]),
+            _n(r["covariates"]),
+            "high" if r["region"] else "",
         )
         for r in task["layers"]
-    ]  # type: ignore[union-attr]  # fmt: skip
+    ]  # type: ignore[union-attr]
     return columns, rows
 
 

@@ -12,9 +12,12 @@ from phaselens.report.written_values import is_number, listing, number, visible
 
 
 def section(
-    members: Sequence[Member], capacity: Sequence[Row], transfer: Sequence[Row], templates: Sequence[Row],
+    members: Sequence[Member],
+    capacity: Sequence[Row],
+    transfer: Sequence[Row],
+    templates: Sequence[Row],
     groups: Sequence[Row],
-) -> tuple[list[Figure], str]:  # fmt: skip
+) -> tuple[list[Figure], str]:
     """The figures of the section, and the sentence on the two groupings, from the rows of the five probe tables."""
     found = []
     if capacity:

@@ -142,10 +142,14 @@ def gone_from(registered: Sequence[str], rows: Sequence[Row]) -> str:
     """What to say where claims that a study registered before its data have no verdict; "" where all have one."""
     there = {row["id"] for row in rows}
     gone = [claim for claim in registered if claim not in there]
-    return "" if not gone else (
-        f"claims.json lacks {', '.join(gone)}, registered before the data: taken out by hand. "
-        "`phaselens run --from DIR` judges all of them again."
-    )  # fmt: skip
+    return (
+        ""
+        if not gone
+        else (
+            f"claims.json lacks {', '.join(gone)}, registered before the data: taken out by hand. "
+            "`phaselens run --from DIR` judges all of them again."
+        )
+    )
 
 
 def _document(where: Path, name: str, missing: dict[str, str], kind: type | tuple) -> object | None:

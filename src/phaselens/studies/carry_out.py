@@ -49,7 +49,7 @@ from phaselens.studies.worker import (
     missing,
     units_of_stage,
     write_lenses,
-)  # fmt: skip
+)
 from phaselens.trace.result_hashes import CLAIMS, DECLARATION, MANIFEST, RESULTS
 from phaselens.trace.store import digest
 from phaselens.trace.transcripts import read_jsonl
@@ -203,9 +203,17 @@ class _Run:
             log(self.place.folder, unit.stage, model=unit.model, seconds=round(done.seconds, 3), **facts)
             skipped = done.skipped and bool(unit.files)
             self.tell(
-                Event("unit", unit.stage, unit.model, counts[unit.stage], totals[unit.stage], done.tokens, done.seconds,
-                      skipped)
-            )  # fmt: skip
+                Event(
+                    "unit",
+                    unit.stage,
+                    unit.model,
+                    counts[unit.stage],
+                    totals[unit.stage],
+                    done.tokens,
+                    done.seconds,
+                    skipped,
+                )
+            )
 
         left = missing(self.place, units)
         there = {u.key for u in left}

@@ -25,16 +25,7 @@ from phaselens.trace.store import digest
 
 LENSES = ("final_norm", "raw", "tmatch", "shared")
 # Further lenses, all of them controls on the distribution; none is on by default.
-CONTROL_LENSES = (
-    "tuned",
-    "tmatch_layers",
-    "uncapped",
-    "cap_half",
-    "cap_one",
-    "cap_two",
-    "massive",
-    "nofirst",
-)
+CONTROL_LENSES = ("tuned", "tmatch_layers", "uncapped", "cap_half", "cap_one", "cap_two", "massive", "nofirst")
 ALL_LENSES = (*LENSES, *CONTROL_LENSES)
 DTYPES = ("float32", "float16", "bfloat16")
 EVERY_ORGANISM = "organism:*"

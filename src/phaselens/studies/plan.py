@@ -68,8 +68,10 @@ def shape_of(source: Source) -> Shape:
             network = AutoModelForCausalLM.from_config(config, trust_remote_code=source.trust_remote_code)
     except (OSError, ValueError) as error:
         first = (str(error).splitlines() or [""])[0]
-        raise InputError(f"{source.source}: no configuration can be read to plan with ({first}). Give a folder with a "
-                         "config.json; weights are not needed.") from error  # fmt: skip
+        raise InputError(
+            f"{source.source}: no configuration can be read to plan with ({first}). Give a folder with a "
+            "config.json; weights are not needed."
+        ) from error
     text = config.get_text_config()
     total = sum(p.numel() for p in network.parameters())
     expert = sum(p.numel() for n, p in network.named_parameters() if ".experts." in n)
@@ -151,8 +153,9 @@ def planned(
     return {
         "models": [{**asdict(shape), **memory_of(shape, dtype, batch, length)} for shape, *_ in asked],
         "stages": [asdict(stage) for stage in stages],
-        "bytes": sum(s.bytes for s in stages), "minutes": round(sum(s.minutes for s in stages), 2),
-    }  # fmt: skip
+        "bytes": sum(s.bytes for s in stages),
+        "minutes": round(sum(s.minutes for s in stages), 2),
+    }
 
 
 def short(plan: dict[str, Any]) -> str:

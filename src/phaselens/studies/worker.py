@@ -194,8 +194,10 @@ def read_lenses(work: Work, member: Member, name: str) -> Lenses:
     """The lenses of a model as `write_lenses` wrote them; translators come from the file of its tuned lens."""
     out = []
     for row in read_json(work.folder / name)["lenses"]:
-        made: dict = {k: tuple(float(x) if k == "temperatures" else x for x in v) if isinstance(v, list) else v
-                for k, v in row.items()}  # fmt: skip
+        made: dict = {
+            k: tuple(float(x) if k == "temperatures" else x for x in v) if isinstance(v, list) else v
+            for k, v in row.items()
+        }
         spec = LensSpec(**{**made, "cap": None if made["cap"] is None else float(made["cap"])})
         tuned = spec.kind == "tuned"
         out.append(make_calibration(work, member, lambda *unit: None)["tuned"] if tuned else spec)
@@ -272,8 +274,9 @@ class Worker:
             inputs = (
                 everything if unit.stage == "intervene" else [unit.part][: unit.stage not in ("probe", "documents")]
             )
-            self.place.fetch(transcript_path(work.folder, work.units(member)[i]).relative_to(work.folder).as_posix()
-                             for i in inputs)  # fmt: skip
+            self.place.fetch(
+                transcript_path(work.folder, work.units(member)[i]).relative_to(work.folder).as_posix() for i in inputs
+            )
             if unit.stage == "observe":
                 make_traces(work, member, read_lenses(work, member, unit.lenses), tick, part)
             else:

@@ -24,10 +24,14 @@ def study_with(entropies: list[np.ndarray], starts: list[np.ndarray], generator:
         layers = {"top1": steps["top1"][:, :, None]}
         models.append(
             model_of(
-                info, layers, steps, calibration=SET_APART, completions=tuple(map(tuple, tokens.tolist())),
+                info,
+                layers,
+                steps,
+                calibration=SET_APART,
+                completions=tuple(map(tuple, tokens.tolist())),
                 word_start_tokens=STARTS,
             )
-        )  # fmt: skip
+        )
     return study_of(models, generator)
 
 

@@ -78,7 +78,7 @@ def signatures(
                 massive=ones,
                 identity=0.0,
                 beside={"unmatched": np.stack([gains[:, :, 2], kl[:, :, 2]])},
-            )  # fmt: skip
+            )
         )
     return out
 
@@ -113,7 +113,7 @@ def regions(generator: np.random.Generator, *, there: float, elsewhere: float, m
                 units=units,
                 identity=0.0,
                 rank=2,
-            )  # fmt: skip
+            )
         )
     return out
 
@@ -150,12 +150,19 @@ def arms(
     ease = 1.5 * generator.standard_normal(UNITS)[np.arange(QUESTIONS) % UNITS]
     return [
         _one(
-            generator, f"m{k}", units, ease + 0.7 * generator.standard_normal(QUESTIONS), steer,
-            repaired if k < of else 0.0, (guard, guard_ct, falls_with_repair), (sharper, cooled, damped), ct_of_right,
+            generator,
+            f"m{k}",
+            units,
+            ease + 0.7 * generator.standard_normal(QUESTIONS),
+            steer,
+            repaired if k < of else 0.0,
+            (guard, guard_ct, falls_with_repair),
+            (sharper, cooled, damped),
+            ct_of_right,
             late,
         )
         for k in range(m)
-    ]  # fmt: skip
+    ]
 
 
 def _one(
@@ -202,9 +209,24 @@ def _one(
     in_time = draw(n) < 1.0 - late
     acts = {arm: np.zeros(n, bool) for arm in right} | {"monitor": acted, "random": moved}
     return Control(
-        name, name, tuple(units), units, 0.0, 4, 1.0, 0.0, "seed", right, ct, same, acts, steered[0], steered[1:],
-        turbulence, {arm: values & in_time for arm, values in acts.items()},
-    )  # fmt: skip
+        name,
+        name,
+        tuple(units),
+        units,
+        0.0,
+        4,
+        1.0,
+        0.0,
+        "seed",
+        right,
+        ct,
+        same,
+        acts,
+        steered[0],
+        steered[1:],
+        turbulence,
+        {arm: values & in_time for arm, values in acts.items()},
+    )
 
 
 def _shifted(right: np.ndarray, by: float, where: np.ndarray, generator: np.random.Generator) -> np.ndarray:

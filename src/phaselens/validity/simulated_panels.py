@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,8 @@ def runs_of(prompts: Sequence[str], n_generated: int | np.ndarray, **own: str | 
     """The columns of runs by the prompt of each: one sample at t0.7 that ends by length, but for what `own` says."""
     n = len(prompts)
     nothing = {"category": "simulated", "arm": "t0.7", "sample": 0, "calibration": False, "finish": "length"}
-    whole = {"run": np.arange(n), "prompt_id": np.array(prompts), "n_generated": n_generated, **nothing, **own}
+    whole: dict[str, Any] = {"run": np.arange(n), "prompt_id": np.array(prompts), "n_generated": n_generated}
+    whole |= {**nothing, **own}
     return {name: np.array(np.broadcast_to(column, (n, *np.shape(column)[1:]))) for name, column in whole.items()}
 
 

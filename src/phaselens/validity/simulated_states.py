@@ -78,10 +78,8 @@ def study_with(
         begins = starts[i] if i < len(starts) else generator.random((ALL_RUNS, STEPS)) < 2 / 3
         tokens = tuple(map(tuple, np.where(begins, 1, 0).tolist()))  # token 1 begins a word, token 0 does not
         models.append(
-            model_of(
-                info, columns, calibration=SET_APART, completions=tokens, word_start_tokens=frozenset((1,))
-            )
-        )  # fmt: skip
+            model_of(info, columns, calibration=SET_APART, completions=tokens, word_start_tokens=frozenset((1,)))
+        )
     return study_of(models, generator)
 
 

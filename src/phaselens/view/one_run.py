@@ -59,7 +59,7 @@ class Reader:
             "columns": {t: [facts_of(c) for c in described[t].values()] for t in described},
             "states": self._states(unit, run, n),
             "lens": self.lens is not None and self.lens.fits(unit),
-        }  # fmt: skip
+        }
 
     def _fixed(self, unit: Unit, run: int, name: str) -> Any:
         at = int(self.runs.starts[unit.number] + np.searchsorted(unit.table("runs").read("run"), run))

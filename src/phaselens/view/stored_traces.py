@@ -117,12 +117,15 @@ def _of_study(folder: Path) -> list[dict[str, Any]]:
         listed = json.loads((folder / "units.json").read_text(encoding="utf-8"))
         return [
             {
-                "stem": folder / unit["trace"], "model": unit["model"], "arm": unit.get("arm", ""),
-                "calibration": bool(unit.get("calibration")), "transcripts": _there(folder / unit["transcripts"]),
+                "stem": folder / unit["trace"],
+                "model": unit["model"],
+                "arm": unit.get("arm", ""),
+                "calibration": bool(unit.get("calibration")),
+                "transcripts": _there(folder / unit["transcripts"]),
             }
             for unit in listed
             if Path(f"{folder / unit['trace']}{RUNS}").is_file()
-        ]  # fmt: skip
+        ]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StudyFileError(f"{folder / 'units.json'} cannot be read ({error!r}). Run the study again.") from error
 
@@ -141,7 +144,7 @@ def _of_folder(folder: Path) -> list[dict[str, Any]]:
                 "arm": "",
                 "calibration": bool(meta.get("calibration")),
                 "transcripts": next((p for p in near if p.is_file()), None),
-            }  # fmt: skip
+            }
         )
     return found
 

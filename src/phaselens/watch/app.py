@@ -44,10 +44,17 @@ def make_app(
     async def about(request: Request) -> Response:
         limits = {k: getattr(desk.limits, k) for k in ("prompt_chars", "prompt_tokens", "tokens", "choices", "streams")}
         facts = {
-            "model": name, "family": desk.model.family, "n_layers": desk.model.n_layers, "context": desk.model.context,
-            "dynamics": desk.view.to_dict(), "limits": limits, "study": stored is not None,
-            "chat": talk.chat, "template": encoder(desk.model).template is not None, "system": talk.system,
-        }  # fmt: skip
+            "model": name,
+            "family": desk.model.family,
+            "n_layers": desk.model.n_layers,
+            "context": desk.model.context,
+            "dynamics": desk.view.to_dict(),
+            "limits": limits,
+            "study": stored is not None,
+            "chat": talk.chat,
+            "template": encoder(desk.model).template is not None,
+            "system": talk.system,
+        }
         return JSONResponse(facts)
 
     def completions(form: type[Body | ChatBody]) -> Handler:

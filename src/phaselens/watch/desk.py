@@ -110,9 +110,12 @@ class Desk:
         """Begin a request. Raises Refusal (429) where no place is free."""
         if len(self.jobs) >= self.limits.streams:
             raise Refusal(
-                429, BUSY.format(n=self.limits.streams), kind="rate_limit_error", code="rate_limit_exceeded",
+                429,
+                BUSY.format(n=self.limits.streams),
+                kind="rate_limit_error",
+                code="rate_limit_exceeded",
                 headers={"Retry-After": "1"},
-            )  # fmt: skip
+            )
         job = Job(asked, asyncio.get_running_loop())
         self.jobs.add(job)
         self._threads.submit(self._carry_out, job)

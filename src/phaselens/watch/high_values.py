@@ -78,9 +78,14 @@ def thresholds_of(
     given = [encode.chat(turns) for turns in told] if talk.chat else [encode(p) for p in prompts]
     fitting = [ids for ids in given if model.context is None or len(ids) + room < model.context]
     _, trace = live(
-        model, fitting, max_new_tokens=room, sampling=Sampling(temperature=0.7),
-        observables=("instability", "turbulence"), layers=recorded, batch_size=RUNS,
-    )  # fmt: skip
+        model,
+        fitting,
+        max_new_tokens=room,
+        sampling=Sampling(temperature=0.7),
+        observables=("instability", "turbulence"),
+        layers=recorded,
+        batch_size=RUNS,
+    )
     return learned([trace], layer, f"{len(fitting)} short runs of this model when the server started")
 
 

@@ -85,9 +85,12 @@ class Door:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self.token.encode()):
             raise Refusal(
-                401, "this server wants its token: `Authorization: Bearer TOKEN`.", kind="authentication_error",
-                code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"},
-            )  # fmt: skip
+                401,
+                "this server wants its token: `Authorization: Bearer TOKEN`.",
+                kind="authentication_error",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
 
 
 class _Shield:
@@ -111,9 +114,12 @@ class _Shield:
             await send(message)
 
         full = Refusal(
-            503, f"{self._most} requests are in work already; try again in a moment.", kind="server_error",
-            code="overloaded", headers={"Retry-After": "1", "Connection": "close"},
-        )  # fmt: skip
+            503,
+            f"{self._most} requests are in work already; try again in a moment.",
+            kind="server_error",
+            code="overloaded",
+            headers={"Retry-After": "1", "Connection": "close"},
+        )
         self._now += 1
         try:
             await (self._app if self._now <= self._most else refused(full))(scope, receive, shielded)

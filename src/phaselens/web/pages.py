@@ -49,10 +49,7 @@ def whole(name: str, data: Any = None) -> Page:
         f"default-src 'none'; script-src 'sha256-{hashes[0]}'; style-src 'sha256-{hashes[1]}'; "
         f"connect-src {ask}; img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
-    parts = {
-        "<!-- style -->": f"<style>{style}</style>",
-        "<!-- script -->": f'<script type="module">{code}</script>',
-    }
+    parts = {"<!-- style -->": f"<style>{style}</style>", "<!-- script -->": f'<script type="module">{code}</script>'}
     if data is not None:
         parts["<!-- policy -->"] = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         parts["<!-- data -->"] = f'<script type="application/json" id="data">{_embedded(data)}</script>'

@@ -81,10 +81,17 @@ class Server:
 
         server = uvicorn.Server(
             uvicorn.Config(
-                app, log_level="warning", access_log=False, server_header=False, ws="none", lifespan="on",
-                http=patient(connections, header_seconds), timeout_keep_alive=5, timeout_graceful_shutdown=5,
+                app,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                ws="none",
+                lifespan="on",
+                http=patient(connections, header_seconds),
+                timeout_keep_alive=5,
+                timeout_graceful_shutdown=5,
             )
-        )  # fmt: skip
+        )
         leave = server.shutdown
 
         async def shutdown(sockets: list[socket.socket] | None = None) -> None:

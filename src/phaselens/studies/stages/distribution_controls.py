@@ -81,11 +81,7 @@ def controls_paths(folder: Path, key: str, lenses: Sequence[str]) -> list[Path]:
 
 
 def kept_controls(
-    folder: Path,
-    key: str,
-    lenses: Sequence[str],
-    model: Callable[[], Model],
-    transcripts: Callable[[], Transcripts],
+    folder: Path, key: str, lenses: Sequence[str], model: Callable[[], Model], transcripts: Callable[[], Transcripts]
 ) -> dict[str, Any]:
     """What the wanted control lenses need of one model, from files named by `key` where they are there.
 

@@ -61,10 +61,14 @@ def _start(member: Member, kind: str) -> str:
 def acted_path(work: Work, member: Member, kind: str) -> Path:
     """Where the record stands: named by the model, the kind and all that it depends on."""
     depends = {
-        "kind": kind, "model": member.facts.get("fingerprint"), "asked": asked_of(work.study).model_dump(mode="json"),
-        "seed": work.study.seed, "said": [unit.key for unit in _first_arm(work, member)],
-        "battery": [work.study.battery, len(work.battery.prompts)], "versions": versions(),
-    }  # fmt: skip
+        "kind": kind,
+        "model": member.facts.get("fingerprint"),
+        "asked": asked_of(work.study).model_dump(mode="json"),
+        "seed": work.study.seed,
+        "said": [unit.key for unit in _first_arm(work, member)],
+        "battery": [work.study.battery, len(work.battery.prompts)],
+        "versions": versions(),
+    }
     return work.folder / FOLDER / f"{_start(member, kind)}{digest(depends)[:NAME_LENGTH]}.safetensors"
 
 
@@ -77,9 +81,14 @@ def _first_arm(work: Work, member: Member) -> list[Unit]:
 def _record(work: Work, member: Member, kind: str) -> Found:
     asked, seed, model = asked_of(work.study), work.study.seed, model_of(work.study, member, work.shelf)
     return record_of(
-        kind, model, member.label, asked, seed, questions=lambda: _questions(work, asked),
+        kind,
+        model,
+        member.label,
+        asked,
+        seed,
+        questions=lambda: _questions(work, asked),
         said=lambda: first_runs(read_transcripts(work.folder, _first_arm(work, member)), asked.prompts, asked.tokens),
-    )  # fmt: skip
+    )
 
 
 def _questions(work: Work, asked: Asked) -> Questions:

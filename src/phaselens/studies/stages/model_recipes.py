@@ -58,9 +58,5 @@ def _on_record(source: str) -> dict[str, Any]:
     figures = record.get("figures") or {}
     losses = [float(figures.get(key, math.nan)) for key in ("loss", "web_loss")]
     own, other = losses if corpus == "curated" else losses[::-1]
-    trained = {
-        "training_loss": own,
-        "other_loss": other,
-        "training_tokens": float(record.get("tokens", math.nan)),
-    }
+    trained = {"training_loss": own, "other_loss": other, "training_tokens": float(record.get("tokens", math.nan))}
     return {"corpus": corpus, "recipe": f"organism {digest(same)[:12]}", "training_seed": seed, **trained}

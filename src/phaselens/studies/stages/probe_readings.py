@@ -40,14 +40,22 @@ def make_readings(work: Work, member: Member, tick: Tick) -> None:
         if not there and not member.untrained:
             model = model_of(study, member, work.shelf)
             settings = Settings(
-                l2=(100.0,), n_boot=100, n_permutations=study.probe_permutations, table=False, code=False,
+                l2=(100.0,),
+                n_boot=100,
+                n_permutations=study.probe_permutations,
+                table=False,
+                code=False,
                 seed=study.seed,
-            )  # fmt: skip
+            )
             try:
                 arrays, facts = stored_reading(
-                    model, untrained_twin(model, study.seed + TWIN_SEED), task_named(name), most=study.probe_examples,
-                    seed=study.seed, settings=settings,
-                )  # fmt: skip
+                    model,
+                    untrained_twin(model, study.seed + TWIN_SEED),
+                    task_named(name),
+                    most=study.probe_examples,
+                    seed=study.seed,
+                    settings=settings,
+                )
             except InputError as error:
                 arrays, facts = {"none": np.zeros(0)}, {"task": name, "refused": str(error)}
             atomic_write(path, arrays_bytes(arrays, {"model": member.label, **facts}))

@@ -21,10 +21,15 @@ def read_readings(folder: Path) -> dict[str, dict[str, StoredReading]]:
         if "refused" not in facts and facts["task"] != SCORES:
             peak = {name.removeprefix(PEAK): arrays.pop(name) for name in sorted(arrays) if name.startswith(PEAK)}
             made = StoredReading(
-                facts["task"], facts["function"], units=np.array(facts["units"]), best=facts["best"], **arrays,
-                peak=PeakProbes(**peak) if peak else None, keys=tuple(facts.get("keys", ())),
+                facts["task"],
+                facts["function"],
+                units=np.array(facts["units"]),
+                best=facts["best"],
+                **arrays,
+                peak=PeakProbes(**peak) if peak else None,
+                keys=tuple(facts.get("keys", ())),
                 templates=tuple(facts.get("templates", ())),
-            )  # fmt: skip
+            )
             out.setdefault(facts["model"], {})[facts["task"]] = made
     return out
 

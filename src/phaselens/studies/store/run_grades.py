@@ -58,11 +58,16 @@ def grading(runs: Iterable[tuple[str, Transcript]], name: str | None) -> dict[st
         found = None if grader is None else _grade(t, grader)
         shown.append(
             {
-                "model": model, "prompt_id": t.prompt_id, "outcome": outcome, "prompt": (t.prompt or "")[-SHOWN:],
-                "completion": (t.completion or "")[:SHOWN], "answer": t.answer, "read": found.read if found else "",
+                "model": model,
+                "prompt_id": t.prompt_id,
+                "outcome": outcome,
+                "prompt": (t.prompt or "")[-SHOWN:],
+                "completion": (t.completion or "")[:SHOWN],
+                "answer": t.answer,
+                "read": found.read if found else "",
                 "rule": found.rule if found else "",
             }
-        )  # fmt: skip
+        )
     models = dict.fromkeys(model for model, _ in counts)
     rows = [{"model": m, **{o.replace(" ", "_"): counts[m, o] for o in OUTCOMES.values()}} for m in models]
     return {
