@@ -296,8 +296,9 @@ class Worker:
 def work_part(root: str, part: int, of: int, *, wait: float = 3600.0, hear: Hear = lambda done: None) -> int:
     """Do one of `of` parts of what is missing at `root`, a study that was begun; how many units were done.
 
-    The parts of a study do not overlap. Behind the calibrations of all models (waited for, `wait` seconds at most) come
-    the traces. Raises InputError where the study was not begun, StateError where a unit fails or others do not come.
+    The parts of a study do not overlap. Behind the calibrations of all models and the texts of the part's own ones
+    (waited for, `wait` seconds at most) come the traces. Raises InputError where the study was not begun, StateError
+    where a unit fails or others do not come.
     """
     worker, count = Worker(root, 1), 0
     place, work = worker.place, worker.work
@@ -306,16 +307,20 @@ def work_part(root: str, part: int, of: int, *, wait: float = 3600.0, hear: Hear
         raise InputError(f"{root} holds no study that was begun: `phaselens run STUDY --out {root} --begin` first.")
     members = [worker.known(row["name"]) for row in read_json(place.folder / MANIFEST)["models"]]
     lenses: dict[str, str] = {}
+    texts: list[Unit] = []
     for stages in (FIRST, SECOND):
         units = [u for s in asked_of(work.study, stages) for u in units_of_stage(work, s, members, lenses)]
         units.sort(key=lambda u: u.model)  # so that a part is of few models
-        for unit in missing(place, units[len(units) * part // of : len(units) * (part + 1) // of]):
+        own = units[len(units) * part // of : len(units) * (part + 1) // of]
+        _await(place, [u for u in texts if u.model in {mine.model for mine in own}], wait)
+        for unit in missing(place, own):
             done = worker.do(unit)
             hear(done)
             if done.error:
                 raise StateError(f"{unit.stage} {unit.part} of {unit.model}: {done.error}")
             count += 1
         if stages is FIRST:
+            texts = [u for u in units if u.stage == "generate"]
             _await(place, [u for u in units if u.stage == "calibrate"], wait)
             lenses = write_lenses(work, known_of(work, members).lenses)
             place.put(lenses.values())
@@ -327,5 +332,6 @@ def _await(place: Place, units: Sequence[Unit], wait: float) -> None:
     until = time.monotonic() + wait
     while left := missing(place, units):
         if time.monotonic() > until:
-            raise StateError(f"the calibration of {left[0].model} did not come within {wait:.0f} s: does its part run?")
+            what = f"the {'calibration' if left[0].stage == 'calibrate' else 'text'} of {left[0].model}"
+            raise StateError(f"{what} did not come within {wait:.0f} s: does its part run?")
         time.sleep(min(1.0, wait))
