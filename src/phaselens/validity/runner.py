@@ -46,11 +46,6 @@ class Tally:
         return self.hits / self.n if self.n else math.nan
 
     @property
-    def rejections(self) -> int:
-        """Studies in which the claim was rejected (count)."""
-        return self.verdicts.get("rejected", 0)
-
-    @property
     def interval(self) -> Interval:
         """Wilson interval of the rate."""
         return wilson(self.hits, self.n)
@@ -234,6 +229,7 @@ def _claim(claim: str, scenarios: Sequence[Scenario], tallies: Sequence[Tally]) 
 
 def _row(scenario: Scenario, t: Tally) -> dict:
     named = sum(by.get(scenario.control, 0) for by in t.decided_by.values()) if scenario.control else None
+    denied = _denied(scenario, t)
     return {
         "id": scenario.id,
         "kind": scenario.kind if t.bound else "shown",
@@ -245,8 +241,8 @@ def _row(scenario: Scenario, t: Tally) -> dict:
         "interval": _bounds(t.interval),
         "verdicts": dict(t.verdicts),
         "decided_by": {word: dict(by) for word, by in t.decided_by.items()},
-        "rejection_rate": t.rejections / t.n if t.n else None,
-        "rejection_interval": _bounds(wilson(t.rejections, t.n)),
+        "rejection_rate": denied / t.n if t.n else None,
+        "rejection_interval": _bounds(wilson(denied, t.n)),
         "named": named if t.bound else None,
         "holds": _holds(scenario, t),
     }
@@ -261,8 +257,13 @@ def _holds(scenario: Scenario, t: Tally) -> bool | None:
     if not t.bound:
         return None
     if scenario.kind == "effect":
-        return t.interval.hi > GOAL and (scenario.word == "rejected" or wilson(t.rejections, t.n).lo <= GOAL)
+        return t.interval.hi > GOAL and wilson(_denied(scenario, t), t.n).lo <= GOAL
     return t.interval.lo <= GOAL
+
+
+def _denied(scenario: Scenario, t: Tally) -> int:
+    """Studies in which the rule said the opposite of what is true there (count)."""
+    return t.verdicts.get("supported" if scenario.word == "rejected" else "rejected", 0)
 
 
 def _bounds(interval: Interval) -> list[float] | None:
