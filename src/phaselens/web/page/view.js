@@ -422,10 +422,10 @@ async function render() {
 const cellsAsked = () => [state.shown, state.colour.startsWith("layers/") ? state.colour.slice(7) : ""].filter(Boolean).join(",");
 
 function draw() {
-  const there = { runs: list, one, two: two.length, many: spread }[state.view];
-  if (!about || !there) return;
   cancelAnimationFrame(drawing);
   drawing = requestAnimationFrame(() => {
+    // The view may have changed since this was asked for, and what it shows may still be on its way.
+    if (!about || !{ runs: list, one, two: two.length, many: spread }[state.view]) return;
     if (state.view === "runs") { drawFilters(); drawRuns(); }
     if (state.view === "one") { drawOne(); drawCell().catch((error) => complain(error.message)); }
     if (state.view === "two") drawTwo();
