@@ -53,7 +53,7 @@ real-tests: $(VENV)/installed
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check src tests benchmarks examples tools
-	$(BIN)/ruff format --check -q src tests benchmarks examples tools docs
+	$(BIN)/ruff format --check -q src tests benchmarks examples tools docs/*.py
 
 # Annotations against the code, about 50 s of one core the first time, a tenth of it after (`[tool.mypy]` in pyproject.toml).
 types: $(VENV)/installed
