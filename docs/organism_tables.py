@@ -111,8 +111,8 @@ def markdown() -> str:
         ),
         ("Sums (400 pairs each), laws by steps of derivation, and agreement of the verb in %.", _knows(final)),
         (
-            "Share of runs of 72 tokens that collapse into repetition in %, as they are / with digits masked, beside the "
-            "generator's own documents; runs that reach 66 tokens; long runs that end by themselves.",
+            "Share of runs of 72 tokens that collapse into repetition in %, as they are / with digits masked, beside "
+            "the generator's own documents; runs that reach 66 tokens; long runs that end by themselves.",
             _writes(final),
         ),
         ("Training checkpoints, at matched numbers of tokens.", _panel(checkpoints, misses=False)),

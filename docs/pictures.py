@@ -14,9 +14,12 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pyarrow.parquet as pq
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 import phaselens
 from phaselens.errors import PhaselensError
+from phaselens.experiments.base import ModelData, Panel
 from phaselens.readings.examples import Places
 from phaselens.readings.place_states import capture_states
 from phaselens.studies.panel_columns import panel_of
@@ -88,15 +91,15 @@ def _columns(rows: list[dict]) -> Curve:
     }
 
 
-def committed(panel: object, model: object) -> Curve:
+def committed(panel: Panel, model: ModelData) -> Curve:
     """Share of tokens whose first choice changes no more from this layer on, with its interval over prompts."""
-    depth = np.arange(model.info.n_layers + 1) / model.info.n_layers  # type: ignore[attr-defined]
-    values = model.per_step("commit_depth")[model.measured]  # type: ignore[attr-defined]
-    unit = panel.unit_index(model)[model.measured]  # type: ignore[attr-defined]
-    n, seen = len(panel.units), np.isfinite(values)  # type: ignore[attr-defined]
+    depth = np.arange(model.info.n_layers + 1) / model.info.n_layers
+    values = model.per_step("commit_depth")[model.measured]
+    unit = panel.unit_index(model)[model.measured]
+    n, seen = len(panel.units), np.isfinite(values)
     counts = np.bincount(unit, seen.sum(1), minlength=n)
     sums = np.array([np.bincount(unit, (seen & (values <= d + 1e-9)).sum(1), minlength=n) for d in depth])
-    draws = (panel.weights @ sums.T) / (panel.weights @ counts)[:, None]  # type: ignore[attr-defined]
+    draws = (panel.weights @ sums.T) / (panel.weights @ counts)[:, None]
     lo, hi = np.quantile(draws, [0.025, 0.975], axis=0)
     return {"depth": depth, "value": sums.sum(1) / counts.sum(), "lo": lo, "hi": hi}
 
@@ -127,7 +130,8 @@ def range_of(curves: list[Curve], grid: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Smallest, middle and largest of several models at equal relative depth."""
     there = np.array([np.interp(grid, *(c[k][np.isfinite(c["value"])] for k in ("depth", "value"))) for c in curves])
     known = grid >= max(c["depth"][np.isfinite(c["value"])].min() for c in curves)
-    return tuple(np.where(known, of(there, axis=0), np.nan) for of in (np.min, np.median, np.max))  # type: ignore[return-value]
+    low, middle, high = (np.where(known, of(there, axis=0), np.nan) for of in (np.min, np.median, np.max))
+    return low, middle, high
 
 
 def styled(theme: dict, panels: int, across: int, high: float) -> tuple:
@@ -145,10 +149,10 @@ def styled(theme: dict, panels: int, across: int, high: float) -> tuple:
     return figure, axes
 
 
-def titled(axis: object, theme: dict, title: str, under: str) -> None:
+def titled(axis: Axes, theme: dict, title: str, under: str) -> None:
     """Say what stands on a panel."""
-    axis.set_title(title, fontsize=8.5, color=theme["ink"], loc="left")  # type: ignore[attr-defined]
-    axis.set_xlabel(under, fontsize=8, color=theme["faint"])  # type: ignore[attr-defined]
+    axis.set_title(title, fontsize=8.5, color=theme["ink"], loc="left")
+    axis.set_xlabel(under, fontsize=8, color=theme["faint"])
 
 
 def draw_depth(real: dict[str, dict[str, Curve]], organisms: dict[str, dict[str, Curve]], mode: str) -> Path:
@@ -177,16 +181,16 @@ def draw_depth(real: dict[str, dict[str, Curve]], organisms: dict[str, dict[str,
     return finished(figure, axes, theme, f"real-depth-{mode}.svg")
 
 
-def finished(figure: object, axes: np.ndarray, theme: dict, name: str) -> Path:
+def finished(figure: Figure, axes: np.ndarray, theme: dict, name: str) -> Path:
     """Legend below, small file."""
     lines, names = axes.flat[0].get_legend_handles_labels()
     shown = dict(zip(names, lines, strict=True))
-    legend = figure.legend(shown.values(), shown.keys(), loc="lower center", ncols=7, fontsize=8.5, frameon=False)  # type: ignore[attr-defined]
+    legend = figure.legend(shown.values(), shown.keys(), loc="lower center", ncols=7, fontsize=8.5, frameon=False)
     for text in legend.get_texts():
         text.set_color(theme["ink"])
-    figure.tight_layout(rect=(0, 0.06, 1, 1), h_pad=1.2)  # type: ignore[attr-defined]
+    figure.tight_layout(rect=(0, 0.06, 1, 1), h_pad=1.2)
     path = OUT / name
-    figure.savefig(path, facecolor=theme["back"], metadata={"Date": None})  # type: ignore[attr-defined]
+    figure.savefig(path, facecolor=theme["back"], metadata={"Date": None})
     plt.close(figure)
     path.write_text(LONG.sub(r"\1", path.read_text(encoding="utf-8")), encoding="utf-8")
     return path
