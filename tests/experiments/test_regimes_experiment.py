@@ -29,7 +29,7 @@ def bursty(g, size=0.0, *, first=0.0, frozen=0, n_steps=72):
     return ct
 
 
-def build(make, seed=0, twins=None, n_prompts=8, calibration=0):
+def build(make, seed=0, twins=None, n_prompts=8, calibration=0, facts=lambda i: {"parameters": 1000 + i}):
     g = np.random.default_rng(seed)
 
     def model(name, ct, **info):
@@ -37,7 +37,7 @@ def build(make, seed=0, twins=None, n_prompts=8, calibration=0):
         logits = planted.logits(g, shape=shape)
         return planted.model(name, logits, g, ct=ct, n_prompts=n_prompts, calibration=calibration, **info)
 
-    models = [model(f"m{i}", make(g, i)) for i in range(M)]
+    models = [model(f"m{i}", make(g, i), **facts(i)) for i in range(M)]
     quiet = twins or (lambda g, i: bursty(g, 0.3 * g.random()))
     models += [model(f"m{i} (untrained)", quiet(g, i), twin=True, twin_of=f"m{i}") for i in range(M)]
     return planted.panel(models)
@@ -82,6 +82,21 @@ def test_a_continuum_excludes_regimes_that_lie_far_apart():
     # Without its highest model this one does not exclude groups any more: want of power is open.
     v = verdict(build(lambda g, i: bursty(g, 0.5 * 1.3**i)))
     assert (v.verdict, v.decided_by) == ("open", "S test") and v.p > 0.5
+
+
+def test_roundings_of_one_model_exclude_no_regimes():
+    def one(i):
+        return {"parameters": 1000}
+
+    def even(g, i):
+        return bursty(g, 0.5 + 0.8 * i**0.5)
+
+    v = verdict(build(even, facts=one))
+    assert (v.verdict, v.counts["trainings told apart"]) == ("open", 1)
+    v = verdict(build(even, facts=lambda i: one(i) | {"training_seed": i}))
+    assert (v.verdict, v.counts["trainings told apart"]) == ("rejected", M)
+    v = verdict(build(even, facts=lambda i: {"parameters": 1000 + i, "twin_of": f"m{i % 3}" if i > 2 else None}))
+    assert (v.verdict, v.counts["trainings told apart"]) == ("open", 3)
 
 
 def test_three_regimes_are_supported_and_not_rejected():

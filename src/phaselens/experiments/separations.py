@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from phaselens.claims import LEVEL, SMALLEST_GAP, Outcome, SplitEvidence
-from phaselens.experiments.base import ModelData, Panel
+from phaselens.experiments.base import ModelData, Panel, shape_of
 from phaselens.experiments.result_tables import bounds, json_value
 from phaselens.statistics.panel_groups import Split, split
 from phaselens.statistics.separation import (
@@ -124,15 +124,15 @@ def evidence(
 ) -> SplitEvidence:
     """All that a judge needs beside the split itself: power, counts, and the numbers of models that would settle it."""
     judged = tested if base is None else base
-    largest = panel_largest_p(tested.test.m, among)
+    trainings = len({(shape_of(m.info), m.info.training_seed) for m in panel.trained if m.info.twin_of is None})
     weakest = min((judged.test.s, judged.without_twins.s), default=float("nan"))
     return SplitEvidence(
         split=tested,
         outcomes=outcomes,
         power=panel_power(tested.test.m, among),
-        largest_p=largest,
-        excluded=tested.test.p > max(largest, LEVEL) and not _by_one_model(panel, tested, among),
-        counts=counts(panel),
+        largest_p=panel_largest_p(tested.test.m, among),
+        excluded=trainings >= SMALLEST_PANEL and _excluded(panel, tested, among),
+        counts=counts(panel) | {"trainings told apart": trainings},
         base=base,
         models_for_power=enough_models(among),
         models_for_split=None
@@ -140,6 +140,13 @@ def evidence(
         else models_for_significance(weakest, panel.generator("models needed"), null=panel.null),
         lacking=lacking,
     )
+
+
+def _excluded(panel: Panel, tested: Split, among: tuple[int, ...]) -> bool:
+    """Whether groups 6 SDs apart are excluded, twins in and twins dropped, and not by one model alone."""
+    both = (tested.test, tested.without_twins)
+    beyond = all(t.p > LEVEL and t.p > panel_largest_p(t.m, among) for t in both)
+    return beyond and not _by_one_model(panel, tested, among)
 
 
 def _by_one_model(panel: Panel, tested: Split, among: tuple[int, ...]) -> bool:

@@ -128,7 +128,7 @@ def study_with(
     vocabulary = np.full(m, VOCABULARY) if vocabulary is None else vocabulary
     trained = lens_tables(logits, raw, vocabulary)
     untrained = lens_columns(cells(_all_layers(twins), generator))
-    first, second = infos(m, n_layers=LAYERS, vocab_size=VOCABULARY)
+    first, second = infos(m, n_layers=LAYERS, vocab_size=VOCABULARY, apart=True)
     models = [_model(info, trained, i) for i, info in enumerate(first)]
     models += [_model(info, untrained, i) for i, info in enumerate(second)]
     return study_of(models, generator)

@@ -112,12 +112,16 @@ def model_of(
 
 
 def infos(
-    m: int, *, n_layers: int, vocab_size: int = 100, twin_of: Mapping[int, int] | None = None
+    m: int, *, n_layers: int, vocab_size: int = 100, twin_of: Mapping[int, int] | None = None, apart: bool = False
 ) -> tuple[list[ModelInfo], list[ModelInfo]]:
-    """Facts of M trained models, and of their untrained twins; `twin_of` maps a second seed to its original."""
+    """Facts of M trained models, and of their untrained twins; `twin_of` maps a second seed to its original.
+
+    `apart` says that each was trained with a seed of its own.
+    """
     facts: dict = {"family": "simulated", "n_layers": n_layers, "d_model": 4, "vocab_size": vocab_size, "parameters": 1}
     seeds = twin_of or {}
-    trained = [ModelInfo(name=f"m{i}", twin_of=f"m{seeds[i]}" if i in seeds else None, **facts) for i in range(m)]
+    own = [{"twin_of": f"m{seeds[i]}" if i in seeds else None, "training_seed": i if apart else None} for i in range(m)]
+    trained = [ModelInfo(name=f"m{i}", **facts, **own[i]) for i in range(m)]
     return trained, [ModelInfo(name=f"m{i} (untrained)", twin=True, twin_of=f"m{i}", **facts) for i in range(m)]
 
 

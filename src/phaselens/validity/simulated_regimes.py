@@ -68,7 +68,7 @@ def study_with(
 
     `frozen` [model, run, step] of the trained ones (default: none is), `lengths` [model, run] their generated tokens.
     """
-    first, second = infos(len(trained), n_layers=1, twin_of=twin_of)
+    first, second = infos(len(trained), n_layers=1, twin_of=twin_of, apart=True)
 
     def one(info, ct: np.ndarray, still: np.ndarray | None, n: np.ndarray | None) -> ModelData:
         still = np.zeros(ct.shape) if still is None else still
