@@ -18,7 +18,7 @@ from phaselens.dynamics.state_alphabets import BIFURCATION, bifurcation_states, 
 from phaselens.experiments.base import ModelData, Panel, Result, declared
 from phaselens.experiments.result_tables import bounds, filled
 from phaselens.experiments.separations import counts
-from phaselens.statistics.intervals import percentile_interval, undefined_interval
+from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
 from phaselens.statistics.multiplicity import partial_conjunction
 from phaselens.statistics.resampling import bootstrap_weights, resampled_ratio
 
@@ -200,7 +200,7 @@ def _p(found: Sequence[Effect], of: Flag, sign: int, *, equivalent: bool = False
     return min(1.0, len(sides) * min(partial_conjunction(_one_sided(found, s), of.needed_for_yes) for s in sides))
 
 
-def _median_effect(panel: Panel, pairs: Sequence[Pairs], outcome: str) -> tuple[float, object]:
+def _median_effect(panel: Panel, pairs: Sequence[Pairs], outcome: str) -> tuple[float, Interval]:
     """Median over models of mean / SD of the paired differences (1), with its interval over pairs."""
     ids = sorted({i for p in pairs for i in p.ids})
     d = np.full((len(pairs), len(ids)), np.nan)

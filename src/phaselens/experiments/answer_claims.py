@@ -109,7 +109,7 @@ def resolved_difference(panel: Panel, g: Graded) -> Own | None:
 
 def resolved_at_equal_length(panel: Panel, graded: Sequence[Graded]) -> Outcome:
     """S2's control: the same with the difference in answer length taken out (intercept over pairs)."""
-    found = [(g.model.info.name, c[1]) for g in graded if (c := _contrast(g)) is not None]
+    found = [(g.model.info.name, both[1]) for g in graded if (both := _contrast(g)) is not None]
     if not found:
         return Outcome("length", "missing", "no runs to compare")
     if not any(c.tokens.any() for _, c in found):
@@ -161,9 +161,10 @@ def _prefixes(g: Graded) -> _Prefixes | None:
         if not every:
             return None
         chosen.append(max(every, key=lambda c: c[0])[1])
-    use = g.measured & np.isfinite(chosen[0][:, -1]) & np.isfinite(chosen[1][:, -1])
+    inner, outer = chosen
+    use = g.measured & np.isfinite(inner[:, -1]) & np.isfinite(outer[:, -1])
     steps = tuple(k for k in range(UPTO) if all(np.isfinite(c[use, k]).any() for c in chosen))
-    return _Prefixes(*chosen, use, steps) if steps and use.any() else None
+    return _Prefixes(inner, outer, use, steps) if steps and use.any() else None
 
 
 def _prefix(g: Graded, name: str, layer: int | None) -> tuple[float, np.ndarray] | None:

@@ -8,11 +8,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from phaselens.claims.records import Evidence
 from phaselens.errors import InputError, StateError, unknown_name
 from phaselens.experiments.result_tables import Table, declarations, tables_of
 from phaselens.interventions.records import Acted
@@ -239,7 +240,9 @@ class ModelData:
         n = int(step.max()) + 1 if len(step) else 0
         return (row * n + step).astype(np.int32 if len(known) * n < 2**31 else np.int64), n
 
-    def _filled(self, cells: tuple[np.ndarray, int], values: np.ndarray, *layers: int, kind: Any = float) -> np.ndarray:
+    def _filled(
+        self, cells: tuple[np.ndarray, int], values: np.ndarray, *layers: int, kind: npt.DTypeLike = float
+    ) -> np.ndarray:
         """Values of all rows as [run, step, ...] of one kind, NaN where there is no row."""
         at, n = cells
         out = np.full((len(np.asarray(self.runs["run"])), n, *layers), np.nan, kind)
@@ -367,7 +370,7 @@ class Result:
 
     tables: Mapping[str, pa.Table]
     documents: Mapping[str, list] = field(default_factory=dict)
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -388,11 +391,11 @@ class Experiment:
     tables: tuple[Table, ...]
     function: Callable[[Panel], Result]
     summary: str
-    evidence: Callable[..., Mapping[str, Any]] | None = None
+    evidence: Callable[..., Mapping[str, Evidence]] | None = None
     parted: bool = False
     whole_runs: tuple[str, ...] = ()
 
-    def evidence_of(self, panel: Panel, claims: Sequence[str] = ()) -> Mapping[str, object]:
+    def evidence_of(self, panel: Panel, claims: Sequence[str] = ()) -> Mapping[str, Evidence]:
         """The evidence for its claims by the shortest way, or for some of them where they can be had apart."""
         if self.evidence is None:
             return self.function(panel).evidence
@@ -410,7 +413,7 @@ def of_interventions(panel: Panel, kind: str, analysed: Callable[..., Result], *
 def declared(
     name: str,
     function: Callable[[Panel], Result],
-    evidence: Callable[..., Mapping[str, Any]] | None = None,
+    evidence: Callable[..., Mapping[str, Evidence]] | None = None,
     *,
     layers: Sequence[str] | None = None,
     steps: Sequence[str] | None = None,
@@ -418,6 +421,15 @@ def declared(
 ) -> Experiment:
     """The experiment of this name in `declared.toml`; `layers` and `steps` where its module knows what it needs."""
     record = declarations()[name]
-    needs = (tuple(record.get(k, ()) if own is None else own) for k, own in (("layers", layers), ("steps", steps)))
-    claims, whole = (tuple(record.get(k, ())) for k in ("claims", "whole_runs"))
-    return Experiment(name, *needs, claims, tables_of(name), function, record["summary"], evidence, parted, whole)
+    return Experiment(
+        name,
+        needs_layers=tuple(record.get("layers", ()) if layers is None else layers),
+        needs_steps=tuple(record.get("steps", ()) if steps is None else steps),
+        claims=tuple(record.get("claims", ())),
+        tables=tables_of(name),
+        function=function,
+        summary=record["summary"],
+        evidence=evidence,
+        parted=parted,
+        whole_runs=tuple(record.get("whole_runs", ())),
+    )

@@ -5,10 +5,10 @@ Scores of a run against baselines, on graded runs; one set of draws over units s
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
+from phaselens.claims.records import Evidence
 from phaselens.dynamics.correctness_scores import prefix_means
 from phaselens.dynamics.early_exit import exit_curve
 from phaselens.experiments import answer_claims, later_claims
@@ -209,7 +209,7 @@ def graded_of(panel: Panel) -> dict[str, Graded]:
     return {m.info.name: one for m in panel.trained if (one := graded_runs(panel, m, turbulent)) is not None}
 
 
-def correctness_evidence(panel: Panel, claims: Sequence[str] = CLAIMS) -> Mapping[str, object]:
+def correctness_evidence(panel: Panel, claims: Sequence[str] = CLAIMS) -> Mapping[str, Evidence]:
     """The evidence for all of the claims, or some of them, as `analyse_correctness` gives it, without its tables."""
     every = graded_of(panel)
     turned = {name: {n: oriented(one, v)[0] for n, v in one.baselines.items()} for name, one in every.items()}
@@ -221,7 +221,7 @@ def _evidence(
     graded: Mapping[str, Graded],
     turned: Mapping[str, Mapping[str, np.ndarray]],
     claims: Sequence[str] = CLAIMS,
-) -> tuple[dict[str, Any], list[dict]]:
+) -> tuple[Mapping[str, Evidence], list[dict]]:
     """The evidence of the claims, and what each model says of those about answers."""
     every = tuple(graded.values())
     found = answer_claims.answers_by_model(panel, every, turned, claims)

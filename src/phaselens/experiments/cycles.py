@@ -36,7 +36,7 @@ SLOWER = 0.9
 WHICH = ("outside", "all", "inside")
 ALL_MODELS = "all trained models"
 BANDS = ("AR1", "words")
-Figure = Callable[..., np.ndarray]  # of reopenings, censorings and a horizon
+Figure = Callable[[np.ndarray, np.ndarray, int], np.ndarray | np.float64]  # of reopenings, censorings and a horizon
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,20 +61,24 @@ class Tables:
     @property
     def share(self) -> float:
         """Kaplan-Meier share reopened within the horizon (proportion); NaN: nobody was followed that far."""
-        return float(event_share(*self.own.sum(axis=1), HORIZON))
+        return float(self._of(event_share, self.own.sum(axis=1)))
 
     @property
     def rate(self) -> float:
         """Reopenings per step in collapse, up to the horizon (1 / step); NaN: no step was followed."""
-        return float(event_rate(*self.own.sum(axis=1), HORIZON))
+        return float(self._of(event_rate, self.own.sum(axis=1)))
+
+    @staticmethod
+    def _of(figure: Figure, table: np.ndarray) -> np.ndarray:
+        return np.asarray(figure(table[0], table[1], HORIZON))
 
     def draws(self, of: Figure, weights: np.ndarray) -> np.ndarray:
         """The share or the rate in each resample of the prompts, [B]."""
-        return of(*(weights @ part for part in self.own), HORIZON)
+        return self._of(of, np.stack([weights @ part for part in self.own]))
 
     def null(self, of: Figure, name: str) -> np.ndarray:
         """The share or the rate in each draw of a null, [draw]; empty where the null was not made."""
-        return of(*self.nulls[name], HORIZON) if name in self.nulls else np.zeros(0)
+        return self._of(of, self.nulls[name]) if name in self.nulls else np.zeros(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +133,8 @@ def find_cycles(panel: Panel, model: ModelData) -> Found | None:
     tables = {}
     for which in WHICH if starts is not None else ("all",):
         own = np.stack(cycle_table(found, prompt, n, which=which))
-        tables[which] = Tables(own, {k: sum(_by_draw(c, which, of) for c, of in v) for k, v in nulls.items()})
+        drawn = {k: sum((_by_draw(c, which, of) for c, of in v), np.zeros((), int)) for k, v in nulls.items()}
+        tables[which] = Tables(own, drawn)
     return Found(model, found, tables, threshold, _mean_lag(entropy, seen), starts is not None)
 
 
@@ -143,7 +148,7 @@ def _nulls(
     panel: Panel, model: ModelData, entropy: np.ndarray, low: np.ndarray, starts: np.ndarray | None
 ) -> dict[str, list[tuple[Cycles, int]]]:
     """Cycles of both nulls, for runs of one length at a time: by null a list of (cycles, number of runs)."""
-    out: dict[str, list[tuple[Cycles, int]]] = {"AR1": []} | ({} if starts is None else {"words": []})
+    out: dict[str, list[tuple[Cycles, int]]] = {n: [] for n in BANDS if n == "AR1" or starts is not None}
     lengths = _whole_lengths(entropy)
     for n in np.unique(lengths[lengths >= STREAK]):
         generators = [panel.generator(f"C1 {null} {model.info.name} {n}") for null in ("AR1", "words")]
@@ -202,7 +207,7 @@ def _band(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def _banded(values: Mapping[str, np.ndarray]) -> dict[str, float]:
-    out = {}
+    out: dict[str, float] = {}
     for name in BANDS:
         middle, lo, hi = _band(values.get(name, np.zeros(0)))
         out |= {name: middle, f"{name}_lo": lo, f"{name}_hi": hi}

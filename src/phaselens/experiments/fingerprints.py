@@ -128,9 +128,9 @@ def sample_of(panel: Panel, models: Sequence[ModelData] | None = None) -> Sample
     n = len(panel.units)
     every = [feature_values(m, panel.unit_index(m), n) for m in models]
     values = np.stack(every) if every else np.empty((0, n, len(FEATURES)))
-    here = np.isfinite(values).any(axis=2).all(axis=0)
+    here = np.asarray(np.isfinite(values).any(axis=2).all(axis=0))
     values = values[:, here]
-    usable = np.isfinite(values).all(axis=(0, 1)) if values.size else np.zeros(len(FEATURES), bool)
+    usable = np.asarray(np.isfinite(values).all(axis=(0, 1))) if values.size else np.zeros(len(FEATURES), bool)
     if usable.any():
         usable[usable] = pooled_spread(values[..., usable]) > 0
     kept = tuple(f for f, u in zip(FEATURES, usable, strict=True) if u)
@@ -260,8 +260,8 @@ def _map_rows(panel: Panel, sample: Sample, untrained: Sample) -> list[dict]:
 
 
 def _found_row(name: str, sample: Sample, found: Identification | None) -> dict:
-    row = dict.fromkeys(("accuracy", "chance", "lo", "hi", "p", "within_group"), math.nan)
-    row |= {"reason": sample.reason or "fewer than two models"}
+    row: dict[str, object] = dict.fromkeys(("accuracy", "chance", "lo", "hi", "p", "within_group"), math.nan)
+    row["reason"] = sample.reason or "fewer than two models"
     if found is not None:
         row |= picked(found, "accuracy chance p within_group") | bounds(found.interval) | {"reason": ""}
     counted = {"n_models": len(sample.models), "n_prompts": sample.n_prompts, "n_features": len(sample.features)}

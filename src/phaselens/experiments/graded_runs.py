@@ -164,8 +164,8 @@ def _published(
         out["CES (2605.28264)"] = calibrated_entropy(entropy, entropy[(unit < 0) & (wrong == 0)].ravel())
     whole = model.recorded_layers == tuple(range(model.info.n_layers + 1))
     if whole and {"step_length", "depth_step", "log_rms"} <= set(model.layers):
-        columns = (model.per_layer(c)[rows] for c in ("step_length", "depth_step", "log_rms"))
-        out["StALT (2605.01853)"] = latent_amplitude(*columns, model.info.d_model)
+        length, step, rms = (model.per_layer(c)[rows] for c in ("step_length", "depth_step", "log_rms"))
+        out["StALT (2605.01853)"] = latent_amplitude(length, step, rms, model.info.d_model)
     if "entropy" in model.layers:
         draws = panel.generator(f"lens entropies {model.info.name}")
         out["lens entropy by layer (2606.01033)"] = lens_entropies(

@@ -56,8 +56,8 @@ def later_regime(panel: Panel, m: ModelData) -> Own | None:
     plain, inner = _early(m, first + 8)
     unit = panel.unit_index(m)[use]
     stratum = strata_of(m)[use]
-    features = tuple([column[use] for column in columns] for columns in ([*plain, *inner], plain))
-    return refitted_gain(panel, m.info.name, features, label, unit, stratum)
+    outer = [column[use] for column in plain]
+    return refitted_gain(panel, m.info.name, ([*outer, *(c[use] for c in inner)], outer), label, unit, stratum)
 
 
 def _early(m: ModelData, upto: int) -> tuple[list[np.ndarray], list[np.ndarray]]:

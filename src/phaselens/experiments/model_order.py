@@ -66,7 +66,7 @@ def consistency(panel: Panel, measure: str) -> Consistency:
 def _label_null(means: np.ndarray, generator: np.random.Generator) -> tuple[float, float]:
     """p-value and 95 % point of W when model labels move within each category; means [model, category]."""
     moved = generator.permuted(np.broadcast_to(means.T, (PERMUTATIONS, *means.T.shape)), axis=2)
-    null = kendall_w(moved)
+    null = np.asarray(kendall_w(moved))
     seen = null[np.isfinite(null)]
     return permutation_p(float(kendall_w(means.T)), null), float(np.quantile(seen, 0.95)) if len(seen) else math.nan
 

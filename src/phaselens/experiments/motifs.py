@@ -176,9 +176,9 @@ def _evidence(panel: Panel, base: Tested | None, twins: Tested | None, other: Te
         f"conserved in the grammar's own order: {names} ({int(base.conserved.sum())} of {len(WORDS)} motifs in all); "
         f"at most {base.permutations} permutations of {len(base.models)} models"
     )
-    outcomes = (_twin_outcome(words, twins, len(base.models)), _lens_outcome(words, other, len(base.models)))
+    outcomes = [_twin_outcome(words, twins, len(base.models)), _lens_outcome(words, other, len(base.models))]
     if not words.any():
-        outcomes = tuple(Outcome(o.name, "undecided", "no conserved word to explain") for o in outcomes)
+        outcomes = [Outcome(o.name, "undecided", "no conserved word to explain") for o in outcomes]
     return PermutationEvidence(
         estimate=float(words.sum()),
         null=0.0,  # with Holm over motifs, 95 % of panels without conserved motifs have none
@@ -192,7 +192,7 @@ def _evidence(panel: Panel, base: Tested | None, twins: Tested | None, other: Te
         },
         n=len(base.models),
         needed="more prompts; more permutations where p is at their limit; or a grammar that the models share",
-        outcomes=outcomes,
+        outcomes=tuple(outcomes),
         of=said,
     )
 

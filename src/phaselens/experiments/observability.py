@@ -213,8 +213,8 @@ def analyse_observability(panel: Panel) -> Result:
             curve += [{"model": name, "depth": float(d), "value": float(v)} for d, v in pairs]
         if name in curved:
             value, draws, n = curved[name]
-            one, twin = expanded_interval(draws, len(panel.units)), panel.untrained_twin(name)
-            before = curved.get(twin.info.name) if twin is not None else None
+            one, untrained = expanded_interval(draws, len(panel.units)), panel.untrained_twin(name)
+            before = curved.get(untrained.info.name) if untrained is not None else None
             around = expanded_interval(before[1], len(panel.units)) if before else undefined_interval("no twin")
             rows.append(
                 {"model": name, "claim": "O2", "given": "token, step and run", "estimate": value, **bounds(one)}

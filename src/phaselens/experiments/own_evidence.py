@@ -114,8 +114,7 @@ def _outcome(own: OwnClaim, control: OwnControl, main: UnitEffect, tables: Table
     facts: dict = {"p": p_of(changed, effect), "gap_interval": interval}
     holds, fails = _in(own.supported, effect), _in(own.rejected, effect)
     if control.must == "keep":
-        word = word_of(holds, fails)
-        return Outcome(control.name, word, said, **facts)
+        return Outcome(control.name, word_of(holds, fails), said, **facts)
     if holds:
         return Outcome(control.name, "explains it away", f"the effect is there too: {said}", **facts)
     word: OutcomeWord = "survived" if fails or _under_half(own, main, effect) else "undecided"
@@ -203,12 +202,9 @@ def require_known(own: OwnClaim, models: Collection[str]) -> None:
 
 def _require_value(place: str, kind: str | Collection[str], value: object) -> None:
     """See that a value of a filter can occur in a column of this kind."""
-    what, wanted = {
-        "truth": ("true or false", bool),
-        "number": ("numbers", (int, float)),
-        "place": ("numbers", (int, float)),
-    }.get(kind if isinstance(kind, str) else "", ("text", str))
-    if not isinstance(value, wanted) or (what == "numbers" and isinstance(value, bool)):
+    what = {"truth": "true or false", "number": "numbers", "place": "numbers"}.get(str(kind), "text")
+    held = {"true or false": bool, "numbers": int | float, "text": str}[what]
+    if not isinstance(value, held) or (what == "numbers" and isinstance(value, bool)):
         raise InputError(f"{place} holds {what}; got {value!r}.")
     if not isinstance(kind, str) and value not in kind:
         raise unknown_name(f"value of {place}:", str(value), kind)
@@ -233,7 +229,7 @@ def _unknown_column(name: str, table_name: str, table: pa.Table) -> UnknownNameE
 
 def _among(column: np.ndarray, wanted: object) -> np.ndarray:
     """Mask of the rows whose value is (one of) `wanted`."""
-    return np.isin(column, list(wanted) if isinstance(wanted, tuple) else [wanted])
+    return np.isin(column, np.array(list(wanted) if isinstance(wanted, tuple) else [wanted]))
 
 
 def _effect(own: OwnClaim, columns: Mapping[str, np.ndarray], keep: np.ndarray) -> UnitEffect:

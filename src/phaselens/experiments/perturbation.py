@@ -32,11 +32,11 @@ def signature_rows(stored: Sequence[Signature], weights: np.ndarray) -> list[dic
     rows = []
     for s in stored:
         for condition, eps, gains, kl in s.conditions:
-            drift = geometric(np.log(np.maximum(kl, LEAST_KL)), weights)
+            drifts = geometric(np.log(np.maximum(kl, LEAST_KL)), weights)
             shares = geometric(gains, weights)
             rows += [
                 _row(s, condition=condition, layer=layer, depth=depth, eps=eps, gain=g, kl=k)
-                for layer, depth, g, k in zip(s.layers, s.depth, shares, drift, strict=True)
+                for layer, depth, g, k in zip(s.layers, s.depth, shares, drifts, strict=True)
             ]
         if s.substitution is not None:
             columns = [x.mean(axis=-1)[:, None] for x in (s.substitution[0], s.substitution[1])]

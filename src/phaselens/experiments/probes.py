@@ -22,7 +22,7 @@ from phaselens.claims import (
     below,
     outside,
 )
-from phaselens.claims.records import OutcomeWord, word_of
+from phaselens.claims.records import Evidence, OutcomeWord, word_of
 from phaselens.dynamics.clusters import distances, groupings
 from phaselens.dynamics.fingerprints import fingerprints
 from phaselens.experiments.base import ModelData, Panel, Result, StoredReading, declared
@@ -139,8 +139,8 @@ def baseline(task: Asked, name: str) -> Outcome:
         if not np.isfinite(values).any():
             return Outcome(name, "missing", f"{task.task}: no word types, so no control task can be drawn")
         low = float(np.nanmin(values))
-        word = "survived" if low > 0 else "undecided"
-        return Outcome(name, word, f"{task.task}: least selectivity of a model {low:.3g}")
+        said = f"{task.task}: least selectivity of a model {low:.3g}"
+        return Outcome(name, "survived" if low > 0 else "undecided", said)
     field = {"embedding (l = 0)": "first_hits", "untrained twin": "twin_hits", "covariates": "covariate_hits"}[name]
     if any(getattr(r, field) is None for _, r in task.pairs):
         return Outcome(name, "missing", f"{task.task} was probed without it")
@@ -303,21 +303,21 @@ def _tasks(panel: Panel, n_boot: int) -> dict[str, Asked]:
     return {name: asked(panel, name, panel.trained, n_boot) for name in names}
 
 
-def evidence(panel: Panel) -> dict[str, object]:
+def evidence(panel: Panel) -> dict[str, Evidence]:
     """The evidence for F1 to F4."""
     return _judged(panel)[0]
 
 
 def _judged(
     panel: Panel,
-) -> tuple[dict[str, object], dict[str, Asked], list[dict[str, object]], list[dict[str, object]]]:
+) -> tuple[dict[str, Evidence], dict[str, Asked], list[dict[str, object]], list[dict[str, object]]]:
     tasks = _tasks(panel, panel.n_boot)
     first = next((name for name, t in tasks.items() if t.function == "syntax-like"), None)
     # Holm over pairs and claims needs p-values far below 1 / n_boot.
     fine = None if first is None else asked(panel, first, panel.trained, max(panel.n_boot, PEAK_DRAWS))
     f2, pairs = differing(panel, fine)
     f4, groups = same_grouping(panel, tasks)
-    found = {
+    found: dict[str, Evidence] = {
         "F1": decodable(panel, tasks),
         "F2": f2,
         "F3": distributed(panel, None if first is None else tasks[first]),

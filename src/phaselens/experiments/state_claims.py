@@ -118,7 +118,7 @@ def _versions(panel: Panel, trained: Sequence[Labelled]) -> list[_Version]:
         consistency(t, panel.generator(f"G7 sweep {q} {r}"), n_draws=SWEEP_SHUFFLES)
         for t, ((q, _), r) in zip(tallies, pairs, strict=True)
     ]
-    return [_Version(q, r, *found) for ((q, _), r), *found in zip(pairs, w, excesses, strict=True)]
+    return [_Version(q, r, c, d) for ((q, _), r), c, d in zip(pairs, w, excesses, strict=True)]
 
 
 def _name(one: Labelled) -> str:
@@ -160,13 +160,13 @@ class _Agreement:
         """Median of the null."""
         return float(np.median(self.null)) if np.isfinite(self.null).all() else math.nan
 
-    def corrected(self, w: np.ndarray | float) -> np.ndarray | float:
+    def corrected(self, w: np.ndarray | float) -> np.ndarray:
         """W corrected for chance (1), as kappa is: `(W - W_0) / (1 - W_0)`, W_0 the median of the null.
 
         Marks alone make W .9 in one panel and .6 in another, so excesses over it are no equal amounts of agreement.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.divide(w - self.middle, 1 - self.middle)
+            return np.asarray(np.divide(w - self.middle, 1 - self.middle))
 
 
 def _agreement(panel: Panel, models: Sequence[Labelled], label: str) -> _Agreement:
@@ -176,7 +176,7 @@ def _agreement(panel: Panel, models: Sequence[Labelled], label: str) -> _Agreeme
     for one in models:
         cells = state_counts(one.states["bifurcation"], len(BIFURCATION))
         per_model.append(occupancies(by_prompt(cells, one.cells.prompt, len(panel.units)), panel.weights))
-    return _Agreement(shuffled.w, kendall_w(np.stack(per_model, axis=1)), shuffled.null, shuffled.p)
+    return _Agreement(shuffled.w, np.asarray(kendall_w(np.stack(per_model, axis=1))), shuffled.null, shuffled.p)
 
 
 def _g7(

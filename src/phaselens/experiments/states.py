@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -170,13 +171,13 @@ def analyse_states(panel: Panel) -> Result:
     own = (labelled(one.cells, own_threshold(one.cells.model)) for one in found.values())
     occupancy = [row for one in found.values() for row in occupancy_rows(panel, one, "panel")]
     occupancy += [row for one in own for row in occupancy_rows(panel, one, "model")]
-    each = [(one, alphabet, axis) for one in found.values() for alphabet in ALPHABETS for axis in AXES]
+    each = [(one, alphabet, axis) for one in found.values() for alphabet, axis in product(ALPHABETS, AXES)]
     evidence, sweeps = state_evidence(panel, found, lacking_states(panel))
     return Result(
         filled(
             states=occupancy,
-            states_transitions=[row for one, *where in each for row in transition_rows(panel, one, *where)],
-            states_dwell=[row for one, *where in each for row in dwell_rows(one, *where)],
+            states_transitions=[row for one, names, axis in each for row in transition_rows(panel, one, names, axis)],
+            states_dwell=[row for one, names, axis in each for row in dwell_rows(one, names, axis)],
             states_sweep=sweep_rows(sweeps),
         ),
         evidence=evidence,

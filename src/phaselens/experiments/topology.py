@@ -160,7 +160,8 @@ def _evidence(panel: Panel, sample: Sample, of: Grouped | None) -> dict:
     lacking = _lacking(sample, of)
     m = len(sample.models)
     if of is None or lacking:
-        interval, estimate, outcomes = undefined_interval(lacking or "no groups"), math.nan, ()
+        interval, estimate = undefined_interval(lacking or "no groups"), math.nan
+        outcomes: tuple[Outcome, ...] = ()
     else:
         interval, estimate = of.families.interval, of.families.ari
         outcomes = _outcomes(of, identified(panel, sample, "topology"))
@@ -237,7 +238,7 @@ def _merge_rows(of: Grouped) -> list[dict]:
 
 
 def _figures(label: str, sample: Sample, of: Grouped | None, stress: float) -> dict:
-    row = {field.name: 0 if field.kind == "int" else math.nan for field in TABLES["topology"].fields}
+    row: dict[str, object] = {f.name: 0 if f.kind == "int" else math.nan for f in TABLES["topology"].fields}
     row |= {"panel": label, "n_models": len(sample.models), "n_prompts": sample.n_prompts}
     row |= {"n_features": len(sample.features), "reason": sample.reason or "fewer than three models"}
     if of is None:
@@ -267,7 +268,7 @@ def analyse_topology(panel: Panel) -> Result:
     """Tables topology, topology_models, topology_pairs, topology_merges; evidence for T1."""
     whole = sample_of(panel)
     fewer = without_twins(whole)
-    figures, models, pairs, merges = [], [], [], []
+    figures, models, pairs, merges = (list[dict]() for _ in range(4))
     decides = None
     for label, sample in (("all trained", whole), ("twins removed", fewer)):
         of, stress = grouped(panel, sample, label), math.nan

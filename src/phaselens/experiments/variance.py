@@ -335,8 +335,8 @@ def _rows(one: Fit, population: str, terms, shares, values, intervals: list[Inte
     levels = {"model": m, "category": c, "model:category": m * c, "prompt": c * p, "model:prompt": m * c * p}
     df = dict(zip(TERMS, design.df.astype(int), strict=True))
     runs = m * c * p * r if balanced else one.cells.n_runs
-    shared = {"measure": one.measure, "population": population, "estimator": one.components.estimator}
-    shared |= {"interval": kind, "arm": one.cells.arm, "n_runs": runs}
+    shared: dict[str, object] = {"measure": one.measure, "population": population}
+    shared |= {"estimator": one.components.estimator, "interval": kind, "arm": one.cells.arm, "n_runs": runs}
     shared |= {"n_models": m, "n_categories": c, "n_prompts": p, "n_seeds": r}
     return [
         {"term": term, "share": share, **bounds(interval), "component": value, "reason": interval.reason, **shared}

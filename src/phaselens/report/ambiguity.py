@@ -4,7 +4,7 @@ from markupsafe import Markup
 
 from phaselens.report.axis_scale import span
 from phaselens.report.captions import written
-from phaselens.report.data_tables import Table, declared, text_cell
+from phaselens.report.data_tables import Cell, Table, declared, text_cell
 from phaselens.report.figure_parts import Layout
 from phaselens.report.forest_plot import NARROW, WIDE, Mark, Panel, forest
 from phaselens.report.models_shown import Member, of
@@ -62,9 +62,9 @@ def flags(folder: Folder) -> Table | None:
     return declared("flags", [("", lines)])
 
 
-def _count(content: object) -> object:
+def _count(content: object) -> Cell:
     cell = text_cell(number(content))
-    return type(cell)(cell.text, cell.key, None, "num")
+    return Cell(cell.text, cell.key, None, "num")
 
 
 def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:

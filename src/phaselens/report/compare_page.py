@@ -56,10 +56,10 @@ def comparison(found: Row) -> str:
 
 def _line(row: Row) -> Line:
     claims = row["first"], row["second"]
-    sides = tuple(None if claim is None else verdict_prose.ledger([claim])[0] for claim in claims)
-    statement = next(side.statement for side in sides if side is not None)
+    one, other = (None if claim is None else verdict_prose.ledger([claim])[0] for claim in claims)
+    statement = next(side.statement for side in (one, other) if side is not None)
     figure = Markup("") if row["unlike"] else intervals(f"compare-{row['id']}", claims)
-    return Line(visible(str(row["id"])), statement, sides, figure, visible(str(row["changed"])))
+    return Line(visible(str(row["id"])), statement, (one, other), figure, visible(str(row["changed"])))
 
 
 def _lede(lines: Sequence[Line]) -> str:
@@ -77,8 +77,8 @@ def _said(content: object) -> str:
 
 def intervals(name: str, claims: Sequence[Row | None]) -> Markup:
     """Draw the estimates of both studies with their 95 % intervals on one axis, and what chance gives as strokes."""
-    shown = [(k, *_numbers(claim)) for k, claim in enumerate(claims)]
-    shown = [one for one in shown if is_number(one[1])]
+    each = [(k, *_numbers(claim)) for k, claim in enumerate(claims)]
+    shown = [(k, estimate, low, high, null) for k, estimate, low, high, null in each if is_number(estimate)]
     ends = span([x for _, *numbers in shown for x in numbers], pad=0.1)
     if ends is None:
         return Markup("")

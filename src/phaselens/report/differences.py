@@ -28,7 +28,7 @@ def figure(
     panels, between = [], Member("difference", False, "", 1 + max(m.hue for m in members), "difference")
     for first, second, observable in dict.fromkeys((r["first"], r["second"], r["observable"]) for r in apart):
         both = [r for r in depth if r["observable"] == observable and r["model"] in (first, second)]
-        own = [
+        own: list[Row] = [
             {**r, "model": "difference", "twin": False}
             for r in apart
             if (r["first"], r["second"], r["observable"]) == (first, second, observable)

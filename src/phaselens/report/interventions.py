@@ -37,7 +37,7 @@ def figures(tables: Mapping[str, Sequence[Row]], shown: Mapping[str, Shown]) -> 
     signatures, growth, causal, control = (tables.get(name) or [] for name in TABLES)
     out = []
     if signatures:
-        at = deciding({float(r["strength"]) for r in signatures if written_values.is_number(r["strength"])})  # type: ignore[arg-type]
+        at = deciding({float(r["strength"]) for r in signatures if written_values.is_number(r["strength"])})
         wide, narrow = (signature_figure(f"signatures-{k}", signatures, at, shown, shape) for k, shape in SHAPES)
         out.append(Figure("signatures", wide, narrow, signature_caption(signatures, at)))
     if growth:
@@ -107,7 +107,7 @@ def growth_figure(name: str, rows: Sequence[Row], shown: Mapping[str, Shown], sh
         own = [(s, [r for r in rows if r["model"] == model and r["along"] == along]) for model, s in models]
         return [Curve(s.label, s.kind, found, "value", "lo", "hi") for s, found in own]
 
-    last = max(int(r["place"]) for r in rows if r["along"] == "tokens")  # type: ignore[call-overload]
+    last = max(int(r["place"]) for r in rows if r["along"] == "tokens")
     depth = _panel(curves("depth"), (0, 0), shape, "growth less the stream's (ln)", "layer l/L")
     tokens = _panel(
         curves("tokens"),
@@ -169,7 +169,7 @@ def control_caption(rows: Sequence[Row]) -> Markup:
     """Caption of the control arms."""
     own = {arm: [r for r in rows if r["arm"] == arm] for arm in ("none", "monitor")}
     columns = (("none", "right"), ("monitor", "triggered"), ("monitor", "in_time"), ("monitor", "extra_tokens"))
-    right, acted, in_time, cost = (_ends([float(r[c]) for r in own[arm]]) for arm, c in columns)  # type: ignore[arg-type]
+    right, acted, in_time, cost = (_ends([float(r[c]) for r in own[arm]]) for arm, c in columns)
     questions = written_values.extent((r["n"] for r in rows), "questions")
     return written("control", questions=questions, right=right, acted=acted, in_time=in_time, cost=cost)
 
@@ -225,7 +225,7 @@ def _framed(name: str, title: str, said: str, n: int, shape: Layout, *panels: Ma
     return svg.frame(name, title, said, across * shape.width / shape.across, down * (HEAD + PLOT + FOOT), *panels)
 
 
-def _blocks(folder: Folder, members: list[Member]) -> list[Block]:
+def _blocks(folder: Folder, members: list[Member]) -> Sequence[Block]:
     return figures({name: folder.rows(name) for name in TABLES}, {m.model: Shown(m.label, m.kind) for m in members})
 
 

@@ -107,7 +107,7 @@ def _recording(folder: Folder) -> str:
     device, batch, threads = (_first(folder, key) for key in ("device", "batch_size", "threads"))
     parts += [f"on {visible(str(device))}"] if device is not None else []
     parts += [f"in batches of at most {number(batch)}"] if is_number(batch) else []
-    parts += [f"with {count(threads, 'thread')}"] if is_number(threads) else []
+    parts += [f"with {count(int(threads), 'thread')}"] if is_number(threads) else []
     return f"States were recorded {', '.join(parts)}." if parts else ""
 
 

@@ -49,13 +49,13 @@ def page(title: str, sections: Sequence[tuple[str, Markup]]) -> str:
 
 def write_page(folder: Path, document: Row) -> Path:
     """Write `report.html` from the document of a perturbation study, whole or not at all; return its path."""
-    rows: list[Row] = document["signatures"]  # type: ignore[assignment]
+    rows: list[Row] = document["signatures"]
     control = document.get("control") or []
     claims = Markup("").join(
         Markup('<p><b>{}</b> <span class="badge {}">{}</span> {} <span class="soft">{}</span></p>').format(
             c["id"], str(c["verdict"]).replace(" ", "-"), c["verdict"], c["statement"], c["why"]
         )
-        for c in document["claims"]  # type: ignore[attr-defined]
+        for c in document["claims"]
     )
     sections = [("Claims", claims)]
     heads = {
@@ -64,12 +64,12 @@ def write_page(folder: Path, document: Row) -> Path:
         "fig-causal": "Causal regions",
         "fig-control": "Control of the dynamics",
     }
-    for one in figures(document, {}):  # type: ignore[arg-type]
+    for one in figures(document, {}):
         drawn = Markup(FIGURE).format(one.id, one.wide, one.narrow, one.caption)
         tables = {
             "fig-signatures": _reproduced(document),
-            "fig-growth": _growth(document.get("growth") or []),  # type: ignore[arg-type]
-            "fig-control": _control(control),  # type: ignore[arg-type]
+            "fig-growth": _growth(document.get("growth") or []),
+            "fig-control": _control(control),
         }
         sections.append((heads[one.id], drawn + tables.get(one.id, Markup(""))))
     sections += _tables(rows, document)
@@ -119,7 +119,7 @@ def _growth(rows: Sequence[Row]) -> Markup:
 
 def _reproduced(document: Row) -> Markup:
     rows = []
-    for r in document["reproducibility"]:  # type: ignore[attr-defined]
+    for r in document["reproducibility"]:
         ends = written_values.interval(r["lo"], r["hi"])
         rows.append((r["model"], r["family"], r["reproducibility"], ends, r["nearest_other"], r["with_nearest"]))
     columns = ("model", "family", "with itself", "95 %", "nearest other", "with that")
@@ -140,6 +140,6 @@ def _tables(rows: Sequence[Row], document: Row) -> list[tuple[str, Markup]]:
             len(mine), table(columns, mine, "Gain g(l → L) and KL(p || p′), geometric means over prompts.")
         )
         out.append((str(escape(model)), body))
-    facts = [(r["model"], r["identity"], r["passes_saved"], "; ".join(r["notes"])) for r in document["models"]]  # type: ignore[attr-defined]
+    facts = [(r["model"], r["identity"], r["passes_saved"], "; ".join(r["notes"])) for r in document["models"]]
     said = "Largest change of a logit by strength 0 (must be 0), and the share of passes that the shared prefix saves."
     return [*out, ("Checks", table(("model", "identity", "passes saved", "notes"), facts, said))]

@@ -4,7 +4,7 @@ bands.
 
 from markupsafe import Markup
 
-from phaselens.dynamics.published_figures import BANDS
+from phaselens.dynamics.published_figures import BANDS, Band
 from phaselens.report import captions, data_tables, regime_labels, svg
 from phaselens.report.axis_scale import Scale, span
 from phaselens.report.figure_parts import Layout, dot
@@ -90,7 +90,7 @@ def _band_names(named: list[tuple[str, float]], axis: Scale, top: float) -> list
     return marks
 
 
-def _band(band: object) -> str:
+def _band(band: Band) -> str:
     ends = f"about {number(band.low)}" if band.low == band.high else f"{number(band.low)}–{number(band.high)}"
     return f"published band {band.name}: {ends}"
 

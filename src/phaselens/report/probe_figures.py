@@ -18,7 +18,7 @@ BASELINES = (("twin", "untrained twin", "hue1 dash1"), ("covariates", "covariate
 
 def capacity(name: str, task: Row, layout: Layout = WIDE) -> Markup:
     """Draw capacity over l/L with its interval, the high-capacity region, the interval of the peak, and baselines."""
-    rows: Sequence[Row] = task["layers"]  # type: ignore[assignment]
+    rows: Sequence[Row] = task["layers"]
     columns = ("capacity", "lo", "hi", "twin", "covariates")
     domain = span([0.0, *(row[c] for row in rows for c in columns)]) or (0.0, 1.0)
     x = Scale(0.0, 1.0, LEFT, layout.width - 14 - layout.right)
@@ -36,13 +36,13 @@ def capacity(name: str, task: Row, layout: Layout = WIDE) -> Markup:
 
 def small(name: str, task: Row, layout: Layout = WIDE) -> Markup:
     """Draw AUROC, selectivity and compression over l/L, and accuracy against how many numbers of a state are kept."""
-    rows: Sequence[Row] = task["layers"]  # type: ignore[assignment]
+    rows: Sequence[Row] = task["layers"]
     panels = [
         (title, [Curve(title, "hue0", rows, column)], False)
         for title, column in (("AUROC", "auroc"), ("selectivity", "selectivity"), ("MDL compression", "compression"))
     ]
     panels = [panel for panel in panels if panel[1][0].pieces()]
-    ranks: Mapping[str, list] = task["ranks"]  # type: ignore[assignment]
+    ranks: Mapping[str, list] = task["ranks"]
     at_k = [dict(zip(("depth", *ranks), one, strict=True)) for one in zip(ranks["k"], *ranks.values(), strict=True)]
     kept = [Curve(name, kind, at_k, name) for name, kind in (("subspace", "hue0"), ("features", "hue1 dash1"))]
     if all(curve.pieces() for curve in kept):
@@ -85,7 +85,7 @@ def transfer(name: str, names: Sequence[str], matrix: Sequence[Sequence[float]],
 
 def _region(x: Scale, y: Scale, rows: Sequence[Row]) -> Markup:
     """Shade the layers of the high-capacity region, each from half-way to its neighbours."""
-    depths = [float(row["depth"]) for row in rows]  # type: ignore[arg-type]
+    depths = [float(row["depth"]) for row in rows]
     edges = [0.0, *((a + b) / 2 for a, b in zip(depths, depths[1:], strict=False)), 1.0]
     return svg.group(
         *(
@@ -101,8 +101,8 @@ def _peak(x: Scale, y: Scale, task: Row) -> Markup:
     lo, at, hi = (task[k] for k in ("peak_lo", "peak_depth", "peak_hi"))
     marks = []
     if is_number(lo) and is_number(hi):
-        marks.append(svg.line(x(lo), y.end - 2, x(hi), y.end - 2, "whisker hue0"))  # type: ignore[arg-type]
+        marks.append(svg.line(x(lo), y.end - 2, x(hi), y.end - 2, "whisker hue0"))
     if is_number(at):
         shown = svg.tip(f"peak at l/L = {number(at)}")
-        marks.append(dot(x(at), y.end - 2, 4.0, "hue0", shown))  # type: ignore[arg-type]
+        marks.append(dot(x(at), y.end - 2, 4.0, "hue0", shown))
     return svg.group(*marks)

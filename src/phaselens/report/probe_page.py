@@ -50,7 +50,7 @@ def _section(k: int, task: Row) -> dict[str, Any]:
     """What the template needs of one task."""
     columns, rows = _layers(task)
     controls = _controls(task)
-    moved: Mapping[str, list] = task.get("transfer") or {}  # type: ignore[assignment]
+    moved: Mapping[str, list] = task.get("transfer") or {}
     both = [moved[name] for name in ("families", "accuracy")] if moved else []
     return {
         "anchor": f"task{k}",
@@ -85,7 +85,7 @@ def transfer_caption(moved: Mapping[str, list]) -> str:
 
 def sentence(task: Row) -> str:
     """Which published conclusion the control table supports, and which is algebra, in one sentence."""
-    rows = {str(row["control"]): row for row in task["controls"]}  # type: ignore[union-attr]
+    rows = {str(row["control"]): row for row in task["controls"]}
     named = " and ".join(f"{name} (refit {_n(rows[name]['refit'])})" for name in ALGEBRA if name in rows)
     algebra = (
         f"that a refit probe is unmoved by {named} is algebra and supports nothing about how the model stores it"
@@ -97,8 +97,8 @@ def sentence(task: Row) -> str:
 
 def _supports(task: Row) -> str:
     over = task["over"]
-    above = [name for name, ends in over.items() if _above(ends)]  # type: ignore[union-attr]
-    short = [name for name in over if name not in above]  # type: ignore[union-attr]
+    above = [name for name, ends in over.items() if _above(ends)]
+    short = [name for name in over if name not in above]
     p = task["p"]
     if not (isinstance(p, (int, float)) and p <= 0.05):
         return f"does not support that {task['task']} is linearly decodable here (best layer: p = {_n(p)})"
@@ -125,7 +125,7 @@ def _summary(tasks: Sequence[Row]) -> tuple[Sequence[str], Rows]:
     columns = ("task", "examples", "groups", "majority", "capacity at peak", "peak depth (l/L)", "p", "left out")
     rows = []
     for t in tasks:
-        peak = next(row for row in t["layers"] if row["layer"] == t["peak_layer"])  # type: ignore[union-attr]
+        peak = next(row for row in t["layers"] if row["layer"] == t["peak_layer"])
         rows.append(
             (
                 t["task"],
@@ -142,16 +142,16 @@ def _summary(tasks: Sequence[Row]) -> tuple[Sequence[str], Rows]:
 
 
 def _figures(task: Row) -> list[str]:
-    lines = [f"classes: {', '.join(task['classes'])}; labels from: {task['labels_of']}; l2 {_n(task['l2'])}"]  # type: ignore[arg-type]
-    for name, ends in task["over"].items():  # type: ignore[union-attr]
+    lines = [f"classes: {', '.join(task['classes'])}; labels from: {task['labels_of']}; l2 {_n(task['l2'])}"]
+    for name, ends in task["over"].items():
         said = f" ({ends['reason']})" if ends.get("reason") else ""
         lines.append(f"capacity at the best layer less that of {name}: [{_n(ends['lo'])}, {_n(ends['hi'])}]{said}")
     ranks = task["ranks"]
-    pairs = zip(ranks["k"], ranks["subspace"], ranks["features"], strict=True)  # type: ignore[index]
+    pairs = zip(ranks["k"], ranks["subspace"], ranks["features"], strict=True)
     kept = ", ".join(f"k = {k}: {_n(s)} and {_n(f)}" for k, s, f in pairs)
     lines.append(f"accuracy of a rank-k subspace and of the k best single features: {kept}")
-    lines += list(task["notes"])  # type: ignore[call-overload]
-    lines += [f"left out, {flag['place']}: {flag['reason']}" for flag in task["flags"]]  # type: ignore[union-attr]
+    lines += list(task["notes"])
+    lines += [f"left out, {flag['place']}: {flag['reason']}" for flag in task["flags"]]
     return lines
 
 
@@ -180,13 +180,13 @@ def _layers(task: Row) -> tuple[Sequence[str], Rows]:
             "high" if r["region"] else "",
         )
         for r in task["layers"]
-    ]  # type: ignore[union-attr]
+    ]
     return columns, rows
 
 
 def _transfer(task: Row) -> tuple[str, Sequence[str], Rows] | None:
     """Caption, columns and rows of the transfer matrix, None where there is none."""
-    moved: Mapping[str, list] = task.get("transfer") or {}  # type: ignore[assignment]
+    moved: Mapping[str, list] = task.get("transfer") or {}
     if not moved:
         return None
     pairs = zip(moved["families"], moved["accuracy"], strict=True)
@@ -198,7 +198,7 @@ def _controls(task: Row) -> tuple[str, Sequence[str], Rows] | None:
     """Caption, columns and rows of the control table, None where it was not run."""
     columns = ("control", "kind", "refit", "expected", "frozen", "expected")
     rows = []
-    for r in task["controls"]:  # type: ignore[union-attr]
+    for r in task["controls"]:
         labels = r["refit"] is None
         own = f"accuracy {_n(r['accuracy'])}" if labels else _range(r, "refit", "refit_lo", "refit_hi")
         bound = f" (that is {_n(r['bound'])})" if r["bound"] is not None else ""
@@ -207,7 +207,7 @@ def _controls(task: Row) -> tuple[str, Sequence[str], Rows] | None:
         rows.append((r["control"], r["kind"], own, f"{expected[0]}{bound}", frozen, expected[1]))
     if not rows:
         return None
-    first = task["controls"][0]  # type: ignore[index]
+    first = task["controls"][0]
     head = f"Control table at layer {first['layer']}: balanced accuracy, mean and range over {first['n_draws']} draws; "
     head += f"unchanged states give {_n(first['unchanged'])}, chance is {_n(first['chance'])}."
     return head, columns, rows

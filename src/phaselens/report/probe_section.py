@@ -22,8 +22,10 @@ def section(
     found = []
     if capacity:
         shapes = (("wide", depth_curves.GD_WIDE), ("narrow", depth_curves.GD_NARROW))
-        forms = (depth_curves.capacity_by_depth(f"probes-{k}", members, capacity, layout) for k, layout in shapes)
-        found.append(Figure("probes", *forms, plain("capacity_of_models")))
+        wide, narrow = (
+            depth_curves.capacity_by_depth(f"probes-{k}", members, capacity, layout) for k, layout in shapes
+        )
+        found.append(Figure("probes", wide, narrow, plain("capacity_of_models")))
     kinds = (
         ("models", transfer, ("source", "target"), plain("transfer_of_models")),
         ("templates", _first(templates), ("trained_on", "read_on"), plain("transfer_of_templates")),
@@ -35,8 +37,8 @@ def section(
                 continue
             anchor = f"probe-{kind}-{task}"
             each = figures.LAYOUTS.items()
-            forms = (figures.transfer(f"{anchor}-{k}", names, matrix, layout=layout) for k, layout in each)
-            found.append(Figure(anchor, *forms, f"{visible(task)}: {said}{_counted(rows, task)}"))
+            wide, narrow = (figures.transfer(f"{anchor}-{k}", names, matrix, layout=layout) for k, layout in each)
+            found.append(Figure(anchor, wide, narrow, f"{visible(task)}: {said}{_counted(rows, task)}"))
     return found, agreement(groups)
 
 

@@ -51,7 +51,7 @@ def read_runs(content: object) -> tuple[list[Run], list[str]]:
     runs, faults = [], []
     for entry in content if isinstance(content, list) else [content]:
         fault = _fault(entry)
-        if fault:
+        if fault or not isinstance(entry, dict):
             faults.append(f"results/trajectory.json holds a run that cannot be drawn: {fault}.")
             continue
         known = ("model", "run", "prompt_id", "category", "arm", "lens")
@@ -257,12 +257,12 @@ class Strip:
     first: bool
 
 
-def _blocks(folder: Folder, members: list[Member]) -> list[Block | Strip | None]:
+def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
     gone = folder.lack("results/trajectory.json")
     if "trajectory" not in folder.results:
         return [Said(gone)] if gone else []
     found, faults = read_runs(folder.results["trajectory"])
-    out: list[Block | Strip | None] = [Said(faults)] if faults else []
+    out: list[Block | None] = [Said(faults)] if faults else []
     for k, one in enumerate(found):
         forms = picture(f"run{k}-wide", one), tall_picture(f"run{k}-narrow", one)
         out.append(Figure(f"run{k}", *forms, caption(one)))

@@ -5,7 +5,7 @@ A figure enters the page in one place: a module that draws it ends with a `Secti
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from markupsafe import Markup, escape
 
@@ -80,7 +80,12 @@ class Legend:
     twins: bool
 
 
-Block = Figure | Listed | Said | Legend
+class Block(Protocol):
+    """What a section shows: `kind` says how `report.html.j2` writes it."""
+
+    kind: ClassVar[str]
+
+
 Blocks = Callable[[Folder, list[Member]], Sequence[Block | None]]
 
 

@@ -10,7 +10,7 @@ from phaselens.report.axis_scale import Scale
 from phaselens.report.captions import written
 from phaselens.report.figure_parts import Layout, names, parts, share_axis
 from phaselens.report.models_shown import Member, of
-from phaselens.report.section import Block, Figure, Section, pair
+from phaselens.report.section import Block, Section, pair
 from phaselens.report.study_files import Folder, Row
 from phaselens.report.written_values import extent, interval, is_number, number
 
@@ -143,18 +143,17 @@ def _sample(rows: list[Row]) -> str:
 
 def _blocks(folder: Folder, members: list[Member]) -> list[Block | None]:
     occupancy, steps = shown(folder.rows("states")), folder.rows("states_transitions")
-    layouts, out = (WIDE, NARROW), []
+    layouts: tuple[Layout, ...] = (WIDE, NARROW)
+    out: list[Block | None] = []
     if occupancy:
         said = occupancy_caption(occupancy)
         out.append(pair("states", occupancy_bars, members, occupancy, layouts=layouts, caption=said, claims=("G7",)))
     if steps:
         said = matrix_caption(steps)
         out.append(pair("matrices", matrices, members, steps, layouts=layouts, caption=said, claims=("G8",)))
-        forms = [
-            transition_graphs.graphs(f"graphs-{w}", members, steps, lay) for w, lay in transition_graphs.LAYOUTS.items()
-        ]
-        pages = partial(transition_graphs.pages, members, steps)
-        out.append(Figure("graphs", *forms, transition_graphs.caption(steps), pages=pages))
+        said, pages = transition_graphs.caption(steps), partial(transition_graphs.pages, members, steps)
+        graphs, layouts = transition_graphs.graphs, tuple(transition_graphs.LAYOUTS.values())
+        out.append(pair("graphs", graphs, members, steps, layouts=layouts, caption=said, pages=pages))
     return out
 
 

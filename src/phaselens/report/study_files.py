@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow
 import pyarrow.parquet
@@ -47,6 +47,7 @@ OPTIONAL = frozenset(
 """Files whose absence, or whose lack of rows, means that there was nothing to say."""
 
 Row = Mapping[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -106,18 +107,18 @@ def read_folder(where: Path) -> Folder:
             "folder of a study, as made by `phaselens run --out`."
         )
     missing: dict[str, str] = edited(where)
-    manifest = _document(where, "manifest.json", missing, dict)
+    manifest = _document(where, "manifest.json", missing, dict) or {}
     return Folder(
         where=where,
         name=where.resolve().name,
-        manifest=manifest if manifest is not None else {},
+        manifest=manifest,
         declaration=_document(where, "study.toml", missing, dict) or {},
-        claims=_claims(where, missing, (manifest or {}).get("claims") or ()),
+        claims=_claims(where, missing, manifest.get("claims") or ()),
         tables=_Tables(where, missing),
         results={
             name: content
             for name in RESULTS
-            if (content := _document(where, f"results/{name}.json", missing, (dict, list))) is not None
+            if (content := _document(where, f"results/{name}.json", missing, dict, list)) is not None
         },
         missing=missing,
     )
@@ -152,7 +153,7 @@ def gone_from(registered: Sequence[str], rows: Sequence[Row]) -> str:
     )
 
 
-def _document(where: Path, name: str, missing: dict[str, str], kind: type | tuple) -> object | None:
+def _document(where: Path, name: str, missing: dict[str, str], *kinds: type[T]) -> T | None:
     """Parse a JSON or TOML file of the folder; None, with a sentence in `missing`, if it cannot be used."""
     file = where / name
     if not file.is_file():
@@ -165,7 +166,7 @@ def _document(where: Path, name: str, missing: dict[str, str], kind: type | tupl
     except ValueError as error:  # both parsers' errors, and bytes that are not UTF-8
         missing[name] = f"{name} cannot be read ({error}): {WHAT[name]} cannot be shown."
         return None
-    if not isinstance(parsed, kind):
+    if not isinstance(parsed, kinds):
         missing[name] = f"{name} holds a {type(parsed).__name__}: {WHAT[name]} cannot be shown."
         return None
     return parsed

@@ -69,7 +69,7 @@ class Entry:
 
 def ledger(claims: Iterable[Row]) -> list[Entry]:
     """Write every claim of `claims.json` as a row, in the order of the file."""
-    entries, anchors = [], set()
+    entries, anchors = list[Entry](), set[str]()
     for claim in claims:
         anchor = unique(f"claim-{claim['id']}", anchors)
         verdict = visible(str(claim["verdict"]))
@@ -81,22 +81,25 @@ def ledger(claims: Iterable[Row]) -> list[Entry]:
             written |= {"estimate": fixed(claim.get("estimate"), n), "null": fixed(claim.get("null"), n)}
             written["interval"] = f"[{fixed(low, n)}, {fixed(high, n)}]"
         named, needs = estimates().get(str(claim["id"]), ("", "against"))
-        said = {key: _said(claim.get(key)) for key in ("decided_by", "needed", "why")}
-        statement = sentence(str(claim.get("statement") or "no statement recorded"))
-        style = verdict.replace(" ", "-") if verdict in VERDICTS else "open"
-        extra: dict = {
-            "more": _further(claim),
-            "controls": _controls(claim),
-            "reasons": _reasons(claim),
-            "counts": _counts(claim),
-            "post_hoc": _post_hoc(claim),
-            "family": _said(claim.get("family")),
-            "keys": _keys(claim, len(entries)),
-            "named": named,
-            "needs": needs,
-            "ends": (claim.get("estimate"), low, high, claim.get("null")),
-        }
-        entries.append(Entry(anchor, visible(str(claim["id"])), statement, verdict, style, **written, **said, **extra))
+        written |= {key: _said(claim.get(key)) for key in ("decided_by", "needed", "why", "family")}
+        one = Entry(
+            anchor,
+            id=visible(str(claim["id"])),
+            statement=sentence(str(claim.get("statement") or "no statement recorded")),
+            verdict=verdict,
+            style=verdict.replace(" ", "-") if verdict in VERDICTS else "open",
+            more=_further(claim),
+            controls=_controls(claim),
+            reasons=_reasons(claim),
+            counts=_counts(claim),
+            post_hoc=_post_hoc(claim),
+            keys=_keys(claim, len(entries)),
+            named=named,
+            needs=needs,
+            ends=(claim.get("estimate"), low, high, claim.get("null")),
+            **written,
+        )
+        entries.append(one)
     return entries
 
 

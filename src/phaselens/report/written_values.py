@@ -28,7 +28,7 @@ def number(value: object, digits: int = 4) -> str:
     ('1,234,567', '0.0213', '−1.5', '1.2×10⁻⁷', '—')
     """
     if isinstance(value, Real) and not isinstance(value, bool) and math.isinf(value):
-        return "∞" if value > 0 else "−∞"
+        return "∞" if value == math.inf else "−∞"
     if not is_number(value):
         return DASH
     if isinstance(value, Integral) or (float(value).is_integer() and abs(value) < 1e15 and abs(value) >= 1000):
@@ -161,8 +161,8 @@ def listing(items: Iterable[object], last: str = "and") -> str:
     >>> listing(["a"]), listing(["a", "b"]), listing(["a", "b", "c"])
     ('a', 'a and b', 'a, b and c')
     """
-    items = [str(item) for item in items]
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}" if items else ""
+    said = [str(item) for item in items]
+    return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} {last} {said[-1]}" if said else ""
 
 
 def extent(values: Iterable[object], noun: str) -> str:
