@@ -7,7 +7,6 @@ must follow: later logits no longer depend on the first token.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from phaselens.models.discover import probe_ids
 from phaselens.models.facts import declared_window, text_config
 from phaselens.models.forward import run
 from phaselens.models.hooks import reword
-from phaselens.models.load import Model
+from phaselens.models.model import Model
 
 PROBE = 12
 FORMS = ("tensor", "by kind of layer")
@@ -37,12 +36,11 @@ def first_masked(model: Model, *, form: str | None = None, closed: bool = True) 
         if form is None:
             raise InputError(f"{model.name} ({model.family}): attention to position 0 cannot be masked: {why}.")
 
-    def change(given: dict[str, Any]) -> dict[str, Any]:
-        ones = given.get("attention_mask")
-        if not isinstance(ones, Tensor) or ones.dim() != 2:
+    def change(given: dict[str, object]) -> dict[str, object]:
+        ones, ids = given.get("attention_mask"), given["input_ids"]
+        if not isinstance(ones, Tensor) or ones.dim() != 2 or not isinstance(ids, Tensor):
             return given
-        n_new = given["input_ids"].shape[1]
-        return {**given, "attention_mask": _mask(model, ones.shape[0], n_new, ones.shape[1], form, closed)}
+        return {**given, "attention_mask": _mask(model, ones.shape[0], ids.shape[1], ones.shape[1], form, closed)}
 
     with reword(model.network, change):
         yield
@@ -105,7 +103,7 @@ def _kinds(model: Model) -> tuple[str, ...]:
     return tuple(sorted(set(named)))
 
 
-def _mask(model: Model, n_runs: int, n_new: int, n_all: int, form: str, closed: bool) -> Any:
+def _mask(model: Model, n_runs: int, n_new: int, n_all: int, form: str, closed: bool) -> Tensor | dict[str, Tensor]:
     """The causal mask of `n_new` positions behind `n_all - n_new` others, position 0 closed to all but itself."""
     query = torch.arange(n_all - n_new, n_all, device=model.device).unsqueeze(1)
     key = torch.arange(n_all, device=model.device).unsqueeze(0)

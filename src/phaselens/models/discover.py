@@ -5,9 +5,9 @@ before wrote; what stands between the last block and the head is found by follow
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,17 @@ from torch import Tensor, nn
 from phaselens.errors import InputError, ModelRefused, unknown_name
 from phaselens.models.compare_tensors import gap, identical
 from phaselens.models.devices import home
-from phaselens.models.facts import MERGES, WHY, Facts, Network, declared_layers, settle, special_ids, text_config
+from phaselens.models.facts import (
+    MERGES,
+    WHY,
+    Facts,
+    Network,
+    Overrides,
+    declared_layers,
+    settle,
+    special_ids,
+    text_config,
+)
 from phaselens.models.forward import arguments, cache_name, run
 from phaselens.models.hooks import Call, canonical, watch
 from phaselens.models.narrow_head import narrowed, narrowing, narrows
@@ -23,7 +33,7 @@ from phaselens.models.unembedding import finish, make_readout
 from phaselens.types import Readout
 
 BATCH, TIME = 2, 7
-OVERRIDES = ("blocks", "norm", "tail", "head", "scale", "cap", "bias")
+OVERRIDES = tuple(Overrides.__annotations__)
 FORM = (
     'Help it with overrides, as TOML or a dict, any of: blocks = "path of the ModuleList", norm = "path of the final '
     'norm" (or tail = ["all paths from the last block to the head"]), head = "path of the unembedding", scale = 1.0, '
@@ -50,28 +60,28 @@ def probe_ids(network: Network, rows: int, *, seed: int = 0, batch: int = BATCH,
     return plain[torch.randint(len(plain), (batch, time), generator=draw)].to(home(network))
 
 
-def discover(network: Network, *, rows: int, overrides: Mapping[str, Any] | None = None) -> Adapter:
+def discover(network: Network, *, rows: int, overrides: Mapping[str, object] | None = None) -> Adapter:
     """Find the adapter of `network`, whose first `rows` vocabulary rows are real tokens.
 
     Runs about ten passes over 7 tokens, most with a few hundred columns of the vocabulary. Raises ModelRefused where
     blocks, head or the way between them cannot be found, InputError for overrides of another form or with paths that
     do not exist.
     """
-    overrides = known_overrides(network, overrides or {}, rows)
-    columns = None if overrides.get("bias") or "head" in overrides else narrowing(network, rows)
+    known = known_overrides(network, overrides or {}, rows)
+    columns = None if known.get("bias") or "head" in known else narrowing(network, rows)
     try:
         if columns is not None and narrows(network, probe_ids(network, rows), columns, 1e-3):
             with narrowed(network, columns):
-                adapter = _found(network, rows, overrides)
+                adapter = _found(network, rows, known)
             if not adapter.facts.outside_bias:
                 return adapter
-        return _found(network, rows, overrides)
+        return _found(network, rows, known)
     except ModelRefused as error:
         why = WHY.get(network.config.model_type)
         raise (ModelRefused(f"{why} ({error})") if why else error) from error.__cause__
 
 
-def _found(network: Network, rows: int, overrides: Mapping[str, Any]) -> Adapter:
+def _found(network: Network, rows: int, overrides: Overrides) -> Adapter:
     """The adapter, step by step; a refusal says which step."""
     notes = settle(network)
     ids = probe_ids(network, rows)
@@ -100,19 +110,19 @@ def _found(network: Network, rows: int, overrides: Mapping[str, Any]) -> Adapter
     return Adapter(chain.blocks, chain.path, canonical(last, layout).shape[-1], facts, readout)
 
 
-def known_overrides(network: Network, given: Mapping[str, Any], rows: int) -> dict[str, Any]:
+def known_overrides(network: Network, given: Mapping[str, object], rows: int) -> Overrides:
     """Overrides with every name known and every path there; `norm` becomes a `tail` of one step."""
     for name in given:
         if name not in OVERRIDES:
             raise unknown_name("override", name, OVERRIDES)
-    out = dict(given)
+    out = cast(Overrides, dict(given))
     if "norm" in out:
         out.setdefault("tail", [out.pop("norm")] if out["norm"] else [])
     modules, parameters = dict(network.named_modules()), dict(network.named_parameters())
-    wanted = [(p, modules) for p in (out.get("blocks"), out.get("head"), *out.get("tail", [])) if p is not None]
-    wanted += [(out["bias"], parameters)] if out.get("bias") else []
-    for path, there in wanted:
-        if not isinstance(path, str) or path not in there:
+    paths = [(p, p in modules) for p in (out.get("blocks"), out.get("head"), *out.get("tail", [])) if p is not None]
+    paths += [(out["bias"], out["bias"] in parameters)] if out.get("bias") else []
+    for path, there in paths:
+        if not isinstance(path, str) or not there:
             raise InputError(f"overrides name {path!r}, which this {network.config.model_type} does not have. {FORM}")
     if out.get("bias") and parameters[out["bias"]].numel() < rows:
         size = parameters[out["bias"]].numel()
@@ -267,14 +277,14 @@ def without_head(module: nn.Module, inner: str) -> nn.Module:
 
 def follow(
     network: Network, calls: list[Call], last: Tensor, head_path: str, wanted: list[str] | None
-) -> tuple[tuple[str, ...], tuple[Callable, ...], float]:
+) -> tuple[tuple[str, ...], tuple[nn.Module, ...], float]:
     """Way from the last block's output to the head's input: module paths, functions, and a constant factor."""
     read = [call.into for call in calls if call.name == head_path and call.into is not None]
     if not read:
         raise ModelRefused(f"{network.config.model_type}: the head {head_path} is not called. {FORM}")
     if wanted is not None:
         return tuple(wanted), tuple(network.get_submodule(name) for name in wanted), 1.0
-    ways: list[tuple[tuple[str, ...], tuple[Callable, ...], Tensor]] = [((), (), last)]
+    ways: list[tuple[tuple[str, ...], tuple[nn.Module, ...], Tensor]] = [((), (), last)]
     if network.config.model_type in MERGES:
         merge = MERGES[network.config.model_type](network)
         with torch.no_grad():

@@ -7,12 +7,35 @@ the network does it) are the only tables by family; neither holds a path that st
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 Network = Any  # a causal network of transformers: an nn.Module whose config, head and generate have no common type
+
+
+class Overrides(TypedDict, total=False):
+    """Where structure does not find the way: paths of modules and of a bias, and what is done to the head's product."""
+
+    blocks: str
+    norm: str
+    tail: list[str]
+    head: str
+    scale: float
+    cap: float
+    bias: str
+
+
+class Proved(TypedDict):
+    """The facts that a proof finds out."""
+
+    in_place: bool
+    decodes: bool
+    chunks: bool
+    pads_left: bool
+    switch: int | None
 
 
 @dataclass(frozen=True)
@@ -46,7 +69,7 @@ class Facts:
     switch: int | None = None
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The same as plain JSON values."""
         out = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {
@@ -54,7 +77,7 @@ class Facts:
         }
 
 
-def text_config(config: Any) -> Any:
+def text_config(config: PretrainedConfig) -> PretrainedConfig:
     """The part of a configuration that describes the decoder of text."""
     try:
         return config.get_text_config(decoder=True)
@@ -66,22 +89,22 @@ LAYER_NAMES = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decode
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_target_positions", "context_length", "max_seq_len")
 
 
-def declared_layers(config: Any) -> int | None:
+def declared_layers(config: PretrainedConfig) -> int | None:
     """The number of blocks that the configuration declares, or None."""
     return _first_int(text_config(config), LAYER_NAMES)
 
 
-def declared_context(config: Any) -> int | None:
+def declared_context(config: PretrainedConfig) -> int | None:
     """The longest sequence that the configuration allows, in tokens; None where it sets no limit."""
     return _first_int(text_config(config), CONTEXT_NAMES)
 
 
-def declared_window(config: Any) -> int | None:
+def declared_window(config: PretrainedConfig) -> int | None:
     """The sliding window of attention that the configuration declares, in tokens, or None."""
     return _first_int(text_config(config), ("sliding_window", "sliding_window_size", "attention_window"))
 
 
-def switch_candidates(config: Any) -> list[int]:
+def switch_candidates(config: PretrainedConfig) -> list[int]:
     """Lengths that the configuration names as those of an earlier training, where rotary factors may change."""
     found: set[int] = set()
     parts = [text_config(config).to_dict()]
@@ -93,12 +116,12 @@ def switch_candidates(config: Any) -> list[int]:
     return sorted(found)
 
 
-def _first_int(config: Any, names: tuple[str, ...]) -> int | None:
+def _first_int(config: PretrainedConfig, names: tuple[str, ...]) -> int | None:
     values = (_attribute(config, name) for name in names)
     return next((int(v) for v in values if isinstance(v, int) and not isinstance(v, bool) and v > 0), None)
 
 
-def _attribute(config: Any, name: str) -> Any:
+def _attribute(config: PretrainedConfig, name: str) -> object:
     """An attribute, or None where there is none or where it differs from layer to layer (the library then raises)."""
     try:
         return getattr(config, name, None)
@@ -106,7 +129,7 @@ def _attribute(config: Any, name: str) -> Any:
         return None
 
 
-def numbers_named(config: Any, pattern: str) -> dict[str, float]:
+def numbers_named(config: PretrainedConfig, pattern: str) -> dict[str, float]:
     """Positive numbers in the text configuration whose name matches `pattern`."""
     found = {}
     for name, value in text_config(config).to_dict().items():
@@ -115,18 +138,18 @@ def numbers_named(config: Any, pattern: str) -> dict[str, float]:
     return found
 
 
-def cap_candidates(config: Any) -> dict[str, float]:
+def cap_candidates(config: PretrainedConfig) -> dict[str, float]:
     """Soft caps that the configuration names; attention caps are among them and fall out in the proof."""
     return numbers_named(config, r"cap(ping)?$")
 
 
-def scale_candidates(config: Any) -> dict[str, float]:
+def scale_candidates(config: PretrainedConfig) -> dict[str, float]:
     """Numbers that the configuration names and that may multiply or divide the logits."""
     found = numbers_named(config, r"scal|mult|logit|mup|dim_model_base")
     return {**found, **{f"1 / {name}": 1.0 / value for name, value in found.items()}}
 
 
-def special_ids(config: Any) -> frozenset[int]:
+def special_ids(config: PretrainedConfig) -> frozenset[int]:
     """Token ids that the configuration gives a special part (padding, end, images ...)."""
     found: set[int] = set()
     for part in (config, text_config(config)):

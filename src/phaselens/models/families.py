@@ -8,12 +8,12 @@ from importlib.resources import files
 from typing import Any
 
 from phaselens.models.facts import Facts
-from phaselens.models.load import Model
+from phaselens.models.model import Model
 
 TABLE = "families.json"
 
 
-def check_report(model: Model) -> dict[str, Any]:
+def check_report(model: Model) -> dict[str, object]:
     """What the proof of a loaded model found, as plain JSON values: provenance, facts in words, and every row."""
     proof = model.proof
     return {

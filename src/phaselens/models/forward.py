@@ -2,7 +2,6 @@
 
 import inspect
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ class Pass:
     """What one pass gave: `logits` [batch, time, rows] in the network's dtype, and the cache after it (or None)."""
 
     logits: Tensor
-    cache: Any
+    cache: object
 
 
 def arguments(network: Network) -> frozenset[str]:
@@ -37,7 +36,7 @@ def run(
     *,
     mask: Tensor | None = None,
     positions: Tensor | None = None,
-    cache: Any = None,
+    cache: object = None,
     use_cache: bool = False,
 ) -> Pass:
     """Run token `ids` (int64 [batch, time]) once, without gradients, and return logits and cache.
@@ -46,7 +45,7 @@ def run(
     given on only to networks that take them; both default to what the library's own `generate` prepares.
     """
     takes = arguments(network)
-    inputs: dict[str, Any] = {"input_ids": ids}
+    inputs: dict[str, object] = {"input_ids": ids}
     stateful = cache is not None and "cache_params" in takes  # a recurrent state: it has seen the padding already
     if "attention_mask" in takes and mask is not None and not stateful:
         inputs["attention_mask"] = mask
@@ -69,7 +68,7 @@ def run(
 
 def unpadded(
     takes: frozenset[str], ids: Tensor, *, start: int = 0, kept: int, use_cache: bool = False
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Arguments of a pass over `ids` [batch, time] from position `start` on without padding, as far as it `takes` them.
 
     The library's `logits_to_keep` spares the head all but the last `kept` positions where the family has it.

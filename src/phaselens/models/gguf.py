@@ -12,7 +12,6 @@ import shutil
 import uuid
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -88,7 +87,7 @@ def convert(path: Path, folder: Path) -> Path:
     return folder
 
 
-def _plain() -> dict[str, Any]:
+def _plain() -> dict[str, object]:
     """The argument by which newer versions of the library are told to unpack all weights; older ones always do."""
     config = getattr(transformers, "GgufConfig", None)
     return {} if config is None else {"quantization_config": config(dequantize=True)}

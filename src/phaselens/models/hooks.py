@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from phaselens.errors import InputError
-from phaselens.models.facts import Network
+from phaselens.models.facts import Facts, Network
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ class Tappable(Protocol):
         """In the order of a pass."""
 
     @property
-    def facts(self) -> Any:
+    def facts(self) -> Facts:
         """What is peculiar to it."""
 
     @property
@@ -59,26 +60,27 @@ def native(state: Tensor, layout: str, like: Tensor) -> Tensor:
     return state.permute(inverse)
 
 
-def input_slot(args: tuple, kwargs: Mapping[str, Any]) -> int | str | None:
+def input_slot(args: tuple, kwargs: Mapping[str, object]) -> int | str | None:
     """Where a block's input stands: an index into `args`, a key of `kwargs`, or None where no float tensor is given."""
     if args and isinstance(args[0], Tensor) and args[0].is_floating_point():
         return 0
     if isinstance(kwargs.get("hidden_states"), Tensor):
         return "hidden_states"
-    slots: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+    slots: list[tuple[int | str, object]] = [*enumerate(args), *kwargs.items()]
     for key, value in slots:
         if isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 3:
             return key
     return None
 
 
-def input_state(args: tuple, kwargs: Mapping[str, Any]) -> Tensor | None:
+def input_state(args: tuple, kwargs: Mapping[str, object]) -> Tensor | None:
     """A block's input state in the network's own layout, or None where none is found."""
     slot = input_slot(args, kwargs)
-    return None if slot is None else (args[slot] if isinstance(slot, int) else kwargs[slot])
+    state = None if slot is None else (args[slot] if isinstance(slot, int) else kwargs[slot])
+    return state if isinstance(state, Tensor) else None
 
 
-def output_state(output: Any) -> Tensor | None:
+def output_state(output: object) -> Tensor | None:
     """The state in a block's output: the tensor itself, or the first element of a tuple, list or ModelOutput."""
     if isinstance(output, Tensor):
         return output
@@ -89,17 +91,17 @@ def output_state(output: Any) -> Tensor | None:
     return None
 
 
-def with_state(output: Any, state: Tensor) -> Any:
+def with_state(output: object, state: Tensor) -> object:
     """The same block output with its state replaced; the form (tensor, tuple, list, ModelOutput) is kept."""
     if isinstance(output, Tensor):
         return state
     if hasattr(output, "to_tuple"):
-        values = dict(output)
+        values = dict(cast(Mapping, output))
         values[next(iter(values))] = state
         return type(output)(**values)
     if isinstance(output, list):
         return [state, *output[1:]]
-    rest = (state, *output[1:])
+    rest = (state, *cast(tuple, output)[1:])
     return type(output)(*rest) if hasattr(output, "_fields") else rest
 
 
@@ -156,9 +158,9 @@ class Taps:
 
 
 @contextmanager
-def _hung() -> Iterator[list[Any]]:
+def _hung() -> Iterator[list[RemovableHandle]]:
     """A list for hooks, all of which are gone when the `with` block ends."""
-    handles: list[Any] = []
+    handles: list[RemovableHandle] = []
     try:
         yield handles
     finally:
@@ -199,9 +201,9 @@ def answers(network: Network) -> Iterator[Answers]:
     """Read the logits of every forward pass of `network` inside the `with` block."""
     seen = Answers()
 
-    def after(module: nn.Module, args: tuple, output: Any) -> None:
+    def after(module: nn.Module, args: tuple, output: object) -> None:
         if seen.owner is None or threading.get_ident() == seen.owner:
-            logits = output.logits if hasattr(output, "logits") else output[0]
+            logits = output.logits if hasattr(output, "logits") else cast(tuple, output)[0]
             seen.logits = logits[:, -1]
 
     with _hung() as handles:
@@ -209,7 +211,7 @@ def answers(network: Network) -> Iterator[Answers]:
         yield seen
 
 
-def _tap(blocks: Sequence[nn.Module], layer: int, taps: Taps) -> Any:
+def _tap(blocks: Sequence[nn.Module], layer: int, taps: Taps) -> RemovableHandle:
     """Hang one capture hook; it returns None, so that the network's values stay what they are."""
     if layer == 0:
 
@@ -218,7 +220,7 @@ def _tap(blocks: Sequence[nn.Module], layer: int, taps: Taps) -> Any:
 
         return blocks[0].register_forward_pre_hook(before, with_kwargs=True)
 
-    def after(module: nn.Module, args: tuple, output: Any) -> None:
+    def after(module: nn.Module, args: tuple, output: object) -> None:
         taps.put(layer, output_state(output))
 
     return blocks[layer - 1].register_forward_hook(after)
@@ -239,7 +241,7 @@ def edit(model: Tappable, edits: Mapping[int, Callable[[Tensor], Tensor]]) -> It
         yield
 
 
-def _edit(model: Tappable, layer: int, change: Callable[[Tensor], Tensor]) -> Any:
+def _edit(model: Tappable, layer: int, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
     """Hang one editing hook, ahead of every capture hook of the same block."""
     layout = model.facts.layout
 
@@ -258,7 +260,7 @@ def _edit(model: Tappable, layer: int, change: Callable[[Tensor], Tensor]) -> An
 
         return model.blocks[0].register_forward_pre_hook(before, with_kwargs=True, prepend=True)
 
-    def after(module: nn.Module, args: tuple, output: Any) -> Any:
+    def after(module: nn.Module, args: tuple, output: object) -> object:
         return with_state(output, changed(output_state(output)))
 
     return model.blocks[layer - 1].register_forward_hook(after, prepend=True)
@@ -294,11 +296,11 @@ def alter(
     layout = model.facts.layout
     given: dict[T, Tensor] = {}
 
-    def hang(name: T, module: nn.Module) -> tuple[Any, Any]:
+    def hang(name: T, module: nn.Module) -> tuple[RemovableHandle, RemovableHandle]:
         def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
             given[name] = input_state(args, kwargs)
 
-        def after(module: nn.Module, args: tuple, output: Any) -> Any:
+        def after(module: nn.Module, args: tuple, output: object) -> object:
             state = output_state(output)
             plain = canonical(unflattened(state, given.pop(name)), layout)
             out = _sized(change(name, plain), plain, str(name))
@@ -317,7 +319,7 @@ def alter(
 
 
 @contextmanager
-def begun_at(model: Tappable, layer: int, state: Tensor, forms: Sequence[Any]) -> Iterator[None]:
+def begun_at(model: Tappable, layer: int, state: Tensor, forms: Sequence[object]) -> Iterator[None]:
     """Let every pass inside the `with` block begin at `layer`: blocks up to it do no work, and give `state` instead.
 
     The network's own forward still makes its masks and positions, so this holds for any family whose blocks hand on
@@ -336,10 +338,10 @@ def begun_at(model: Tappable, layer: int, state: Tensor, forms: Sequence[Any]) -
                 block.forward = forward
 
 
-def _hand_on(form: Any, state: Tensor | None, layout: str) -> Callable[..., Any]:
+def _hand_on(form: object, state: Tensor | None, layout: str) -> Callable[..., object]:
     """A forward that gives its input (or `state`) in the form of a block's output."""
 
-    def forward(*args: Any, **kwargs: Any) -> Any:
+    def forward(*args: object, **kwargs: object) -> object:
         into = input_state(args, kwargs)
         return with_state(form, into if state is None else native(state.to(into.dtype), layout, into))
 
@@ -347,11 +349,11 @@ def _hand_on(form: Any, state: Tensor | None, layout: str) -> Callable[..., Any]
 
 
 @contextmanager
-def forms_of(blocks: Sequence[nn.Module]) -> Iterator[list[Any]]:
+def forms_of(blocks: Sequence[nn.Module]) -> Iterator[list[object]]:
     """Collect the output of every block of one pass, for its form: its state is replaced by an empty tensor."""
-    forms: list[Any] = [None] * len(blocks)
+    forms: list[object] = [None] * len(blocks)
 
-    def after(module: nn.Module, args: tuple, output: Any, *, i: int) -> None:
+    def after(module: nn.Module, args: tuple, output: object, *, i: int) -> None:
         forms[i] = with_state(output, output_state(output).new_empty(0))
 
     with _hung() as handles:
@@ -361,7 +363,7 @@ def forms_of(blocks: Sequence[nn.Module]) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def reword(network: Network, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[None]:
+def reword(network: Network, change: Callable[[dict[str, object]], dict[str, object]]) -> Iterator[None]:
     """Replace the keyword arguments of every forward pass of `network` by `change(arguments)` inside the block."""
 
     def before(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
@@ -405,20 +407,20 @@ def watch(modules: Mapping[str, nn.Module], *, since: nn.Module | None = None) -
     waiting: dict[str, list[Tensor | None]] = {name: [] for name in modules}
     started = [since is None]
 
-    def hang(name: str, module: nn.Module) -> tuple[Any, Any]:
+    def hang(name: str, module: nn.Module) -> tuple[RemovableHandle, RemovableHandle]:
         def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
             if started[0]:
                 state = input_state(args, kwargs)
                 waiting[name].append(None if state is None else state.clone())
 
-        def after(module: nn.Module, args: tuple, output: Any) -> None:
+        def after(module: nn.Module, args: tuple, output: object) -> None:
             if waiting[name]:
                 out = output_state(output)
                 calls.append(Call(name, waiting[name].pop(), None if out is None else out.clone()))
 
         return module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after)
 
-    def mark(module: nn.Module, args: tuple, output: Any) -> None:
+    def mark(module: nn.Module, args: tuple, output: object) -> None:
         started[0] = True
 
     with _hung() as handles:

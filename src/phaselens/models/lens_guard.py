@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
 from phaselens.errors import ModelRefused
 from phaselens.models.compare_tensors import gap
-from phaselens.models.hooks import answers, record
+from phaselens.models.hooks import Answers, Taps, answers, record
+from phaselens.models.model import Model
 from phaselens.models.narrow_head import spread_columns
 from phaselens.models.proof import TOLERANCE
 
@@ -21,7 +21,7 @@ class Guard:
     On 256 columns spread over the vocabulary and the highest and lowest logit of every run, where a clamp shows.
     """
 
-    def __init__(self, model: Any, answered: Any, taps: Any) -> None:
+    def __init__(self, model: Model, answered: Answers, taps: Taps) -> None:
         self.model, self.answered, self.taps = model, answered, taps
         self.rows = spread_columns(model.vocab_size, model.device)
         self.few = model.readout.restrict(self.rows)
@@ -51,7 +51,7 @@ class Guard:
 
 
 @contextmanager
-def guarded(model: Any) -> Iterator[Guard]:
+def guarded(model: Model) -> Iterator[Guard]:
     """A guard over every pass of `model` inside the `with` block; one position's state and logits are kept."""
     with record(model, (model.n_layers,), last_only=True) as taps, answers(model.network) as answered:
         yield Guard(model, answered, taps)

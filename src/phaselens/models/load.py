@@ -3,30 +3,25 @@
 import copy
 import hashlib
 import json
-import platform
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from html import escape
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-import transformers
 from torch import nn
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from phaselens.errors import ModelRefused, StudyFileError, TokenizerError
 from phaselens.models.devices import home, onto
 from phaselens.models.discover import FORM, discover
-from phaselens.models.facts import Facts, Network, declared_context
+from phaselens.models.facts import Network, declared_context
 from phaselens.models.gguf import converted, gguf_file, origin
-from phaselens.models.proof import Proof, prove
+from phaselens.models.model import Model, Proof
+from phaselens.models.proof import prove
 from phaselens.models.user_cache import proof_of
 from phaselens.models.weights import device_of, dtype_of, first_line, offline, read_network, resolved
 from phaselens.models.wrappers import unwrapped
-from phaselens.signs import visible
-from phaselens.types import Readout
 
 VOLATILE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "_attn_implementation", "architectures")
 TOKENIZER_FILES = (
@@ -39,82 +34,15 @@ TOKENIZER_FILES = (
 )
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Model:
-    """A language model whose residual states and logits can be read.
-
-    `vocab_size` counts rows that are real tokens; `context` is in tokens, None for no limit; `fingerprint` is the
-    sha256 of configuration, weights as loaded, and tokenizer; `block_path` says where the `blocks` stand in
-    `network`; `proof` is None when the check was left out; `weights` says what became of the file's tensors, None for
-    a network that was given live or drawn anew; `origin` what they were where they were quantised, else None.
-    """
-
-    network: Network
-    tokenizer: Any | None
-    name: str
-    family: str
-    fingerprint: str
-    n_layers: int
-    d_model: int
-    vocab_size: int
-    context: int | None
-    eos_ids: tuple[int, ...]
-    pad_id: int
-    blocks: tuple[nn.Module, ...]
-    block_path: str
-    facts: Facts
-    readout: Readout
-    proof: Proof | None
-    device: torch.device
-    dtype: torch.dtype
-    source: str
-    revision: str | None
-    weights: str | None = None
-    origin: str | None = None
-
-    def __repr__(self) -> str:
-        kind = str(self.dtype).removeprefix("torch.")
-        return (
-            f"Model({self.name}: {self.family}, {self.n_layers} layers, width {self.d_model}, "
-            f"{self.vocab_size} tokens, {kind} on {self.device}, {'proved' if self.proof else 'not proved'})"
-        )
-
-    def _repr_html_(self) -> str:
-        return f"<code>{escape(visible(repr(self)))}</code>"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Provenance for manifests, as plain JSON values: which weights, revision, dtype, kernel and versions."""
-        plain = "name family fingerprint source revision n_layers d_model vocab_size context".split()
-        return {
-            **{name: getattr(self, name) for name in plain},
-            "eos_ids": list(self.eos_ids),
-            "weights": self.weights,
-            "origin": self.origin,
-            "parameters": sum(p.numel() for p in self.network.parameters()),
-            "tokenizer": None if self.tokenizer is None else type(self.tokenizer).__name__,
-            "device": str(self.device),
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "attention": getattr(self.network.config, "_attn_implementation", None),
-            "block_path": self.block_path,
-            "facts": self.facts.to_dict(),
-            "proved": None if self.proof is None else self.proof.passed,
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-            },
-        }
-
-
 def load(
     source: str | Path | nn.Module,
     *,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype = "float32",
-    tokenizer: Any | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     trust_remote_code: bool = False,
     revision: str | None = None,
-    overrides: Path | str | Mapping[str, Any] | None = None,
+    overrides: Path | str | Mapping[str, object] | None = None,
     check: bool = True,
 ) -> Model:
     """Load a model from a folder, a GGUF file, a Hub id, or a live transformers model, and prove the adapter.
@@ -155,7 +83,7 @@ def placed(source: str) -> tuple[str, str]:
     return Path(source).resolve().parent.name if name == "hf" else name, source
 
 
-def read_tokenizer(source: str, trust: bool, revision: str | None) -> Any | None:
+def read_tokenizer(source: str, trust: bool, revision: str | None) -> PreTrainedTokenizerBase | None:
     """The tokenizer beside the weights; None where there is none."""
     path = Path(source)
     if path.is_dir() and not any((path / name).is_file() for name in TOKENIZER_FILES):
@@ -173,7 +101,7 @@ def read_tokenizer(source: str, trust: bool, revision: str | None) -> Any | None
     return tokenizer if len(tokenizer) > 1 else None
 
 
-def read_overrides(overrides: Path | str | Mapping[str, Any] | None) -> dict[str, Any]:
+def read_overrides(overrides: Path | str | Mapping[str, object] | None) -> dict[str, object]:
     """Overrides as a dict, from a dict, a TOML file, or None. Raises StudyFileError for an unreadable file."""
     if overrides is None or isinstance(overrides, Mapping):
         return dict(overrides or {})
@@ -183,7 +111,7 @@ def read_overrides(overrides: Path | str | Mapping[str, Any] | None) -> dict[str
         raise StudyFileError(f"overrides {overrides} cannot be read as TOML: {error}. {FORM}") from error
 
 
-def real_rows(network: Network, tokenizer: Any | None) -> int:
+def real_rows(network: Network, tokenizer: PreTrainedTokenizerBase | None) -> int:
     """How many rows of the vocabulary are real tokens: all declared ones, or those that the tokenizer knows.
 
     Raises TokenizerError for a tokenizer of many more tokens than the network has rows, ModelRefused where no
@@ -209,7 +137,15 @@ def real_rows(network: Network, tokenizer: Any | None) -> int:
     return min(rows, known)
 
 
-def _assemble(network: Network, tokenizer: Any, overrides: Any, *, name: str, source: str, revision: Any) -> Model:
+def _assemble(
+    network: Network,
+    tokenizer: PreTrainedTokenizerBase | None,
+    overrides: Mapping[str, object],
+    *,
+    name: str,
+    source: str,
+    revision: str | None,
+) -> Model:
     rows = real_rows(network, tokenizer)
     refuse_nonfinite(network, rows)
     adapter = discover(network, rows=rows, overrides=overrides)
@@ -258,22 +194,22 @@ def _passed(model: Model, proof: Proof) -> Model:
     return replace(model, proof=proof, facts=replace(model.facts, **proof.facts))
 
 
-def _eos(network: Network, tokenizer: Any | None) -> tuple[int, ...]:
+def _eos(network: Network, tokenizer: PreTrainedTokenizerBase | None) -> tuple[int, ...]:
     """All ids that end a text: of the generation settings, the configuration, and the tokenizer."""
-    found: list[Any] = []
+    found: list[int | None] = []
     for holder in (getattr(network, "generation_config", None), network.config.get_text_config(), tokenizer):
         value = getattr(holder, "eos_token_id", None)
         found += value if isinstance(value, (list, tuple)) else [value]
     return tuple(dict.fromkeys(int(v) for v in found if v is not None and v >= 0))
 
 
-def _pad(network: Network, tokenizer: Any | None, eos: tuple[int, ...], rows: int) -> int:
+def _pad(network: Network, tokenizer: PreTrainedTokenizerBase | None, eos: tuple[int, ...], rows: int) -> int:
     """An id to fill batches with; it is masked, so where no padding id exists the end of text or 0 does."""
     wanted = (getattr(tokenizer, "pad_token_id", None), getattr(network.config, "pad_token_id", None), *eos, 0)
     return next(int(i) for i in wanted if isinstance(i, int) and 0 <= i < max(rows, 1))
 
 
-def require_tokenizer(model: Model) -> Any:
+def require_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     """The model's tokenizer. Raises TokenizerError where it has none."""
     if model.tokenizer is None:
         raise TokenizerError(
@@ -283,7 +219,7 @@ def require_tokenizer(model: Model) -> Any:
     return model.tokenizer
 
 
-def fingerprint(network: Network, tokenizer: Any | None = None) -> str:
+def fingerprint(network: Network, tokenizer: PreTrainedTokenizerBase | None = None) -> str:
     """Hex sha256 over configuration, weights (as loaded, by sorted name) and tokenizer vocabulary.
 
     The same on every machine for the same weights in the same dtype; reads every weight once.
@@ -298,7 +234,7 @@ def fingerprint(network: Network, tokenizer: Any | None = None) -> str:
     return digest.hexdigest()
 
 
-def _lasting(value: Any) -> Any:
+def _lasting(value: object) -> object:
     """Configuration values without those that say where and how the model was loaded."""
     if isinstance(value, dict):
         return {str(k): _lasting(v) for k, v in value.items() if k not in VOLATILE}

@@ -1,17 +1,17 @@
 """Prove on load that states and logits are read right; a model that fails is refused, never guessed at."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from phaselens.models.compare_tensors import gap, identical
 from phaselens.models.discover import probe_ids
-from phaselens.models.facts import declared_window, switch_candidates
+from phaselens.models.facts import Proved, declared_window, switch_candidates
 from phaselens.models.forward import run
 from phaselens.models.hooks import Call, amplify, edit, record, watch
+from phaselens.models.model import Model, Proof, Row
 from phaselens.models.narrow_head import narrowed, narrowing, narrows
 
 # Of the largest logit: what sums in another order differ by in each precision, and far below what a wrong norm does.
@@ -25,42 +25,7 @@ LONG = 64
 LOUD = 60.0  # twice the soft cap of Gemma 2 (30), so that a tanh must show
 
 
-@dataclass(frozen=True)
-class Row:
-    """One thing tried: its `value` against `tolerance`; `needed` rows refuse the model when they fail."""
-
-    name: str
-    passed: bool
-    value: float
-    tolerance: float
-    detail: str
-    needed: bool = True
-
-
-@dataclass(frozen=True)
-class Proof:
-    """The outcome of every check of one model; `facts` holds what the informative rows found."""
-
-    rows: tuple[Row, ...]
-    facts: dict[str, Any]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every needed row passed."""
-        return all(row.passed for row in self.rows if row.needed)
-
-    @property
-    def reason(self) -> str:
-        """The needed rows that failed, as one text; empty where all passed."""
-        bad = [row for row in self.rows if row.needed and not row.passed]
-        return " ".join(f"{r.name} failed: {r.detail} (got {r.value:.3g}, wanted <= {r.tolerance:.3g})." for r in bad)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain JSON values."""
-        return {"passed": self.passed, "rows": [vars(row) for row in self.rows], "facts": dict(self.facts)}
-
-
-def prove(model: Any, *, seed: int = 0) -> Proof:
+def prove(model: Model, *, seed: int = 0) -> Proof:
     """Check states, lens, hooks, interventions, causality, lengths, padding and cache on a short random input.
 
     Takes about 17 forward passes over 8 tokens; all but one compute a few hundred columns of the vocabulary where the
@@ -82,7 +47,7 @@ def prove(model: Any, *, seed: int = 0) -> Proof:
     return _proof(model, ids, mask, tol, first)
 
 
-def _tried_ids(model: Any, seed: int, time: int) -> tuple[Tensor, Tensor, Tensor]:
+def _tried_ids(model: Model, seed: int, time: int) -> tuple[Tensor, Tensor, Tensor]:
     """Ids drawn from `seed`, and of a pass over them the states at layer L and the logits."""
     ids = probe_ids(model.network, model.vocab_size, seed=seed, time=time)
     with record(model, (model.n_layers,), clone=True) as taps:
@@ -90,7 +55,7 @@ def _tried_ids(model: Any, seed: int, time: int) -> tuple[Tensor, Tensor, Tensor
     return ids, taps.states[model.n_layers], logits
 
 
-def _proof(model: Any, ids: Tensor, mask: Tensor, tol: float, first: list[Row]) -> Proof:
+def _proof(model: Model, ids: Tensor, mask: Tensor, tol: float, first: list[Row]) -> Proof:
     """Every row but the `first` ones (of a pass over the whole vocabulary), in the order in which they are shown."""
     network = model.network
     plain = run(network, ids, mask=mask).logits
@@ -117,14 +82,18 @@ def _proof(model: Any, ids: Tensor, mask: Tensor, tol: float, first: list[Row]) 
         _edited_lens(model, ids, mask, tol),
         _row("causal", gap(short, own[:, : short.shape[1]]), again, "later tokens do not change earlier logits"),
     ]
-    facts: dict[str, Any] = {"in_place": any(not identical(views.states[i], states[i]) for i in states)}
-    informative = _informative(model, ids, own, short, again)
-    facts.update((fact, row.passed) for fact, row in informative)
+    decodes, chunks, pads_left = _informative(model, ids, own, short, again)
     switch, lengths = _lengths(model, ids, again)
-    facts["switch"] = switch
+    facts = Proved(
+        in_place=any(not identical(views.states[i], states[i]) for i in states),
+        decodes=decodes.passed,
+        chunks=chunks.passed,
+        pads_left=pads_left.passed,
+        switch=switch,
+    )
     after = run(network, ids, mask=mask).logits
     rows.append(_same("hooks_gone", "logits after all this equal those before, bit by bit", plain, after, noise))
-    return Proof((*rows, *(row for _, row in informative), *lengths), facts)
+    return Proof((*rows, decodes, chunks, pads_left, *lengths), facts)
 
 
 def _row(name: str, value: float, tolerance: float, detail: str, needed: bool = True) -> Row:
@@ -141,7 +110,7 @@ def _finite(own: Tensor) -> Row:
     return _row("finite", float((~torch.isfinite(own)).float().mean()), 0.5, "share of the logits that is not finite")
 
 
-def _chain(model: Any, calls: list[Call]) -> Row:
+def _chain(model: Model, calls: list[Call]) -> Row:
     """Both sides of every joint: the output of block i is the input of block i + 1."""
     order = [call.name for call in calls] == [str(i) for i in range(model.n_layers)]
     gaps = [gap(a.out, b.into) for a, b in zip(calls, calls[1:], strict=False)] if order else [float("inf")]
@@ -150,7 +119,7 @@ def _chain(model: Any, calls: list[Call]) -> Row:
     )
 
 
-def _raw(model: Any, states: dict[int, Tensor]) -> Row:
+def _raw(model: Model, states: dict[int, Tensor]) -> Row:
     """The state at layer L is what the last block wrote, not yet through the final norm."""
     wanted = (*states[0].shape[:2], model.d_model)
     wrong = sum(tuple(state.shape) != wanted for state in states.values())
@@ -166,14 +135,14 @@ def _raw(model: Any, states: dict[int, Tensor]) -> Row:
     return _row("raw", float(wrong), 0.0, detail)
 
 
-def _lens(model: Any, last: Tensor, own: Tensor, tol: float) -> Row:
+def _lens(model: Model, last: Tensor, own: Tensor, tol: float) -> Row:
     """On the whole vocabulary, once: the other rows look at a few hundred of its columns."""
     with torch.no_grad():
         lens = model.readout.logits(last)
     return _row("lens", gap(lens, own), tol, "lens at layer L equals the model's own logits")
 
 
-def _alone(model: Any, last: Tensor, tol: float) -> Row:
+def _alone(model: Model, last: Tensor, tol: float) -> Row:
     """The readout is applied as capture does: to states laid flat, in any order, one at a time, never beside others."""
     flat = last.flatten(0, 1)
     order = torch.randperm(len(flat), generator=torch.Generator().manual_seed(3)).to(flat.device)
@@ -185,7 +154,7 @@ def _alone(model: Any, last: Tensor, tol: float) -> Row:
     return _row("alone", max(gap(way, whole) for way in ways), tol, detail)
 
 
-def _loud(model: Any, ids: Tensor, mask: Tensor, states: dict[int, Tensor], own: Tensor, tol: float) -> Row:
+def _loud(model: Model, ids: Tensor, mask: Tensor, states: dict[int, Tensor], own: Tensor, tol: float) -> Row:
     """The same with the head's product turned up until a soft cap must show, known or not."""
     factor = LOUD / max(float(own.abs().max()), 1e-6)
     with amplify(model.network.get_submodule(model.facts.head), factor):
@@ -199,7 +168,7 @@ def _loud(model: Any, ids: Tensor, mask: Tensor, states: dict[int, Tensor], own:
     return _row("loud_lens", gap(lens, logits), tol, f"the same with the head turned up to logits of {LOUD:g}")
 
 
-def _change(model: Any, layer: int, seed: int = 5) -> Callable[[Tensor], Tensor]:
+def _change(model: Model, layer: int, seed: int = 5) -> Callable[[Tensor], Tensor]:
     """Noise of the state's own size, drawn on the CPU."""
 
     def change(state: Tensor) -> Tensor:
@@ -209,7 +178,7 @@ def _change(model: Any, layer: int, seed: int = 5) -> Callable[[Tensor], Tensor]
     return change
 
 
-def _interventions(model: Any, ids: Tensor, mask: Tensor, plain: Tensor, noise: float) -> Row:
+def _interventions(model: Model, ids: Tensor, mask: Tensor, plain: Tensor, noise: float) -> Row:
     """An identity edit changes nothing; a change at any layer changes the logits: one row of a batch for each layer."""
     layers = range(model.n_layers + 1)
     with edit(model, dict.fromkeys(layers, lambda state: state)):
@@ -235,7 +204,7 @@ def _interventions(model: Any, ids: Tensor, mask: Tensor, plain: Tensor, noise: 
     return _row("interventions", float(len(dead)), 0.0, detail + (f"; wrong: {', '.join(dead)}" if dead else ""))
 
 
-def _edited_lens(model: Any, ids: Tensor, mask: Tensor, tol: float) -> Row:
+def _edited_lens(model: Model, ids: Tensor, mask: Tensor, tol: float) -> Row:
     """After an edit half way up, captured states still explain the logits, and the edited layer holds the edit."""
     layer = model.n_layers // 2
     with edit(model, {layer: _change(model, layer)}), record(model, (layer, model.n_layers), clone=True) as taps:
@@ -247,7 +216,7 @@ def _edited_lens(model: Any, ids: Tensor, mask: Tensor, tol: float) -> Row:
     )
 
 
-def _lengths(model: Any, ids: Tensor, tol: float) -> tuple[int | None, tuple[Row, ...]]:
+def _lengths(model: Model, ids: Tensor, tol: float) -> tuple[int | None, tuple[Row, ...]]:
     """Whether factors change where a sequence crosses a length that the configuration names, and at which.
 
     Positions around that length are given to a few tokens; a network whose factors depend on the whole length gives
@@ -271,7 +240,7 @@ def _lengths(model: Any, ids: Tensor, tol: float) -> tuple[int | None, tuple[Row
     return None, ()
 
 
-def _informative(model: Any, ids: Tensor, own: Tensor, short: Tensor, tol: float) -> list[tuple[str, Row]]:
+def _informative(model: Model, ids: Tensor, own: Tensor, short: Tensor, tol: float) -> tuple[Row, Row, Row]:
     """Cache and padding: a failure changes how the model is run, not whether. A short sliding window is passed over.
 
     Pieces of several tokens and single ones are tried in one go, and apart where that fails.
@@ -292,10 +261,10 @@ def _informative(model: Any, ids: Tensor, own: Tensor, short: Tensor, tol: float
         cached = _tried("cached", pieces, tol, _pieces_gap, model, ids, own, [half, rest - 1, 1])
     detail = "left-padded logits equal unpadded ones" + (", decoding with the cache too" if decoding.passed else "")
     padding = _tried("left_padding", detail, tol, _padded_gap, model, ids, own, short[1:], decoding.passed)
-    return [("decodes", decoding), ("chunks", cached), ("pads_left", padding)]
+    return decoding, cached, padding
 
 
-def _tried(name: str, detail: str, tol: float, measure: Callable[..., float], *given: Any) -> Row:
+def _tried(name: str, detail: str, tol: float, measure: Callable[..., float], *given: object) -> Row:
     try:
         found = measure(*given)
     except Exception as error:  # a family that cannot run this way at all, in whatever words of its own
@@ -304,7 +273,7 @@ def _tried(name: str, detail: str, tol: float, measure: Callable[..., float], *g
     return _row(name, found, tol, detail, needed=False)
 
 
-def _padded_gap(model: Any, ids: Tensor, own: Tensor, alone: Tensor, cached: bool) -> float:
+def _padded_gap(model: Model, ids: Tensor, own: Tensor, alone: Tensor, cached: bool) -> float:
     """Row 0 whole, row 1 without its last tokens and padded on the left; against each alone."""
     short = ids[1:, :-PADDED]
     padded = torch.cat([ids[:1], torch.cat([torch.full_like(ids[1:, :PADDED], model.pad_id), short], dim=1)])
@@ -320,7 +289,7 @@ def _padded_gap(model: Any, ids: Tensor, own: Tensor, alone: Tensor, cached: boo
     return max(gap(both[:1], own[:1]), gap(both[1:, PADDED:], alone))
 
 
-def _pieces_gap(model: Any, ids: Tensor, own: Tensor, sizes: list[int]) -> float:
+def _pieces_gap(model: Model, ids: Tensor, own: Tensor, sizes: list[int]) -> float:
     if model.facts.cache is None:
         raise ValueError("no cache")
     cache, start, parts = None, 0, []

@@ -7,7 +7,6 @@ changed, the other one held still.
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,6 +16,7 @@ from phaselens.errors import InputError, unknown_name
 from phaselens.models.discover import probe_ids
 from phaselens.models.forward import run
 from phaselens.models.hooks import Call, alter, canonical, edit, record, unflattened, watch
+from phaselens.models.model import Model
 
 SITES = ("embedding", "resid_post", "attn_out", "mlp_out")
 TIME = 7
@@ -38,7 +38,7 @@ class Sites:
 _FOUND: "WeakKeyDictionary[nn.Module, Sites]" = WeakKeyDictionary()
 
 
-def site_layers(model: Any, site: str) -> tuple[int, ...]:
+def site_layers(model: Model, site: str) -> tuple[int, ...]:
     """The layers at which this model has a site; none where its family lacks it.
 
     `embedding` is layer 0, all others stand at layers 1..L. Raises UnknownNameError for a site of no model.
@@ -52,7 +52,7 @@ def site_layers(model: Any, site: str) -> tuple[int, ...]:
     return tuple(sorted(find_sites(model).of(site)))
 
 
-def check_site(model: Any, site: str, layers: tuple[int, ...] | None) -> tuple[int, ...]:
+def check_site(model: Model, site: str, layers: tuple[int, ...] | None) -> tuple[int, ...]:
     """The layers asked for at a site (None: all it has), in rising order.
 
     Raises InputError where the model lacks the site, or has none at such a layer; the message lists what exists.
@@ -73,7 +73,7 @@ def check_site(model: Any, site: str, layers: tuple[int, ...] | None) -> tuple[i
     return there if layers is None else tuple(sorted(set(layers)))
 
 
-def find_sites(model: Any) -> Sites:
+def find_sites(model: Model) -> Sites:
     """The modules that add to the residual stream in every block, found once for each network."""
     network = model.network
     if network not in _FOUND:
@@ -81,7 +81,7 @@ def find_sites(model: Any) -> Sites:
     return _FOUND[network]
 
 
-def _find(model: Any) -> Sites:
+def _find(model: Model) -> Sites:
     ids = probe_ids(model.network, model.vocab_size, seed=5, time=TIME)
     names = {f"{i}|{n}": m for i, block in enumerate(model.blocks) for n, m in block.named_modules() if n}
     with watch(names) as calls, record(model, clone=True) as taps:
@@ -132,7 +132,7 @@ def _parts(candidates: list[tuple[str, Tensor]], written: Tensor) -> list[str]:
     return []
 
 
-def _place(model: Any, ids: Tensor, layer: int, parts: list[str], found: Sites) -> None:
+def _place(model: Model, ids: Tensor, layer: int, parts: list[str], found: Sites) -> None:
     """Say which part mixes positions, by changing the block's input at the first position alone."""
     modules = {name: model.blocks[layer - 1].get_submodule(name.partition("|")[2]) for name in parts}
     clean = _outputs(model, ids, layer, modules, {}, moved=False)
@@ -150,7 +150,7 @@ def _place(model: Any, ids: Tensor, layer: int, parts: list[str], found: Sites) 
 
 
 def _outputs(
-    model: Any, ids: Tensor, layer: int, modules: dict[str, nn.Module], held: dict[str, Tensor], *, moved: bool
+    model: Model, ids: Tensor, layer: int, modules: dict[str, nn.Module], held: dict[str, Tensor], *, moved: bool
 ) -> dict[str, Tensor]:
     """What the modules give; some held at given values, the block's input changed at position 0 where `moved`."""
     seen: dict[str, Tensor] = {}

@@ -10,12 +10,13 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
 
 from phaselens.errors import PromptError, TokenizerError, require_text
-from phaselens.models.load import Model, require_tokenizer
+from phaselens.models.load import require_tokenizer
+from phaselens.models.model import Model
 
 Messages = Sequence[tuple[str, str]]
 # Templates that write today's date would give other tokens tomorrow: they are given this one, a common default of them.
@@ -33,7 +34,7 @@ class Encoder:
     model's, for messages.
     """
 
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     name: str
     opening: tuple[int, ...]
     closing: tuple[int, ...]
@@ -159,7 +160,7 @@ def encoder(model: Model) -> Encoder:
     return Encoder(tokenizer, model.name, *_around(tokenizer))
 
 
-def _around(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _around(tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The ids that a tokenizer sets before and behind a text, seen on one."""
     bare, whole = (list(tokenizer.encode("a", add_special_tokens=added)) for added in (False, True))
     at = next((i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare), None)
@@ -168,13 +169,13 @@ def _around(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(whole[:at]), tuple(whole[at + len(bare) :])
 
 
-def template_of(tokenizer: Any) -> str | None:
+def template_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """The chat template of a tokenizer: of several the one called default; None where there is none."""
     template = getattr(tokenizer, "chat_template", None)
     return template.get("default") if isinstance(template, dict) else template
 
 
-def template_hash(tokenizer: Any) -> str | None:
+def template_hash(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """Sha256 of the chat template, in hex; None where there is none."""
     template = template_of(tokenizer)
     return None if template is None else hashlib.sha256(template.encode()).hexdigest()

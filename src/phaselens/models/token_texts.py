@@ -1,7 +1,8 @@
 """The text that each token adds: a tokenizer decodes whole strings, and a character may need several tokens."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 TAIL = 6
 BROKEN = "\ufffd"
@@ -10,7 +11,7 @@ BROKEN = "\ufffd"
 class Text:
     """Follows one run; only its last few tokens are decoded anew at every step. `special`: these show as well."""
 
-    def __init__(self, tokenizer: Any, special: bool = False) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, special: bool = False) -> None:
         self._tokenizer, self._special = tokenizer, special
         self._said: list[int] = []
         self._waiting: list[int] = []
@@ -38,7 +39,7 @@ class Text:
         return self._tokenizer.decode(ids, skip_special_tokens=not self._special, clean_up_tokenization_spaces=False)
 
 
-def pieces(tokenizer: Any, runs: Iterable[Sequence[int]]) -> list[list[str]]:
+def pieces(tokenizer: PreTrainedTokenizerBase, runs: Iterable[Sequence[int]]) -> list[list[str]]:
     """What each token of each run adds to its text, special tokens too; joined they are the text.
 
     A character of several tokens stands whole at the last of them. A token after the same one reads the same, so that

@@ -3,12 +3,12 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from phaselens.models.facts import Facts, Network, cap_candidates, scale_candidates
+from phaselens.models.facts import Facts, Network, Overrides, cap_candidates, scale_candidates
 from phaselens.models.forward import run
 from phaselens.models.hooks import LAYOUTS, amplify
 from phaselens.types import Readout
@@ -17,8 +17,8 @@ from phaselens.types import Readout
 class Tail:
     """What stands between the last block and the head, as one function from [..., d_model] to [..., d_head]."""
 
-    def __init__(self, steps: tuple[Callable[[Tensor], Tensor], ...], layout: str, streams: int, cast: bool) -> None:
-        self.steps, self.layout, self.streams, self.cast = steps, layout, streams, cast
+    def __init__(self, steps: tuple[Callable[[Tensor], Tensor], ...], layout: str, streams: int, wide: bool) -> None:
+        self.steps, self.layout, self.streams, self.cast = steps, layout, streams, wide
         weights = (p for step in steps if isinstance(step, nn.Module) for p in step.parameters())
         self.device = next((p.device for p in weights), None)
 
@@ -44,15 +44,15 @@ class Tail:
         return state.reshape(*lead, state.shape[-1])
 
 
-def make_readout(head: Any, steps: tuple[Any, ...], layout: str, streams: int, rows: int) -> Readout:
+def make_readout(head: nn.Module, steps: tuple[nn.Module, ...], layout: str, streams: int, rows: int) -> Readout:
     """Readout without scale and cap; steps of a half-precision network are copied in float32."""
-    half = head.weight.dtype != torch.float32
+    weight, bias = cast(Tensor, head.weight), getattr(head, "bias", None)
+    half = weight.dtype != torch.float32
     if half:
         steps = tuple(copy.deepcopy(step).float() for step in steps)
-    bias = getattr(head, "bias", None)
     reshaping = tuple(step for step in steps if isinstance(step, nn.Linear))
     return Readout(
-        weight=head.weight.detach()[:rows],
+        weight=weight.detach()[:rows],
         bias=None if bias is None else bias.detach()[:rows],
         norm=Tail(steps, layout, streams, half),
         bare=Tail(reshaping, layout, streams, half) if reshaping and streams == 1 else None,
@@ -60,13 +60,7 @@ def make_readout(head: Any, steps: tuple[Any, ...], layout: str, streams: int, r
 
 
 def finish(
-    network: Network,
-    readout: Readout,
-    facts: Facts,
-    ids: Tensor,
-    product: Tensor,
-    factor: float,
-    overrides: Mapping[str, Any],
+    network: Network, readout: Readout, facts: Facts, ids: Tensor, product: Tensor, factor: float, overrides: Overrides
 ) -> tuple[Readout, Facts]:
     """Add scale, cap and outside bias: from overrides, else from the configuration or measured on three passes.
 
@@ -75,7 +69,7 @@ def finish(
     if readout.bias is not None and factor != 1.0:
         readout = replace(readout, bias=readout.bias / factor)
     scale, cap, bias, notes = after_head(network, facts.head, ids, product)
-    scale, cap = float(overrides.get("scale", scale * factor)), overrides.get("cap", cap)
+    scale, cap = float(overrides.get("scale", scale * factor)), overrides["cap"] if "cap" in overrides else cap
     cap = float(cap) if cap else None
     if overrides.get("bias"):
         bias = network.get_parameter(overrides["bias"]).detach().flatten()[: product.shape[-1]] * scale

@@ -5,16 +5,17 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
 
-from phaselens.models.proof import Proof, Row, prove
+from phaselens.models.model import Model, Proof, Row
+from phaselens.models.proof import prove
 
 
 def home() -> Path:
@@ -32,7 +33,7 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def proof_of(model: Any, overrides: Any) -> Proof:
+def proof_of(model: Model, overrides: Mapping[str, object]) -> Proof:
     """The proof of a model that was read from files: the passed one that is kept, else a new one, kept where it passes.
 
     It is kept by fingerprint, adapter, dtype, device, kernel of attention, and the versions of code and libraries. A

@@ -3,16 +3,15 @@
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from phaselens.errors import InputError, ModelRefused, unknown_name
 from phaselens.models.facts import Network, declared_layers
@@ -27,7 +26,7 @@ LAYER = re.compile(r"\.(\d+)\.")
 NAMED = 6
 
 
-def became_of(source: str, network: Network, report: dict[str, Any]) -> str:
+def became_of(source: str, network: Network, report: Mapping[str, Iterable]) -> str:
     """What became of a file's tensors, e.g. `272 of 272 tensors, none missing, none left over`; tied ones count once.
 
     By the library's load `report`. Raises ModelRefused, naming them, where some are missing, left over or of another
@@ -142,7 +141,7 @@ PICKLED = (
 )
 
 
-def _packed(config: Any) -> str:
+def _packed(config: PretrainedConfig) -> str:
     """What a quantised folder is, and what to do with it; empty where the configuration names no quantisation."""
     how = getattr(config, "quantization_config", None)
     how = how if isinstance(how, dict) or how is None else how.to_dict()
