@@ -75,3 +75,31 @@ def test_the_largest_of_many_differences_holds_its_level():
     p = sign_flip_max(d, np.random.default_rng(1))
     assert p.argmin() == 2 and p[2] <= 0.002 and np.isfinite(p).all()
     assert np.isnan(sign_flip_max(np.full((4, 2), np.nan), np.random.default_rng(0))).all()
+
+
+def test_what_counts_layers_is_compared_between_stacks_of_one_height_alone():
+    g = np.random.default_rng(3)
+    info = infos(1, n_layers=LAYERS)[0][0]
+    layers = {"turning_angle": g.standard_normal((RUNS, STEPS, LAYERS))}
+
+    def compared(heights):
+        models = [
+            model_of(
+                replace(info, name=f"m{k}", n_layers=n),
+                layers if n == LAYERS else {"turning_angle": g.standard_normal((RUNS, STEPS, n))},
+                {c: g.random((RUNS, STEPS)) for c in ("commit_layer", "commit_depth")},
+            )
+            for k, n in enumerate(heights)
+        ]
+        result = analyse_differences(Panel(tuple(models), seed=1, n_boot=100))
+        return {r["observable"] for r in rows(result)}, " ".join(result.notes)
+
+    same, unlike = compared((LAYERS, LAYERS)), compared((LAYERS, LAYERS + 2))
+    assert {"commit_layer", "commit_depth"} <= same[0] and not same[1]
+    assert "commit_layer" not in unlike[0] and "commit_depth" in unlike[0]
+    assert "unlike numbers of layers: commit_layer, commit_layer_emitted are not compared" in unlike[1]
+
+
+def test_curves_are_kept_of_all_that_was_compared_in_a_small_panel():
+    result = study(0.5)
+    assert {r["observable"] for r in rows(result, "differences_curve")} == {"turning_angle", "entropy"}

@@ -38,8 +38,11 @@ OF_VOCABULARY = frozenset(
         "kl_to_final",
     }
 )
+# What counts layers; left out where the two stacks are of unlike height.
+OF_LAYERS = frozenset({"commit_layer", "commit_layer_emitted"})
 GRID = np.linspace(0, 1, 21)
-FEWEST, SHOWN, EVERY, HALF = 6, 3, "all", 0.5
+FEWEST, EVERY, HALF = 6, "all", 0.5
+SHOWN, CURVES = 3, 120  # curves of a pair at least, and of all pairs where they have more
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,15 +94,25 @@ def _observables(table: Mapping[str, np.ndarray]) -> list[str]:
 Values = dict[tuple[str, str, float], tuple[np.ndarray, np.ndarray]]
 
 
+def unlike(first: ModelData, second: ModelData) -> dict[str, frozenset[str]]:
+    """The observables that cannot be compared between two models, by what the models have unlike."""
+    found = {}
+    if first.info.vocab_size != second.info.vocab_size:
+        found["vocabularies of unlike size"] = OF_VOCABULARY
+    if first.info.n_layers != second.info.n_layers:
+        found["unlike numbers of layers"] = OF_LAYERS
+    return found
+
+
 def paired(first: Profile, second: Profile) -> Values:
     """Values [unit] of both models by (observable, place, depth), of all that both have and can be compared."""
-    unlike = first.model.info.vocab_size != second.model.info.vocab_size
+    apart = frozenset().union(*unlike(first.model, second.model).values())
     found: Values = {}
     for name in first.output:
-        if name in second.output and not (unlike and name in OF_VOCABULARY):
+        if name in second.output and name not in apart:
             found[name, "output", 1.0] = first.output[name], second.output[name]
     for name in first.layers:
-        if name not in second.layers or name in OF_SCALE or (unlike and name in OF_VOCABULARY):
+        if name not in second.layers or name in OF_SCALE | apart:
             continue
         for depth in DEPTHS:
             a, b = first.at(name, depth), second.at(name, depth)
@@ -204,11 +217,11 @@ def _by_category(common: dict, category: np.ndarray, values: tuple[np.ndarray, n
     return rows
 
 
-def curve_rows(panel: Panel, rows: Sequence[dict], first: Profile, second: Profile) -> list[dict]:
+def curve_rows(panel: Panel, rows: Sequence[dict], first: Profile, second: Profile, most: int) -> list[dict]:
     """The difference along relative depth of the observables whose difference at some depth is largest."""
     largest = dict.fromkeys(r["observable"] for r in rows if r["place"] == "depth" and r["category"] == EVERY)
     out = []
-    for observable in list(largest)[:SHOWN]:
+    for observable in list(largest)[:most]:
         apart = first.along(observable) - second.along(observable)
         for depth, values in zip(GRID, apart.T, strict=True):
             seen = np.isfinite(values)
@@ -236,15 +249,16 @@ def analyse_differences(panel: Panel) -> Result:
     panel = equal.panel if equal is not None and equal.panel is not None else panel
     profiles = {m.info.name: profile_of(panel, m) for m in panel.models}
     rows, curves, notes = [], [], []
-    for first, second in combinations(panel.trained, 2):
+    pairs = list(combinations(panel.trained, 2))
+    for first, second in pairs:
         own = pair_rows(panel, profiles, first, second)
         rows += own
-        curves += curve_rows(panel, own, profiles[first.info.name], profiles[second.info.name])
-        if first.info.vocab_size != second.info.vocab_size:
-            notes.append(
-                f"{first.info.name} and {second.info.name} have vocabularies of unlike size: "
-                f"{', '.join(sorted(OF_VOCABULARY))} are not compared"
-            )
+        both = profiles[first.info.name], profiles[second.info.name]
+        curves += curve_rows(panel, own, *both, max(SHOWN, CURVES // len(pairs)))
+        notes += [
+            f"{first.info.name} and {second.info.name} have {what}: {', '.join(sorted(names))} are not compared"
+            for what, names in unlike(first, second).items()
+        ]
     return Result(filled(differences=rows, differences_curve=curves), notes=tuple(notes))
 
 

@@ -82,9 +82,11 @@ def _axis(scale: Scale, y: float, name: str) -> Markup:
 SMALL = (230.0, 58.0)
 
 
-def small_figure(name: str, estimate: object, low: object, high: object, null: object) -> Markup:
-    """A claim at a glance: its estimate with interval, and the null as a dashed line; empty where there is none."""
-    ends = span([estimate, low, high, null], pad=0.15)
+def small_figure(
+    name: str, estimate: object, low: object, high: object, null: object, twins: Sequence[object] = ()
+) -> Markup:
+    """An estimate at a glance with its interval, the null dashed, untrained `twins` hollow; empty where it has none."""
+    ends = span([estimate, low, high, null, *twins], pad=0.15)
     if ends is None or not is_number(estimate):
         return Markup("")
     width, height = SMALL
@@ -93,8 +95,12 @@ def small_figure(name: str, estimate: object, low: object, high: object, null: o
     if is_number(null):
         marks.append(svg.line(x(null), 4, x(null), 36, "null-line"))
         marks.append(svg.text(number(null, 2), x(null), 52, "tick", "middle"))
-    if is_number(low) and is_number(high):
-        marks.append(svg.line(x(low), 20, x(high), 20, "claim-range"))
+    for at, kind, (_, lo, hi) in ((20, "claim-range", (estimate, low, high)), (29, "twin-range", twins or (None,) * 3)):
+        if is_number(lo) and is_number(hi):
+            marks.append(svg.line(x(lo), at, x(hi), at, kind))
+    if twins and is_number(twins[0]):
+        tip = svg.tip(f"untrained twins: {estimated(*twins)}")
+        marks.append(svg.element("circle", tip, cx=x(twins[0]), cy=29.0, r=3.5, class_="twin-point"))
     said = estimated(estimate, low, high)
     marks.append(svg.element("circle", svg.tip(said), cx=x(estimate), cy=20.0, r=5.0, class_="claim-point"))
     return svg.frame(f"small-{name}", name, f"{said}; null {number(null)}", width, height, *marks)

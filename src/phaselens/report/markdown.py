@@ -7,7 +7,7 @@ from phaselens.report import verdict_prose
 from phaselens.report.data_tables import Table
 from phaselens.report.figures import write_files
 from phaselens.report.render import content, figures
-from phaselens.report.section import Listed
+from phaselens.report.section import Block, Cards, Listed, Said
 from phaselens.report.study_files import Row, read_folder
 from phaselens.report.written_values import marked
 from phaselens.trace.store import atomic_write
@@ -28,12 +28,16 @@ def write_markdown(study_dir: str | Path, png: bool = False) -> tuple[Path, ...]
 def _lines(shown: Row, figures: list[str]) -> Iterator[str]:
     yield from (f"# {marked(shown['name'])}", "", marked(shown["lede"]), "")
     yield from (f"- **{marked(term)}**: {marked(fact)}" for term, fact in shown["facts"])
+    for section, blocks in shown["heads"]:
+        yield from ("", f"## {marked(section.heading)}", "")
+        for block in blocks:
+            yield from _block(block)
     yield from ("", "## Ledger", "")
     if not shown["entries"]:
         yield from ("No verdicts are in this folder.", "")
     else:
         yield from _ledger(shown["entries"])
-    blocks = [block for _, own in shown["sections"] for block in own]
+    blocks = [block for _, own in shown["rest"] for block in own]
     for table in (shown["panel"], shown["separation"], *(b.table for b in blocks if isinstance(b, Listed))):
         if table is not None:
             yield from _table(table)
@@ -51,6 +55,17 @@ def _lines(shown: Row, figures: list[str]) -> Iterator[str]:
     remarks = list(shown["remarks"])
     if remarks:
         yield from ("## Notes", "", *(f"- {_paragraph(remark)}" for remark in remarks), "")
+
+
+def _block(block: Block) -> Iterator[str]:
+    """What a section that opens the page says, finds and lists."""
+    if isinstance(block, Said):
+        yield from (line for said in block.sentences for line in (marked(said), ""))
+    elif isinstance(block, Cards):
+        of = ((f"{c.label} {c.place}: {c.heading}.", c.said) for c in block.cards)
+        yield from (*(f"- **{marked(head)}** {marked(said)}" for head, said in of), "")
+    elif isinstance(block, Listed):
+        yield from _table(block.table)
 
 
 def _paragraph(said: object) -> str:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from phaselens.report import data_tables, methods, svg, symbols, template_files, verdict_prose
 from phaselens.report.claim_figure import small_figure
 from phaselens.report.models_shown import cast
-from phaselens.report.section import Figure, Section
+from phaselens.report.section import Card, Cards, Figure, Section
 from phaselens.report.sections import SECTIONS
 from phaselens.report.study_files import TABLES, Folder, read_folder
 from phaselens.report.written_values import DASH
@@ -49,13 +49,18 @@ def content(folder: Folder, sections: Sequence[Section] = SECTIONS) -> dict[str,
     members, entries = cast(folder), verdict_prose.ledger(folder.claims)
     found = [(section, section.shown(folder, members)) for section in sections]
     shown = [(section, blocks) for section, blocks in found if blocks or section.always]
+    trained = sum(not m.twin for m in members)
+    heads = [one for one in shown if trained <= one[0].heads]
+    rest = [one for one in shown if one not in heads]
+    titles = [(section.anchor, section.title) for section, _ in (*heads, *rest)]
     definitions = symbols.used(_names(folder, [section.terms for section, blocks in shown if blocks]))
     script = template_files.text("report.js")
     return {
         "name": methods.study_name(folder),
         "folder": folder,
-        "sections": shown,
-        "contents": (*BEFORE, *((section.anchor, section.title) for section, _ in shown), *AFTER),
+        "heads": heads,
+        "rest": rest,
+        "contents": (*titles[: len(heads)], *BEFORE, *titles[len(heads) :], *AFTER),
         "script": Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
         "dash": DASH,
@@ -64,7 +69,7 @@ def content(folder: Folder, sections: Sequence[Section] = SECTIONS) -> dict[str,
         "entries": entries,
         "groups": verdict_prose.verdict_groups(entries),
         "explained": verdict_prose.EXPLAINED,
-        "first": [(e, small_figure(e.anchor, *e.ends)) for e in verdict_prose.matter(entries)],
+        "first": None if any(isinstance(b, Cards) for _, own in heads for b in own) else _first(entries),
         "finding": verdict_prose.finding,
         "change": verdict_prose.change,
         "members": members,
@@ -88,7 +93,16 @@ def content(folder: Folder, sections: Sequence[Section] = SECTIONS) -> dict[str,
 
 def figures(content: Mapping[str, Any]) -> dict[str, Figure]:
     """Every figure of a page by its name, in the order of the page."""
-    return {b.name: b for _, blocks in content["sections"] for b in blocks if isinstance(b, Figure)}
+    return {b.name: b for part in ("heads", "rest") for _, own in content[part] for b in own if isinstance(b, Figure)}
+
+
+def _first(entries: list[verdict_prose.Entry]) -> Cards:
+    """The claims that matter most, for the first screen."""
+    cards = []
+    for e in verdict_prose.matter(entries):
+        drawn, said = small_figure(e.anchor, *e.ends), verdict_prose.finding(e)
+        cards.append(Card(e.id, "", e.statement, drawn, said, "", e.anchor, e.verdict, e.style))
+    return Cards(cards)
 
 
 def _names(folder: Folder, terms: Iterable[Iterable[str]]) -> set[str]:

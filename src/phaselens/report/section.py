@@ -80,6 +80,32 @@ class Legend:
     twins: bool
 
 
+@dataclass(frozen=True)
+class Card:
+    """One finding at a glance: what it is of, what was found, a small figure, and the numbers in a sentence.
+
+    `label` leads to the row of a claim (`anchor`) or to the definition of a `term`.
+    """
+
+    label: str
+    place: str
+    heading: str
+    drawn: Markup
+    said: str
+    term: str = ""
+    anchor: str = ""
+    badge: str = ""
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Cards:
+    """The first findings, side by side."""
+
+    kind: ClassVar[str] = "cards"
+    cards: Sequence[Card]
+
+
 class Block(Protocol):
     """What a section shows: `kind` says how `report.html.j2` writes it."""
 
@@ -94,7 +120,8 @@ class Section:
     """One section: anchor, title (contents, heading), tables of `results/` it reads, what it shows of them.
 
     `terms` are the definitions that it needs. A section with nothing to show has no place on the page unless it is
-    `always` there, to say what is missing. `lead` is a sentence under its heading.
+    `always` there, to say what is missing. `lead` is a sentence under its heading. The page of a panel of at most
+    `heads` trained models opens with it, before summary and ledger.
     """
 
     anchor: str
@@ -105,6 +132,7 @@ class Section:
     terms: tuple[str, ...] = ()
     always: bool = False
     lead: Markup | str = ""
+    heads: int = 0
 
     def shown(self, folder: Folder, members: list[Member]) -> list[Block]:
         """What it shows of a study: first what is missing or cannot be read, then its blocks."""

@@ -213,13 +213,12 @@ def _came_out(entries: list[Entry]) -> str:
 
 
 def matter(entries: list[Entry], most: int = 3) -> list[Entry]:
-    """The findings to show first: decided before open, with an estimate before without, in the order of the register.
+    """The findings to show first: supported, then rejected, then open, each in the order of the register.
 
-    Those that are post hoc or do not apply take no part.
+    Those without an estimate come last among their like. Those that are post hoc or do not apply take no part.
     """
-    order = {"supported": 0, "rejected": 0, "open": 1}
-    told = [e for e in entries if e.verdict in order and not e.post_hoc]
-    return sorted(told, key=lambda e: (order[e.verdict], e.estimate == DASH, e.interval == DASH))[:most]
+    told = [e for e in entries if e.verdict in VERDICTS[:3] and not e.post_hoc]
+    return sorted(told, key=lambda e: (VERDICTS.index(e.verdict), e.estimate == DASH, e.interval == DASH))[:most]
 
 
 def finding(entry: Entry) -> str:
