@@ -9,7 +9,7 @@ import typer
 from phaselens.batteries import load_battery
 from phaselens.cli.plans import Plan, plan_one, print_plan
 from phaselens.cli.run import AsJson, Device, Dtype, Prove, check_device
-from phaselens.cli.terminal import names, note, number, print_json, print_table, quiet_models, say
+from phaselens.cli.terminal import names, note, number, print_json, print_table, quiet_models, say, watching
 from phaselens.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,20 +66,20 @@ def observe(
     from phaselens.cli.observe_workflow import NEXT, SUMMARY, Request, observe_into, summarised
 
     request = Request(
-        prompts,
-        transcripts,
-        scorer,
-        tuple(lens or ("final_norm",)),
-        names(observables),
-        max_new_tokens,
-        samples,
-        temperature,
-        False if allow_eos else None,
-        chat,
-        system,
-        keep_hidden,
-        batch_size,
-        seed,
+        prompts=prompts,
+        transcripts=transcripts,
+        scorer=scorer,
+        lens=tuple(lens or ("final_norm",)),
+        observables=names(observables),
+        max_new_tokens=max_new_tokens,
+        samples=samples,
+        temperature=temperature,
+        suppress_eos=False if allow_eos else None,
+        chat=chat,
+        system=system,
+        keep_hidden=keep_hidden,
+        batch_size=batch_size,
+        seed=seed,
     )
     request.check()
     if plan:
@@ -88,7 +88,7 @@ def observe(
         return
     settings: dict = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}
     opened = open_model(model, device=device, dtype=dtype, **settings)
-    found = observe_into(opened, request, out)
+    found = observe_into(opened, request, out, watching)
     if as_json:
         print_json(found)
         return

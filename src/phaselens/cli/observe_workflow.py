@@ -1,6 +1,8 @@
 """Observe one model into a folder: transcripts, trace, and nothing done twice."""
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +12,7 @@ import numpy as np
 from phaselens.batteries import Battery, load_battery
 from phaselens.capture import Sampling, generate
 from phaselens.capture.prompts import as_chat
-from phaselens.cli.terminal import watching
-from phaselens.engines.events import Event
+from phaselens.engines.events import Event, Listener
 from phaselens.errors import InputError, OutputError, StudyFileError
 from phaselens.observing.recording import as_lenses, as_observables, as_transcripts
 from phaselens.observing.recording import observe as record
@@ -25,6 +26,7 @@ from phaselens.view.stored_traces import shelf
 if TYPE_CHECKING:
     from phaselens.models import Model
 
+Watching = Callable[[], AbstractContextManager[Listener]]
 UNIT = "trace"
 SUMMARY = ("category", "runs", "tokens", "right", "collapsed", "entropy nats", "surprisal nats", "instability rad")
 NEXT = """  phaselens view {out}            walk through these runs in the browser
@@ -67,10 +69,10 @@ class Request:
             raise StudyFileError(f"no such file: {self.transcripts}.")
 
 
-def observe_into(model: "Model", request: Request, out: Path) -> dict[str, Any]:
+def observe_into(model: "Model", request: Request, out: Path, watching: Watching) -> dict[str, Any]:
     """Write transcripts.jsonl and the tables of the trace into `out`; what is there and valid is not done again.
 
-    Raises OutputError where the folder holds the trace of something else.
+    `watching()` gives who hears of the progress. Raises OutputError where the folder holds the trace of something else.
     """
     started = time.monotonic()
     depends = {k: v for k, v in asdict(request).items() if k not in ("prompts", "transcripts")}
@@ -103,7 +105,7 @@ def observe_into(model: "Model", request: Request, out: Path) -> dict[str, Any]:
     }
 
 
-def summarised(out: Path) -> list[tuple[Any, ...]]:
+def summarised(out: Path) -> list[tuple[object, ...]]:
     """One row per category and one for all: the columns `SUMMARY`, a dash where nothing is defined."""
     runs = Runs(shelf([out]))
     names = ("n_generated", "correct", "collapsed", "entropy", "surprisal", "layers.instability")
@@ -132,7 +134,9 @@ def _check_owner(out: Path, key: str) -> None:
         )
 
 
-def _record(model: "Model", request: Request, said: Battery | Transcripts, out: Path, key: str, listener: Any) -> None:
+def _record(
+    model: "Model", request: Request, said: Battery | Transcripts, out: Path, key: str, listener: Listener
+) -> None:
     """Generate where needed, observe, and write."""
     if isinstance(said, Battery):
         n = len(said.prompts + said.calibration)
@@ -160,7 +164,7 @@ def _record(model: "Model", request: Request, said: Battery | Transcripts, out: 
     write_trace(trace, out, UNIT, key)
 
 
-def _progress(listener: Any, stage: str, total: int) -> Any:
+def _progress(listener: Listener, stage: str, total: int) -> Callable[[int, int], None]:
     """Counts of tokens as events of one stage."""
     seen: list[tuple[int, float]] = [(0, time.monotonic())]
     listener(Event("stage", stage, "tokens", 0, total))

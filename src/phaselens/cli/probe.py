@@ -72,17 +72,17 @@ def probe(
         raise InputError(f"--span is {span!r}; wanted two column names, START:END.")
     request = Request(
         data,
-        names(task) or (),
-        Columns(label, group, kind, ends, fold, text),
-        pool,
-        tuple(numbers(layers, int, "--layers")),
-        tuple(numbers(l2, float, "--l2")),
-        folds,
-        draws,
-        permutations,
-        examples,
-        seed,
-        bins,
+        tasks=names(task) or (),
+        columns=Columns(label, group, kind, ends, fold, text),
+        pool=pool,
+        layers=tuple(numbers(layers, int, "--layers")),
+        l2=tuple(numbers(l2, float, "--l2")),
+        folds=folds,
+        draws=draws,
+        permutations=permutations,
+        most=examples,
+        seed=seed,
+        bins=bins,
     )
     request.check(model)
     if plan:  # no text is generated: every example is read once, by the model and by its untrained twin
