@@ -51,9 +51,11 @@ validity: claims dynamics errors experiments interventions statistics
 watch: batteries capture dynamics errors models monitor observables observing organisms signs trace web
 study: studies
 report: dynamics errors experiments signs trace validity version
-cli: batteries capture claims engines errors experiments interventions models monitor observing organisms readings
-    report signs studies trace validity version view watch web
-__init__: batteries bridges capture cli measure models monitor observing organisms studies study trace version
+workflows: batteries capture claims engines errors experiments interventions models observing organisms readings
+    report studies trace version view
+__init__: batteries bridges capture measure models monitor observing organisms studies study trace version workflows
+cli: batteries claims engines errors experiments models monitor observing organisms readings report signs studies
+    trace validity version view watch web workflows
 __main__: cli
 """
 IMPORTS = {head: rest.split() for head, _, rest in (row.partition(":") for row in re.split(r"\n(?! )", TABLE.strip()))}

@@ -18,8 +18,6 @@ _NAMES = {
     "phaselens.batteries": "Battery Prompt load_battery",
     "phaselens.bridges": "read_transcripts",
     "phaselens.capture": "GREEDY Plan Sampling generate",
-    "phaselens.cli.perturb_workflow": "perturb",
-    "phaselens.cli.probe_workflow": "probe",
     "phaselens.measure.reducer": "LensSpec",
     "phaselens.models": "Model untrained_twin",
     "phaselens.monitor": "Monitor",
@@ -31,6 +29,8 @@ _NAMES = {
     "phaselens.studies.stages.distribution_controls": "tuned_lens",
     "phaselens.trace": "Trace read_trace write_trace",
     "phaselens.trace.transcripts": "Transcript Transcripts read_jsonl",
+    "phaselens.workflows.perturb_workflow": "perturb",
+    "phaselens.workflows.probe_workflow": "probe",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 __all__ = list(_HOMES)
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from phaselens.batteries import Battery, Prompt, load_battery
     from phaselens.bridges import read_transcripts
     from phaselens.capture import GREEDY, Plan, Sampling, generate
-    from phaselens.cli.perturb_workflow import perturb
-    from phaselens.cli.probe_workflow import probe
     from phaselens.measure.reducer import LensSpec
     from phaselens.models import Model, untrained_twin
     from phaselens.monitor import Monitor
@@ -53,6 +51,8 @@ if TYPE_CHECKING:
     from phaselens.studies.stages.distribution_controls import tuned_lens
     from phaselens.trace import Trace, read_trace, write_trace
     from phaselens.trace.transcripts import Transcript, Transcripts, read_jsonl
+    from phaselens.workflows.perturb_workflow import perturb
+    from phaselens.workflows.probe_workflow import probe
 
 
 def __getattr__(name: str) -> Any:

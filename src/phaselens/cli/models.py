@@ -63,7 +63,7 @@ def observe(
     as_json: AsJson = False,
 ) -> None:
     """Generate on your prompts (or take transcripts) and write what happens at every step and layer."""
-    from phaselens.cli.observe_workflow import NEXT, SUMMARY, Request, observe_into, summarised
+    from phaselens.workflows.observe_workflow import NEXT, SUMMARY, Request, observe_into, summarised
 
     request = Request(
         prompts=prompts,

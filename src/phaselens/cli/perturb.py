@@ -47,7 +47,7 @@ def perturb(
     as_json: AsJson = False,
 ) -> None:
     """Add noise at every layer and strength and follow it to the output; with two families, judge P1."""
-    from phaselens.cli.perturb_workflow import Request, perturb_into, sizes_of
+    from phaselens.workflows.perturb_workflow import Request, perturb_into, sizes_of
 
     if len(set(models)) != len(models):
         raise InputError(f"a model is named twice: {', '.join(models)}. Name each once.")

@@ -64,8 +64,8 @@ def probe(
     as_json: AsJson = False,
 ) -> None:
     """Fit linear probes on every layer, with baselines and the control table, and write them down."""
-    from phaselens.cli.probe_workflow import Request, probe_into
     from phaselens.readings import Columns
+    from phaselens.workflows.probe_workflow import Request, probe_into
 
     ends = None if span is None else tuple(span.split(":"))
     if ends is not None and (len(ends) != 2 or not all(ends)):
