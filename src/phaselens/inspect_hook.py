@@ -38,7 +38,7 @@ def register(**options: Any) -> None:
         """Remembers the model of each task; observes when its log is complete."""
 
         def __init__(self) -> None:
-            self.providers: dict[str, Any] = {}
+            self.providers: dict[str, object] = {}
 
         async def on_sample_start(self, data: SampleStart) -> None:
             self.providers[data.eval_id] = get_model().api

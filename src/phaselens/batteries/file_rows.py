@@ -92,7 +92,7 @@ def _saved(path: str | Path) -> Table | None:
     return Table(given, tuple(columns), tuple(rows))
 
 
-def _data_set(name: str) -> tuple[list[str], list[dict[str, Any]]]:
+def _data_set(name: str) -> tuple[list[str], list[dict[str, object]]]:
     """Columns and records of a folder of `datasets`, or of a data set on the Hub."""
     try:
         import datasets
@@ -246,7 +246,7 @@ def _object(path: Path, number: int, place: str, value: Any) -> Row:
     return Row(number, place, {k: v for k, v in value.items() if v is not None})
 
 
-def _known(got: Mapping[str, Any] | Sequence[str], known: Sequence[str], where: str, kind: str) -> None:
+def _known(got: Mapping[str, object] | Sequence[str], known: Sequence[str], where: str, kind: str) -> None:
     """Raise UnknownNameError for the first name that is not known."""
     for name in got:
         if name not in known:

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from phaselens.errors import PromptError, StudyFileError, require_text
 
@@ -61,7 +60,7 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
         raise StudyFileError(f"cannot read {path}: there is no encoding {encoding!r}.") from error
 
 
-def parsed(text: str, where: str) -> Any:
+def parsed(text: str, where: str) -> object:
     """A JSON value; NaN and infinity are read as the numbers they are and refused where a name is wanted.
 
     Raises StudyFileError for what is no JSON, brackets nested too deeply, numbers of thousands of digits, and texts

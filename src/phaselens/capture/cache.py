@@ -37,7 +37,7 @@ class RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
 
-def roomy_cache(model: Model, room: int) -> dict[str, Any]:
+def roomy_cache(model: Model, room: int) -> dict[str, object]:
     """The cache argument for one batch of up to `room` positions, or nothing where the library's own kind is needed.
 
     Only plain attention layers are exchanged; sliding windows, recurrent states and families with a cache class of

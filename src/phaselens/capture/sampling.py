@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +65,7 @@ class Sampling:
         """The same with `suppress_eos` said, for prompts that are conversations or bare text."""
         return self if self.suppress_eos is not None else replace(self, suppress_eos=not in_turns)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The settings as plain JSON values."""
         return asdict(self)
 

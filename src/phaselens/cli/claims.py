@@ -145,7 +145,7 @@ def _edited(folder: Path) -> list[str]:
     return list(edited(folder).values())
 
 
-def _verdict(folder: Path, name: str) -> dict[str, Any]:
+def _verdict(folder: Path, name: str) -> dict[str, object]:
     """The row of one claim in the ledger of a study."""
     rows = {row["id"]: row for row in read_ledger(folder)}
     if name not in rows:

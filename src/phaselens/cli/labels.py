@@ -68,7 +68,7 @@ def write_to_grade(panel: Panel, folder: Path, record: Record, model: str | None
     return len(rows)
 
 
-def _rows(file: Path) -> list[Mapping[str, Any]]:
+def _rows(file: Path) -> list[Mapping[str, object]]:
     """The rows of a CSV, TSV, JSON, JSON Lines or Parquet file. Raises StudyFileError."""
     if file.suffix != ".parquet":
         return [row.values for row in read_table(file).rows]

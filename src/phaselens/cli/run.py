@@ -235,7 +235,7 @@ def check_device(device: str) -> None:
         raise InputError(f"device {device!r} cannot be used: {reason} Use --device cpu.") from error
 
 
-def _document(outcome: "Outcome", page: Path) -> dict[str, Any]:
+def _document(outcome: "Outcome", page: Path) -> dict[str, object]:
     return {
         "out": str(outcome.folder),
         "report": str(page),

@@ -8,7 +8,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
@@ -46,7 +45,7 @@ class Score:
         """Short name, e.g. `recent instability @ 9`, `mean entropy`."""
         return f"{self.statistic} {self.column}" + ("" if self.layer is None else f" @ {self.layer}")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The score as plain JSON values."""
         return asdict(self)
 
@@ -73,7 +72,7 @@ class Rule:
         level = self.threshold if math.isnan(self.calm) else self.calm
         return not math.isnan(value) and not _beyond(value, level, self.above)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The rule as plain JSON values; `calm` is None where it is not given."""
         return {**asdict(self), "calm": None if math.isnan(self.calm) else self.calm}
 

@@ -32,7 +32,7 @@ class RayEngine:
                 log_to_driver=False,
                 include_dashboard=False if address == "local" else None,
             )
-        self._actors: dict[Any, str | None] = {}
+        self._actors: dict[object, str | None] = {}
         self._share = 0.0
 
     def run(self, units: Sequence[Unit], root: str, hear: Hear) -> None:
@@ -75,7 +75,7 @@ class RayEngine:
         fit = found.get("GPU", 0) / self._share if self._share else found.get("CPU", 1)
         return max(1, int(min(fit, self._workers or fit)))
 
-    def _actor(self, units: Sequence[Unit], root: str) -> Any:
+    def _actor(self, units: Sequence[Unit], root: str) -> object:
         options: dict = {"num_cpus": 1, "max_restarts": 0, **({"num_gpus": self._share} if self._share else {})}
         return self._ray.remote(Serving).options(**options).remote(type(units[0]), root)
 

@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Sequence
-from typing import Any
 
 from phaselens.engines.engine import Done, Hear, Serving, Unit, by_cards
 from phaselens.errors import missing_extra
@@ -48,7 +47,7 @@ class SlurmEngine:
         except ImportError as error:
             raise missing_extra("the engine slurm", "submitit", "slurm") from error
         self._submitit, self._cluster, self._parallel = submitit, cluster, max_parallel
-        self._asked: dict[str, Any] = {"timeout_min": int(hours * 60)}
+        self._asked: dict[str, object] = {"timeout_min": int(hours * 60)}
         self.by_need, self._gpus, self._card = cluster != "local", gpus, card
         if partition is not None:
             self._asked["slurm_partition"] = partition

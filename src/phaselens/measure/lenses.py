@@ -49,7 +49,7 @@ class LensSpec:
         """Whether at layer L this is the distribution that the model itself puts out."""
         return replace(self, label="") == LensSpec()
 
-    def canonical(self) -> dict[str, Any]:
+    def canonical(self) -> dict[str, object]:
         """What identifies the lens, as plain JSON values; variants that are not used are left out."""
         plain = {"kind": self.kind, "temperature": self.temperature, "label": self.label}
         plain["tokens"] = None if self.tokens is None else list(self.tokens)
@@ -247,7 +247,7 @@ def statistics_of(
 
 def values_of(p: Pass, statistics: dict[str, Tensor], n_layers: int) -> tuple[list[Tensor], list[Tensor]]:
     """Values [row, layer] and [row] of one pass from its statistics."""
-    inputs: dict[str, Any] = {name: values.transpose(0, 1) for name, values in statistics.items()}
+    inputs: dict[str, object] = {name: values.transpose(0, 1) for name, values in statistics.items()}
     device = next(iter(statistics.values())).device
     inputs |= {"layers": torch.tensor(p.layers, device=device), "n_blocks": n_layers}
     values = evaluate(p.observables, inputs)

@@ -142,7 +142,7 @@ class Monitor:
         meta = {"phaselens": __version__, "model": self.model.to_dict(), "capture": {"how": "monitor"}}
         return self._recorder.trace(meta)
 
-    def _followed(self, call: Call) -> Any:
+    def _followed(self, call: Call) -> object:
         """Run one call, and again from a calm step as often as the policy asks for it."""
         self._permit(call)
         runs = follow(self.model, call, self.policy, self._n_runs, self._listens)

@@ -41,7 +41,7 @@ class Card:
                 f"({model.fingerprint[:12]}). Thresholds do not carry over: run `phaselens calibrate` on a study of it."
             )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The card as plain JSON values."""
         return {"form": FORM, "version": VERSION, **vars(self), "rule": self.rule.to_dict()}
 

@@ -3,12 +3,11 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, StoppingCriteria
+from transformers import LogitsProcessor, PreTrainedTokenizerBase, StoppingCriteria
 
 from phaselens.dynamics.alarms import Rule, Running
 from phaselens.models import Model, Taps
@@ -229,7 +228,7 @@ def follow(model: Model, call: Call, policy: Policy | None, first: int, listens:
     ]
 
 
-def rewind(run: Followed, policy: Policy, tokenizer: Any) -> None:
+def rewind(run: Followed, policy: Policy, tokenizer: PreTrainedTokenizerBase) -> None:
     """Put a run back to its last calm step: its scores and text are what they were there."""
     run.attempt += 1
     run.hot, run.beyond = 0, False

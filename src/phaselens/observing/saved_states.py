@@ -379,7 +379,7 @@ def _meta(
     blocks: int,
     chosen: Iterable[Observable],
     readout: Readout | None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What the trace was made from."""
     digest = hashlib.sha256()
     for name, array in runs.items():

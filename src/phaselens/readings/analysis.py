@@ -365,7 +365,7 @@ def _controls(
     l2: float,
     settings: Settings,
     generator: np.random.Generator,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """The control table of one layer as rows: balanced accuracy refit and frozen, mean and range over draws."""
     one = np.asarray(layer)[None]
     base = cross_fit(one, {"t": task}, l2, tol=CLOSE)
@@ -412,7 +412,7 @@ def _controls(
 
 def _row(
     control: Any, refit: np.ndarray, frozen: np.ndarray, accuracy: np.ndarray, own: float, task: Task
-) -> dict[str, Any]:
+) -> dict[str, object]:
     row: dict[str, Any] = {"control": control.name, "kind": control.kind, "unchanged": own}
     for which, values, expected in (("refit", refit, control.refit), ("frozen", frozen, control.frozen)):
         ends: dict[str, Callable[[np.ndarray], Any]] = {"": np.mean, "_lo": np.min, "_hi": np.max}

@@ -240,7 +240,7 @@ def place(model: Model, examples: Examples) -> tuple[Examples, Places]:
     context are flagged too. Raises InputError where no example is left, TokenizerError for text without a tokenizer,
     PromptError for ids outside the vocabulary.
     """
-    kept, flags, found = [], list(examples.flags), list[tuple[Any, ...]]()
+    kept, flags, found = [], list(examples.flags), list[tuple[object, ...]]()
     known: dict[str, tuple[tuple[int, ...], Sequence[tuple[int, int]] | None]] = {}
     for i, item in enumerate(examples.items):
         if item.token_ids is None and item.text not in known:

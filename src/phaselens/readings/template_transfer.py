@@ -1,7 +1,5 @@
 """Whether a probe that learned one template reads the others."""
 
-from typing import Any
-
 import numpy as np
 
 from phaselens.errors import InputError
@@ -13,7 +11,7 @@ FEWEST, MOST_FAMILIES = 30, 16
 
 def template_transfer(
     layer: np.ndarray, labels: np.ndarray, codes: np.ndarray, kinds: np.ndarray | None, folds: np.ndarray, l2: float
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Held-out accuracy of probes trained on one template and read on each (1), and the majority share of each.
 
     Only templates of at least `FEWEST` labelled examples and two classes; nothing with fewer than two of them, with

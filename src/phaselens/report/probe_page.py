@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
@@ -46,7 +45,7 @@ def _figure(draw: Callable[..., Markup], name: str, caption: str, *given: object
     return Figure(name, wide, narrow, caption)
 
 
-def _section(k: int, task: Row) -> dict[str, Any]:
+def _section(k: int, task: Row) -> dict[str, object]:
     """What the template needs of one task."""
     columns, rows = _layers(task)
     controls = _controls(task)
@@ -69,7 +68,7 @@ def _section(k: int, task: Row) -> dict[str, Any]:
 
 def _grid(
     label: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[object]], mark: int = -1
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """A table for the template; rows of kind sanity are marked."""
     numeric = [] if mark >= 0 else range(1, len(columns))
     said = [{"cells": [str(c) for c in row], "sanity": mark >= 0 and row[mark] == "sanity"} for row in rows]

@@ -52,7 +52,7 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str, **more: object) 
     return element("line", x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2), class_=kind, **more)
 
 
-def rect(x: float, y: float, width: float, height: float, kind: str, *children: Any, **more: object) -> Markup:
+def rect(x: float, y: float, width: float, height: float, kind: str, *children: object, **more: object) -> Markup:
     """Write a rectangle."""
     size: dict = {"x": float(x), "y": float(y), "width": float(width), "height": float(height), "class_": kind}
     return element("rect", *children, **size, **more)
@@ -63,7 +63,7 @@ def tip(content: str) -> Markup:
     return element("title", content)
 
 
-def path(points: Iterable[tuple[float, float]], kind: str, *children: Any, **more: object) -> Markup:
+def path(points: Iterable[tuple[float, float]], kind: str, *children: object, **more: object) -> Markup:
     """Write an open polyline through the points."""
     d = "M" + "L".join(f"{place(float(x))} {place(float(y))}" for x, y in points)
     return element("path", *children, d=d, class_=kind, **more)

@@ -1,7 +1,6 @@
 """What lies in `templates/`: pages to fill, the style sheet, and texts."""
 
 from importlib import resources
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -19,7 +18,7 @@ def _visible(value: object) -> object:
     return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
-def filled(template: str, /, clean: bool = False, **content: Any) -> str:
+def filled(template: str, /, clean: bool = False, **content: object) -> str:
     """Fill a page, text escaped and (if `clean`) made visible; every page knows its `style` and our `version`."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("phaselens.report"),

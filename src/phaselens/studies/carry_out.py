@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from phaselens.batteries.graders import FUNCTION, Grader
 from phaselens.claims import Claim, claims_by_id, lock
@@ -266,7 +267,7 @@ def _one_thread(wanted: bool) -> Iterator[None]:
 
 def _manifest(
     work: Work, members: Sequence[Member], refused: list[dict[str, str]], claims: Sequence[Claim]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What is known before the first token: study, claims, models, prompts, versions."""
     study = work.study
     return {
@@ -357,7 +358,10 @@ def _unit_records(member: Member, traced: Sequence[Traced]) -> list[UnitRecord]:
 
 
 def _pictured(
-    work: Work, members: Sequence[Member], units: Sequence[UnitRecord], tokenizers: Mapping[str, Any]
+    work: Work,
+    members: Sequence[Member],
+    units: Sequence[UnitRecord],
+    tokenizers: Mapping[str, PreTrainedTokenizerBase],
 ) -> Pictured | None:
     """The first run of the first measured unit of the first trained model, with its tokens as text."""
     first = next(m for m in members if not m.untrained)

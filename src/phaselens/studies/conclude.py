@@ -181,7 +181,7 @@ def verdicts(
     return replace(result, notes=(*length_notes(panel, equal), *result.notes)), rows
 
 
-def _grading(folder: Path, record: Record, name: str | None) -> dict[str, Any]:
+def _grading(folder: Path, record: Record, name: str | None) -> dict[str, object]:
     """How many runs of each model are right and wrong, by which rule, and what that looked like."""
 
     def runs() -> Iterator[tuple[str, Transcript]]:

@@ -75,7 +75,7 @@ class Study(Part):
     batch_size: Annotated[int, Field(ge=1, le=10**6)] = 64
     device: str = "cpu"
     dtype: str = "float32"
-    quick: dict[str, Any] = Field(default_factory=dict)
+    quick: dict[str, object] = Field(default_factory=dict)
 
     @field_validator("models", mode="before")
     @classmethod
@@ -233,7 +233,7 @@ class Study(Part):
         """The declaration as plain JSON values, without what is at its default of None and without the quick form."""
         return self.model_dump(mode="json", exclude_none=True, exclude={"quick"})
 
-    def changed(self, **changes: Any) -> "Study":
+    def changed(self, **changes: object) -> "Study":
         """The same study with other values, checked again; None leaves a value as it is.
 
         Raises InputError where a value is not allowed; says which.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -145,7 +145,7 @@ def _truths(column: pa.ChunkedArray) -> np.ndarray:
     return pa.compute.cast(column, pa.float64()).to_numpy().astype(float)
 
 
-def temperature_rows(panel: Panel, record: Record) -> list[dict[str, Any]]:
+def temperature_rows(panel: Panel, record: Record) -> list[dict[str, object]]:
     """What a common temperature does to each model: T, and the mean output entropy (nats) at 1 and at T.
 
     The latter is measured on the traces of the calibration prompts, not read off the curve that gave T.
@@ -173,7 +173,7 @@ def _matched(model: ModelData) -> float:
     return math.nan if cells is None or not np.isfinite(cells).any() else float(np.nanmean(cells))
 
 
-def picture_of(folder: Path, record: Record) -> dict[str, Any] | None:
+def picture_of(folder: Path, record: Record) -> dict[str, object] | None:
     """One measured run as a picture: layers x steps of instability and entropy, with its tokens; None if there is none.
 
     The first run of the first measured unit of the first trained model: chosen before anything was seen.

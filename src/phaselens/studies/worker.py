@@ -237,7 +237,7 @@ class Worker:
         seconds = time.monotonic() - started
         return Done(unit.key, seconds=seconds, note="; ".join(work.notes), **said)
 
-    def _admit(self, work: Work, member: Member) -> dict[str, Any]:
+    def _admit(self, work: Work, member: Member) -> dict[str, object]:
         admitted = admit(work.study, member, work.battery, work.shelf)
         try:
             check_neutral(work, admitted)

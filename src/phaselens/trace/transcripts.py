@@ -96,7 +96,7 @@ class Transcripts:
     def __getitem__(self, index: int) -> Transcript:
         return self.runs[index]
 
-    def run_rows(self) -> list[dict[str, Any]]:
+    def run_rows(self) -> list[dict[str, object]]:
         """One dict per run, in order: the `runs` table of a trace."""
         return [
             {
@@ -180,7 +180,7 @@ def read_jsonl(path: str | Path) -> Transcripts:
     return Transcripts(tuple(runs), header.get("sampling", {}), header.get("model", ""))
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     """Line numbers and objects of a JSON Lines file."""
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +18,7 @@ SCRIPTS = ("colours.js", "pictures.js", "parts.js", "widget.js")
 KEYS = ("run", "step", "layer")
 
 
-def payload(trace: "Trace", run: int, observable: str) -> dict[str, Any]:
+def payload(trace: "Trace", run: int, observable: str) -> dict[str, object]:
     """One run as plain values: tokens with their words, and every measure by [step][layer], None where undefined.
 
     Raises UnknownNameError for a column that `layers` lacks, InputError for a run that is not there.
@@ -73,7 +73,7 @@ def _kind() -> type | None:
     return RunWidget
 
 
-def widget(trace: "Trace", run: int, observable: str) -> Any:
+def widget(trace: "Trace", run: int, observable: str) -> object:
     """The widget of one run; without anywidget its static picture, which says so. Errors as of `payload`."""
     held, kind = payload(trace, run, observable), _kind()
     if kind is not None:

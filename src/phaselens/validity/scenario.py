@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from phaselens.claims import at_equal_lengths, claims_by_id, judge_all
 from phaselens.errors import InputError
 from phaselens.experiments import Panel, experiments_by_name
@@ -23,7 +25,7 @@ class Ruling:
     decided_by: str
 
 
-Make = Callable[[Any], Any]
+Make = Callable[[np.random.Generator], object]
 Judge = Callable[[Any], Mapping[str, Ruling]]
 
 

@@ -120,8 +120,8 @@ def infos(
     """
     facts: dict = {"family": "simulated", "n_layers": n_layers, "d_model": 4, "vocab_size": vocab_size, "parameters": 1}
     seeds = twin_of or {}
-    own = [{"twin_of": f"m{seeds[i]}" if i in seeds else None, "training_seed": i if apart else None} for i in range(m)]
-    trained = [ModelInfo(name=f"m{i}", **facts, **own[i]) for i in range(m)]
+    twins = [f"m{seeds[i]}" if i in seeds else None for i in range(m)]
+    trained = [ModelInfo(f"m{i}", twin_of=twins[i], training_seed=i if apart else None, **facts) for i in range(m)]
     return trained, [ModelInfo(name=f"m{i} (untrained)", twin=True, twin_of=f"m{i}", **facts) for i in range(m)]
 
 

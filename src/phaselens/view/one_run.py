@@ -22,7 +22,7 @@ FOR_STATES = ("turbulence", "rivalry", "n_above_1pct", "top1", "agrees")
 TOP = 10
 
 
-def facts_of(column: Column) -> dict[str, Any]:
+def facts_of(column: Column) -> dict[str, object]:
     """Name, unit and definition of a column."""
     return {"name": column.name, "unit": column.unit, "description": column.description}
 
@@ -61,7 +61,7 @@ class Reader:
             "lens": self.lens is not None and self.lens.fits(unit),
         }
 
-    def _fixed(self, unit: Unit, run: int, name: str) -> Any:
+    def _fixed(self, unit: Unit, run: int, name: str) -> object:
         at = int(self.runs.starts[unit.number] + np.searchsorted(unit.table("runs").read("run"), run))
         value = self.runs.column(name)[at]
         return value.item() if isinstance(value, np.generic) else value
@@ -75,7 +75,7 @@ class Reader:
         source = "calibration runs of this model" if fitted and fitted[0].calibration else "these runs themselves"
         return cut, f"turbulent above {cut:.3g}, the upper quartile of {source}"
 
-    def _states(self, unit: Unit, run: int, n: int) -> dict[str, Any] | None:
+    def _states(self, unit: Unit, run: int, n: int) -> dict[str, object] | None:
         """The state of every cell (an index into `names`, None where undefined), and what they were read by."""
         if not set(FOR_STATES) <= set(unit.table("layers").names):
             return None
@@ -134,7 +134,7 @@ class Lens:
                 raise InputError(f"the replayed run has {hidden.shape[0]} steps and layers 0 to {hidden.shape[1] - 1}.")
             return self._read(hidden[step, layer])
 
-    def _read(self, state: np.ndarray) -> list[dict[str, Any]]:
+    def _read(self, state: np.ndarray) -> list[dict[str, object]]:
         import torch
 
         with torch.no_grad():

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import anyio
 from starlette.applications import Starlette
@@ -91,7 +90,7 @@ def _study(stored: StoredRuns | None) -> StoredRuns:
     return stored
 
 
-async def _content(request: Request, most: int, seconds: float) -> Any:
+async def _content(request: Request, most: int, seconds: float) -> object:
     """The JSON body. Raises Refusal: 415 for another content type, 413 beyond the limit, 408 too slow, 400 no JSON."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refusal(415, "the body is JSON; say `Content-Type: application/json`.")

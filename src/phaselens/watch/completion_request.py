@@ -104,7 +104,7 @@ class Asked:
 
 
 def read_request(
-    content: Any, model: Model, names: tuple[str, ...], limits: Limits, talk: Talk = Talk(), form: type[_Body] = Body
+    content: object, model: Model, names: tuple[str, ...], limits: Limits, talk: Talk = Talk(), form: type[_Body] = Body
 ) -> Asked:
     """Check the JSON body of a request. Raises Refusal (400, 404) saying which field is wrong and what was wanted."""
     try:

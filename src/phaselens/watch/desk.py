@@ -32,7 +32,7 @@ class Piece:
     index: int
     text: str
     step: dict[str, Any]
-    logprob: dict[str, Any] | None = None
+    logprob: dict[str, object] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -46,7 +45,7 @@ class Thresholds:
             return ()
         return (Rule(self.score, math.inf if math.isnan(self.alarm) else self.alarm),)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The thresholds as plain values."""
         return {**vars(self)}
 

@@ -22,7 +22,7 @@ log = logging.getLogger("phaselens.watch")
 POLL = 0.25
 
 
-def head(name: str, asked: Asked) -> dict[str, Any]:
+def head(name: str, asked: Asked) -> dict[str, object]:
     """The fields that every answer begins with."""
     kind = f"chat.completion{'.chunk' if asked.stream else ''}" if asked.chat else "text_completion"
     made = f"{'chatcmpl' if asked.chat else 'cmpl'}-{uuid.uuid4().hex}"
@@ -112,7 +112,7 @@ class EventStream(Response):
             self._job.cancel()
 
     async def _send_all(self, send: Send) -> None:
-        async def timely(message: dict[str, Any]) -> None:
+        async def timely(message: dict[str, object]) -> None:
             with anyio.fail_after(self._limits.stall_seconds):
                 await send(message)
 
@@ -144,6 +144,6 @@ class EventStream(Response):
         yield "data: [DONE]\n\n"
 
 
-def _event(content: dict[str, Any]) -> str:
+def _event(content: dict[str, object]) -> str:
     """One event on one line; JSON escapes every line end inside."""
     return f"data: {json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(',', ':'))}\n\n"

@@ -84,11 +84,11 @@ class View:
             raise InputError(f"{model.name} has layers 0 to {model.n_layers}; got {beyond[0]}.")
         return cls(tuple(range(model.n_layers + 1)), tuple(lens_layers), thresholds)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """What a client needs to know before the first step: columns with units, layers, thresholds, states."""
         facts = {one.name: one for one in by_name(WATCHED)}
 
-        def described(names: Sequence[str]) -> list[dict[str, Any]]:
+        def described(names: Sequence[str]) -> list[dict[str, object]]:
             return [{"name": n, "unit": facts[n].unit, "description": facts[n].summary} for n in names]
 
         learned = self.thresholds.to_dict()
@@ -102,7 +102,7 @@ class View:
             "alarms": self.alarms,
         }
 
-    def live(self, step: Step, *, layers: bool) -> dict[str, Any]:
+    def live(self, step: Step, *, layers: bool) -> dict[str, object]:
         """One step of a monitor."""
         debt = step.scores.get(self.thresholds.score.name, math.nan)
         found = self.shown(step.step, step.token, step.text, step.output, step.layers, step.recorded, debt, layers)

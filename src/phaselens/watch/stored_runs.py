@@ -93,7 +93,7 @@ def _of_run(trace: Trace, table: str, run: int) -> dict[str, np.ndarray]:
 
 def _steps(
     view: View, steps: dict[str, np.ndarray], rows: dict[str, np.ndarray], texts: list[str | None]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     n = len(steps["step"])
     wide = {name: rows[name].reshape(n, -1) for name in (*BY_LAYER, "n_above_1pct", "agrees") if name in rows}
     score = view.thresholds.score

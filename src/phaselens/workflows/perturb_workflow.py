@@ -165,7 +165,7 @@ def sizes_of(**given: Any) -> Asked:
 
 def perturb(
     models: Model | Sequence[Model], *, out: str | Path, prompts: str | Path | None = None, **asked: Any
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What `phaselens perturb` does, in one call: noise at every layer and strength, followed to the output.
 
     `prompts` is a file (None: the model's battery). `asked` are fields of `Request` (`temperature`, `n_boot`, `seed`,
@@ -183,7 +183,7 @@ def perturb(
 
 def perturb_into(
     opened: Sequence[Callable[[], Model]], names: Sequence[str], request: Request, out: Path, say: Say
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Write records, tables, verdicts and page of the models into `out`; what is there is not done again.
 
     Raises OutputError where the folder holds another study, ModelRefused where strength 0 is not an exact nothing.
@@ -218,7 +218,7 @@ def perturb_into(
     }
 
 
-def _judged(found: Sequence[Acted], request: Request, out: Path) -> dict[str, Any]:
+def _judged(found: Sequence[Acted], request: Request, out: Path) -> dict[str, object]:
     """Tables and verdicts, written; returned as one document."""
     seed, n_boot = request.seed, request.n_boot
     signatures = [a.perturbation for a in found if a.perturbation is not None]
@@ -258,7 +258,7 @@ def _judged(found: Sequence[Acted], request: Request, out: Path) -> dict[str, An
     return document
 
 
-def _written(results: Sequence[Result], out: Path) -> dict[str, list[dict[str, Any]]]:
+def _written(results: Sequence[Result], out: Path) -> dict[str, list[dict[str, object]]]:
     """The rows of every table by its name, and the tables on disk."""
     tables = {name: table for result in results for name, table in result.tables.items()}
     for name, table in tables.items():

@@ -131,7 +131,7 @@ def _prefixed(say: Callable[[str], None], name: str) -> Callable[[str], None]:
     return lambda text: say(f"{name}: {text}")
 
 
-def _valid(path: Path, key: str) -> dict[str, Any] | None:
+def _valid(path: Path, key: str) -> dict[str, object] | None:
     """The document of a task if it is on disk and of this key; it is written last, so the others are there too."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -149,7 +149,7 @@ def _examples(model: Model, name: str, request: Request) -> Examples:
 
 def _one(
     model: Model, twin: Model, name: str, request: Request, out: Path, key: str, say: Callable[[str], None]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Capture and judge one task, and write its files."""
     given = _examples(model, name, request)
     examples, _ = place(model, given)
@@ -198,7 +198,7 @@ def _write(
     n_given: int,
     reading: Reading,
     request: Request,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     results = out / "results"
     layer_rows, control_rows = rows_of_layers(reading, model.n_layers), rows_of_controls(reading)
     write_table(results / f"{name}.layers.parquet", arrow_table(LAYERS, layer_rows))
@@ -222,7 +222,7 @@ def _write(
     return plain
 
 
-def rows_of_layers(reading: Reading, n_layers: int) -> list[dict[str, Any]]:
+def rows_of_layers(reading: Reading, n_layers: int) -> list[dict[str, object]]:
     """One row per layer: what is read there, and by the baselines."""
     curve, twin, other = reading.curve, reading.twin, reading.covariates
     return [
@@ -246,13 +246,13 @@ def rows_of_layers(reading: Reading, n_layers: int) -> list[dict[str, Any]]:
     ]
 
 
-def rows_of_controls(reading: Reading) -> list[dict[str, Any]]:
+def rows_of_controls(reading: Reading) -> list[dict[str, object]]:
     """The control table of the peak layer."""
     layer = reading.numbers[reading.peak]
     return [{"task": reading.name, "layer": layer, **row} for row in reading.controls]
 
 
-def summary_of(reading: Reading, n_layers: int) -> dict[str, Any]:
+def summary_of(reading: Reading, n_layers: int) -> dict[str, object]:
     """The figures of one task that are not by layer."""
     lo, hi = reading.curve.peak_interval.lo, reading.curve.peak_interval.hi
     last = max(len(reading.numbers) - 1, 1)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from phaselens.measure.reducer import LensSpec
 from phaselens.studies.stages.models_and_prompts import Member, tokenizer_of
 from phaselens.studies.stages.traces import Work, lenses_of, make_calibration, temperatures
@@ -18,7 +20,7 @@ class Known:
     heat: Mapping[str, float]
     curves: Mapping[str, Mapping[str, Any]]
     lenses: Mapping[str, tuple[LensSpec, ...]]
-    tokenizers: Mapping[str, Any]
+    tokenizers: Mapping[str, PreTrainedTokenizerBase]
     vocabularies: Mapping[str, Mapping[int, bytes]]
 
 
@@ -32,9 +34,9 @@ def known_of(work: Work, members: Sequence[Member]) -> Known:
     return Known(target, heat, curves, lenses, tokenizers, vocabularies)
 
 
-def _tokenizers(members: Sequence[Member]) -> dict[str, Any]:
+def _tokenizers(members: Sequence[Member]) -> dict[str, PreTrainedTokenizerBase]:
     """The tokenizer of every model that has one; a twin has its original's."""
-    out: dict[str, Any] = {}
+    out: dict[str, PreTrainedTokenizerBase] = {}
     for m in members:
         if m.facts["tokenizer"] is None:
             continue
@@ -43,7 +45,9 @@ def _tokenizers(members: Sequence[Member]) -> dict[str, Any]:
     return out
 
 
-def _vocabularies(members: Sequence[Member], tokenizers: Mapping[str, Any]) -> dict[str, dict[int, bytes]]:
+def _vocabularies(
+    members: Sequence[Member], tokenizers: Mapping[str, PreTrainedTokenizerBase]
+) -> dict[str, dict[int, bytes]]:
     """Token bytes of every model that has a tokenizer; a twin has its original's."""
     out: dict[str, dict[int, bytes]] = {}
     for m in members:

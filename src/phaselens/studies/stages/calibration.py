@@ -67,7 +67,7 @@ def _entropies(model: Model, states: Tensor, temperatures: np.ndarray) -> Tensor
     return entropies(states.to(model.device)[:, None], model.readout, temperatures.tolist())[:, 0].double().cpu()
 
 
-def calibrate(model: Model, transcripts: Transcripts, progress: Progress | None = None) -> dict[str, Any]:
+def calibrate(model: Model, transcripts: Transcripts, progress: Progress | None = None) -> dict[str, object]:
     """The curve of mean output entropy over temperature, and the noise floor, as plain JSON values.
 
     `entropy[i]` (nats) belongs to `temperatures[i]`; steps that are not finite are left out and counted. `noise_floor`

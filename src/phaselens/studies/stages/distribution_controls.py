@@ -47,7 +47,7 @@ def tuned_lens(model: Model, transcripts: Transcripts, *, rank: int | None = Non
     return LensSpec("tuned", label="tuned", translators=translators), report
 
 
-def measure_controls(model: Model, transcripts: Transcripts) -> dict[str, Any]:
+def measure_controls(model: Model, transcripts: Transcripts) -> dict[str, object]:
     """Curves of mean entropy over temperature by layer, the median top centred logit, and what cannot be masked.
 
     `entropy[l][i]` (nats) belongs to layer l and `temperatures[i]`. `top_centred_logit` is the median
@@ -82,7 +82,7 @@ def controls_paths(folder: Path, key: str, lenses: Sequence[str]) -> list[Path]:
 
 def kept_controls(
     folder: Path, key: str, lenses: Sequence[str], model: Callable[[], Model], transcripts: Callable[[], Transcripts]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What the wanted control lenses need of one model, from files named by `key` where they are there.
 
     Keys of the result: `controls` (as `measure_controls`), `tuned` (a `LensSpec`), each only where a lens asks for it.

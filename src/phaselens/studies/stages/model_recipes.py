@@ -44,7 +44,7 @@ def made_of(source: Source, facts: Mapping[str, Any], *, untrained: bool) -> dic
     return found
 
 
-def _on_record(source: str) -> dict[str, Any]:
+def _on_record(source: str) -> dict[str, object]:
     """The same from the training record of an organism; nothing where there is none."""
     try:
         path = Path(resolve(source)) / "training.json"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from phaselens.batteries import (
     NATURAL,
@@ -160,7 +161,7 @@ def load_member(study: Study, source: Source) -> Model:
     )
 
 
-def tokenizer_of(source: Source) -> Any | None:
+def tokenizer_of(source: Source) -> PreTrainedTokenizerBase | None:
     """The tokenizer of a model, without its weights."""
     return read_tokenizer(placed(resolve(source.source))[1], source.trust_remote_code, source.revision)
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from phaselens.batteries import Prompt
 from phaselens.capture.plan import Plan
@@ -81,7 +80,7 @@ def _unit(
     pair_tokens: int = 0,
 ) -> Unit:
     tokens = pair_tokens or study.max_new_tokens
-    depends: dict[str, Any] = {
+    depends: dict[str, object] = {
         "what": "transcripts",
         "model": member.facts["fingerprint"],
         "attention": member.facts["attention"],

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 METASPACE = "\u2581"
 # How a character of Chinese or Japanese begins in UTF-8, their punctuation and full-width forms too; a lead byte alone
@@ -20,14 +21,14 @@ def _byte_of_char() -> dict[str, int]:
     return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
-def _is_byte_level(tokenizer: Any) -> bool:
+def _is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the vocabulary writes bytes as characters (GPT-2's way)."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     parts = [getattr(backend, name, None) for name in ("decoder", "pre_tokenizer")]
     return any("ByteLevel" in str(part) for part in parts) or hasattr(tokenizer, "byte_decoder")
 
 
-def token_bytes(tokenizer: Any, size: int) -> dict[int, bytes]:
+def token_bytes(tokenizer: PreTrainedTokenizerBase, size: int) -> dict[int, bytes]:
     """Token id -> the bytes it stands for, for ids below `size`; special and added control tokens are left out.
 
     Byte-level vocabularies are decoded character by character; in the others U+2581 is a space and `<0x0A>` a byte. In

@@ -146,7 +146,7 @@ def _has_data(folder: Path) -> bool:
     return any((folder / "transcripts").glob("*.jsonl"))
 
 
-def _registered(path: Path) -> dict[str, Any]:
+def _registered(path: Path) -> dict[str, object]:
     """The manifest of a folder that goes on. Raises OutputError where it cannot be read or was edited."""
     try:
         data = path.read_bytes()

@@ -108,7 +108,7 @@ def write_record(folder: Path, record: Record) -> None:
     atomic_write(folder / PANEL, json_bytes(panel))
 
 
-def _model_row(model: ModelRecord) -> dict[str, Any]:
+def _model_row(model: ModelRecord) -> dict[str, object]:
     """One model as plain JSON values; ids of tokens as one line of text, since there may be thousands."""
     return {
         **{k: json_value(v) for k, v in asdict(model.info).items()},

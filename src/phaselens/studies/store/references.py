@@ -66,7 +66,7 @@ def reached(entries: Sequence[Any]) -> Iterator[FunctionType]:
             left += _named(one)
 
 
-def _named(function: FunctionType) -> Iterator[Any]:
+def _named(function: FunctionType) -> Iterator[object]:
     """What of this package the code of a function names, also as an attribute of a module."""
     words = set(_words(inspect.unwrap(function).__code__))
     for word in words & set(function.__globals__):

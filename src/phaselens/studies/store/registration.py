@@ -27,7 +27,7 @@ CHANGED = "-changed"
 NOT_JUDGED = "not judged"
 
 
-def registration(claims: Sequence[Claim]) -> list[dict[str, Any]]:
+def registration(claims: Sequence[Claim]) -> list[dict[str, object]]:
     """One row per claim for the manifest: its id, the document that it is a claim of, its statement, and its lock."""
     return [{"id": c.id, "document": c.seed_doc, "statement": c.statement, "lock": lock([c])} for c in claims]
 
