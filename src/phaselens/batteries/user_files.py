@@ -21,19 +21,7 @@ from phaselens.batteries.items import ForcedChoice, Labelled, MinimalPair, Quest
 from phaselens.errors import InputError, PromptError, StudyFileError, unknown_name
 
 TEXT_KEYS = ("text", "prompt")
-PROMPT_FIELDS = (
-    "id",
-    "text",
-    "prompt",
-    "messages",
-    "category",
-    "answer",
-    "aliases",
-    "tag",
-    "unit",
-    "prompt_ids",
-    "calibration",
-)
+PROMPT_FIELDS = tuple("id text prompt messages category answer aliases tag unit prompt_ids calibration".split())
 QUESTION_FIELDS = ("id", "completion", "question", "answers", "tag")
 PAIR_FIELDS = ("id", "ambiguous", "first", "second", "answers", "kind", "senses", "unit")
 CHOICE_FIELDS = ("id", "text", "alternatives", "right", "answer", "tag", "category")

@@ -16,18 +16,7 @@ from phaselens.cli.run import AsJson
 from phaselens.cli.terminal import print_json, print_table, say
 from phaselens.version import __version__
 
-CORE = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "numpy",
-    "pandas",
-    "scipy",
-    "scikit-learn",
-    "pyarrow",
-    "safetensors",
-    "pydantic",
-)
+CORE = tuple("torch transformers tokenizers numpy pandas scipy scikit-learn pyarrow safetensors pydantic".split())
 # What each extra brings: (extra, import name, what it is for).
 EXTRAS = (
     ("tables", "polars", "Trace.to_polars"),

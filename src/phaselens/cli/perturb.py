@@ -78,14 +78,8 @@ def perturb(
 def _print(found: dict[str, Any]) -> None:
     columns = ("model", "layer", "l/L", "gain", "word", "KL (nats)")
     rows = [
-        (
-            r["model"],
-            r["layer"],
-            number(r["depth"]),
-            bounded(r, "gain", "lo", "hi"),
-            r["word"],
-            bounded(r, "kl", "kl_lo", "kl_hi"),
-        )
+        (r["model"], r["layer"], number(r["depth"]), bounded(r, "gain", "lo", "hi"), r["word"])
+        + (bounded(r, "kl", "kl_lo", "kl_hi"),)
         for r in found["signatures"]
         if r["condition"] == "matched" and r["strength"] == found["deciding"]
     ]
@@ -114,16 +108,9 @@ def _print_growth(rows: list[dict[str, Any]]) -> None:
 def _print_control(rows: list[dict[str, Any]]) -> None:
     columns = ("model", "arm", "acted on", "in time", "right", "change", "change of ct (rad)", "extra tokens")
     table = [
-        (
-            r["model"],
-            r["arm"],
-            number(r["triggered"]),
-            number(r["in_time"]),
-            number(r["right"]),
-            bounded(r, "change_right", "right_lo", "right_hi"),
-            bounded(r, "change_ct", "ct_lo", "ct_hi"),
-            number(r["extra_tokens"]),
-        )
+        (r["model"], r["arm"], *(number(r[k]) for k in ("triggered", "in_time", "right")))
+        + (bounded(r, "change_right", "right_lo", "right_hi"), bounded(r, "change_ct", "ct_lo", "ct_hi"))
+        + (number(r["extra_tokens"]),)
         for r in rows
     ]
     print_table(

@@ -17,14 +17,8 @@ def print_plan(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    columns: tuple[str, ...] = (
-        "model",
-        "parameters",
-        "active",
-        "layers",
-        "vocabulary",
-        "peak GB",
-        "weights, least that fits",
+    columns: tuple[str, ...] = tuple(
+        "model | parameters | active | layers | vocabulary | peak GB | weights, least that fits".split(" | ")
     )
     facts = ("name", "parameters", "active", "n_layers", "vocab_size")
     print_table(columns, [(*(m[f] for f in facts), f"{m['peak'] / 1e9:.2f}", _fitting(m)) for m in found["models"]])

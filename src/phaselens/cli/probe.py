@@ -103,19 +103,10 @@ def _print(found: dict[str, Any]) -> None:
     rows = []
     for t in found["tasks"]:
         at = next(row for row in t["layers"] if row["layer"] == t["peak_layer"])
+        found_at = bounded(at, "capacity", "lo", "hi"), bounded(t, "peak_depth", "peak_lo", "peak_hi")
         first = t["layers"][0]["capacity"]
-        rows.append(
-            (
-                t["task"],
-                t["n_labelled"],
-                len(t["classes"]),
-                bounded(at, "capacity", "lo", "hi"),
-                bounded(t, "peak_depth", "peak_lo", "peak_hi"),
-                number(t["p"]),
-                number(first),
-                t["n_flagged"],
-            )
-        )
+        head = (t["task"], t["n_labelled"], len(t["classes"]))
+        rows.append((*head, *found_at, number(t["p"]), number(first), t["n_flagged"]))
     print_table(columns, rows, f"{found['model']}: capacity of linear probes, 95 % intervals over groups")
     for t in found["tasks"]:
         for said in t["notes"]:

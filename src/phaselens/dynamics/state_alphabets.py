@@ -14,12 +14,8 @@ from phaselens.errors import InputError
 from phaselens.statistics.agreement import kendall_w
 from phaselens.statistics.permutation import permutation_p
 
-BIFURCATION = (
-    "A_HIDDEN_TURBULENCE",
-    "B_SURFACE_BRANCHING",
-    "C_COMMITTED_NO_BIFURCATION",
-    "D_FULL_BIFURCATION_ZONE",
-    "E_STABLE",
+BIFURCATION = tuple(
+    "A_HIDDEN_TURBULENCE B_SURFACE_BRANCHING C_COMMITTED_NO_BIFURCATION D_FULL_BIFURCATION_ZONE E_STABLE".split()
 )
 GRAMMAR = ("explore", "process", "decide")
 A, B, C, D, E = range(5)

@@ -16,7 +16,7 @@ from phaselens.claims.records import OutcomeWord
 from phaselens.dynamics.ambiguity import FEWEST_UNITS, Effect, Flag, comparable_pairs, effects, flag, paired_difference
 from phaselens.dynamics.state_alphabets import BIFURCATION, bifurcation_states, marks, turbulence_threshold
 from phaselens.experiments.base import ModelData, Panel, Result, declared
-from phaselens.experiments.result_tables import bounds, filled
+from phaselens.experiments.result_tables import bounds, filled, picked
 from phaselens.experiments.separations import counts
 from phaselens.statistics.intervals import Interval, percentile_interval, undefined_interval
 from phaselens.statistics.multiplicity import partial_conjunction
@@ -157,28 +157,11 @@ def at_equal(
 
 
 def _row(model: ModelData, contrast: str, pairs: Pairs, e: Effect) -> dict:
-    return {
-        **model.info.named,
-        "contrast": contrast,
-        "n_pairs": pairs.kept,
-        "n_excluded": pairs.n_pairs - pairs.kept,
-        **bounds(e.interval),
-        "reason": e.interval.reason,
-        **{
-            k: getattr(e, k)
-            for k in (
-                "outcome",
-                "n_units",
-                "mean",
-                "standardised",
-                "cliffs_delta",
-                "wilcoxon_p",
-                "holm_p",
-                "equivalence_p",
-                "sign",
-            )
-        },
-    }
+    return (
+        {**model.info.named, "contrast": contrast, "n_pairs": pairs.kept, "n_excluded": pairs.n_pairs - pairs.kept}
+        | {**bounds(e.interval), "reason": e.interval.reason}
+        | picked(e, "outcome n_units mean standardised cliffs_delta wilcoxon_p holm_p equivalence_p sign")
+    )
 
 
 def _one_sided(found: Sequence[Effect], sign: int) -> np.ndarray:

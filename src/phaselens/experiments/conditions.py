@@ -15,7 +15,7 @@ from phaselens.dynamics.regimes import ratio_norm, run_mean
 from phaselens.experiments.base import ModelData, Panel, Result, declared
 from phaselens.experiments.claim_versions import Version, decided, units_needed
 from phaselens.experiments.crossed_design import BY_MEASURE, MEAN_CT, MEASURES, Cells, cells
-from phaselens.experiments.result_tables import bounds, filled
+from phaselens.experiments.result_tables import bounds, filled, picked
 from phaselens.experiments.separations import counts
 from phaselens.statistics.interactions import family_by_load, interaction_on_ranks
 from phaselens.statistics.intervals import undefined_interval
@@ -304,20 +304,11 @@ def conditions_evidence(panel: Panel, claims: Sequence[str] = CLAIMS) -> dict:
 
 def _interaction_row(one: Factor) -> dict:
     v = one.version
-    return {
-        "factor": one.name,
-        "measure": one.measure,
-        "levels": ", ".join(one.levels),
-        "value": v.estimate,
-        **bounds(v.interval),
-        "p": v.p,
-        "unit": one.unit,
-        "n_models": one.n_models,
-        "n_levels": len(one.levels),
-        "n_prompts": one.n_prompts,
-        "n_runs": one.n_runs,
-        "reason": v.interval.reason,
-    }
+    return (
+        {"factor": one.name, "levels": ", ".join(one.levels), "value": v.estimate, **bounds(v.interval), "p": v.p}
+        | picked(one, "measure unit n_models n_prompts n_runs")
+        | {"n_levels": len(one.levels), "reason": v.interval.reason}
+    )
 
 
 def _load_rows(panel: Panel, of: Load) -> list[dict]:
@@ -346,18 +337,8 @@ def analyse_conditions(panel: Panel) -> Result:
     found, of = factors(panel), load(panel)
     both = _family_loads(panel, of)
     families = [
-        {
-            "version": one.version,
-            "measure": MEAN_CT,
-            "load": of.what,
-            "F": one.f,
-            "null": one.null,
-            "p": one.p,
-            "n_models": one.n_models,
-            "n_families": one.n_families,
-            "levels": ", ".join(of.cells.categories),
-            "reason": one.reason,
-        }
+        picked(one, "version null p n_models n_families reason")
+        | {"measure": MEAN_CT, "load": of.what, "F": one.f, "levels": ", ".join(of.cells.categories)}
         for one in both
     ]
     return Result(

@@ -21,28 +21,14 @@ from phaselens.experiments.base import ModelData, Panel
 from phaselens.statistics.strata import crossed
 
 AT_OUTPUT = ("entropy_norm", "top1", "margin", "rivalry", "n_above_1pct", "logit_std", "commit_depth")
-AT_RECORD = (
-    "step_length",
-    "turning_angle",
-    "instability",
-    "relative_step",
-    "log_rms",
-    "depth_step",
-    "depth_angle",
-    "depth_instability",
-    "coherence",
-    "state_sync",
-    "turbulence",
-    "kl_to_final",
+AT_RECORD = tuple(
+    "step_length turning_angle instability relative_step log_rms depth_step depth_angle depth_instability "
+    "coherence state_sync turbulence kl_to_final".split()
 )
 STATES = ("turbulence", "rivalry", "n_above_1pct", "top1", "agrees")
 KIND = ("category", "tag", "arm")
-COMBINED: tuple[str, ...] = (
-    "mean instability",
-    "early instability",
-    "mean turbulence",
-    "mean coherence",
-    "mean turning_angle",
+COMBINED: tuple[str, ...] = tuple(
+    "mean instability | early instability | mean turbulence | mean coherence | mean turning_angle".split(" | ")
 )
 COMBINED += ("resolved turbulence", "commitment trap", "mean log-probability", "mean entropy")
 

@@ -28,7 +28,7 @@ from phaselens.dynamics.fingerprints import fingerprints
 from phaselens.experiments.base import ModelData, Panel, Result, StoredReading, declared
 from phaselens.experiments.fingerprints import FINGERPRINTS, sample_of, without_twins
 from phaselens.experiments.probe_transfer import between_models, between_templates
-from phaselens.experiments.result_tables import bounds, filled
+from phaselens.experiments.result_tables import bounds, filled, picked
 from phaselens.experiments.separations import counts
 from phaselens.probes.capacity import CapacityCurve, PeakDifference, capacity_curve, majority_share, peak_difference
 from phaselens.statistics.agreement import grouping_agreement, mantel
@@ -207,16 +207,8 @@ def _seed_twins(found: Sequence[PeakDifference]) -> Outcome:
 
 
 def _pair_row(task: str, first: ModelData, second: ModelData, d: PeakDifference, p: float) -> dict[str, object]:
-    return {
-        "task": task,
-        "first": first.info.name,
-        "second": second.info.name,
-        "difference": d.difference,
-        **bounds(d.interval),
-        "allowance": d.allowance,
-        "p": d.p,
-        "p_holm": p,
-    }
+    named = {"task": task, "first": first.info.name, "second": second.info.name}
+    return {**named, **picked(d, "difference allowance p"), **bounds(d.interval), "p_holm": p}
 
 
 # --- F3 ---

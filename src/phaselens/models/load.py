@@ -24,13 +24,8 @@ from phaselens.models.weights import device_of, dtype_of, first_line, offline, r
 from phaselens.models.wrappers import unwrapped
 
 VOLATILE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "_attn_implementation", "architectures")
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-    "tokenizer.model",
-    "spiece.model",
+TOKENIZER_FILES = tuple(
+    "tokenizer.json tokenizer_config.json vocab.json vocab.txt tokenizer.model spiece.model".split()
 )
 
 

@@ -24,19 +24,9 @@ TINY = torch.finfo(torch.float32).tiny
 
 # Names are what observables in distribution.py ask for. All are [row, layer], `top_log_probs` with a trailing 10 and
 # `nucleus` with a trailing 3 (mass, size, entropy).
-LENS_STATISTICS = (
-    "entropy_nats",
-    "log_vocabulary",
-    "top_log_probs",
-    "count_above_1pct",
-    "logit_spread",
-    "emitted_log_prob",
-    "emitted_rank",
-    "emitted_is_top",
-    "kl_from_final",
-    "agrees_with_final",
-    "js_next",
-    "nucleus",
+LENS_STATISTICS = tuple(
+    "entropy_nats log_vocabulary top_log_probs count_above_1pct logit_spread emitted_log_prob emitted_rank "
+    "emitted_is_top kl_from_final agrees_with_final js_next nucleus".split()
 )
 
 

@@ -21,14 +21,8 @@ from phaselens.errors import InputError, StateError
 
 AXES = ("step", "layer", "vocabulary")
 ROWS = ("layer", "step", "run_layer", "run")
-INVARIANCES = (
-    "rotation",
-    "state_scale",
-    "common_scale",
-    "translation",
-    "logit_shift",
-    "temperature",
-    "vocabulary_permutation",
+INVARIANCES = tuple(
+    "rotation state_scale common_scale translation logit_shift temperature vocabulary_permutation".split()
 )
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
-from phaselens.report import written_values
-from phaselens.report.captions import plain
+from phaselens.report import captions, written_values
 from phaselens.report.interventions import figures
 from phaselens.report.study_files import Row
 from phaselens.report.template_files import text
@@ -78,36 +77,17 @@ def write_page(folder: Path, document: Row) -> Path:
 
 def _control(rows: Sequence[Row]) -> Markup:
     """The arms as a table."""
-    body = [
-        (
-            r["model"],
-            r["arm"],
-            r["triggered"],
-            r["in_time"],
-            r["right"],
-            r["change_right"],
-            written_values.interval(r["right_lo"], r["right_hi"]),
-            "yes" if r["equivalent"] else "no",
-            r["change_ct"],
-            written_values.interval(r["ct_lo"], r["ct_hi"]),
-            r["extra_tokens"],
-        )
-        for r in rows
-    ]
+    plain = "model arm triggered in_time right change_right".split()
+    body = []
+    for r in rows:
+        right, ct = (written_values.interval(r[f"{of}_lo"], r[f"{of}_hi"]) for of in ("right", "ct"))
+        same = "yes" if r["equivalent"] else "no"
+        body.append([*(r[k] for k in plain), right, same, r["change_ct"], ct, r["extra_tokens"]])
     columns = (
-        "model",
-        "arm",
-        "acted on",
-        "in time",
-        "right",
-        "change",
-        "95 %",
-        "within 5 points",
-        "change of ct, rad",
-        "95 %",
-        "extra tokens",
-    )
-    return table(columns, body, plain("arms"))
+        "model | arm | acted on | in time | right | change | 95 % | within 5 points | change of ct, rad | 95 % | "
+        "extra tokens"
+    ).split(" | ")
+    return table(columns, body, captions.plain("arms"))
 
 
 def _growth(rows: Sequence[Row]) -> Markup:

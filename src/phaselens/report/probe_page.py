@@ -125,18 +125,9 @@ def _summary(tasks: Sequence[Row]) -> tuple[Sequence[str], Rows]:
     rows = []
     for t in tasks:
         peak = next(row for row in t["layers"] if row["layer"] == t["peak_layer"])
-        rows.append(
-            (
-                t["task"],
-                t["n_labelled"],
-                t["n_groups"],
-                _n(t["majority"]),
-                _range(peak, "capacity", "lo", "hi"),
-                _range(t, "peak_depth", "peak_lo", "peak_hi"),
-                _n(t["p"]),
-                t["n_flagged"],
-            )
-        )
+        depth = _range(t, "peak_depth", "peak_lo", "peak_hi")
+        head = (t["task"], t["n_labelled"], t["n_groups"], _n(t["majority"]))
+        rows.append((*head, _range(peak, "capacity", "lo", "hi"), depth, _n(t["p"]), t["n_flagged"]))
     return columns, rows
 
 
@@ -155,27 +146,13 @@ def _figures(task: Row) -> list[str]:
 
 
 def _layers(task: Row) -> tuple[Sequence[str], Rows]:
-    columns = (
-        "layer",
-        "l/L",
-        "capacity",
-        "AUROC",
-        "selectivity",
-        "compression",
-        "untrained twin",
-        "covariates",
-        "region",
+    columns = tuple(
+        "layer | l/L | capacity | AUROC | selectivity | compression | untrained twin | covariates | region".split(" | ")
     )
     rows = [
         (
-            r["layer"],
-            _n(r["depth"]),
-            _range(r, "capacity", "lo", "hi"),
-            _n(r["auroc"]),
-            _n(r["selectivity"]),
-            _n(r["compression"]),
-            _n(r["twin"]),
-            _n(r["covariates"]),
+            *(r["layer"], _n(r["depth"]), _range(r, "capacity", "lo", "hi")),
+            *(_n(r[k]) for k in ("auroc", "selectivity", "compression", "twin", "covariates")),
             "high" if r["region"] else "",
         )
         for r in task["layers"]

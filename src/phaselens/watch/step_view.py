@@ -16,29 +16,11 @@ from phaselens.observables import by_name
 from phaselens.watch.high_values import Thresholds
 from phaselens.web.pages import number
 
-OUTPUT = (
-    "entropy",
-    "entropy_norm",
-    "surprisal",
-    "top1",
-    "margin",
-    "rivalry",
-    "branching",
-    "commitment",
-    "commit_layer",
-    "commit_depth",
+OUTPUT = tuple(
+    "entropy entropy_norm surprisal top1 margin rivalry branching commitment commit_layer commit_depth".split()
 )
-BY_LAYER = (
-    "instability",
-    "step_length",
-    "turning_angle",
-    "depth_step",
-    "entropy",
-    "entropy_norm",
-    "top1",
-    "rivalry",
-    "kl_to_final",
-    "turbulence",
+BY_LAYER = tuple(
+    "instability step_length turning_angle depth_step entropy entropy_norm top1 rivalry kl_to_final turbulence".split()
 )
 FOR_STATES = ("turbulence", "rivalry", "n_above_1pct", "top1", "agrees")
 WATCHED = tuple(dict.fromkeys((*OUTPUT, *BY_LAYER, *FOR_STATES)))

@@ -17,7 +17,7 @@ from phaselens.experiments import causal_regions as of_causal
 from phaselens.experiments import dynamic_control as of_control
 from phaselens.experiments import growth as of_growth
 from phaselens.experiments import perturbation as of_signatures
-from phaselens.experiments.result_tables import json_value
+from phaselens.experiments.result_tables import json_value, picked
 from phaselens.interventions.dynamic_control import natural_asked, world_questions
 from phaselens.interventions.record_files import FOLDER, kept, read_acted
 from phaselens.interventions.records import Acted, Found
@@ -233,16 +233,8 @@ def _judged(found: Sequence[Acted], request: Request, out: Path) -> dict[str, ob
     evidence = {claim: e for r in results for claim, e in r.evidence.items()}
     verdicts = ledger_rows(judge_all(claims_by_id(list(evidence)), evidence))
     models = [
-        {
-            "model": s.model,
-            "family": s.family,
-            "site": s.site,
-            "identity": s.identity,
-            "passes": s.counts.run,
-            "passes_unshared": s.counts.unshared,
-            "passes_saved": s.counts.saved,
-            "notes": s.notes,
-        }
+        {**picked(s, "model family site identity"), "passes": s.counts.run, "passes_unshared": s.counts.unshared}
+        | {"passes_saved": s.counts.saved, "notes": s.notes}
         for s in signatures
     ]
     document: Any = json_value(

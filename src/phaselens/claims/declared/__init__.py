@@ -5,18 +5,9 @@ from importlib import resources
 
 from phaselens.claims.records import Claim
 
-KINDS = (
-    "separation",
-    "distribution",
-    "variance",
-    "states",
-    "topology",
-    "ambiguity",
-    "probes",
-    "training",
-    "correctness",
-    "interventions",
-    "observability",
+KINDS = tuple(
+    "separation distribution variance states topology ambiguity probes training correctness interventions "
+    "observability".split()
 )
 
 
