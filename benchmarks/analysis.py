@@ -16,7 +16,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "2")
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+from peak_memory import high_water_mb
 
 STEPS, PROMPTS, CALIBRATION, BOOTSTRAPS, SLICE = 72, 36, 24, 2000, 24
 MODELS, QUICK_MODELS = 20, 4
@@ -201,7 +202,7 @@ def measure(folder: Path) -> dict:
     found = {
         "seconds": time.perf_counter() - wall,
         "cpu_seconds": time.process_time() - cpu,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1 << 20),
+        "peak_mb": high_water_mb(),
         "bootstrap_seconds": clock.seconds,
         "bootstrap_calls": clock.calls,
         "claims": len(outcome.claims),

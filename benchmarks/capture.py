@@ -8,7 +8,6 @@ Every figure is a ratio of runs that alternate in one process on the same thread
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import phaselens
+from peak_memory import high_water_mb
 from phaselens.models import Model
 from phaselens.observables import DEPTH, TRAJECTORY, evaluate
 
@@ -223,18 +223,6 @@ def peak_mb(new: int) -> float:
     ids = np.random.default_rng(0).integers(3, model.vocab_size, size=16 + new).tolist()
     phaselens.observe(model, [(ids[:16], ids[16:])], lens="final_norm")
     return high_water_mb()
-
-
-def high_water_mb() -> float:
-    """Peak resident memory of this process in MB.
-
-    Linux keeps `ru_maxrss` over fork and exec, so a child would report the peak of the process that started it.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def measure_memory(quick: bool) -> dict[str, Any]:

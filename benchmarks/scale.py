@@ -15,7 +15,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import argparse
 import json
 import math
-import resource
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from peak_memory import high_water_mb
 
 HERE = Path(__file__).resolve().parent
 UNITS, QUICK_UNITS = (10_000, 100_000), (2_000, 20_000)
@@ -106,17 +107,12 @@ def measure(what: str, n: int, folder: Path) -> dict:
     from phaselens.studies.worker import missing
 
     place, units = Place(folder), units_of(n) if what == "resume" else []
-    before, wall, cpu = peak_mb(), time.perf_counter(), time.process_time()
+    before, wall, cpu = high_water_mb(), time.perf_counter(), time.process_time()
     found = len(missing(place, units)) if units else len(place.names())
     seconds = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
     left = n // LEFT_OUT
     assert found == (left if units else len(FILES) * (n - left)), found
-    return {**seconds, "peak_mb": peak_mb(), "before_mb": before}
-
-
-def peak_mb() -> float:
-    """Peak memory of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1 << 20)
+    return {**seconds, "peak_mb": high_water_mb(), "before_mb": before}
 
 
 def folder_of(n: int, place: Path) -> dict:

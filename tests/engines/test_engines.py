@@ -138,6 +138,34 @@ def test_names_and_missing_extras(monkeypatch):
             engine_named(name)
 
 
+class Clusters:
+    """A Ray without a cluster: it answers at `local` alone."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, address, **_) -> None:
+        self.asked.append(address)
+        if address != "local":
+            raise ConnectionError("nothing answers")
+
+
+def test_ray_without_a_cluster_is_started_here_and_said_and_another_address_is_an_error(monkeypatch, caplog):
+    ray = Clusters()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    engine_named("ray")
+    assert ray.asked == ["auto", "local"] and "no Ray cluster here" in caplog.text
+    with pytest.raises(InputError, match="no Ray cluster answers at 'ray://head:10001': nothing answers"):
+        engine_named("ray", address="ray://head:10001")
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    with pytest.raises(InputError, match="no Ray cluster answers at 'auto'"):
+        engine_named("ray")
+
+
 # --- processes of this machine ---
 
 

@@ -1,6 +1,5 @@
 """Analyses made again from a folder alone: the bytes of the run, no model library, nothing new called registered."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -161,12 +160,11 @@ def test_columns_are_read_when_asked_for_and_equal_the_files(folder):
         Columns([*files, folder / f"{units[0].trace}.steps.parquet"], (0, 1, 2, 3))
 
 
-def test_the_benchmark_simulates_the_columns_of_a_real_trace(whole):
-    place = Path(__file__).parents[2] / "benchmarks" / "analysis.py"
-    spec = importlib.util.spec_from_file_location("analysis_benchmark", place)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    unit, made = read_record(whole).units[0], script.measured_columns(4)
+def test_the_benchmark_simulates_the_columns_of_a_real_trace(whole, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    import analysis
+
+    unit, made = read_record(whole).units[0], analysis.measured_columns(4)
     for table in ("steps", "layers"):
         names = [f.name for f in read_table(whole / f"{unit.trace}.{table}.parquet").schema]
         assert names[-len(made[table]) :] == [c.name for c in made[table]]

@@ -1,16 +1,20 @@
 """Ray: actors on the machines of a cluster, each with one model, given their next unit as they finish one."""
 
+import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from phaselens.engines.engine import Done, Hear, Queue, Serving, Unit, by_cards
-from phaselens.errors import missing_extra
+from phaselens.errors import InputError, missing_extra
 
+log = logging.getLogger(__name__)
 TENTHS = 10  # of a card that small models share
 
 
 class RayEngine:
-    """Actors of a Ray cluster at `address` ("auto": the one that this machine belongs to, "local": a new one here).
+    """Actors of a Ray cluster at `address` ("local": a new one on this machine; "auto": the one that RAY_ADDRESS names
+    or this machine belongs to, and where there is none, which is said, a new one here).
 
     An actor takes one CPU, and with `gpus` the share of a card of `card` bytes that its model needs, whole cards beyond
     one; models of one share are done at a time, large ones first. A machine that is lost takes its actors and their
@@ -26,14 +30,21 @@ class RayEngine:
             raise missing_extra("the engine ray", "ray", "ray") from error
         self._ray, self._workers, self.by_need, self._card = ray, workers, gpus, card
         if not ray.is_initialized():
-            ray.init(
-                address=None if address == "local" else address,
-                logging_level="ERROR",
-                log_to_driver=False,
-                include_dashboard=False if address == "local" else None,
-            )
+            self._join(address)
         self._actors: dict[object, str | None] = {}
         self._share = 0.0
+
+    def _join(self, address: str) -> None:
+        local = {"include_dashboard": False} if address == "local" else {}
+        try:
+            self._ray.init(address, logging_level="ERROR", log_to_driver=False, **local)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            if address != "auto" or os.environ.get("RAY_ADDRESS"):
+                raise InputError(
+                    f"no Ray cluster answers at {address!r}: {error}. Give --address, or local."
+                ) from error
+            log.warning("no Ray cluster here: one is started on this machine (--address names another)")
+            self._join("local")
 
     def run(self, units: Sequence[Unit], root: str, hear: Hear) -> None:
         """Do the units on as many actors as fit; those of earlier calls first, with what they hold."""
