@@ -117,25 +117,10 @@ def causal_effects(
     states, codes = run.states(), np.unique(items.labels, return_inverse=True)[1]
     names, member = np.unique(items.units, return_inverse=True)
     half = (np.random.default_rng([seed, 41]).permutation(len(names)) % 2)[member]
-    n = len(items.last)
-    empty = {name: np.full((len(chosen), n), np.nan) for name in ARMS}
-    random = {name: np.full((n_random, len(chosen), n), np.nan) for name in RANDOM}
     task = make_task(items.labels, half)
-    made = Causal(
-        model.name,
-        model.family,
-        chosen,
-        model.n_layers,
-        run.margin(model.n_layers, None),
-        np.zeros(len(chosen)),
-        margin=empty,
-        random=random,
-        units=items.units,
-        identity=identity_gap(model),
-        rank=rank,
-    )
+    made = _unchanged(model, items, run.margin(model.n_layers, None), chosen, rank, n_random)
     other = None if elsewhere is None else _Elsewhere(model, elsewhere, made, chosen)
-    majority = np.bincount(codes).max() / n
+    majority = np.bincount(codes).max() / len(codes)
     for i, layer in enumerate(chosen):
         x = states[layer]
         hits = reduced_hits(x, task, lambda f, c: supervised_basis(f, c, rank), 1.0)
@@ -156,6 +141,25 @@ def causal_effects(
         if progress is not None:
             progress(i + 1, len(chosen))
     return made
+
+
+def _unchanged(
+    model: Model, items: Items, plain: np.ndarray, layers: tuple[int, ...], rank: int, n_random: int
+) -> Causal:
+    """The record before anything is changed: margins of every arm are NaN."""
+    return Causal(
+        model.name,
+        model.family,
+        layers=layers,
+        n_layers=model.n_layers,
+        plain=plain,
+        capacity=np.zeros(len(layers)),
+        margin={name: np.full((len(layers), len(plain)), np.nan) for name in ARMS},
+        random={name: np.full((n_random, len(layers), len(plain)), np.nan) for name in RANDOM},
+        units=items.units,
+        identity=identity_gap(model),
+        rank=rank,
+    )
 
 
 def _erasers(x: Tensor, codes: np.ndarray, rank: int, n_random: int, draw: torch.Generator) -> dict:

@@ -1,6 +1,7 @@
 """From a labelled study to a threshold card of one of its models."""
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -38,20 +39,7 @@ def learn_card(
     longest = int(np.asarray(data.runs["n_generated"])[graded].max())
     if longest <= after:
         raise InputError(f"no run of {chosen} goes on to step {after} (the longest: {longest}): say --after 3, or so.")
-    layers = dict.fromkeys((data.layer_of_record, data.info.n_layers))
-    columns = {
-        Score(name, layer, statistic): found[graded]
-        for name in INNER
-        for layer in layers
-        if (found := data.at_layer(name, layer)) is not None
-        for statistic in STATISTICS
-    }
-    plain = {
-        Score(name, None, statistic): data.per_step(name)[graded]
-        for name in BASELINES
-        if name in data.steps
-        for statistic in STATISTICS
-    }
+    columns, plain = _scores(data, graded)
     wrong = 1 - np.asarray(data.runs["correct"], float)[graded]
     units = data.units[graded]
     try:
@@ -85,6 +73,19 @@ def learn_card(
             "seed": panel.seed,
         },
     )
+
+
+def _scores(data: ModelData, graded: np.ndarray) -> tuple[dict[Score, np.ndarray], dict[Score, np.ndarray]]:
+    """Columns of the graded runs [run, step] behind the scores of states at l* and at L, and behind the baselines."""
+    layers = dict.fromkeys((data.layer_of_record, data.info.n_layers))
+    columns = {
+        Score(name, layer, statistic): found[graded]
+        for name, layer in product(INNER, layers)
+        if (found := data.at_layer(name, layer)) is not None
+        for statistic in STATISTICS
+    }
+    known = [name for name in BASELINES if name in data.steps]
+    return columns, {Score(name, None, s): data.per_step(name)[graded] for name in known for s in STATISTICS}
 
 
 def model_of(panel: Panel, model: str | None) -> ModelData:

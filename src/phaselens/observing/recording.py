@@ -67,12 +67,8 @@ def observe(
     opening = Openings(said, round(0.75 * model.n_layers))
     reducer = Together(reducer.first, (*reducer.others, opening)) if opening else reducer
     hidden: dict[str, np.ndarray] | None = {} if keep_hidden else None
-    settings: dict[str, Any] = {
-        "layers": plan.layers,
-        "chunk": chunk,
-        "batch_size": batch_size,
-        "interventions": interventions,
-    }
+    settings: dict[str, Any] = {"layers": plan.layers, "chunk": chunk, "batch_size": batch_size}
+    settings["interventions"] = interventions
     gathered = Gathered()
     with showing(progress, "observe") as told:
         replay(model, said, reducer, **settings, sink=gathered, keep_hidden=hidden, progress=told)
@@ -83,13 +79,9 @@ def observe(
         again = Gathered()
         with first_masked(model):
             replay(model, said, masked, **settings, sink=again)
-        rows = again.table("layers")
-        layer_rows |= {f"{c.name}__{one.label}": rows[c.name] for c in masked.columns if c.table == "layers"}
-        columns += [
-            {**info, "name": f"{info['name']}__{one.label}"}
-            for info in column_info(masked)
-            if info["table"] == "layers"
-        ]
+        rows, own = again.table("layers"), [info for info in column_info(masked) if info["table"] == "layers"]
+        layer_rows |= {f"{info['name']}__{one.label}": rows[info["name"]] for info in own}
+        columns += [{**info, "name": f"{info['name']}__{one.label}"} for info in own]
     meta = provenance(model, said, plan, "replay", batch_size, interventions)
     elsewhere = surprisal_given(said, steps)
     if elsewhere is not None:

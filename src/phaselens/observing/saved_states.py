@@ -128,12 +128,8 @@ def measure_states(
     blocks = max(recorded) if n_layers is None else n_layers
     _check_layers(recorded, depth, blocks)
     readout = None if unembedding is None else _readout(unembedding, width)
-    lenses = () if readout is None else (LensSpec(),)
-    chosen = as_observables(observables, with_lens=bool(lenses))
-    tilewise = tuple(one for one in chosen if one.lookback is not None)
-    whole = tuple(one for one in chosen if one.lookback is None)
-    first = Reducer(tilewise, recorded, readout, lenses, blocks, output=bool(lenses))
-    reducer = Together(first, (Clouds(whole, recorded, blocks),) if whole else ())
+    chosen = as_observables(observables, with_lens=readout is not None)
+    reducer = _reducer(chosen, recorded, blocks, readout)
     emitted = {name: _emitted(name, tokens, array.shape[1]) for name, array in runs.items()}
     gathered = Gathered()
     for number, (name, array) in enumerate(runs.items()):
@@ -145,6 +141,15 @@ def measure_states(
     steps["sink"] = np.zeros(len(steps["run"]), bool)
     meta = _meta(runs, recorded, blocks, chosen, readout)
     return Trace.from_rows(steps, rows, texts.run_rows(), meta, column_info(reducer))
+
+
+def _reducer(chosen: Sequence[Observable], layers: tuple[int, ...], blocks: int, readout: Readout | None) -> Together:
+    """What measures these observables: those of a window of steps, and those of whole runs."""
+    lenses = () if readout is None else (LensSpec(),)
+    tilewise = tuple(one for one in chosen if one.lookback is not None)
+    whole = tuple(one for one in chosen if one.lookback is None)
+    first = Reducer(tilewise, layers, readout, lenses, blocks, output=bool(lenses))
+    return Together(first, (Clouds(whole, layers, blocks),) if whole else ())
 
 
 def _told(states: Any, ids: Any) -> str | None:

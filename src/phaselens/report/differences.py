@@ -58,7 +58,7 @@ def summary(rows: list[Row], first: str, second: str) -> str:
     """Say how many differences of a pair stand, and what became of the others."""
     fates = Counter(fate(r) for r in rows)
     known = "differ_twins" if any(is_number(r["untrained"]) for r in rows) else "differ_no_twins"
-    facts: Row = {"of": len(rows), "stand": fates[""], "chance": fates["chance"], "floor": fates["floor"]}
+    facts: dict[str, object] = {"of": len(rows), "stand": fates[""], "chance": fates["chance"], "floor": fates["floor"]}
     facts["prompts"] = count(max(int(r["n_units"]) for r in rows), "prompt")
     facts["twins"] = captions.plain(known, n=fates["twins"])
     return captions.plain("differ" if fates[""] else "differ_in_nothing", first=first, second=second, **facts)

@@ -101,20 +101,7 @@ def run_study(
         manifest = run.load()
         if begin_only:
             return None
-        members, work = run.members, run.work
-        run.stages(FIRST)
-        known = known_of(work, run.members)
-        lenses = write_lenses(work, known.lenses)
-        place.put(lenses.values())
-        members = run.members
-        if not fewer:
-            require_no_fewer(folder, [m.label for m in members], run.failed)
-        _keep(work, members, known, run.failed)  # now, so that once its traces are whole the folder can be analysed
-        place.put_results()
-        run.stages(SECOND, lenses)
-        if not fewer:
-            require_no_fewer(folder, [m.label for m in run.members], run.failed)
-        record = _keep(work, run.members, known, run.failed)
+        record = run.measured(fewer)
         tell(Event("stage", "analyse", "experiments and claims"))
         found = analyse(folder, folder, manifest, record, Wanted.of(study.declaration()), workers)
         seconds = time.monotonic() - started
@@ -171,60 +158,34 @@ class _Run:
         self.members = _left(self.members, {m.label: True for m in self.members if m.label not in errors})
         require_some(self.members, [*self.refused, *self.failed])
 
+    def measured(self, fewer: bool) -> Record:
+        """Do all stages, those before and those behind what the models share, and keep what is known of the panel."""
+        self.stages(FIRST)
+        known = known_of(self.work, self.members)
+        lenses = write_lenses(self.work, known.lenses)
+        self.place.put(lenses.values())
+        self._keep(known, fewer)  # now, so that once its traces are whole the folder can be analysed
+        self.place.put_results()
+        self.stages(SECOND, lenses)
+        return self._keep(known, fewer)
+
+    def _keep(self, known: Known, fewer: bool) -> Record:
+        if not fewer:
+            require_no_fewer(self.place.folder, [m.label for m in self.members], self.failed)
+        return _keep(self.work, self.members, known, self.failed)
+
     def _ask(self, units: Sequence[Unit], *stages: str) -> tuple[dict[str, Done], dict[str, str]]:
         """Have the units done: what was said of each, and why models failed. What an engine lost is asked for again."""
-        totals = {stage: sum(u.stage == stage for u in units) for stage in stages}
-        counts = dict.fromkeys(stages, 0)
-        for stage, total in totals.items():
-            if total:
-                self.tell(Event("stage", stage, f"{len({u.model for u in units})} models", 0, total))
-        said: dict[str, Done] = {}
-        errors: dict[str, str] = {}
-        by_key = {u.key: u for u in units}
-
-        def hear(done: Done) -> None:
-            unit = by_key[done.key]
-            if done.of:
-                text = f"{unit.model}: {done.tokens:,} of {done.of:,} tokens"
-                share = done.tokens / done.of
-                self.tell(Event("part", unit.stage, text, counts[unit.stage], totals[unit.stage], share=share))
-                return
-            if done.fatal:
-                raise OutputError(done.error)
-            if done.error:
-                errors.setdefault(unit.model, done.error if unit.stage == "load" else done.error.splitlines()[0])
-                self.tell(Event("note", unit.stage, _fell(unit, done.error)))
-            elif done.key in said:
-                return
-            else:
-                said[done.key] = done
-            counts[unit.stage] += 1
-            facts: dict = {"tokens": done.tokens, "skipped": done.skipped} if unit.files else {}
-            facts |= {"note": done.note} if done.note else {}
-            log(self.place.folder, unit.stage, model=unit.model, seconds=round(done.seconds, 3), **facts)
-            skipped = done.skipped and bool(unit.files)
-            self.tell(
-                Event(
-                    "unit",
-                    unit.stage,
-                    unit.model,
-                    counts[unit.stage],
-                    totals[unit.stage],
-                    done.tokens,
-                    done.seconds,
-                    skipped,
-                )
-            )
-
+        heard = _Heard(units, stages, self.place.folder, self.tell)
         left = missing(self.place, units)
         there = {u.key for u in left}
         for unit in units:
             if unit.key not in there:
-                hear(Done(unit.key, skipped=True))
+                heard(Done(unit.key, skipped=True))
         for _ in range(ATTEMPTS):
-            self.engine.run(left, self.place.root, hear)
-            left = [u for u in left if u.model not in errors]
-            left = [u for u in missing(self.place, left) if u.files or u.key not in said]
+            self.engine.run(left, self.place.root, heard)
+            left = [u for u in left if u.model not in heard.errors]
+            left = [u for u in missing(self.place, left) if u.files or u.key not in heard.said]
             if not left:
                 break
         for unit in left:
@@ -232,9 +193,46 @@ class _Run:
                 f"{unit.stage} {unit.part} was asked for {ATTEMPTS} times and is not there: its worker was killed, "
                 "which is what a machine without memory left does. Try fewer --workers"
             )
-            errors.setdefault(unit.model, lost)
+            heard.errors.setdefault(unit.model, lost)
             self.tell(Event("note", unit.stage, _fell(unit, lost)))
-        return said, errors
+        return heard.said, heard.errors
+
+
+class _Heard:
+    """Hears what an engine says of its units: what is done, which models failed, how far each stage is."""
+
+    def __init__(self, units: Sequence[Unit], stages: Sequence[str], folder: Path, tell: Listener) -> None:
+        self.said: dict[str, Done] = {}
+        self.errors: dict[str, str] = {}
+        self._units, self._folder, self._tell = {u.key: u for u in units}, folder, tell
+        self._totals = {stage: sum(u.stage == stage for u in units) for stage in stages}
+        self._counts = dict.fromkeys(stages, 0)
+        for stage, total in self._totals.items():
+            if total:
+                tell(Event("stage", stage, f"{len({u.model for u in units})} models", 0, total))
+
+    def __call__(self, done: Done) -> None:
+        unit = self._units[done.key]
+        stage = unit.stage
+        if done.of:
+            text, share = f"{unit.model}: {done.tokens:,} of {done.of:,} tokens", done.tokens / done.of
+            self._tell(Event("part", stage, text, self._counts[stage], self._totals[stage], share=share))
+            return
+        if done.fatal:
+            raise OutputError(done.error)
+        if done.error:
+            self.errors.setdefault(unit.model, done.error if stage == "load" else done.error.splitlines()[0])
+            self._tell(Event("note", stage, _fell(unit, done.error)))
+        elif done.key in self.said:
+            return
+        else:
+            self.said[done.key] = done
+        self._counts[stage] += 1
+        facts: dict = {"tokens": done.tokens, "skipped": done.skipped} if unit.files else {}
+        facts |= {"note": done.note} if done.note else {}
+        log(self._folder, stage, model=unit.model, seconds=round(done.seconds, 3), **facts)
+        here = Event("unit", stage, unit.model, self._counts[stage], self._totals[stage])
+        self._tell(replace(here, tokens=done.tokens, seconds=done.seconds, skipped=done.skipped and bool(unit.files)))
 
 
 def _fell(unit: Unit, why: str) -> str:

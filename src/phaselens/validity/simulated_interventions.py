@@ -154,12 +154,12 @@ def arms(
             f"m{k}",
             units,
             ease + 0.7 * generator.standard_normal(QUESTIONS),
-            steer,
-            repaired if k < of else 0.0,
-            (guard, guard_ct, falls_with_repair),
-            (sharper, cooled, damped),
-            ct_of_right,
-            late,
+            steer=steer,
+            repaired=repaired if k < of else 0.0,
+            guarding=(guard, guard_ct, falls_with_repair),
+            cooling=(sharper, cooled, damped),
+            ct_of_right=ct_of_right,
+            late=late,
         )
         for k in range(m)
     ]
@@ -178,55 +178,65 @@ def _one(
     late: float,
 ) -> Control:
     """One model of `arms`."""
-    n, draw = len(ease), generator.random
-    p = 1 / (1 + np.exp(-ease))
+    n = len(ease)
     base = generator.standard_normal(n)
     turbulence = -0.5 * (ease - ease.mean()) / ease.std() + generator.standard_normal(n)
+    right, acts, mended = _answers(generator, ease, turbulence, repaired, guarding, cooling)
 
     def ct_of(right: np.ndarray, more: float | np.ndarray = 0.0) -> np.ndarray:
         return base + ct_of_right * right + generator.standard_normal(n) + more
 
-    right = {name: draw(n) < p for name in ("none", "again")}
-    acted, moved = draw(n) < 0.2, draw(n) < 0.2
-    right["monitor"] = _shifted(np.where(acted, draw(n) < p, right["none"]), repaired, acted, generator)
-    right["random"] = np.where(moved, draw(n) < p, right["none"])
-    share, raised, falling = guarding
-    fresh = draw(n) < p
-    mended = ~fresh & (draw(n) < share)
-    right["guard"] = fresh | mended
-    factor, everywhere, where_turbulent = cooling
-    high = turbulence > np.quantile(turbulence, dynamic_control.TURBULENT)
-    lost = draw(n) < np.where(high, everywhere + where_turbulent, everywhere)
-    right["cool"] = (draw(n) < 1 / (1 + np.exp(-factor * ease))) & ~lost
     ct = {arm: ct_of(values) for arm, values in right.items()}
-    ct["guard"] = ct_of(right["guard"], raised - 6.0 * (mended & falling))
+    ct["guard"] = ct_of(right["guard"], guarding[1] - 6.0 * (mended & guarding[2]))
     spread = float(np.std(ct["none"]))
     sizes = 0.3 * np.abs(generator.standard_normal(DIRECTIONS + 1))
     sizes[0] += steer
     plain = ct["none"][:STEERED]
     steered = plain + spread * (sizes[:, None] + 0.5 * generator.standard_normal((DIRECTIONS + 1, STEERED)))
-    same = {arm: np.full(n, 16) for arm in right}
-    in_time = draw(n) < 1.0 - late
-    acts = {arm: np.zeros(n, bool) for arm in right} | {"monitor": acted, "random": moved}
+    in_time = generator.random(n) < 1.0 - late
     return Control(
         name,
         name,
         tuple(units),
         units,
-        0.0,
-        4,
-        1.0,
-        0.0,
-        "seed",
-        right,
-        ct,
-        same,
-        acts,
-        steered[0],
-        steered[1:],
-        turbulence,
-        {arm: values & in_time for arm, values in acts.items()},
+        identity=0.0,
+        layer=4,
+        threshold=1.0,
+        median=0.0,
+        right=right,
+        ct=ct,
+        tokens={arm: np.full(n, 16) for arm in right},
+        triggered=acts,
+        steered=steered[0],
+        random_steered=steered[1:],
+        turbulence=turbulence,
+        in_time={arm: values & in_time for arm, values in acts.items()},
     )
+
+
+def _answers(
+    generator: np.random.Generator,
+    ease: np.ndarray,
+    turbulence: np.ndarray,
+    repaired: float,
+    guarding: tuple[float, float, bool],
+    cooling: tuple[float, float, float],
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    """Who answers right in each arm, where an arm acted, and which answers the guard prompt mended: bool [question]."""
+    n, draw = len(ease), generator.random
+    p = 1 / (1 + np.exp(-ease))
+    right = {name: draw(n) < p for name in ("none", "again")}
+    acted, moved = draw(n) < 0.2, draw(n) < 0.2
+    right["monitor"] = _shifted(np.where(acted, draw(n) < p, right["none"]), repaired, acted, generator)
+    right["random"] = np.where(moved, draw(n) < p, right["none"])
+    fresh = draw(n) < p
+    mended = ~fresh & (draw(n) < guarding[0])
+    right["guard"] = fresh | mended
+    factor, everywhere, where_turbulent = cooling
+    high = turbulence > np.quantile(turbulence, dynamic_control.TURBULENT)
+    lost = draw(n) < np.where(high, everywhere + where_turbulent, everywhere)
+    right["cool"] = (draw(n) < 1 / (1 + np.exp(-factor * ease))) & ~lost
+    return right, {arm: np.zeros(n, bool) for arm in right} | {"monitor": acted, "random": moved}, mended
 
 
 def _shifted(right: np.ndarray, by: float, where: np.ndarray, generator: np.random.Generator) -> np.ndarray:

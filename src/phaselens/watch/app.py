@@ -41,20 +41,7 @@ def make_app(
         return JSONResponse({**owned, "id": request.path_params["id"]})
 
     async def about(request: Request) -> Response:
-        limits = {k: getattr(desk.limits, k) for k in ("prompt_chars", "prompt_tokens", "tokens", "choices", "streams")}
-        facts = {
-            "model": name,
-            "family": desk.model.family,
-            "n_layers": desk.model.n_layers,
-            "context": desk.model.context,
-            "dynamics": desk.view.to_dict(),
-            "limits": limits,
-            "study": stored is not None,
-            "chat": talk.chat,
-            "template": encoder(desk.model).template is not None,
-            "system": talk.system,
-        }
-        return JSONResponse(facts)
+        return JSONResponse({**_about(desk, talk), "study": stored is not None})
 
     def completions(form: type[Body | ChatBody]) -> Handler:
         async def answer(request: Request) -> Response:
@@ -82,6 +69,22 @@ def make_app(
         Route("/api/runs/{unit:int}/{run:int}", guarded(run, door)),
     ]
     return application(whole_page("watch"), door, routes, desk.limits.connections, desk.close)
+
+
+def _about(desk: Desk, talk: Talk) -> dict[str, object]:
+    """What the page says of the model, of what it measures, and of what may be asked."""
+    limits = {k: getattr(desk.limits, k) for k in ("prompt_chars", "prompt_tokens", "tokens", "choices", "streams")}
+    return {
+        "model": desk.model.name,
+        "family": desk.model.family,
+        "n_layers": desk.model.n_layers,
+        "context": desk.model.context,
+        "dynamics": desk.view.to_dict(),
+        "limits": limits,
+        "chat": talk.chat,
+        "template": encoder(desk.model).template is not None,
+        "system": talk.system,
+    }
 
 
 def _study(stored: StoredRuns | None) -> StoredRuns:
