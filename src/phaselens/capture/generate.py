@@ -114,9 +114,9 @@ class Stepper:
             job.ids,
             tuple(completion),
             asked.id,
-            asked.category,
-            job.sample,
-            self.seed,
+            category=asked.category,
+            sample=job.sample,
+            seed=self.seed,
             prompt=prompt,
             completion=text,
             finish=finish,
@@ -223,7 +223,7 @@ def generate(
     def each(stepper: Stepper, step: int, tokens: Tensor) -> None:
         stepper.stop(on_step(step, {"steps": _step_rows(stepper, step, tokens)}))
 
-    how = Decoding(max_new_tokens, sampling, samples, seed, batch_size, chat, system)
+    how = Decoding(max_new_tokens, sampling, samples, seed, batch_size=batch_size, chat=chat, system=system)
     with intervening(model, interventions) as clock, showing(progress, "generate") as told:
         return how.said(model, prompts, None if on_step is None else each, clock, told)
 

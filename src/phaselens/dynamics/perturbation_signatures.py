@@ -155,7 +155,8 @@ def split_half(
     apart = [_above(d, other) for d in drawn]
     ends = [percentile_interval(d, n_prompts) for d in apart]
     values = [float(_above(x[None], other)[0]) for x in alike]
-    return SplitHalf(alike[0], own, values[0], ends[0], values[1], ends[1], int(other.sum()), bootstrap_p(apart[0]))
+    n, p = int(other.sum()), bootstrap_p(apart[0])
+    return SplitHalf(alike[0], own, values[0], ends[0], values[1], ends[1], n_pairs=n, p=p)
 
 
 def _why_not(other: np.ndarray, n_prompts: int, n_features: int) -> str:

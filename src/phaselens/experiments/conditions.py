@@ -99,7 +99,8 @@ def _by_level(panel: Panel, name: str, measure: str, levels: Sequence[str], per_
     label = f"interaction {name} {measure}"
     found = interaction_on_ranks(y, panel.generator(label), n_boot=panel.n_boot, n_permutations=permutations_of(panel))
     version = Version(f"{name}, {measure}", found.value, found.interval, found.p)
-    return Factor(name, version, measure, tuple(levels), RANKS, y.shape[0], y.shape[2], int(parts[0].n_runs))
+    counted = {"n_models": y.shape[0], "n_prompts": y.shape[2], "n_runs": int(parts[0].n_runs)}
+    return Factor(name, version, measure, tuple(levels), RANKS, **counted)
 
 
 def by_band(panel: Panel, measure: str) -> Factor:

@@ -184,7 +184,8 @@ def pair(panel: Panel, kind: str, first: Condition, second: Condition) -> Pair:
     name = f"{kind}: {first.name} against {second.name}"
     if m < 2:
         why = f"{m} models have a value under both"
-        return Pair(kind, first, second, Version(name, math.nan, undefined_interval(why)), (math.nan,) * 2, m, n, why)
+        nothing = Version(name, math.nan, undefined_interval(why))
+        return Pair(kind, first, second, nothing, (math.nan,) * 2, n_models=m, n_prompts=n, reason=why)
     value = float(spearman(first.values[keep], second.values[keep]))
     draws = spearman(first.draws[:, keep], second.draws[:, keep])
     draws = np.where(np.isfinite(first.draws[:, keep] + second.draws[:, keep]).all(axis=1), draws, np.nan)

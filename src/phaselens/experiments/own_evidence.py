@@ -49,7 +49,9 @@ def own_evidence(own: OwnClaim, tables: Tables, counts: Mapping[str, int]) -> In
     except InputError as error:
         nothing = undefined_interval("not computed")
         lack = f"{error}"
-        return IntervalEvidence(float("nan"), nothing, own.supported, own.rejected, dict(counts), 0, lack, lacking=lack)
+        return IntervalEvidence(
+            float("nan"), nothing, own.supported, own.rejected, counts=dict(counts), n=0, needed=lack, lacking=lack
+        )
     effect = seen.effect
     return IntervalEvidence(
         estimate=effect.value,

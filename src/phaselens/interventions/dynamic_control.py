@@ -203,7 +203,9 @@ def control(
         own = plan
         if arm == "cool":
             own = replace(plan, sampling=replace(plan.sampling, temperature=plan.temperature))
-        said, tokens = _said(model, texts, own, seed, calm.layer, calm if triggers is not None else None, triggers)
+        said, tokens = _said(
+            model, texts, own, seed, layer=calm.layer, calm=calm if triggers is not None else None, triggers=triggers
+        )
         if arm == "monitor":
             watched = dict(triggers or {})
         if arm == "random":

@@ -75,10 +75,10 @@ class Pass:
     numbers: Tensor | None
     layers: tuple[int, ...]
     observables: tuple[Observable, ...]
-    at_output: bool
-    suffix: str
-    step_suffix: str
-    over_layers: bool
+    at_output: bool = True
+    suffix: str = ""
+    step_suffix: str = ""
+    over_layers: bool = False
 
     @property
     def temperature(self) -> float | Tensor:
@@ -123,23 +123,20 @@ def passes_of(
     plain = next((i for i, lens in enumerate(lenses) if lens.is_output), None)
     made = []
     for i, lens in enumerate(lenses):
-        suffix = f"__{lens.label}" if i else ""
-        step_suffix = "" if i == plain else f"__{lens.label or lens.kind}"
         made.append(
             Pass(
                 lens,
                 *_restricted(read_by(readout, lens, layers), lens, shared=_shares(lens, lenses, readout)),
-                layers,
-                observables,
-                output and i == plain,
-                suffix,
-                step_suffix,
-                True,
+                layers=layers,
+                observables=observables,
+                at_output=output and i == plain,
+                suffix=f"__{lens.label}" if i else "",
+                step_suffix="" if i == plain else f"__{lens.label or lens.kind}",
+                over_layers=True,
             )
         )
     if output and plain is None:
-        lens = LensSpec()
-        made.append(Pass(lens, readout, None, None, layers[-1:], observables, True, "", "", False))
+        made.append(Pass(LensSpec(), readout, None, None, layers[-1:], observables))
     return tuple(made)
 
 

@@ -4,6 +4,7 @@ Two sets of layers: those whose trajectory is followed, and those that are read 
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -70,9 +71,7 @@ class Meters:
         self._states.update(tile)
         if self._lens is not None:
             some = tile.hidden[:, self._places]
-            self._lens.update(
-                Tile(tile.run, tile.step, tile.position, tile.token, tile.valid, self.lens_layers, some, tile.logits)
-            )
+            self._lens.update(replace(tile, layers=self.lens_layers, hidden=some))
 
     def rows(self) -> tuple[Columns, Columns]:
         """Rows of the last update; columns of the lens are NaN at layers that it does not read."""

@@ -314,9 +314,8 @@ def _unsettled(world: World) -> Iterator[MinimalPair]:
             either = values if made % 2 == 0 else values[::-1]
             one, two, three = (f"Choice\n- {choice(statement, name, *either)}" for name in (fact.entity, *names[:2]))
             id_ = f"{fact.entity}-{fact.relation}"
-            yield MinimalPair(
-                id_, one, two, three, (f"{values[0]}.", f"{values[1]}."), "unsettled", values, f"ambiguous/{id_}"
-            )
+            answers, unit = (f"{values[0]}.", f"{values[1]}."), f"ambiguous/{id_}"
+            yield MinimalPair(id_, one, two, three, answers, kind="unsettled", senses=values, unit=unit)
             known, made = [f for f in known if f not in (first, second)], made + 1
             break
 
@@ -333,10 +332,10 @@ def minimal_pairs(world: World | None = None) -> list[MinimalPair]:
             for i, frame in enumerate(FRAMES):
                 one, two, three = (f"Words\n- {frame.format(a=a, n=noun)}" for a in (adjective, *adjectives))
                 id_ = f"{noun}-{adjective}-{i}"
-                senses = (adjectives[0], adjectives[1])
-                pairs.append(MinimalPair(id_, one, two, three, (first, second), "homonym", senses, _word(noun)))
+                said, senses = (first, second), (adjectives[0], adjectives[1])
+                pairs.append(MinimalPair(id_, one, two, three, said, "homonym", senses=senses, unit=_word(noun)))
     for id_, (agent, deed, patient, thing), k in _attachments():
         one, two, three = (f"Words\n- {attachment(agent, deed, patient, t)}" for t in (thing, TOOLS[k], MARKS[k]))
-        senses = ("instrument", "mark")
-        pairs.append(MinimalPair(id_, one, two, three, whose(agent, patient), "attachment", senses, _word(patient)))
+        said, senses = whose(agent, patient), ("instrument", "mark")
+        pairs.append(MinimalPair(id_, one, two, three, said, "attachment", senses=senses, unit=_word(patient)))
     return [*pairs, *_unsettled(world or build_world())]

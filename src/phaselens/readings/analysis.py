@@ -229,7 +229,9 @@ def analyse(
     other_found = curve_of(covariates) if len(covariates) else None
     baselines = {"untrained twin": twin_found, "covariates": other_found}
     say("selectivity")
-    chosen, chosen_notes = _selectivity(layers, codes, classes, kinds, shared, l2, settings, generator)
+    chosen, chosen_notes = _selectivity(
+        layers, codes, classes, kinds, shared=shared, l2=l2, settings=settings, generator=generator
+    )
     say("permutations")
     best, p, null = best_layer(layers, task, units, settings, generator)
     say("code")

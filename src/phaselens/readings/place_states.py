@@ -145,8 +145,8 @@ def capture_states(
             "examples out, or load the model with --dtype float32."
         )
     norm = np.stack([np.linalg.norm(layer, axis=1) for layer in out.layers])
-    length = np.asarray(places.hi - places.lo)
-    return States(numbers, tuple(out.layers), norm, out.max_softmax, out.argmax, length, np.asarray(places.hi - 1))
+    at = {"length": np.asarray(places.hi - places.lo), "position": np.asarray(places.hi - 1)}
+    return States(numbers, tuple(out.layers), norm, max_softmax=out.max_softmax, argmax=out.argmax, **at)
 
 
 def _runs(places: Places) -> tuple[Transcripts, dict[int, list[tuple[int, int, int]]]]:

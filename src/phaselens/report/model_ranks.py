@@ -29,7 +29,8 @@ def ranks(name: str, members: list[Member], rows: list[Row], orders: list[Row], 
         left, top = (k % layout.across) * pitch, (k // layout.across) * high
         own = [row for row in rows if row["measure"] == measure]
         said = next((_said(row) for row in orders if row["measure"] == measure), "")
-        marks.append(_panel(own, known, most, left, top, pitch, layout, f"{measure}: {said}" if said else measure))
+        head = f"{measure}: {said}" if said else measure
+        marks.append(_panel(own, known, most, left, top, pitch=pitch, layout=layout, said=head))
     lines = -(-len(measures) // layout.across)
     words = "; ".join(f"{r['measure']}, {r['model']}, {r['category']}: rank {number(r['rank'])}" for r in rows)
     return svg.frame(name, TITLE, f"{words}.", layout.width, lines * high, *marks)

@@ -101,7 +101,9 @@ def _first(entries: list[verdict_prose.Entry]) -> Cards:
     cards = []
     for e in verdict_prose.matter(entries):
         drawn, said = small_figure(e.anchor, *e.ends), verdict_prose.finding(e)
-        cards.append(Card(e.id, "", e.statement, drawn, said, "", e.anchor, e.verdict, e.style))
+        cards.append(
+            Card(e.id, "", e.statement, drawn, said=said, term="", anchor=e.anchor, badge=e.verdict, style=e.style)
+        )
     return Cards(cards)
 
 

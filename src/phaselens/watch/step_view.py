@@ -87,7 +87,8 @@ class View:
     def live(self, step: Step, *, layers: bool) -> dict[str, object]:
         """One step of a monitor."""
         debt = step.scores.get(self.thresholds.score.name, math.nan)
-        found = self.shown(step.step, step.token, step.text, step.output, step.layers, step.recorded, debt, layers)
+        of = step.output, step.layers, step.recorded
+        found = self.shown(step.step, step.token, step.text, *of, debt=debt, layers=layers)
         return {**found, "alarms": [alarm_words(a.step, a.rule, a.value) for a in step.alarms]}
 
     def shown(

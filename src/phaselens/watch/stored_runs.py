@@ -105,7 +105,9 @@ def _steps(
     for i, step in enumerate(steps["step"].tolist()):
         output = {name: float(steps[name][i]) for name in OUTPUT if name in steps}
         values = {name: column[i] for name, column in wide.items()}
-        shown = view.shown(step, int(steps["token"][i]), texts[i], output, values, view.layers, float(debts[i]))
+        shown = view.shown(
+            step, int(steps["token"][i]), texts[i], output, rows=values, recorded=view.layers, debt=float(debts[i])
+        )
         crossed = [rule for rule in view.thresholds.rules if rule.alarms(float(debts[i]), step)]
         fresh, beyond = ([] if beyond else crossed), bool(crossed)
         alarms = [alarm_words(step, rule, float(debts[i])) for rule in fresh]

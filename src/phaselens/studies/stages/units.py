@@ -60,7 +60,8 @@ def units_of(
         parts = slices(measured, tokens * arm.samples)
         out += [_unit(study, member, part, sampling_of(study, arm), arm.samples, False) for part in parts]
     greedy = Sampling(0.0, suppress_eos=study.suppress_eos)
-    out += [_unit(study, member, part, greedy, 1, False, PAIR_TOKENS) for part in slices(pairs, PAIR_TOKENS)]
+    some = slices(pairs, PAIR_TOKENS)
+    out += [_unit(study, member, part, greedy, 1, calibration=False, pair_tokens=PAIR_TOKENS) for part in some]
     return tuple(out)
 
 
@@ -95,7 +96,8 @@ def _unit(
     }
     if study.chat or any(prompt.messages for prompt in prompts):
         depends["chat"] = {"system": study.system, "template": member.facts["chat_template"]}
-    return Unit(member.label, prompts, sampling, samples, calibration, digest(depends), tokens, pair_tokens > 0)
+    key, paired = digest(depends), pair_tokens > 0
+    return Unit(member.label, prompts, sampling, samples, calibration, key=key, tokens=tokens, paired=paired)
 
 
 def trace_key(unit: Unit, plan: Plan, study: Study, fitted: str = "") -> str:
