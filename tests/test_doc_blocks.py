@@ -8,11 +8,15 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 import textwrap
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -43,9 +47,9 @@ def of(*kinds):
     return [pytest.param(text, id=name) for name, kind, text in blocks() if kind in kinds and "--8<--" not in text]
 
 
-def commands():
+def commands(*kinds):
     for name, kind, text in blocks():
-        if kind not in SHELL:
+        if kind not in kinds:
             continue
         for i, line in enumerate(text.replace("\\\n", " ").splitlines()):
             for part in line.split("&&"):
@@ -114,6 +118,8 @@ def test_python(text, place, monkeypatch, request):
     if "openai" in text:
         compile(text, "page", "exec")
         pytest.skip("needs a server; the same calls are made in tests/watch/test_watch.py")
+    if "trackio" in text:
+        logged = follow_trackio(place[0] / "DIR", monkeypatch)
     if "card.json" in text:
         make_card(place[0] / "card.json")
         names["inputs"] = {"input_ids": torch.tensor([[1, 4, 5]])}
@@ -121,6 +127,42 @@ def test_python(text, place, monkeypatch, request):
         pytest.importorskip("xarray")
         pytest.importorskip("polars")
     exec(compile(text, "page", "exec"), names)  # noqa: S102  our own pages
+    if "trackio" in text:
+        assert logged == {"claim/G1/estimate": 0.5, "claim/G1/verdict": "open", "model/m/ratio_norm": 2.0}
+
+
+def follow_trackio(folder, monkeypatch):
+    """A tracker that keeps what it is told, and the two files that are sent to it."""
+    logged = {}
+    tracker = SimpleNamespace(init=lambda **settings: None, log=logged.update, finish=lambda: None)
+    monkeypatch.setitem(sys.modules, "trackio", tracker)
+    (folder / "results").mkdir(exist_ok=True)
+    (folder / "claims.json").write_text('[{"id": "G1", "estimate": 0.5, "verdict": "open"}]')
+    pq.write_table(pa.table({"model": ["m"], "ratio_norm": [2.0]}), folder / "results" / "regimes_models.parquet")
+    return logged
+
+
+@pytest.mark.parametrize("text", of("sql"))
+def test_sql(text, place, monkeypatch):
+    monkeypatch.chdir(place[0])
+    units = [{"model": "m", "trace": "traces/UNIT", "calibration": False}]
+    (place[0] / "DIR" / "units.json").write_text(json.dumps(units))
+    rows = pytest.importorskip("duckdb").sql(text).fetchall()
+    assert len(rows) > 1 and all(np.isfinite(row[-1]) for row in rows)
+
+
+@pytest.mark.parametrize("text", of("json"))
+def test_json_is_json(text):
+    assert all(json.loads(line) for line in text.splitlines())
+
+
+def test_every_block_is_of_a_kind_that_is_tried():
+    """`text` is what was printed, or commands for machines that are not here: of those the words are checked."""
+    kinds = {kind for _, kind, _ in blocks()}
+    assert kinds <= {"python", "toml", "yaml", "sql", "json", "text", *SHELL}
+    assert not [
+        name for name, kind, text in blocks() if kind == "text" and re.search(r"^import |^from \w+ import", text)
+    ]
 
 
 def make_card(path):
@@ -178,7 +220,7 @@ def parsed(words):
             rest = [*getattr(context, "_protected_args", []), *context.args] if hasattr(command, "commands") else []
 
 
-@pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in commands()])
+@pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in commands(*SHELL, "text")])
 def test_command_lines_are_command_lines(words):
     parsed(words)
 
@@ -209,7 +251,7 @@ def test_commands_of_the_pages_are_carried_out(place, monkeypatch, capsys):
     )
     assert call(["run", "organisms", "--quick", "--out", "study"]) == 0
     done = 0
-    for name, words in commands():
+    for name, words in commands(*SHELL):
         line = " ".join(words)
         if line.startswith(ELSEWHERE + LONG) or "PRESET" in line or not words:
             continue

@@ -60,20 +60,54 @@ __main__: cli
 """
 IMPORTS = {head: rest.split() for head, _, rest in (row.partition(":") for row in re.split(r"\n(?! )", TABLE.strip()))}
 STORE = ("trace/store.py", "trace/schema.py")
+# Imports by a name that is put together: in these files alone, and their strings that name a module count as imports.
+BY_NAME = re.compile(r"\b(import_module|__import__|resolve_name|runpy)\b")
+DYNAMIC = {
+    "__init__.py",
+    "experiments/__init__.py",
+    "probes/__init__.py",
+    "studies/__init__.py",
+    "trace/trace.py",
+    "validity/scenario_catalog.py",
+}
 TORCH_FREE = ("statistics", "dynamics", "claims", "validity", *STORE, "report", "batteries")
 
 
-def imports(file: Path) -> set[str]:
-    """Every module name imported anywhere in the file, also inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+def imports(file: Path, run: bool = False) -> set[str]:
+    """Every module name imported anywhere in the file, also inside functions; `run`: not those for a checker alone."""
+    found, tree = set(), ast.parse(file.read_text())
+    if run:
+        tree = Unchecked().visit(tree)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
             ours = node.module == "phaselens"
-            found |= {f"phaselens.{alias.name}" for alias in node.names} if ours else {node.module}
+            named = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= named if ours or all(map(is_module, named)) else {node.module, *filter(is_module, named)}
+        elif isinstance(node, ast.Constant) and str(file.relative_to(SRC)) in DYNAMIC and is_module(node.value):
+            found.add(node.value)
     return found
+
+
+class Unchecked(ast.NodeTransformer):
+    """Leaves out what stands under `if TYPE_CHECKING`."""
+
+    def visit_If(self, node):
+        return None if "TYPE_CHECKING" in ast.unparse(node.test) else self.generic_visit(node)
+
+
+def is_module(name: object) -> bool:
+    """Whether a string names a module of the package."""
+    if not isinstance(name, str) or not name.startswith("phaselens."):
+        return False
+    place = SRC.joinpath(*name.split(".")[1:])
+    return place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
+
+
+def dotted(file: Path) -> str:
+    return ".".join(("phaselens", *file.relative_to(SRC).with_suffix("").parts)).removesuffix(".__init__")
 
 
 def arrows(files: list[Path]) -> dict[str, set[str]]:
@@ -83,6 +117,12 @@ def arrows(files: list[Path]) -> dict[str, set[str]]:
         ours = {name.split(".")[1] for name in imports(file) if name.startswith("phaselens.")}
         found.setdefault(part(file), set()).update(ours - {part(file)})
     return found
+
+
+def modules(files: list[Path]) -> dict[str, set[str]]:
+    """Which modules each module imports when it runs."""
+    names = {dotted(f): f for f in files}
+    return {name: (imports(f, run=True) & names.keys()) - {name} for name, f in names.items()}
 
 
 def table(found: dict[str, set[str]]) -> str:
@@ -119,19 +159,35 @@ def test_nobody_inside_imports_the_whole(file):
     assert "phaselens" not in imports(file)
 
 
+def test_no_module_goes_round():
+    """Also inside a room, and whether a ring is closed at the head of a file or in a function."""
+    TopologicalSorter(modules(FILES)).prepare()
+
+
+def test_imports_by_name_stand_where_they_are_known():
+    found = {str(f.relative_to(SRC)) for f in FILES if BY_NAME.search(f.read_text())}
+    assert found == DYNAMIC
+
+
 def test_planted_violations_are_seen(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "SRC", tmp_path)
     planted = {
         "report/page.py": "from phaselens.models import load",
         "statistics/late.py": "def f():\n    import phaselens.trace.store",
         "errors.py": "import phaselens",
+        "dynamics/named.py": "from importlib import import_module as get\nget('phaselens.models')",
+        "statistics/one.py": "def f():\n    from phaselens.statistics import two",
+        "statistics/two.py": "import phaselens.statistics.one",
     }
     for name, text in planted.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     files = sorted(tmp_path.rglob("*.py"))
-    assert arrows(files) == {"report": {"models"}, "statistics": {"trace"}, "errors": set()}
+    assert arrows(files) == {"report": {"models"}, "statistics": {"trace"}, "errors": set(), "dynamics": set()}
     assert [f.name for f in files if "phaselens" in imports(f)] == ["errors.py"]
+    assert [f.name for f in files if BY_NAME.search(f.read_text())] == ["named.py"]
+    with pytest.raises(ValueError, match="cycle"):
+        TopologicalSorter(modules(files)).prepare()
 
 
 @pytest.mark.parametrize("part", ["statistics", "claims", "report", "dynamics", "study"])
