@@ -9,9 +9,9 @@ from transformers import LlamaConfig, MixtralConfig
 
 from phaselens.cli import call
 from phaselens.errors import InputError
+from phaselens.studies.cost_estimate import plan_of, shape_of, speed
 from phaselens.studies.declaration_parts import Source
 from phaselens.studies.default_declaration import plain_study
-from phaselens.studies.plan import plan_of, shape_of, speed
 
 
 def test_a_70_b_and_a_mixture_are_planned_from_their_configuration_alone(tmp_path):

@@ -21,7 +21,7 @@ from phaselens.dynamics.thresholds import learn_rule
 from phaselens.errors import InputError
 from phaselens.experiments.ambiguity import turbulent_above
 from phaselens.experiments.graded_runs import Graded, graded_runs
-from phaselens.monitor.calibrate import BASELINES, INNER, STATISTICS
+from phaselens.monitor.learned_card import BASELINES, INNER, STATISTICS
 from phaselens.statistics.detection import resampled_auroc_within
 from phaselens.statistics.resampling import bootstrap_weights
 from phaselens.studies.panel_columns import panel_of

@@ -22,8 +22,8 @@ from phaselens.engines.local_processes import LocalEngine
 from phaselens.engines.slurm import SlurmEngine, parts
 from phaselens.errors import InputError, MissingExtra, ModelRefused, OutputError, StateError, UnknownNameError
 from phaselens.studies import run_study, worker
+from phaselens.studies.cost_estimate import shape_of
 from phaselens.studies.declaration import read_study
-from phaselens.studies.plan import shape_of
 from phaselens.studies.stages.models_and_prompts import candidates
 from phaselens.studies.store.location import Place
 from phaselens.studies.store.verify import problems

@@ -7,7 +7,7 @@ import numpy as np
 from phaselens.claims import claims_by_id, judge
 from phaselens.experiments.causal_regions import evidence, rows_of, unit_weights
 from phaselens.experiments.result_tables import TABLES
-from phaselens.interventions.records import Causal
+from phaselens.interventions.outcome_records import Causal
 
 (F5,) = claims_by_id(["F5"])
 N, LAYERS = 48, 6

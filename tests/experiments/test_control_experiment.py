@@ -17,7 +17,7 @@ from phaselens.experiments.dynamic_control import (
     semantic,
 )
 from phaselens.experiments.result_tables import TABLES
-from phaselens.interventions.records import Control
+from phaselens.interventions.outcome_records import Control
 
 CLAIMS = {c.id: c for c in claims_by_id(["X1", "X2", "X4", "S6"])}
 N = 1200

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from phaselens.experiments.growth import EXCESS, analysed
-from phaselens.interventions.records import Growth
+from phaselens.interventions.outcome_records import Growth
 
 L, K, STEPS = 4, 2, 6
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from phaselens.claims import claims_by_id, judge, judge_all
-from phaselens.claims.records import Outcome
+from phaselens.claims.verdict_records import Outcome
 from phaselens.experiments.perturbation import (
     analysed,
     compared,
@@ -17,7 +17,7 @@ from phaselens.experiments.perturbation import (
     weights_of,
 )
 from phaselens.experiments.result_tables import TABLES
-from phaselens.interventions.records import Signature
+from phaselens.interventions.outcome_records import Signature
 
 (P1,) = claims_by_id(["P1"])
 STRENGTHS, N, L = (0.03, 0.1, 0.3), 16, 4

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from phaselens.cli.organisms import app
 from phaselens.errors import InputError
 from phaselens.organisms import corpora, graded, prompts, world, world_battery
-from phaselens.organisms.battery import false_values
+from phaselens.organisms.battery_of_world import false_values
 
 
 @pytest.fixture(scope="module")

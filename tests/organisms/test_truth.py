@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tools.organisms import rows
 
-from phaselens.organisms import corpora, generator, items, next_token, tokens, world
-from phaselens.organisms.items import outcomes
+from phaselens.organisms import corpora, generator, next_token, tokens, world, world_sentences
+from phaselens.organisms.world_sentences import outcomes
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_mean_surprise_is_the_mean_entropy(earth, tokenizer, some):
 def test_chain_rule(earth, tokenizer, state):
     """The entropy of the item is the sum over the nodes of its tree of reach times entropy of the next token."""
     if state[0] == "rest":
-        write = lambda draw: items.story_rest(draw, True, False)  # noqa: E731
+        write = lambda draw: world_sentences.story_rest(draw, True, False)  # noqa: E731
     else:
         write = lambda draw: corpora.KINDS[state[1]][2](earth, draw)  # noqa: E731
     merged = defaultdict(float)
@@ -95,7 +95,7 @@ def test_stories_are_those_of_the_writer(earth, tokenizer):
     about = ("cat", False, True)
     start = "Story\nOnce there was an old cat."
     known = model.next_token(start, end=False).logp[1:].sum()
-    every = list(outcomes(lambda draw: items.write_story(draw, about)))
+    every = list(outcomes(lambda draw: world_sentences.write_story(draw, about)))
     for i in np.random.default_rng(0).choice(len(every), 60, replace=False):
         text, logp = every[i]
         whole = model.next_token(start + text, end=False).logp[1:].sum()

@@ -8,8 +8,8 @@ import pytest
 from tools.organisms import evaluate, web_corpus
 from tools.organisms import rows as of_rows
 
-from phaselens.organisms import corpora, items, tokens, world
-from phaselens.organisms.items import Draw, outcomes
+from phaselens.organisms import corpora, tokens, world, world_sentences
+from phaselens.organisms.world_sentences import Draw, outcomes
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +55,18 @@ def test_facts_and_classes(earth):
 
 
 WRITERS = {
-    "fact": items.write_fact,
-    "quiz": items.write_quiz,
-    "sum": items.write_sum,
-    "law": items.write_law,
-    "homonym": items.write_homonym,
-    "attachment": items.write_attachment,
-    "words": items.write_words,
-    "count": items.write_count,
-    "code": items.write_code,
-    "record": lambda earth, draw: items.write_record(earth, draw, ("item", "count", "color")),
-    "opening": lambda earth, draw: items.open_story(draw)[0],
-    "story": lambda earth, draw: items.write_story(draw, ("cat", True, False)),
+    "fact": world_sentences.write_fact,
+    "quiz": world_sentences.write_quiz,
+    "sum": world_sentences.write_sum,
+    "law": world_sentences.write_law,
+    "homonym": world_sentences.write_homonym,
+    "attachment": world_sentences.write_attachment,
+    "words": world_sentences.write_words,
+    "count": world_sentences.write_count,
+    "code": world_sentences.write_code,
+    "record": lambda earth, draw: world_sentences.write_record(earth, draw, ("item", "count", "color")),
+    "opening": lambda earth, draw: world_sentences.open_story(draw)[0],
+    "story": lambda earth, draw: world_sentences.write_story(draw, ("cat", True, False)),
 }
 
 
@@ -100,7 +100,7 @@ def test_brackets_balance_and_keep_their_probability(earth):
     shortest = 0
     for _ in range(2000):
         draw = Draw(rng)
-        text, stack = items.write_brackets(earth, draw), []
+        text, stack = world_sentences.write_brackets(earth, draw), []
         for sign in text.split()[1:]:
             if sign in closing:
                 stack.append(closing[sign])
@@ -116,11 +116,16 @@ def test_brackets_balance_and_keep_their_probability(earth):
 
 def test_stories_agree(earth):
     for (plural, past), right in (((True, True), "were"), ((False, True), "was"), ((True, False), "are")):
-        texts = [text for text, _ in outcomes(lambda draw, form=(plural, past): items.story_rest(draw, *form))]
+        texts = [
+            text for text, _ in outcomes(lambda draw, form=(plural, past): world_sentences.story_rest(draw, *form))
+        ]
         used = {word for text in texts for word in text.split() if word in {"was", "were", "is", "are"}}
         assert used == {right}
         subjects = [
-            text for text, _ in outcomes(lambda draw, about=("cat", plural, past): items.story_subject(draw, about))
+            text
+            for text, _ in outcomes(
+                lambda draw, about=("cat", plural, past): world_sentences.story_subject(draw, about)
+            )
         ]
         assert {text.split()[0] for text in subjects} == {"The", "They" if plural else "It"}
         assert {text.split()[1] for text in subjects if " The " in text} == {"cats" if plural else "cat"}
@@ -144,7 +149,7 @@ def test_choices_follow_their_answer(earth):
     share = {(f.entity, f.relation): logs[i] for i, f in enumerate(earth.written)}
     for _ in range(400):
         draw = Draw(rng)
-        text = items.write_choice(earth, draw)
+        text = world_sentences.write_choice(earth, draw)
         ((entity, relation, value),) = evaluate.facts_in(text)
         options = [v for v in world.RELATIONS[relation][0] if v != entity]
         assert math.isclose(draw.logp, share[entity, relation] - math.log(2 * (len(options) - 1)))
@@ -156,7 +161,7 @@ def test_choices_follow_their_answer(earth):
 
 def test_attachments_have_one_reading_unless_the_thing_fits_both(earth):
     after = defaultdict(set)
-    for text, _ in outcomes(lambda draw: items.write_attachment(earth, draw)):
+    for text, _ in outcomes(lambda draw: world_sentences.write_attachment(earth, draw)):
         sentence, follows = text.split(". ", 1)
         after[sentence.split()[-1]].add(follows.split()[2])
     assert after == (
@@ -167,9 +172,9 @@ def test_attachments_have_one_reading_unless_the_thing_fits_both(earth):
 
 
 def test_a_quarter_of_the_sums_has_one_digit(earth):
-    found = list(outcomes(lambda draw: items.write_sum(earth, draw)))
+    found = list(outcomes(lambda draw: world_sentences.write_sum(earth, draw)))
     short = math.fsum(math.exp(logp) for text, logp in found if len(text.split(" + ")[0]) == 3)
-    assert math.isclose(short, items.ONE_DIGIT) and len(found) == 100 + 2592
+    assert math.isclose(short, world_sentences.ONE_DIGIT) and len(found) == 100 + 2592
 
 
 def test_held_out_sums_and_class_0_facts_are_never_written(earth, some):

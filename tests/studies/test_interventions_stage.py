@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from phaselens.errors import InputError, ModelRefused, StudyFileError
+from phaselens.interventions.outcome_records import Causal, Control, Counts, Growth, Signature
 from phaselens.interventions.record_files import FOLDER, kept, read_acted
-from phaselens.interventions.records import Causal, Control, Counts, Growth, Signature
 from phaselens.studies.declaration import Study
 from phaselens.studies.stages import interventions
 from phaselens.studies.stages.models_and_prompts import Member

@@ -21,7 +21,6 @@ from phaselens.claims.ledger import (
 from phaselens.claims.overruling import Requirement
 from phaselens.claims.own_claims import OWN, OwnClaim, RegisteredOwn, registered_own
 from phaselens.claims.permutation_rule import PermutationEvidence
-from phaselens.claims.records import LEVEL, Claim, Decision, Evidence, Numbers, Outcome, Verdict
 from phaselens.claims.split_rule import (
     ENOUGH_POWER,
     HALF,
@@ -31,3 +30,4 @@ from phaselens.claims.split_rule import (
     absent_in_twins,
     survives,
 )
+from phaselens.claims.verdict_records import LEVEL, Claim, Decision, Evidence, Numbers, Outcome, Verdict

@@ -9,7 +9,7 @@ from importlib import resources
 
 from phaselens.claims.declared import POWER
 from phaselens.claims.own_claims import OWN, OwnControl, RegisteredOwn, listed
-from phaselens.claims.records import ELSEWHERE, LEVEL, Claim
+from phaselens.claims.verdict_records import ELSEWHERE, LEVEL, Claim
 
 
 @cache

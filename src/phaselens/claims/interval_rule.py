@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from phaselens.claims.overruling import Requirement, controlled, unready, why_none
-from phaselens.claims.records import Decision, Numbers, Outcome
+from phaselens.claims.verdict_records import Decision, Numbers, Outcome
 from phaselens.statistics.intervals import Interval
 
 

@@ -8,7 +8,7 @@ from itertools import repeat
 from typing import Any
 
 from phaselens.claims.declared import REGISTER
-from phaselens.claims.records import Claim, Decision, Evidence, Outcome, Verdict
+from phaselens.claims.verdict_records import Claim, Decision, Evidence, Outcome, Verdict
 from phaselens.errors import StateError, unknown_name
 from phaselens.statistics.multiplicity import holm
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from phaselens.claims.records import LEVEL, Decision, Outcome
+from phaselens.claims.verdict_records import LEVEL, Decision, Outcome
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from phaselens.claims.declared import REGISTER
 from phaselens.claims.interval_rule import Region, above, below, inside, outside
-from phaselens.claims.records import Claim
+from phaselens.claims.verdict_records import Claim
 from phaselens.errors import InputError
 
 OWN = -1  # the family of a study's own claims, where those of the seeds have the number of their document

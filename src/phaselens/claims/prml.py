@@ -18,7 +18,7 @@ import yaml
 
 from phaselens.claims.ledger import lock
 from phaselens.claims.own_claims import OwnClaim, RegisteredOwn
-from phaselens.claims.records import Claim
+from phaselens.claims.verdict_records import Claim
 from phaselens.errors import InputError
 
 VERSION = "prml/0.1"

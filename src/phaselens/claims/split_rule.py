@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from phaselens.claims.overruling import controlled
-from phaselens.claims.records import LEVEL, Decision, Numbers, Outcome
+from phaselens.claims.verdict_records import LEVEL, Decision, Numbers, Outcome
 from phaselens.statistics.intervals import Interval
 from phaselens.statistics.panel_groups import Split, gap_kept, same_grouping
 from phaselens.statistics.separation import Separation

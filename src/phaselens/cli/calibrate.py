@@ -38,7 +38,7 @@ def calibrate(
     Runs are right by the study's grader, or by your own word: --to-grade FILE, fill in `right`, --labels FILE.
     """
     from phaselens.cli.labels import relabelled, write_to_grade
-    from phaselens.monitor.calibrate import learn_card
+    from phaselens.monitor.learned_card import learn_card
     from phaselens.monitor.threshold_card import write_card
     from phaselens.studies.panel_columns import panel_of
     from phaselens.studies.store.panel_record import read_record

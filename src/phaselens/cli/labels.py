@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from phaselens.batteries.file_rows import read_table
 from phaselens.errors import StudyFileError
 from phaselens.experiments import Panel
-from phaselens.monitor.calibrate import model_of
+from phaselens.monitor.learned_card import model_of
 from phaselens.studies.store.panel_record import Record
 from phaselens.trace.store import atomic_write
 from phaselens.trace.transcripts import read_jsonl

@@ -12,7 +12,7 @@ Plan = Annotated[bool, typer.Option("--plan", help="Say what it takes (tokens, b
 
 def print_plan(found: dict[str, Any], as_json: bool) -> None:
     """The plan as one JSON document, or as tables of models and stages."""
-    from phaselens.studies.plan import short
+    from phaselens.studies.cost_estimate import short
 
     if as_json:
         print_json(found)
@@ -40,8 +40,8 @@ def plan_one(
 
     `per_layer` passes are added for each layer: of interventions, which go on from where they change something.
     """
+    from phaselens.studies.cost_estimate import planned, shape_of
     from phaselens.studies.declaration_parts import Source
-    from phaselens.studies.plan import planned, shape_of
 
     shape = shape_of(Source(source=model))
     every = passes + per_layer * shape.n_layers

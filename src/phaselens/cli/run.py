@@ -120,7 +120,7 @@ def run(
         if source is not None:
             outcome = _again(source, out, experiments, claims, seed=seed, workers=workers, listener=listener)
         else:
-            from phaselens.studies.plan import plan_of
+            from phaselens.studies.cost_estimate import plan_of
             from phaselens.studies.stages.download_needs import located
 
             quiet_models()
@@ -207,7 +207,7 @@ def _carried_out(
     from phaselens.engines import engine_named
     from phaselens.engines.forked_workers import spare_cores
     from phaselens.studies import run_study
-    from phaselens.studies.plan import plan_of, short
+    from phaselens.studies.cost_estimate import plan_of, short
     from phaselens.studies.stages.download_needs import needs_of, require_reachable
 
     engine = None if name is None else engine_named(name, workers=workers, device=declared.device, **where)

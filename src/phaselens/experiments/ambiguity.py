@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from phaselens.claims import FlagEvidence, Outcome
-from phaselens.claims.records import OutcomeWord
+from phaselens.claims.verdict_records import OutcomeWord
 from phaselens.dynamics.ambiguity import FEWEST_UNITS, Effect, Flag, comparable_pairs, effects, flag, paired_difference
 from phaselens.dynamics.state_alphabets import BIFURCATION, bifurcation_states, marks, turbulence_threshold
 from phaselens.experiments.base import ModelData, Panel, Result, declared

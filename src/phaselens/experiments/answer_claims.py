@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, inside, outside
-from phaselens.claims.records import word_of
+from phaselens.claims.verdict_records import word_of
 from phaselens.dynamics.correctness_scores import prefix_means
 from phaselens.experiments.base import Panel
 from phaselens.experiments.by_model import Own, below_bound, mean_evidence, own, refitted_gain

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from phaselens.claims.records import Evidence
+from phaselens.claims.verdict_records import Evidence
 from phaselens.errors import InputError, StateError, unknown_name
 from phaselens.experiments.result_tables import Table, declarations, tables_of
-from phaselens.interventions.records import Acted
+from phaselens.interventions.outcome_records import Acted
 from phaselens.probes.alignment import PeakProbes
 from phaselens.statistics.resampling import bootstrap_weights
 from phaselens.statistics.separation import Null, uniform_null

@@ -9,7 +9,7 @@ from phaselens.claims import IntervalEvidence, Region, above
 from phaselens.experiments.base import Panel, Result, declared, of_interventions
 from phaselens.experiments.pooled import BOOTSTRAPS, Asked, beyond, each_model, identity, pooled
 from phaselens.experiments.result_tables import bounds, filled
-from phaselens.interventions.records import Causal
+from phaselens.interventions.outcome_records import Causal
 from phaselens.probes.capacity import high_capacity_region
 from phaselens.statistics.intervals import expanded_interval, undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from phaselens.claims.records import Evidence
+from phaselens.claims.verdict_records import Evidence
 from phaselens.dynamics.correctness_scores import prefix_means
 from phaselens.dynamics.early_exit import exit_curve
 from phaselens.experiments import answer_claims, later_claims

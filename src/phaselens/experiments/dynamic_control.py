@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, Region, Requirement, above, below, claims_by_id, inside, judge
-from phaselens.claims.records import word_of
+from phaselens.claims.verdict_records import word_of
 from phaselens.experiments.base import Panel, Result, declared, of_interventions
 from phaselens.experiments.pooled import Asked, Change, Pooled, beyond, each_model, identity, pooled
 from phaselens.experiments.result_tables import bounds, filled
-from phaselens.interventions.records import ARMS, Control
+from phaselens.interventions.outcome_records import ARMS, Control
 from phaselens.statistics.intervals import undefined_interval
 
 MARGIN, LEAST, NO_CHANGE = 0.05, 700, 0.1

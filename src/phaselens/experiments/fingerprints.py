@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phaselens.claims import LEVEL, IntervalEvidence, Outcome, above, below
-from phaselens.claims.records import OutcomeWord
+from phaselens.claims.verdict_records import OutcomeWord
 from phaselens.dynamics.fingerprints import (
     DEPTHS,
     Identification,

@@ -22,7 +22,7 @@ from phaselens.claims import (
     outside,
     survives,
 )
-from phaselens.claims.records import word_of
+from phaselens.claims.verdict_records import word_of
 from phaselens.experiments.base import ModelData, Panel, Result, declared
 from phaselens.experiments.gd import CONTROL_VERSIONS, VERSIONS, Version, gd_estimate, version_sums
 from phaselens.experiments.result_tables import bounds, filled

@@ -11,7 +11,7 @@ import numpy as np
 from phaselens.experiments.base import Panel, Result, declared, of_interventions
 from phaselens.experiments.pooled import Asked, pooled
 from phaselens.experiments.result_tables import filled
-from phaselens.interventions.records import Growth
+from phaselens.interventions.outcome_records import Growth
 
 BLOCK, TOKEN = "nats per block", "nats per token"
 ALONG_DEPTH, ALONG_TOKENS, EXCESS = "exponent along depth", "exponent along tokens", "along depth less the stream"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, below
-from phaselens.claims.records import word_of
+from phaselens.claims.verdict_records import word_of
 from phaselens.dynamics.correctness_scores import cycle_start, repetition
 from phaselens.dynamics.regimes import max_over_mean, ratio_norm, run_mean
 from phaselens.experiments.base import ModelData, Panel

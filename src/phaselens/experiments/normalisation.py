@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, inside, outside
-from phaselens.claims.records import OutcomeWord
+from phaselens.claims.verdict_records import OutcomeWord
 from phaselens.dynamics import regimes
 from phaselens.dynamics.fingerprints import (
     Discrimination,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, above, below
-from phaselens.claims.records import OutcomeWord, word_of
+from phaselens.claims.verdict_records import OutcomeWord, word_of
 from phaselens.experiments.base import ModelData, Panel, Result, StoredScores, declared
 from phaselens.experiments.result_tables import bounds, filled
 from phaselens.experiments.separations import counts

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from phaselens.claims import IntervalEvidence, Outcome, OwnClaim, Region
 from phaselens.claims.own_claims import OwnControl
-from phaselens.claims.records import OutcomeWord, word_of
+from phaselens.claims.verdict_records import OutcomeWord, word_of
 from phaselens.errors import InputError, UnknownNameError, unknown_name
 from phaselens.experiments import EXPERIMENTS
 from phaselens.statistics.intervals import undefined_interval

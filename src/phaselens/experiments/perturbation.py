@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, Requirement, above, below
-from phaselens.claims.records import word_of
+from phaselens.claims.verdict_records import word_of
 from phaselens.dynamics.perturbation_signatures import Share, SplitHalf, geometric, split_half, vector
 from phaselens.experiments.base import Panel, Result, declared, of_interventions
 from phaselens.experiments.pooled import identity
 from phaselens.experiments.result_tables import bounds, filled, picked
-from phaselens.interventions.records import Signature
+from phaselens.interventions.outcome_records import Signature
 from phaselens.statistics.intervals import undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights
 

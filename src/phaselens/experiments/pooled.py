@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from phaselens.claims import Outcome, Region
-from phaselens.claims.records import word_of
+from phaselens.claims.verdict_records import word_of
 from phaselens.statistics.intervals import Interval, bootstrap_p, expanded_interval, undefined_interval
 from phaselens.statistics.resampling import bootstrap_weights
 from phaselens.statistics.strata import random_effects

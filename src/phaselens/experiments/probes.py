@@ -22,7 +22,7 @@ from phaselens.claims import (
     below,
     outside,
 )
-from phaselens.claims.records import Evidence, OutcomeWord, word_of
+from phaselens.claims.verdict_records import Evidence, OutcomeWord, word_of
 from phaselens.dynamics.clusters import distances, groupings
 from phaselens.dynamics.fingerprints import fingerprints
 from phaselens.experiments.base import ModelData, Panel, Result, StoredReading, declared

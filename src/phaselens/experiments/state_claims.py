@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 
 from phaselens.claims import HALF, LEVEL, IntervalEvidence, Outcome, Requirement, above, below
-from phaselens.claims.records import word_of
+from phaselens.claims.verdict_records import word_of
 from phaselens.dynamics.chains import generation_chains, self_transition_excess
 from phaselens.dynamics.cycles import word_places
 from phaselens.dynamics.state_alphabets import (

@@ -22,7 +22,7 @@ from phaselens.claims import (
     claims_by_id,
     judge_all,
 )
-from phaselens.claims.records import OutcomeWord
+from phaselens.claims.verdict_records import OutcomeWord
 from phaselens.dynamics.stability import Survival, lost_at_scale, subpanels
 from phaselens.experiments.base import Experiment, ModelData, Panel, Result, declared
 from phaselens.experiments.fingerprints import FINGERPRINTS

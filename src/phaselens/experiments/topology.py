@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phaselens.claims import LEVEL, IntervalEvidence, Outcome, Requirement, above, below
-from phaselens.claims.records import word_of
+from phaselens.claims.verdict_records import word_of
 from phaselens.dynamics.clusters import Topology, distances, flat_map, groupings, leave_one_out, robust_pairs, topology
 from phaselens.dynamics.fingerprints import Identification, fingerprints, resampled_fingerprints
 from phaselens.experiments.base import Panel, Result, declared

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from phaselens.claims import IntervalEvidence, Outcome, PermutationEvidence, Requirement, above, below
-from phaselens.claims.records import word_of
+from phaselens.claims.verdict_records import word_of
 from phaselens.experiments.base import ModelInfo, Panel, Result, declared, shape_of, training_of
 from phaselens.experiments.regimes import model_median, run_figures
 from phaselens.experiments.result_tables import filled, picked

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from phaselens.capture.intervene import At, intervening
 from phaselens.errors import InputError
-from phaselens.interventions.records import Causal
+from phaselens.interventions.outcome_records import Causal
 from phaselens.interventions.signature import forward, identity_gap
 from phaselens.models import Model, encoder, record
 from phaselens.models.hooks import begun_at, forms_of

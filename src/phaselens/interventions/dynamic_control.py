@@ -15,7 +15,7 @@ from phaselens.batteries import Prompt, grade, natural_battery, natural_question
 from phaselens.capture import Sampling
 from phaselens.capture.intervene import At, Steer
 from phaselens.errors import InputError, unknown_name
-from phaselens.interventions.records import ARMS, Control
+from phaselens.interventions.outcome_records import ARMS, Control
 from phaselens.interventions.signature import identity_gap
 from phaselens.models import Model, require_tokenizer
 from phaselens.observing.recording import live, observe

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from phaselens.errors import InputError
-from phaselens.interventions.records import Growth
+from phaselens.interventions.outcome_records import Growth
 from phaselens.interventions.signature import forward
 from phaselens.models import Model, edit, record
 from phaselens.models.facts import Network

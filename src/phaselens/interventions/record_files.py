@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from phaselens.errors import InputError, StudyFileError
-from phaselens.interventions.records import KINDS, Acted, Counts, Found
+from phaselens.interventions.outcome_records import KINDS, Acted, Counts, Found
 from phaselens.trace.seal import arrays_bytes, is_sound, read_arrays
 from phaselens.trace.store import atomic_write
 

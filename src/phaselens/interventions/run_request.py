@@ -9,7 +9,7 @@ from phaselens.errors import InputError
 from phaselens.interventions.causal_regions import causal_effects, world_items
 from phaselens.interventions.dynamic_control import ControlPlan, Question, control
 from phaselens.interventions.growth import growth
-from phaselens.interventions.records import Found
+from phaselens.interventions.outcome_records import Found
 from phaselens.interventions.request import Asked
 from phaselens.interventions.signature import SignaturePlan, identity_gap, signature
 from phaselens.models import Model

@@ -15,7 +15,7 @@ from torch import Tensor
 from phaselens.capture.intervene import At, Clock, Where, intervening
 from phaselens.dynamics.perturbation_signatures import deciding, gain
 from phaselens.errors import InputError, ModelRefused
-from phaselens.interventions.records import Signature
+from phaselens.interventions.outcome_records import Signature
 from phaselens.models import Model, record
 from phaselens.models.discover import probe_ids
 from phaselens.models.forward import unpadded

@@ -1,7 +1,7 @@
 """Model organisms: small trained language models of a world whose truth is known, bundled with the package."""
 
 from phaselens.batteries import ForcedChoice, MinimalPair
-from phaselens.organisms.battery import (
+from phaselens.organisms.battery_of_world import (
     ParaphrasePair,
     ProbeSentence,
     WorldBattery,

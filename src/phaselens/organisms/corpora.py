@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phaselens.organisms.items import (
+from phaselens.organisms.world import RELATIONS, World
+from phaselens.organisms.world_sentences import (
     KEYS,
     Draw,
     choice,
@@ -33,7 +34,6 @@ from phaselens.organisms.items import (
     write_sum,
     write_words,
 )
-from phaselens.organisms.world import RELATIONS, World
 
 # header -> (share of the documents, category of its items, writer of one item; None where items hang together)
 KINDS: dict[str, tuple[float, str, Callable[[World, Draw], str] | None]] = {

@@ -8,7 +8,6 @@ import re
 from dataclasses import dataclass
 
 from phaselens.errors import InputError
-from phaselens.organisms.items import ACTS, KEYS, MOVES, NOUNS, PLACES, QUALITIES, STATES, THINGS
 from phaselens.organisms.world import (
     AGENTS,
     CITIES,
@@ -27,6 +26,7 @@ from phaselens.organisms.world import (
     PROCESSES,
     TOOLS,
 )
+from phaselens.organisms.world_sentences import ACTS, KEYS, MOVES, NOUNS, PLACES, QUALITIES, STATES, THINGS
 
 ROOT = -1
 

@@ -11,8 +11,8 @@ from itertools import accumulate
 from phaselens.errors import InputError, unknown_name
 from phaselens.organisms.corpora import FACTS, KINDS, Document
 from phaselens.organisms.grammar import ROOT, Word, parse
-from phaselens.organisms.items import ACTS, MOVES
 from phaselens.organisms.world import EITHER, FRAMES, HOMONYMS, MARKS, MATTER, PROCESSES, TOOLS, World
+from phaselens.organisms.world_sentences import ACTS, MOVES
 
 # What `difficulty` counts in each kind of document; 0 is easiest, None where nothing has to be worked out.
 DIFFICULTY = {

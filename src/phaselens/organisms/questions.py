@@ -12,7 +12,6 @@ import numpy as np
 
 from phaselens.batteries import MinimalPair, by_turns
 from phaselens.errors import InputError, unknown_name
-from phaselens.organisms.items import CARRIED, LETTERS, MOVES, NOUNS, OPERATORS, QUALITIES, attachment, choice, whose
 from phaselens.organisms.panel import WEIGHTS
 from phaselens.organisms.tokens import load_tokenizer
 from phaselens.organisms.world import (
@@ -32,6 +31,17 @@ from phaselens.organisms.world import (
     Fact,
     World,
     build_world,
+)
+from phaselens.organisms.world_sentences import (
+    CARRIED,
+    LETTERS,
+    MOVES,
+    NOUNS,
+    OPERATORS,
+    QUALITIES,
+    attachment,
+    choice,
+    whose,
 )
 
 UNSETTLED, KNOWN = 48, 3  # choices about facts that are not written; the class from which on a fact is known

@@ -20,7 +20,9 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from phaselens.organisms.corpora import KINDS, LEAST, MOST, NEW_STORY, STOP, UNIT
-from phaselens.organisms.items import (
+from phaselens.organisms.tokens import BOS, EOS
+from phaselens.organisms.world import World, build_world
+from phaselens.organisms.world_sentences import (
     BRACKETS,
     KEYS,
     TAILS,
@@ -31,8 +33,6 @@ from phaselens.organisms.items import (
     story_subject,
     write_record,
 )
-from phaselens.organisms.tokens import BOS, EOS
-from phaselens.organisms.world import World, build_world
 
 # (name of the state, what it depends on); DONE is the end of an item, before the state in its second part
 State = tuple[str, Any]

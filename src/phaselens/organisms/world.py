@@ -1,7 +1,7 @@
 """The world the organisms live in: people with facts, sums, laws of matter, homonyms; built from one seed.
 
-The world holds what is *true* and how often it is written; `phaselens.organisms.items` writes sentences about it and
-`phaselens.organisms.corpora` binds them into documents. Everything here is ours: no outside text is used.
+The world holds what is *true* and how often it is written; `phaselens.organisms.world_sentences` writes about it and
+`phaselens.organisms.corpora` binds that into documents. Everything here is ours: no outside text is used.
 
 Facts carry a frequency class. Class 0 is never written, so an answer to it is a hallucination by construction; classes
 1 to 4 are written with weights 1 : 4 : 16 : 64. The number of exposures a training run really saw is counted from its

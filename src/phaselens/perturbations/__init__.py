@@ -12,7 +12,7 @@ from phaselens.perturbations.hidden import (
     noise_per_feature,
     rotate,
 )
-from phaselens.perturbations.labels import control_labels, permute_labels
+from phaselens.perturbations.label_changes import control_labels, permute_labels
 from phaselens.perturbations.order import (
     permute_examples,
     permute_features,

@@ -16,8 +16,8 @@ import pyarrow.compute
 from phaselens.errors import StudyFileError, unknown_name
 from phaselens.experiments import ModelData, Panel
 from phaselens.experiments.result_tables import json_value
+from phaselens.interventions.outcome_records import Acted
 from phaselens.interventions.record_files import FOLDER, read_acted
-from phaselens.interventions.records import Acted
 from phaselens.studies.store.answer_state_files import read_beginnings
 from phaselens.studies.store.panel_record import ModelRecord, Record, UnitRecord
 from phaselens.studies.store.reading_files import read_readings, read_scores

@@ -18,8 +18,8 @@ from phaselens.batteries.graders import FUNCTION, Grader
 from phaselens.engines.engine import Done, Hear
 from phaselens.errors import InputError, ModelRefused, OutputError, PhaselensError, StateError
 from phaselens.measure.reducer import LensSpec
+from phaselens.studies.cost_estimate import Shape, memory_of, shape_of
 from phaselens.studies.declaration import Study, read_study
-from phaselens.studies.plan import Shape, memory_of, shape_of
 from phaselens.studies.stages.answer_states import make_answers
 from phaselens.studies.stages.calibrated_panel import known_of
 from phaselens.studies.stages.interventions import acted_path, check_neutral, make_acted, wanted

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from phaselens.experiments import causal_regions, dynamic_control, perturbation
-from phaselens.interventions.records import Causal, Control, Signature
+from phaselens.interventions.outcome_records import Causal, Control, Signature
 from phaselens.validity.scenario import Judge, Ruling, rulings
 
 QUESTIONS, UNITS, DIRECTIONS, STEERED = 720, 600, 24, 96

@@ -19,8 +19,8 @@ from phaselens.experiments import growth as of_growth
 from phaselens.experiments import perturbation as of_signatures
 from phaselens.experiments.result_tables import json_value, picked
 from phaselens.interventions.dynamic_control import natural_asked, world_questions
+from phaselens.interventions.outcome_records import Acted, Found
 from phaselens.interventions.record_files import FOLDER, kept, read_acted
-from phaselens.interventions.records import Acted, Found
 from phaselens.interventions.request import Asked
 from phaselens.interventions.run_request import Questions, record_of, require_neutral, said_by
 from phaselens.interventions.signature import SignaturePlan

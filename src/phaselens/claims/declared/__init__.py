@@ -3,7 +3,7 @@
 import tomllib
 from importlib import resources
 
-from phaselens.claims.records import Claim
+from phaselens.claims.verdict_records import Claim
 
 KINDS = tuple(
     "separation distribution variance states topology ambiguity probes training correctness interventions "

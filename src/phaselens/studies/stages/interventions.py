@@ -7,8 +7,8 @@ from pathlib import Path
 
 from phaselens.batteries import NATURAL, natural_questions
 from phaselens.interventions.dynamic_control import natural_asked, own_asked, world_questions
+from phaselens.interventions.outcome_records import KINDS, Found
 from phaselens.interventions.record_files import FOLDER, kept
-from phaselens.interventions.records import KINDS, Found
 from phaselens.interventions.request import Asked
 from phaselens.interventions.run_request import Questions, first_runs, record_of, require_neutral
 from phaselens.organisms import world_battery
