@@ -248,3 +248,31 @@ def test_labelled_texts(tmp_path):
 def test_records_refuse_what_they_cannot_be(make):
     with pytest.raises(PromptError, match="'x'"):
         make()
+
+
+TABLE = "prompt,answer{head}\nWhere?,{answer}\n"
+
+
+def answers_of(tmp_path, head, answer, **how):
+    return load_battery(write(tmp_path, "q.csv", TABLE.format(head=head, answer=answer)), **how).prompts[0].accepted
+
+
+def test_several_answers_in_a_cell_of_a_csv_are_cut_where_the_separator_is_said(tmp_path):
+    assert answers_of(tmp_path, "", "Oslo; Christiania", separator=";") == ("Oslo", "Christiania")
+    assert answers_of(tmp_path, ",aliases", "Oslo,Christiania|Kristiania", separator="|") == (
+        "Oslo",
+        "Christiania",
+        "Kristiania",
+    )
+    assert answers_of(tmp_path, ",aliases", "a;b,c;d", separator=";") == ("a;b", "c", "d")  # aliases alone are cut
+    assert answers_of(tmp_path, "", '"[""Oslo"", ""a;b""]"', separator="") == ("Oslo", "a;b")  # a list says it itself
+
+
+@pytest.mark.parametrize(("head", "answer"), [("", "Oslo; Christiania"), (",aliases", "Oslo,Christiania|Kristiania")])
+def test_a_cell_that_may_hold_several_answers_is_refused_until_it_is_said(tmp_path, head, answer):
+    with pytest.raises(StudyFileError, match=r"q.csv, line 2: the answer '.*' holds .*: one answer or several\?"):
+        answers_of(tmp_path, head, answer)
+    assert len(answers_of(tmp_path, head, answer, separator="")) == 1 + head.count("aliases")
+    assert answers_of(tmp_path, "", "Oslo") == ("Oslo",)
+    lines = write(tmp_path, "q.jsonl", '{"prompt": "a", "answer": "x;y"}\n{"prompt": "b", "answer": ["x", "y"]}\n')
+    assert [p.accepted for p in load_battery(lines).prompts] == [("x;y",), ("x", "y")]

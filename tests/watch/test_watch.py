@@ -330,6 +330,7 @@ def test_an_alarm_is_told_once_when_the_debt_goes_beyond(model, view, monkeypatc
     assert debts[:2] == [None, None] and min(debts[8:]) > 1
     told = {step["step"]: step["alarms"] for step in steps if step["alarms"]}
     assert list(told) == [8] and "debt instability @ 2" in told[8][0]
+    assert {step["score"] for step in steps} == {None} and low.to_dict()["card"] is None
 
 
 def test_a_card_brings_its_own_score_and_must_fit(model, view):
@@ -345,6 +346,9 @@ def test_a_card_brings_its_own_score_and_must_fit(model, view):
     assert len(steps) > 8 and steps[8]["instability_debt"] > 0
     assert ["log_rms" in alarm for step in steps for alarm in step["alarms"]] == [True]
     assert "Alarms by the card: value log_rms @ 1 above -1e+09." == about["dynamics"]["alarms"]
+    told = about["dynamics"]["card"]
+    assert (told["score"], told["threshold"], told["above"], told["after"]) == ("value log_rms @ 1", -1e9, True, 8)
+    assert all(np.isfinite(step["score"]) for step in steps)
     with pytest.raises(InputError, match="another|card is of"):
         Desk(model, view, FEW, card("0" * 64, "log_rms"))
     with pytest.raises(InputError, match="unknown"):

@@ -176,12 +176,14 @@ def word(value: Any, name: str) -> str:
 
 
 def words(value: Any, name: str, separator: str | None = None) -> tuple[str, ...]:
-    """A cell as several texts: a list as it stands, text cut at `separator` where one is given; without blank ones.
+    """A cell as several texts: a list (also as JSON) as it stands, text cut at a `separator`; without blank ones.
 
     Raises PromptError for a table, or a list that holds one.
     """
     if value is None:
         return ()
+    if isinstance(value, str) and value.startswith('["') and value.endswith('"]'):
+        value = parsed(value, name)
     cells = list(value) if isinstance(value, list | tuple) else [value]
     parts = [word(cell, name) for cell in cells if cell is not None]
     if separator:

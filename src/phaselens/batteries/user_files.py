@@ -20,7 +20,7 @@ from phaselens.batteries.file_rows import (
 from phaselens.batteries.items import ForcedChoice, Labelled, MinimalPair, Question
 from phaselens.errors import InputError, PromptError, StudyFileError, unknown_name
 
-TEXT_KEYS = ("text", "prompt")
+TEXT_KEYS, DELIMITED, PARTS = ("text", "prompt"), (".csv", ".tsv"), ";|"
 PROMPT_FIELDS = tuple("id text prompt messages category answer aliases tag unit prompt_ids calibration".split())
 QUESTION_FIELDS = ("id", "completion", "question", "answers", "tag")
 PAIR_FIELDS = ("id", "ambiguous", "first", "second", "answers", "kind", "senses", "unit")
@@ -51,6 +51,7 @@ def load_battery(
         columns: for each field the column it stands in, a template (`"Q: {question}"`), or a list of columns. Columns
             that are not named are left alone. Without it the columns must have the names of the fields.
         separator: cuts several answers in one cell, such as ";": those of `aliases`, or of `answer` without aliases.
+            Without one a cell of a CSV or TSV that holds ";" or "|" is refused; "" takes every cell as one answer.
         answer_after: the answer is what stands after the last such mark, such as "####".
         encoding: of the file.
 
@@ -64,10 +65,18 @@ def load_battery(
     rows = mapped(table, columns, PROMPT_FIELDS)
     if columns is not None and not {*TEXT_KEYS, "messages", "prompt_ids"} & set(columns):
         raise StudyFileError(f'{path}: columns must say where the text is, such as columns = {{"text": "question"}}.')
-    split_aliases = columns is not None and "aliases" in columns
+    cut = None if "aliases" in (table.columns if columns is None else columns) else separator
+    doubtful = PARTS if separator is None and table.path.suffix.lower() in DELIMITED else ""
 
     def make(row: Row) -> Prompt:
-        return _prompt(row, None if split_aliases else separator, separator, answer_after)
+        prompt = _prompt(row, cut, separator, answer_after)
+        for answer in prompt.accepted:
+            if mark := next((mark for mark in doubtful if mark in answer), None):
+                raise PromptError(
+                    f"the answer {answer[:60]!r} holds {mark!r}: one answer or several? Say --separator '{mark}' where "
+                    "it parts them, --separator '' where it does not (separator in a study or in load_battery)."
+                )
+        return prompt
 
     prompts = build(rows, make)
     require_unique_ids(rows, [p.id for p in prompts])
@@ -184,7 +193,7 @@ def load_labelled(
 
 def _require_text_column(table: Table) -> None:
     """Raise StudyFileError where a CSV or TSV has no column of prompts by one of our names."""
-    if table.path.suffix.lower() in (".csv", ".tsv") and not set(TEXT_KEYS) & set(table.columns):
+    if table.path.suffix.lower() in DELIMITED and not set(TEXT_KEYS) & set(table.columns):
         raise StudyFileError(
             f"{table.path}, line 1: no column 'prompt' or 'text' among {', '.join(table.columns)}. "
             f'Say which it is, such as columns = {{"text": "{table.columns[0]}"}}.'

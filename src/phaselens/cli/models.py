@@ -83,7 +83,7 @@ def observe(
     )
     request.check()
     if plan:
-        n = 1 if prompts is None else len(load_battery(prompts).prompts) * samples
+        n = 1 if prompts is None else len(load_battery(prompts, separator="").prompts) * samples
         print_plan(plan_one(model, n, max_new_tokens, len(request.lens), dtype=dtype), as_json)
         return
     settings: dict = {"overrides": overrides, "revision": revision, "trust_remote_code": trust_remote_code}

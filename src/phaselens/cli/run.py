@@ -100,6 +100,10 @@ def run(
     system: Annotated[str | None, typer.Option(help="... with this system turn.")] = None,
     samples: Annotated[int, typer.Option(help="... with so many generations per prompt.", min=1)] = 2,
     grader: Annotated[str | None, typer.Option(help=f"... graded by: {', '.join(KINDS)} (regex:PATTERN).")] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(help="... where one cell holds several accepted answers: what parts them, such as ';'."),
+    ] = None,
     plan: Plan = False,
     as_json: AsJson = False,
 ) -> None:
@@ -124,7 +128,8 @@ def run(
             from phaselens.studies.stages.download_needs import located
 
             quiet_models()
-            own = {"prompts": prompts, "questions": questions, "chat": chat, "system": system, "grader": grader}
+            own = {"prompts": prompts, "questions": questions, "chat": chat, "system": system}
+            own |= {"grader": grader, "separator": separator}
             declared = _plain(study, "plan" if plan and out is None else out, model, samples, own)
             declared = (declared.quickened() if quick else declared).changed(seed=seed, device=device, dtype=dtype)
             if models_from is not None:

@@ -23,20 +23,21 @@ def plain_study(
     system: str | None = None,
     samples: int = 2,
     grader: str | None = None,
+    separator: str | None = None,
 ) -> Study:
     """The study that `phaselens run --model` stands for: final_norm lens, T = 0.7, no untrained twins.
 
-    `prompts` is a file; else the questions, or the battery of the organisms' world where all models are of it, or the
-    natural one. One model gets the experiments that say something about one, several get the default ones; where the
-    prompts have answers, correctness too, in conversations by the grader `contains`. Raises InputError for both prompts
-    and questions, StudyFileError and UnknownNameError as a study file would.
+    `prompts` is a file (`separator` parts the answers in a cell); else the questions, or the battery of the organisms'
+    world where all models are of it, or the natural one. One model gets the experiments that say something about one,
+    several get the default ones; where the prompts have answers, correctness too, in conversations by the grader
+    `contains`. Raises InputError for both prompts and questions, StudyFileError and UnknownNameError as a study would.
     """
     if prompts is not None and questions:
         raise InputError("--prompts and --questions both say what is asked; leave one of them out.")
     bundled = all(model.startswith(ORGANISM) for model in models)
     battery = str(Path(prompts).resolve()) if prompts else QUESTIONS if questions else "world" if bundled else NATURAL
     answers = battery != str(prompts and Path(prompts).resolve()) or any(
-        p.answer for p in load_battery(battery).prompts
+        p.answer for p in load_battery(battery, separator=separator).prompts
     )
     experiments = (*(ONE if len(models) == 1 else DEFAULT), *(("correctness",) if answers else ()))
     values = {
@@ -51,5 +52,6 @@ def plain_study(
         "grader": grader or ("contains" if chat and answers else None),
         "chat": chat,
         "system": system,
+        "separator": separator,
     }
     return validated(values, "--model", "")

@@ -17,7 +17,7 @@ from phaselens.models import Model
 from phaselens.monitor import Card, Monitor, Policy, Step
 from phaselens.watch.completion_request import Asked
 from phaselens.watch.limits import Limits
-from phaselens.watch.step_view import WATCHED, View, card_words
+from phaselens.watch.step_view import WATCHED, View
 from phaselens.watch.stop_texts import Stops
 from phaselens.watch.turns import Dice, Turns
 from phaselens.web.door import Refusal
@@ -83,7 +83,7 @@ class Desk:
     """
 
     def __init__(self, model: Model, view: View, limits: Limits, card: Card | None = None) -> None:
-        self.view = view if card is None else replace(view, alarms=card_words(card))
+        self.view = view if card is None else replace(view, card=card)
         self.model, self.limits = model, limits
         self.turns = Turns()
         self.jobs: set[Job] = set()

@@ -50,13 +50,13 @@ def _side(rule: Rule) -> str:
 class View:
     """How the steps of one model are shown: its layers, those under the lens, its thresholds.
 
-    `alarms` says in words what alarms where that is not the debt of `thresholds` (a card).
+    With a `card` its score alarms, and not the debt of `thresholds`.
     """
 
     layers: tuple[int, ...]
     lens_layers: tuple[int, ...]
     thresholds: Thresholds
-    alarms: str = ""
+    card: Card | None = None
 
     @classmethod
     def of(cls, model: Model, thresholds: Thresholds, lens_layers: Sequence[int]) -> "View":
@@ -81,7 +81,8 @@ class View:
             "lens_layers": list(self.lens_layers),
             "states": list(BIFURCATION),
             "thresholds": {k: number(v) if isinstance(v, float) else v for k, v in learned.items()},
-            "alarms": self.alarms,
+            "alarms": "" if self.card is None else card_words(self.card),
+            "card": None if self.card is None else {**self.card.rule.to_dict(), "score": self.card.rule.score.name},
         }
 
     def live(self, step: Step, *, layers: bool) -> dict[str, object]:
@@ -89,7 +90,8 @@ class View:
         debt = step.scores.get(self.thresholds.score.name, math.nan)
         of = step.output, step.layers, step.recorded
         found = self.shown(step.step, step.token, step.text, *of, debt=debt, layers=layers)
-        return {**found, "alarms": [alarm_words(a.step, a.rule, a.value) for a in step.alarms]}
+        followed = None if self.card is None else number(step.scores.get(self.card.rule.score.name, math.nan))
+        return {**found, "score": followed, "alarms": [alarm_words(a.step, a.rule, a.value) for a in step.alarms]}
 
     def shown(
         self,

@@ -64,7 +64,7 @@ class Request:
             raise InputError("--chat is how prompts are put; transcripts say it themselves, as messages.")
         as_observables(self.observables, with_lens=bool(as_lenses(self.lens)))
         if self.prompts is not None:
-            load_battery(self.prompts)
+            load_battery(self.prompts, separator="")
         elif not self.transcripts.exists() and not str(self.transcripts).startswith("hf:/"):
             raise StudyFileError(f"no such file: {self.transcripts}.")
 
@@ -77,7 +77,7 @@ def observe_into(model: "Model", request: Request, out: Path, watching: Watching
     started = time.monotonic()
     depends = {k: v for k, v in asdict(request).items() if k not in ("prompts", "transcripts")}
     given = request.prompts or request.transcripts
-    said = load_battery(given) if request.prompts else as_transcripts(model, given, request.scorer)
+    said = load_battery(given, separator="") if request.prompts else as_transcripts(model, given, request.scorer)
     prompts = [asdict(p) for p in said.prompts] if isinstance(said, Battery) else list(said.lines())
     key = digest({"model": model.fingerprint, "prompts": prompts, "request": depends, "versions": versions()})
     with held(out):

@@ -58,7 +58,7 @@ class Request:
         if self.n_boot < 1:
             raise InputError(f"--bootstraps is {self.n_boot}; wanted at least 1 resample.")
         if self.prompts is not None:
-            load_battery(self.prompts)
+            load_battery(self.prompts, separator="")
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -132,7 +132,7 @@ def texts_of(request: Request, model: Model) -> list[Any]:
     """The prompts that a model continues: the user's, the world's for an organism, else the natural battery's."""
     n = request.asked.prompts
     if request.prompts is not None:
-        return list(load_battery(request.prompts).prompts)[:n]
+        return list(load_battery(request.prompts, separator="").prompts)[:n]
     ours: Any = world_battery() if _organism(model) else natural_battery()
     found = by_turns(ours.prompts, "category")
     if len(found) < n:

@@ -134,13 +134,21 @@ export function heatMap(canvas, columns, numbers, layers, both, cursor = {}, anc
   if (cursor.layer >= 0) marker(pen, LEFT + cursor.step * wide, high - (cursor.layer + 1) * tall, wide, tall, 2.5);
 }
 
-// One column over the steps, on the same ground as the heat map above it; gaps where it is undefined.
-export function curve(canvas, values, numbers, at, ink = style("--accent")) {
-  const high = 56, [pen, width] = prepared(canvas, high + BOTTOM), both = ends(values), wide = pitch(width, values.length);
+// One column over the steps, on the same ground as the heat map above it; gaps where it is undefined. A `limit` is a level line.
+export function curve(canvas, values, numbers, at, ink = style("--accent"), limit = null) {
+  const high = 56, [pen, width] = prepared(canvas, high + BOTTOM), both = ends(isNumber(limit) ? [...values, limit] : values), wide = pitch(width, values.length);
   const y = (v) => 4 + (1 - share(v, both)) * (high - 8);
   pen.fillStyle = style("--soft");
   pen.textAlign = "right";
   if (both) [both[0], both[1]].forEach((v) => pen.fillText(text(v), LEFT - 5, y(v) + (v === both[0] ? 2 : 7)));
+  if (isNumber(limit)) {
+    pen.strokeStyle = style("--amber");
+    pen.lineWidth = 1.2;
+    pen.beginPath();
+    pen.moveTo(LEFT, y(limit));
+    pen.lineTo(LEFT + Math.max(values.length, 1) * wide, y(limit));
+    pen.stroke();
+  }
   pen.strokeStyle = ink;
   pen.lineWidth = 1.6;
   pen.beginPath();

@@ -1,7 +1,7 @@
 // The page of `phaselens watch`. Text of models enters the document as text nodes only.
 
 import { ends, isNumber, share, text } from "./colours.js";
-import { heatMap, ramp, ribbon, stepAt } from "./pictures.js";
+import { curve, heatMap, ramp, ribbon, stepAt } from "./pictures.js";
 import { $, ask, complain, legend, make, options, shownPiece } from "./parts.js";
 
 const LETTERS = ["A", "B", "C", "D", "E"];
@@ -33,6 +33,9 @@ function take(found) {
   options($("colour"), [...dynamics.output.map((one) => [`output/${one.name}`, one.name]), ...wide], "output/entropy");
   options($("shown"), dynamics.by_layer.map((one) => [one.name, one.name]), "instability");
   $("record").textContent = String(layer);
+  if ($("gauges").childElementCount !== gauges().length) makeGauges();
+  $("score-field").hidden = !dynamics.card;
+  if (dynamics.card) $("score-name").textContent = `${dynamics.card.score} by step; the line is the card's threshold, ${text(dynamics.card.threshold)}: ${dynamics.card.above ? "above" : "below"} it a step alarms, from step ${dynamics.card.after} on.`;
   $("learned").textContent = `Thresholds (the marks): ${dynamics.thresholds.source}. ${dynamics.alarms || ""}`;
 }
 
@@ -90,11 +93,20 @@ function drawTokens() {
 const GAUGES = [
   { id: "commitment", name: "Commitment", unit: "nats", value: (s) => s.output.commitment, low: (all) => Math.min(-1, ...all), high: () => 0, limit: () => null },
   { id: "turbulence", name: "Turbulence", unit: "", value: (s) => s.turbulence, low: () => 0, high: () => 1, limit: (t) => t.turbulence },
-  { id: "debt", name: "Instability debt", unit: "rad", value: (s) => s.instability_debt, low: () => 0, high: (all, t) => Math.max(0.1, 1.25 * (t.alarm || 0), ...all), limit: (t) => t.alarm },
+  { id: "debt", name: "Instability debt", unit: "rad", value: (s) => s.instability_debt, low: () => 0, high: (all, t) => Math.max(0.1, 1.25 * (t.alarm || 0), ...all), limit: (t) => (dynamics.card ? null : t.alarm) },
 ];
 
+// The score that a card follows, with its threshold; the debt alarms no more then.
+const OF_CARD = {
+  id: "card", unit: "", value: (s) => s.score, limit: () => dynamics.card.threshold,
+  low: (all) => Math.min(dynamics.card.threshold, ...all) - 0.1 * Math.abs(dynamics.card.threshold),
+  high: (all) => Math.max(dynamics.card.threshold, ...all) + 0.1 * Math.abs(dynamics.card.threshold),
+};
+const gauges = () => (dynamics && dynamics.card ? [...GAUGES, { ...OF_CARD, name: `${dynamics.card.score} (card)` }] : GAUGES);
+const crossed = (gauge, v, limit) => (gauge.id === "card" && !dynamics.card.above ? v < limit : v > limit);
+
 function makeGauges() {
-  $("gauges").replaceChildren(...GAUGES.map((gauge) => {
+  $("gauges").replaceChildren(...gauges().map((gauge) => {
     const box = make("div", "gauge"), row = make("div", "row"), name = make("span", "", gauge.name);
     name.id = `gauge-${gauge.id}`;
     row.append(name, make("span", "value", "–"));
@@ -109,14 +121,14 @@ function makeGauges() {
 
 function drawGauges() {
   const step = steps[at], learned = dynamics.thresholds;
-  GAUGES.forEach((gauge, k) => {
+  gauges().forEach((gauge, k) => {
     const box = $("gauges").children[k], track = box.querySelector(".track"), fill = box.querySelector(".fill");
     const all = steps.map(gauge.value).filter(isNumber), v = step ? gauge.value(step) : null;
     const both = [gauge.low(all, learned), gauge.high(all, learned)], limit = gauge.limit(learned);
     const words = isNumber(v) ? `${text(v)}${gauge.unit ? ` ${gauge.unit}` : ""}` : step ? "undefined" : "–";
     box.querySelector(".value").textContent = words;
     fill.style.setProperty("--share", isNumber(v) ? Math.min(1, Math.max(0, share(v, both))).toFixed(3) : "0");
-    fill.classList.toggle("high", isNumber(v) && isNumber(limit) && v > limit);
+    fill.classList.toggle("high", isNumber(v) && isNumber(limit) && crossed(gauge, v, limit));
     const mark = box.querySelector(".limit");
     mark.hidden = !isNumber(limit);
     if (isNumber(limit)) mark.style.setProperty("--share", Math.min(0.995, Math.max(0, share(limit, both))).toFixed(3));
@@ -125,6 +137,7 @@ function drawGauges() {
     track.setAttribute("aria-valuenow", String(isNumber(v) ? v : both[0]));
     track.setAttribute("aria-valuetext", isNumber(limit) ? `${words}, threshold ${text(limit)}` : words);
   });
+  if (dynamics.card) curve($("score"), steps.map((one) => one.score), steps.map((one) => one.step), at, undefined, dynamics.card.threshold);
   const list = $("alarms"), told = steps.slice(0, at + 1).flatMap((one) => one.alarms);
   if (told.length < list.childElementCount) list.replaceChildren();
   told.slice(list.childElementCount).forEach((words) => list.append(make("li", "", words)));
