@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 from tests.capture.zoo import network
+from tests.models.test_token_ids import CHATML
+from tests.studies.test_chat_study import save_model
+
+import phaselens
+from phaselens.dynamics.alarms import Rule, Score
+from phaselens.monitor import Card, write_card
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -28,7 +34,9 @@ def test_the_notebook_runs():
     assert "layer 6: turns by" in done.stdout
 
 
-ON_A_MODEL = sorted(p.name for p in EXAMPLES.glob("*.py") if p.name != "cloze_battery.py")
+ON_A_MODEL = sorted(
+    p.name for p in EXAMPLES.glob("*.py") if p.name not in ("cloze_battery.py", "answer_with_a_card.py")
+)
 
 
 @pytest.mark.parametrize("script", ON_A_MODEL)
@@ -37,3 +45,23 @@ def test_example(saved, script):
     done = subprocess.run([sys.executable, str(EXAMPLES / script), *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) >= 4
+
+
+@pytest.mark.parametrize(("threshold", "says"), [(-1.0, "doubtful"), (1e9, "no alarm")])
+def test_answers_are_marked_where_the_card_alarms_and_nowhere_else(tmp_path, threshold, says):
+    folder = save_model(tmp_path / "chatty", CHATML)
+    rule = Rule(Score("entropy", None, "value"), threshold, after=2)
+    model = phaselens.load(folder)
+    write_card(Card(model.name, model.fingerprint, rule, 0.1, {}, "mean entropy", False), tmp_path / "card.json")
+    command = [
+        sys.executable,
+        str(EXAMPLES / "answer_with_a_card.py"),
+        str(folder),
+        str(tmp_path / "card.json"),
+        "Who?",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, answer = done.stdout.splitlines()
+    assert first == "alarms: value entropy; no better than mean entropy"
+    assert answer.startswith(f"{says} | Who? | ") and ("step 2: " in answer) == (says == "doubtful")
