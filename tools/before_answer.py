@@ -7,7 +7,8 @@ answer is chosen, at five depths; and the mean over the first 8 steps, where at 
 the answer's words: what such a probe knows of the text alone. Beside them the same logistic regression on what the
 output says at the first step, and on it and the states together. AUROC over pairs of runs of one category; once more
 over attempts alone, runs whose text is an accepted answer to some question of the category: to tell an answer from no
-answer ("The past tense of go is used to ...") is not to know that it is wrong.
+answer ("The past tense of go is used to ...") is not to know that it is wrong. `--untrained` reads the same texts by an
+untrained twin too: what is as good there is the text, mixed at random, and nothing that was learned.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from phaselens.batteries.graders import Grader
 from phaselens.dynamics.correctness_scores import EARLY, answer_probe
 from phaselens.experiments.ambiguity import turbulent_above
 from phaselens.experiments.graded_runs import Graded, graded_runs
+from phaselens.models import untrained_twin
 from phaselens.readings.examples import Places
 from phaselens.readings.place_states import capture_states
 from phaselens.statistics.detection import resampled_auroc_within
@@ -31,7 +33,7 @@ from phaselens.studies.panel_columns import panel_of
 from phaselens.studies.store.panel_record import read_record
 from phaselens.trace.transcripts import Transcript, read_jsonl
 
-DEPTHS, BOOT = (0.0, 0.25, 0.5, 0.75, 1.0), 2000
+DEPTHS, BOOT, TWIN_SEED, UNTRAINED = (0.0, 0.25, 0.5, 0.75, 1.0), 2000, 7, "untrained, "
 FIRST = ("surprisal", "entropy", "margin", "top1", "rivalry", "n_above_1pct", "logit_std")
 
 
@@ -63,8 +65,11 @@ def states_of(folder: Path, g: Graded, model: phaselens.Model) -> dict[str, np.n
     return out
 
 
-def rows_of(folder: Path, g: Graded, model: phaselens.Model) -> list[dict]:
-    """AUROC of every probe and of the output within categories, with its interval and the gain over the output."""
+def rows_of(folder: Path, g: Graded, model: phaselens.Model, twin: phaselens.Model | None) -> list[dict]:
+    """AUROC of every probe and of the output within categories, with its interval and the gain over the output.
+
+    With a twin every probe of states has its gain over the same probe of the twin's states too.
+    """
     units = g.model.units[g.rows]
     output = np.column_stack([g.model.per_step(n)[g.rows, 0] for n in FIRST if n in g.model.steps])
     output = (output - output.mean(0)) / np.where(output.std(0) > 0, output.std(0), 1)
@@ -77,6 +82,8 @@ def rows_of(folder: Path, g: Graded, model: phaselens.Model) -> list[dict]:
         scores[name] = answer_probe(x, g.wrong, units, np.random.default_rng(0))
         if name.startswith("first step"):
             scores[f"{name}, and output"] = fitted(np.column_stack([output, _ranked(scores[name])]))
+    for name, x in states_of(folder, g, twin).items() if twin else ():
+        scores[UNTRAINED + name] = answer_probe(x, g.wrong, units, np.random.default_rng(0))
     scores |= {n: g.baselines[n] for n in ("text: prompt and answer", "linear probe") if n in g.baselines}
     kind, out = np.asarray(g.model.runs["category"])[g.rows].astype(str), []
     declared = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8")).get("grader")
@@ -94,9 +101,12 @@ def rows_of(folder: Path, g: Graded, model: phaselens.Model) -> list[dict]:
             "wrong": int(g.wrong[here].sum()),
         }
         for name, d in draws.items():
-            row = {**common, "score": name, "auroc": float(d[0]), "gain": float(d[0] - base[0])}
-            for word, values in (("interval", d), ("gain interval", d - base)):
-                row[word] = [float(x) for x in np.nanquantile(values[1:], [0.025, 0.975])]
+            over = {"auroc": d, "gain": d - base}
+            if UNTRAINED + name in draws:
+                over["beyond untrained"] = d - draws[UNTRAINED + name]
+            row = {**common, "score": name} | {word: float(values[0]) for word, values in over.items()}
+            for word, values in over.items():
+                row[f"{word} interval"] = [float(x) for x in np.nanquantile(values[1:], [0.025, 0.975])]
             out.append(row)
     return out
 
@@ -111,6 +121,7 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     parser.add_argument("--models-from", type=Path, required=True)
     parser.add_argument("--only", help="one of the models, by its name in the study")
+    parser.add_argument("--untrained", action="store_true", help="an untrained twin's states beside")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     panel = panel_of(given.study, read_record(given.study), seed=0, n_boot=100)
@@ -120,14 +131,15 @@ def main() -> None:
             continue
         g = graded_runs(panel, data, turbulent_above(panel))
         if g is not None:
-            rows += rows_of(given.study, g, phaselens.load(given.models_from / data.info.name))
+            model = phaselens.load(given.models_from / data.info.name)
+            twin = untrained_twin(model, TWIN_SEED) if given.untrained else None
+            rows += rows_of(given.study, g, model, twin)
     if given.out:
         given.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     for r in rows:
-        both = (
-            f"{r[k]:.3f} [{r[w][0]:.3f}, {r[w][1]:.3f}]" for k, w in (("auroc", "interval"), ("gain", "gain interval"))
-        )
-        print(r["model"], f"{r['among']} ({r['wrong']} of {r['runs']} wrong)", r["score"], *both, sep=" | ")
+        said = [k for k in ("auroc", "gain", "beyond untrained") if k in r]
+        each = (f"{r[k]:.3f} [{r[k + ' interval'][0]:.3f}, {r[k + ' interval'][1]:.3f}]" for k in said)
+        print(r["model"], f"{r['among']} ({r['wrong']} of {r['runs']} wrong)", r["score"], *each, sep=" | ")
 
 
 if __name__ == "__main__":
