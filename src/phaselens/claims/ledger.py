@@ -8,7 +8,7 @@ from itertools import repeat
 from typing import Any
 
 from phaselens.claims.declared import REGISTER
-from phaselens.claims.verdict_records import Claim, Decision, Evidence, Outcome, Verdict
+from phaselens.claims.verdict_records import Claim, Decision, Evidence, LedgerRow, Outcome, Verdict
 from phaselens.errors import StateError, unknown_name
 from phaselens.statistics.multiplicity import holm
 
@@ -131,12 +131,12 @@ def corrected_together(claims: Sequence[Claim], document: int) -> tuple[Claim, .
     return tuple(c for c in claims if c.seed_doc == document and c.after not in ids)
 
 
-def ledger_rows(verdicts: Sequence[Verdict]) -> list[dict]:
+def ledger_rows(verdicts: Sequence[Verdict]) -> list[LedgerRow]:
     """The ledger as plain JSON values: NaN is null, with its reason in `reasons`.
 
     An interval without bounds is null.
     """
-    rows = []
+    rows: list[LedgerRow] = []
     for verdict in verdicts:
         row = _plain(verdict.model_dump())
         row["interval"] = None if None in row["interval"] else row["interval"]
@@ -145,17 +145,17 @@ def ledger_rows(verdicts: Sequence[Verdict]) -> list[dict]:
 
 
 def at_equal_lengths(
-    rows: Sequence[Mapping], again: Sequence[Mapping] | None, said: str, ids: Collection[str]
-) -> list[dict]:
+    rows: Sequence[LedgerRow], again: Sequence[LedgerRow] | None, said: str, ids: Collection[str]
+) -> list[LedgerRow]:
     """Rows of the ledger held against those at equal lengths: a verdict that the length of runs could make is open.
 
     `again` are the rows at equal lengths, in the same order (None: no length is common to enough runs), `said` over
     what, `ids` the claims that rest on whole runs. Rows of other claims, and those that decide nothing, stay.
     """
-    out = []
+    out: list[LedgerRow] = []
     for row, other in zip(rows, again or repeat(None, len(rows)), strict=True):
         if row["id"] not in ids or row["verdict"] not in ("supported", "rejected"):
-            out.append(dict(row))
+            out.append(row.copy())
         elif other is not None and other["verdict"] == row["verdict"]:
             out.append({**row, "why": f"{row['why']}; the same at equal lengths ({said})"})
         else:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypedDict
 
 from pydantic import BaseModel, ConfigDict
 
@@ -132,3 +132,29 @@ class Verdict(BaseModel):
     why: str
     controls: tuple[dict, ...]
     reasons: dict[str, str]
+
+
+class LedgerRow(TypedDict, total=False):
+    """A row of claims.json: a verdict as JSON (NaN is null), and what a study adds to it, from `post_hoc` on."""
+
+    id: str
+    seed_doc: int
+    statement: str
+    verdict: str
+    estimate: float | None
+    interval: list[float] | None
+    null: float | None
+    p: float | None
+    p_without_twins: float | None
+    p_holm: float | None
+    decided_by: str
+    n: int
+    counts: dict[str, int]
+    published: str
+    needed: str
+    why: str
+    controls: list[dict]
+    reasons: dict[str, str]
+    post_hoc: bool
+    after: str
+    family: str

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from phaselens.claims import Claim
+    from phaselens.claims.verdict_records import LedgerRow
 
 app = typer.Typer(help="What is registered before the data, and by which rule it is judged.", no_args_is_help=True)
 
@@ -145,7 +146,7 @@ def _edited(folder: Path) -> list[str]:
     return list(edited(folder).values())
 
 
-def _verdict(folder: Path, name: str) -> dict[str, object]:
+def _verdict(folder: Path, name: str) -> "LedgerRow":
     """The row of one claim in the ledger of a study."""
     rows = {row["id"]: row for row in read_ledger(folder)}
     if name not in rows:
@@ -153,7 +154,7 @@ def _verdict(folder: Path, name: str) -> dict[str, object]:
     return rows[name]
 
 
-def read_ledger(folder: Path) -> list[dict[str, Any]]:
+def read_ledger(folder: Path) -> "list[LedgerRow]":
     """The rows of claims.json. Raises StudyFileError where the folder has none."""
     path = folder / "claims.json"
     try:
@@ -174,7 +175,7 @@ def read_ledger(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _draw(folder: Path, row: dict[str, Any], claim: "Claim") -> list[str]:
+def _draw(folder: Path, row: "LedgerRow", claim: "Claim") -> list[str]:
     """The figure of one verdict, and that of the data behind it where the page has one; SVG in DIR/figures."""
     from phaselens.report.claim_figure import claim_figure
     from phaselens.report.figures import standalone
@@ -190,7 +191,7 @@ def _draw(folder: Path, row: dict[str, Any], claim: "Claim") -> list[str]:
     return [str(file) for file in files]
 
 
-def _print_verdict(row: dict[str, Any], files: list[str]) -> None:
+def _print_verdict(row: "LedgerRow", files: list[str]) -> None:
     late = " (post hoc)" if row.get("post_hoc") else ""
     say("In this study", f"  {row['verdict']}{late}: {row['why']}")
     say(f"  decided by {row['decided_by']}; {row.get('family', '')}")

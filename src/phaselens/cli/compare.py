@@ -5,10 +5,11 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import typer
 
+from phaselens.claims.verdict_records import LedgerRow
 from phaselens.cli.claims import read_ledger
 from phaselens.cli.run import AsJson
 from phaselens.cli.terminal import number, print_json, print_table, say
@@ -69,7 +70,17 @@ def check(
         raise typer.Exit(1)
 
 
-def _fails(row: Mapping[str, Any]) -> bool:
+class Beside(TypedDict):
+    """One claim in both ledgers (None: not judged there): whether it is of unlike parts, and what is different."""
+
+    id: str
+    first: LedgerRow | None
+    second: LedgerRow | None
+    unlike: bool
+    changed: str
+
+
+def _fails(row: Beside) -> bool:
     """Whether a verdict, an interval, or the claim itself is not what it was."""
     one, other = row["first"], row["second"]
     if other is None or one["verdict"] != other["verdict"]:
@@ -93,16 +104,15 @@ def compared(first: Path, second: Path) -> dict[str, Any]:
     }
 
 
-def _names(declared: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> list[str]:
+def _names(declared: Sequence[Mapping[str, object]], folders: Sequence[Path]) -> list[str]:
     """The studies' names, or their folders where the names are one."""
     names = [str(d.get("name", folder)) for d, folder in zip(declared, folders, strict=True)]
     return names if names[0] != names[1] else [str(folder) for folder in folders]
 
 
-def _beside(name: str, first: dict[str, Any] | None, second: dict[str, Any] | None) -> dict[str, Any]:
-    """One claim in both ledgers, and what is different."""
-    row = {"id": name, "first": first, "second": second, "unlike": _unlike(first, second)}
-    return {**row, "changed": _moved(row)}
+def _beside(name: str, first: LedgerRow | None, second: LedgerRow | None) -> Beside:
+    unlike = _unlike(first, second)
+    return Beside(id=name, first=first, second=second, unlike=unlike, changed=_moved(first, second, unlike))
 
 
 def _declared(folder: Path) -> dict[str, Any]:
@@ -125,7 +135,7 @@ def _declared(folder: Path) -> dict[str, Any]:
     return {**out, "models": sorted(f"{name} {print_}" for name, print_ in models.items())}
 
 
-def _cells(row: Mapping[str, Any] | None) -> tuple[str, str]:
+def _cells(row: LedgerRow | None) -> tuple[str, str]:
     """Verdict and estimate of one claim in one study."""
     if row is None:
         return "not there", ""
@@ -135,9 +145,8 @@ def _cells(row: Mapping[str, Any] | None) -> tuple[str, str]:
     return row["verdict"] + ("*" if row.get("post_hoc") else ""), said + bounds
 
 
-def _moved(row: Mapping[str, Any]) -> str:
+def _moved(one: LedgerRow | None, other: LedgerRow | None, unlike: bool) -> str:
     """What is different between the two, in a few words."""
-    one, other = row["first"], row["second"]
     if one is None or other is None:
         return "only in one"
     out = []
@@ -145,30 +154,30 @@ def _moved(row: Mapping[str, Any]) -> str:
         out.append("verdict")
     if one.get("decided_by") != other.get("decided_by"):
         out.append("what decided")
-    if row["unlike"]:
+    if unlike:
         out.append(f"estimates of unlike parts ({_part(one)}; {_part(other)})")
     elif _apart(one.get("interval"), other.get("interval")):
         out.append("intervals do not overlap")
     return ", ".join(out)
 
 
-def _part(row: Mapping[str, Any]) -> str:
+def _part(row: LedgerRow) -> str:
     """What the estimate of a claim with several is of: the words before it in the reason, e.g. `ln mean ct`."""
     said = re.match(r"([^:;=]+): -?[\d.]+(?:e[-+]\d+)? \[", str(row.get("why", "")))
     return said[1] if said and row.get("estimate") is not None else ""
 
 
-def _unlike(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
+def _unlike(one: LedgerRow | None, other: LedgerRow | None) -> bool:
     """Whether the two estimates are of different parts of the claim, so that they do not compare."""
     parts = [_part(row) for row in (one, other) if row is not None]
     return len(parts) == 2 and all(parts) and parts[0] != parts[1]
 
 
-def _apart(one: Any, other: Any) -> bool:
+def _apart(one: list[float] | None, other: list[float] | None) -> bool:
     return bool(one and other) and None not in (*one, *other) and (one[1] < other[0] or other[1] < one[0])
 
 
-def _short(value: Any, limit: int = 90) -> str:
+def _short(value: object, limit: int = 90) -> str:
     """A value in one line."""
     if isinstance(value, list) and len(value) > 6:
         return f"{len(value)} entries"

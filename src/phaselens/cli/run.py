@@ -12,6 +12,9 @@ from phaselens.cli.terminal import bounded, names, note, number, print_json, pri
 from phaselens.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from phaselens.claims.verdict_records import LedgerRow
     from phaselens.studies import Outcome
     from phaselens.studies.declaration import Study
 
@@ -277,7 +280,7 @@ def _print(outcome: "Outcome", page: Path) -> None:
     say("", f"report: {page}   ({outcome.seconds:.0f} s)")
 
 
-def print_verdicts(claims: tuple[dict[str, Any], ...] | list[dict[str, Any]]) -> None:
+def print_verdicts(claims: "Sequence[LedgerRow]") -> None:
     """One line per claim: verdict, statement, and why; those that are not applicable together, by reason."""
     absent: dict[str, list[str]] = {}
     for claim in claims:

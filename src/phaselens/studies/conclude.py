@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from phaselens.claims import Claim, OwnClaim, RegisteredOwn, at_equal_lengths, claims_by_id
+from phaselens.claims.verdict_records import LedgerRow
 from phaselens.dynamics.published_figures import published_figures
 from phaselens.engines.forked_workers import spread
 from phaselens.experiments import (
@@ -52,7 +53,7 @@ class Outcome:
     name: str
     folder: Path
     panel: tuple[dict[str, Any], ...]
-    claims: tuple[dict[str, Any], ...]
+    claims: tuple[LedgerRow, ...]
     refused: tuple[dict[str, str], ...]
     failed: tuple[dict[str, str], ...]
     notes: tuple[str, ...]
@@ -158,14 +159,14 @@ def verdicts(
     late: Mapping[str, str],
     registered: Sequence[str],
     each: Each = in_turn,
-) -> tuple[Result, list[dict[str, Any]]]:
+) -> tuple[Result, list[LedgerRow]]:
     """What the experiments found, and the rows of the ledger.
 
     Where runs are of unlike length, claims that rest on means over whole runs are judged at equal lengths too, and a
     verdict that does not stand there is open.
     """
 
-    def rows_of(found: Result, about: Panel) -> list[dict[str, Any]]:
+    def rows_of(found: Result, about: Panel) -> list[LedgerRow]:
         own = {c.id: own_evidence(c.rule, found.tables, counts(about)) for c in wanted.own}
         return judged(claims, {**found.evidence, **own}, late, registered)
 

@@ -1,7 +1,7 @@
 """A trace as one sees it in a notebook: a line, a heat map of its first run as HTML, and plots through matplotlib."""
 
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +9,8 @@ from phaselens.errors import InputError, missing_extra, unknown_name
 from phaselens.signs import visible
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from phaselens.trace.trace import Trace
 
 STEPS = 48  # of the heat map
@@ -63,7 +65,7 @@ def _cell(value: float, low: float, high: float) -> str:
     return f'<td title="{value:.4g}" style="{CELL.format(f"rgba(31,90,160,{0.06 + 0.94 * share:.3f})")}"></td>'
 
 
-def axes(given: Any) -> Any:
+def axes(given: "Axes | None") -> "Axes":
     """The matplotlib axes to draw in: those given, or fresh ones. Raises MissingExtra without matplotlib."""
     try:
         import matplotlib.pyplot as plt
@@ -72,7 +74,7 @@ def axes(given: Any) -> Any:
     return plt.subplots(layout="constrained")[1] if given is None else given
 
 
-def plot(trace: "Trace", name: str, run: int, ax: Any) -> Any:
+def plot(trace: "Trace", name: str, run: int, ax: "Axes | None") -> "Axes":
     """Layers by steps of one run as an image."""
     values, layers, steps, tokens = grid_of(trace, name, run)
     ax = axes(ax)
@@ -84,7 +86,7 @@ def plot(trace: "Trace", name: str, run: int, ax: Any) -> Any:
     return ax
 
 
-def plot_layers(trace: "Trace", name: str, ax: Any) -> Any:
+def plot_layers(trace: "Trace", name: str, ax: "Axes | None") -> "Axes":
     """The median over all runs and steps by layer, with quartiles as a band."""
     ax = axes(ax)
     runs = trace.numpy("runs", ["run"])["run"].tolist()
@@ -97,7 +99,7 @@ def plot_layers(trace: "Trace", name: str, ax: Any) -> Any:
     return ax
 
 
-def plot_runs(trace: "Trace", name: str, layer: int | None, ax: Any) -> Any:
+def plot_runs(trace: "Trace", name: str, layer: int | None, ax: "Axes | None") -> "Axes":
     """One line per run over its steps, at one layer (None: round(0.75 L))."""
     ax = axes(ax)
     for run in trace.numpy("runs", ["run"])["run"].tolist():

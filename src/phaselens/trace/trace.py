@@ -12,9 +12,12 @@ from phaselens.trace import notebook
 from phaselens.trace.schema import KEYS, TABLES, Column, columns_of, read_columns, validate
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import pandas
     import polars
     import xarray
+    from matplotlib.axes import Axes
 
 Rows = Mapping[str, np.ndarray]
 
@@ -109,22 +112,22 @@ class Trace:
     def _repr_html_(self) -> str:
         return notebook.heat_html(self)
 
-    def plot(self, observable: str = "instability", run: int = 0, ax: Any = None) -> Any:
+    def plot(self, observable: str = "instability", run: int = 0, ax: "Axes | None" = None) -> "Axes":
         """One run as an image, layers by tokens; returns the matplotlib axes (extra `plot`).
 
         Raises UnknownNameError for a column that `layers` lacks, InputError for a run that is not there.
         """
         return notebook.plot(self, observable, run, ax)
 
-    def plot_layers(self, observable: str = "instability", ax: Any = None) -> Any:
+    def plot_layers(self, observable: str = "instability", ax: "Axes | None" = None) -> "Axes":
         """Median and quartiles over runs and steps, by layer; errors as of `plot`."""
         return notebook.plot_layers(self, observable, ax)
 
-    def plot_runs(self, observable: str = "instability", layer: int | None = None, ax: Any = None) -> Any:
+    def plot_runs(self, observable: str = "instability", layer: int | None = None, ax: "Axes | None" = None) -> "Axes":
         """One line per run at one layer (None: the layer of record, round(0.75 L)); errors as of `plot`."""
         return notebook.plot_runs(self, observable, layer, ax)
 
-    def view(self, run: int = 0, observable: str = "instability") -> Any:
+    def view(self, run: int = 0, observable: str = "instability") -> object:
         """One run as a widget for Jupyter and marimo: text and heat map on one cursor; a still without `notebook`.
 
         Raises UnknownNameError for a column that `layers` lacks, InputError for a run that is not there.
@@ -183,13 +186,13 @@ class Trace:
         return xr.Dataset(data, coords={**axes, **runs})
 
 
-def _model_of(meta: Mapping[str, Any]) -> str | None:
+def _model_of(meta: Mapping[str, object]) -> str | None:
     """The name of the model that a trace was made with; None where it is not known."""
     model = meta.get("model")
     return model.get("name") if isinstance(model, Mapping) else None
 
 
-def _need(package: str) -> Any:
+def _need(package: str) -> "ModuleType":
     """Import an optional `package` now that it is used."""
     try:
         return __import__(package)

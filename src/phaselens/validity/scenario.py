@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from phaselens.claims import at_equal_lengths, claims_by_id, judge_all
+from phaselens.claims.verdict_records import LedgerRow
 from phaselens.errors import InputError
 from phaselens.experiments import Panel, experiments_by_name
 from phaselens.experiments.equal_lengths import equal_lengths
@@ -63,8 +64,11 @@ def rulings(claims: Sequence[str], evidence: Mapping[str, Any]) -> dict[str, Rul
     return {v.id: Ruling(v.verdict, v.decided_by) for v in judge_all(claims_by_id(claims), evidence)}
 
 
-def _rows(found: Mapping[str, Ruling]) -> list[dict[str, str]]:
-    return [{"id": claim, "why": "", "needed": "", **vars(said)} for claim, said in found.items()]
+def _rows(found: Mapping[str, Ruling]) -> list[LedgerRow]:
+    return [
+        LedgerRow(id=claim, why="", needed="", verdict=said.verdict, decided_by=said.decided_by)
+        for claim, said in found.items()
+    ]
 
 
 def by_experiment(name: str, claims: tuple[str, ...] = ()) -> Judge:

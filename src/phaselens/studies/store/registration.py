@@ -22,6 +22,7 @@ from phaselens.claims import (
     lock,
     registered_own,
 )
+from phaselens.claims.verdict_records import LedgerRow
 
 CHANGED = "-changed"
 NOT_JUDGED = "not judged"
@@ -90,7 +91,7 @@ def post_hoc(claims: Sequence[Claim], manifest: Mapping[str, Any], *, other_draw
 
 def judged(
     claims: Sequence[Claim], evidence: Mapping[str, Evidence], late: Mapping[str, str], registered: Sequence[str]
-) -> list[dict[str, Any]]:
+) -> list[LedgerRow]:
     """The rows of claims.json: every verdict, and whether it is post hoc (`late`, with the reason).
 
     `registered` are the ids that Holm's correction of a registered claim is over.
@@ -99,24 +100,22 @@ def judged(
     if late:
         family = {v.id: v for v in judge_all([c for c in claims if c.id in set(registered)], evidence)}
         whole = tuple(v if v.id in late else family[v.id] for v in whole)
-    rows = []
+    rows: list[LedgerRow] = []
     for row in ledger_rows(whole):
         why = late.get(row["id"])
         reasons = row["reasons"] if why is None else {**row["reasons"], "post_hoc": why}
-        said = {"after": _before(row, claims), "family": _family(row, claims, whole, late)}
-        rows.append({**row, "reasons": reasons, "post_hoc": why is not None, **said})
+        after, family = _before(row, claims), _family(row, claims, whole, late)
+        rows.append({**row, "reasons": reasons, "post_hoc": why is not None, "after": after, "family": family})
     return rows
 
 
-def _before(row: Mapping[str, Any], claims: Sequence[Claim]) -> str:
+def _before(row: LedgerRow, claims: Sequence[Claim]) -> str:
     """The claim after which this one is tested, out of Holm's correction ("": none that is judged here)."""
     together = {c.id for c in corrected_together(claims, row["seed_doc"])}
     return "" if row["id"] in together else next(c.after for c in claims if c.id == row["id"])
 
 
-def _family(
-    row: Mapping[str, Any], claims: Sequence[Claim], verdicts: Sequence[Verdict], late: Mapping[str, str]
-) -> str:
+def _family(row: LedgerRow, claims: Sequence[Claim], verdicts: Sequence[Verdict], late: Mapping[str, str]) -> str:
     """What Holm's correction of one claim is over, in words."""
     if row["p"] is None:
         return "no p-value, so no correction"
@@ -129,7 +128,7 @@ def _family(
     return f"Holm over {len(own)} of {whose} that have a p-value: {', '.join(own)}"
 
 
-def unjudged(manifest: Mapping[str, Any], judged_ids: Collection[str]) -> list[dict[str, Any]]:
+def unjudged(manifest: Mapping[str, Any], judged_ids: Collection[str]) -> list[LedgerRow]:
     """Rows of the ledger for claims that were registered and are not judged here: none can be deleted.
 
     Open, and every number null with the reason.
@@ -142,7 +141,12 @@ def unjudged(manifest: Mapping[str, Any], judged_ids: Collection[str]) -> list[d
             "seed_doc": row["document"],
             "statement": row.get("statement", f"(words not kept; lock {row['lock'][:12]})"),
             "verdict": "open",
-            **dict.fromkeys(nothing),
+            "estimate": None,
+            "interval": None,
+            "null": None,
+            "p": None,
+            "p_without_twins": None,
+            "p_holm": None,
             "decided_by": NOT_JUDGED,
             "n": 0,
             "counts": {},
