@@ -104,8 +104,8 @@ def judged(
     for row in ledger_rows(whole):
         why = late.get(row["id"])
         reasons = row["reasons"] if why is None else {**row["reasons"], "post_hoc": why}
-        after, family = _before(row, claims), _family(row, claims, whole, late)
-        rows.append({**row, "reasons": reasons, "post_hoc": why is not None, "after": after, "family": family})
+        after, over = _before(row, claims), _family(row, claims, whole, late)
+        rows.append({**row, "reasons": reasons, "post_hoc": why is not None, "after": after, "family": over})
     return rows
 
 
