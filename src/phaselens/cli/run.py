@@ -244,16 +244,8 @@ def check_device(device: str) -> None:
 
 
 def _document(outcome: "Outcome", page: Path) -> dict[str, object]:
-    return {
-        "out": str(outcome.folder),
-        "report": str(page),
-        "panel": outcome.panel,
-        "claims": outcome.claims,
-        "refused": outcome.refused,
-        "failed": outcome.failed,
-        "notes": outcome.notes,
-        "seconds": round(outcome.seconds, 3),
-    }
+    plain = {name: getattr(outcome, name) for name in ("panel", "claims", "refused", "failed", "notes")}
+    return {"out": str(outcome.folder), "report": str(page), **plain, "seconds": round(outcome.seconds, 3)}
 
 
 def _print(outcome: "Outcome", page: Path) -> None:

@@ -191,10 +191,7 @@ def picture_of(folder: Path, record: Record) -> dict[str, object] | None:
     shape = (len(steps), len(layers))
     return {
         "model": shown.model,
-        "run": run.run,
-        "prompt_id": run.prompt_id,
-        "category": run.category,
-        "arm": run.arm,
+        **{name: getattr(run, name) for name in ("run", "prompt_id", "category", "arm")},
         "lens": "final_norm",
         "prompt": run.prompt,
         "layers": layers.tolist(),

@@ -98,23 +98,10 @@ class Transcripts:
 
     def run_rows(self) -> list[dict[str, object]]:
         """One dict per run, in order: the `runs` table of a trace."""
+        plain = "run prompt_id unit category sample seed arm n_prompt n_generated finish answer aliases tag correct"
         return [
-            {
-                "run": t.run,
-                "prompt_id": t.prompt_id,
-                "unit": t.unit or t.prompt_id,
-                "category": t.category,
-                "sample": t.sample,
-                "seed": t.seed,
-                "arm": t.arm,
-                "n_prompt": t.n_prompt,
-                "n_generated": t.n_generated,
-                "finish": t.finish,
-                "answer": t.answer,
-                "aliases": "\n".join(t.aliases) or None,
-                "tag": t.tag or None,
-                "correct": t.correct,
-            }
+            {name: getattr(t, name) for name in plain.split()}
+            | {"unit": t.unit or t.prompt_id, "aliases": "\n".join(t.aliases) or None, "tag": t.tag or None}
             for t in sorted(self.runs, key=lambda t: t.run)
         ]
 
