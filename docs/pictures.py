@@ -60,6 +60,7 @@ PANELS = (
     ("log_rms", "log-RMS (dashed: massive dims out)", False),
     ("sink", "log-RMS, position 0 less others", False),
 )
+LEAST = 2e-2  # a KL below this is not drawn: at L it is 0
 READ, FROM = 24, 4  # texts for position 0, and the first position that is "elsewhere"
 LONG = re.compile(r"(\d\.\d\d)\d+")  # hundredths of a point are enough
 Curve = dict[str, np.ndarray]
@@ -134,6 +135,11 @@ def range_of(curves: list[Curve], grid: np.ndarray) -> tuple[np.ndarray, np.ndar
     return low, middle, high
 
 
+def drawable(values: np.ndarray, log: bool) -> np.ndarray:
+    """The values, on a logarithmic axis without those that have no place on it."""
+    return np.where(values > LEAST, values, np.nan) if log else values
+
+
 def styled(theme: dict, panels: int, across: int, high: float) -> tuple:
     """A figure with so many panels, quiet axes."""
     figure, axes = plt.subplots(-(-panels // across), across, figsize=(11, high), squeeze=False)
@@ -166,7 +172,7 @@ def draw_depth(real: dict[str, dict[str, Curve]], organisms: dict[str, dict[str,
         for beside, style in ((observable, "-"), (f"{observable}_core", "--")):
             known = [of[beside] for of in organisms.values() if beside in of]
             if known:
-                low, middle, high = range_of(known, grid)
+                low, middle, high = (drawable(v, log) for v in range_of(known, grid))
                 label = f"{len(known)} organisms: range and median" if style == "-" else None
                 if style == "-":
                     axis.fill_between(grid, low, high, color=theme["range"], alpha=0.25, linewidth=0)
@@ -174,10 +180,11 @@ def draw_depth(real: dict[str, dict[str, Curve]], organisms: dict[str, dict[str,
             for colour, (name, of) in zip(theme["models"], real.items(), strict=False):
                 if beside in of:
                     c, label = of[beside], name if style == "-" else None
-                    axis.fill_between(c["depth"], c["lo"], c["hi"], color=colour, alpha=0.2, linewidth=0)
-                    axis.plot(c["depth"], c["value"], style, color=colour, linewidth=1.4, label=label)
+                    lo, value, hi = (drawable(c[k], log) for k in ("lo", "value", "hi"))
+                    axis.fill_between(c["depth"], lo, hi, color=colour, alpha=0.2, linewidth=0)
+                    axis.plot(c["depth"], value, style, color=colour, linewidth=1.4, label=label)
         if log:
-            axis.set_ylim(bottom=2e-2)  # at L it is 0
+            axis.set_ylim(bottom=LEAST)
     return finished(figure, axes, theme, f"real-depth-{mode}.svg")
 
 
