@@ -276,3 +276,10 @@ def test_a_cell_that_may_hold_several_answers_is_refused_until_it_is_said(tmp_pa
     assert answers_of(tmp_path, "", "Oslo") == ("Oslo",)
     lines = write(tmp_path, "q.jsonl", '{"prompt": "a", "answer": "x;y"}\n{"prompt": "b", "answer": ["x", "y"]}\n')
     assert [p.accepted for p in load_battery(lines).prompts] == [("x;y",), ("x", "y")]
+
+
+def test_a_csv_of_semicolons_is_read_and_one_of_commas_keeps_its_semicolons(tmp_path):
+    german = write(tmp_path, "de.csv", "\ufeffprompt;answer\r\nWo ist Bonn, Rom?;am Rhein\r\n")
+    assert [(p.text, p.answer) for p in load_battery(german).prompts] == [("Wo ist Bonn, Rom?", "am Rhein")]
+    usual = write(tmp_path, "en.csv", "prompt,tag\nOne; two?,a;b\n")
+    assert [(p.text, p.tag) for p in load_battery(usual).prompts] == [("One; two?", "a;b")]

@@ -42,7 +42,7 @@ def read_table(path: str | Path, encoding: str = "utf-8") -> Table:
     """The records of a file, by its suffix: .csv and .tsv with a header, .json (a list), .txt (lines), else JSON Lines.
 
     A Parquet file, a folder saved by Hugging Face `datasets`, and `hf://datasets/OWNER/NAME?split=...` are read too.
-    TSV knows no quotes, as its definition says. Empty cells are left out of a row. Blank lines are passed over.
+    A CSV whose header has semicolons and no comma is parted by them; TSV knows no quotes. Empty cells and lines go.
 
     Raises:
         StudyFileError: not there, not readable, another encoding, or a line is wrong; says which line.
@@ -55,7 +55,8 @@ def read_table(path: str | Path, encoding: str = "utf-8") -> Table:
     text = read_text(path, encoding)
     match path.suffix.lower():
         case ".csv":
-            rows = list(_delimited(path, text, ",", csv.QUOTE_MINIMAL, header))
+            mark = ";" if ";" in (first := text.partition("\n")[0]) and "," not in first else ","
+            rows = list(_delimited(path, text, mark, csv.QUOTE_MINIMAL, header))
         case ".tsv":
             rows = list(_delimited(path, text, "\t", csv.QUOTE_NONE, header))
         case ".json":

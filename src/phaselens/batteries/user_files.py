@@ -196,7 +196,7 @@ def _require_text_column(table: Table) -> None:
     if table.path.suffix.lower() in DELIMITED and not set(TEXT_KEYS) & set(table.columns):
         raise StudyFileError(
             f"{table.path}, line 1: no column 'prompt' or 'text' among {', '.join(table.columns)}. "
-            f'Say which it is, such as columns = {{"text": "{table.columns[0]}"}}.'
+            f'Rename it, or say in a study or in Python: columns = {{"text": "{table.columns[0]}"}}.'
         )
 
 

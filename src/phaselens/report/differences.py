@@ -44,10 +44,7 @@ def largest(rows: list[Row]) -> list[Row]:
 
 
 def standing(rows: list[Row], most: int) -> list[Row]:
-    """The largest differences of a pair that stand, of unlike groups of observables first.
-
-    Within a group those whose untrained twins were measured come first.
-    """
+    """The largest differences of a pair that stand, of unlike groups first, in a group those with known twins first."""
     found = sorted(largest([r for r in rows if not fate(r)]), key=lambda r: not is_number(r["untrained"]))
     groups = [group_of(str(r["observable"])) for r in found]
     order = sorted(range(len(found)), key=lambda k: groups[:k].count(groups[k]))

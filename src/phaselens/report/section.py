@@ -82,10 +82,7 @@ class Legend:
 
 @dataclass(frozen=True)
 class Card:
-    """One finding at a glance: what it is of, what was found, a small figure, and the numbers in a sentence.
-
-    `label` leads to the row of a claim (`anchor`) or to the definition of a `term`.
-    """
+    """One finding at a glance; its `label` leads to the row of a claim (`anchor`) or to the definition of a `term`."""
 
     label: str
     place: str

@@ -62,6 +62,8 @@ def shape_of(source: Source) -> Shape:
         place = path(str(place).removeprefix(ORGANISM))
     elif (file := gguf_file(str(place))) is not None:
         place = converted(file)
+    elif str(place)[:1] in "/.~" and not Path(place).exists():
+        raise InputError(f"no such file or folder: {place}.")
     try:
         config = AutoConfig.from_pretrained(place, revision=source.revision, trust_remote_code=source.trust_remote_code)
         with torch.device("meta"):
