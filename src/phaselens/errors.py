@@ -110,17 +110,10 @@ class StateError(PhaselensError, RuntimeError):
     """
 
 
-KINDS = (
-    InputError,
-    UnknownNameError,
-    PromptError,
-    TokenizerError,
-    StudyFileError,
-    OutputError,
-    ModelRefused,
-    UnitsError,
-    MissingExtra,
-    StateError,
+KINDS = tuple(
+    kind
+    for kind in list(vars().values())
+    if isinstance(kind, type) and issubclass(kind, PhaselensError) and kind is not PhaselensError
 )
 """Every kind that is raised, in the order of the tree above; each has its section on the page Errors."""
 

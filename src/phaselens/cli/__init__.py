@@ -7,6 +7,7 @@ Wrong input gives one line on stderr and exit code 2; an unexpected error gives 
 import os
 import sys
 import traceback
+from importlib.resources import files
 from typing import Annotated, Any
 
 import typer
@@ -36,24 +37,6 @@ from phaselens.version import __version__
 UsageProblem: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 INTERRUPTED = 130
 LONGEST = 4000
-
-GREETING = """phaselens measures the internal dynamics of decoder-only language models while they generate.
-
-  phaselens run --quick --out demo      a whole study on the bundled models, in under a minute
-  phaselens run my-study.toml --out DIR a study of your own models
-  phaselens observe MODEL --prompts FILE.jsonl --out DIR
-  phaselens measure STATES.npy --out DIR
-  phaselens probe MODEL --data FILE.jsonl --out DIR
-  phaselens perturb MODEL --out DIR     noise at every layer, followed to the output
-  phaselens view DIR                    walk through stored runs in the browser, token by token
-  phaselens watch MODEL                 in the browser, while it generates; an API for clients
-  phaselens calibrate DIR               learn a monitor's threshold from graded runs
-  phaselens models check MODEL          whether a model can be read, and the proof
-  phaselens claims list                 what is registered before the data; claims show G2 explains one
-  phaselens compare DIR1 DIR2           two studies side by side
-  phaselens doctor                      whether this machine has what is needed
-  phaselens --help                      everything else
-"""
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command("run")(run.run)
@@ -107,7 +90,7 @@ def _root(
 ) -> None:
     """Measure the internal dynamics of decoder-only language models, with controls and a ledger of claims."""
     if context.invoked_subcommand is None:
-        typer.echo(GREETING, nl=False)
+        typer.echo(files("phaselens.cli").joinpath("greeting.txt").read_text(encoding="utf-8"), nl=False)
 
 
 def call(arguments: list[str]) -> int:

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import tomllib
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,37 +15,7 @@ from phaselens.cli.terminal import note, number, print_json, print_table
 from phaselens.errors import InputError, StateError
 
 app = typer.Typer(help="Speed and memory figures, as ratios within one run.", no_args_is_help=True)
-# Command: what its quick form is, what it measures.
-BENCHES = {
-    "capture": (
-        "A smaller form, under a minute.",
-        "Measure generating, observing and reading through the lens against bare work and against peers.",
-    ),
-    "probes": (
-        "One layer of the thirteen, under a minute.",
-        "Measure the batched probe fits against a loop over scikit-learn's LogisticRegression.",
-    ),
-    "perturb": (
-        "Four prompts instead of 32, under a minute.",
-        "Measure a perturbation signature against the bare forward passes that it needs.",
-    ),
-    "analysis": (
-        "Four models instead of twenty, under a minute.",
-        "Measure time and memory of all analyses of simulated traces of a large panel, and of its prompt bootstrap.",
-    ),
-    "monitor": (
-        "A smaller form, about a minute.",
-        "Measure what the live monitor costs over bare generation, and how far its numbers are from those of observe.",
-    ),
-    "study": (
-        "Fewer tokens and repetitions, a few minutes.",
-        "Measure observing, calibrating and loading over bare work, at vocabularies of 49,152 and 262,144.",
-    ),
-    "scale": (
-        "A fifth of the units and 4 x the tokens at most.",
-        "Measure how the driver grows with units, a resume with files, and analyses with tokens.",
-    ),
-}
+BENCHES = tomllib.loads(files("phaselens.cli").joinpath("benches.toml").read_text(encoding="utf-8"))
 
 
 @app.callback()

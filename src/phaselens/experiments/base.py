@@ -72,20 +72,8 @@ class ModelInfo:
 
 def shape_of(info: ModelInfo) -> str:
     """Recipe, shape and tokenizer of a model, as one name: what checkpoints and seeds of it share."""
-    return " ".join(
-        str(part)
-        for part in (
-            info.recipe,
-            info.family,
-            info.n_layers,
-            info.d_model,
-            info.parameters,
-            info.vocab_size,
-            info.corpus,
-            info.capped,
-            info.qk_norm,
-        )
-    )
+    names = "recipe family n_layers d_model parameters vocab_size corpus capped qk_norm"
+    return " ".join(str(getattr(info, name)) for name in names.split())
 
 
 def training_of(info: ModelInfo) -> str:

@@ -25,18 +25,8 @@ KEYS = frozenset({"run", "step", "layer", "position", "token", "finite", "text",
 OF_SCALE = frozenset({"log_rms", "log_rms_core"})
 # What a larger vocabulary moves by itself; left out where the two vocabularies are of unlike size.
 OF_VOCABULARY = frozenset(
-    {
-        "entropy",
-        "nucleus_entropy",
-        "nucleus_size",
-        "surprisal",
-        "rank",
-        "n_above_1pct",
-        "branching",
-        "commitment",
-        "logit_std",
-        "kl_to_final",
-    }
+    "entropy nucleus_entropy nucleus_size surprisal rank n_above_1pct branching commitment logit_std "
+    "kl_to_final".split()
 )
 # What counts layers; left out where the two stacks are of unlike height.
 OF_LAYERS = frozenset({"commit_layer", "commit_layer_emitted"})

@@ -5,8 +5,10 @@ the network does it) are the only tables by family; neither holds a path that st
 """
 
 import re
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any, TypedDict
 
 import torch
@@ -196,19 +198,7 @@ class AltupMerge(nn.Module):
 
 MERGES: Mapping[str, Callable[[nn.Module], nn.Module]] = {"gemma3n": AltupMerge, "gemma3n_text": AltupMerge}
 
-# What a refusal means, in words; it is structure or the proof that refuses, never this table.
-WHY: Mapping[str, str] = {
-    "blt": "It groups bytes into patches and has blocks at three levels, whose positions are not tokens.",
-    "cpmant": "It puts 32 positions of a learned prompt before every text.",
-    "hrm_text": "Its blocks run several times per pass, in loops that share weights, so a layer is not a block.",
-    "inkling2_text": "Its head reads a mixture of what all blocks wrote, so no one state becomes the logits.",
-    "musicgen_decoder": "It writes several code books per step, so a row of logits is not one token.",
-    "musicgen_melody_decoder": "It writes several code books per step, so a row of logits is not one token.",
-    "prophetnet": "It predicts several tokens ahead in parallel streams, so a state is not one position.",
-    "reformer": "Its layers are reversible: two states per token, passed inside a function that hooks do not see.",
-    "xlm": "It is a masked language model unless made causal, and its blocks are spread over several lists.",
-    "xlnet": "It is a permutation language model: without a permutation mask every token sees every other.",
-}
+WHY: Mapping[str, str] = tomllib.loads(files("phaselens.models").joinpath("refused_families.toml").read_text("utf-8"))
 
 PECULIAR: Mapping[str, Callable[[nn.Module], str | None]] = {"rwkv": _no_rescale}
 

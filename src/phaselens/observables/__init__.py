@@ -6,78 +6,31 @@ maps and no columns of a trace.
 """
 
 from collections.abc import Iterable
+from types import ModuleType
 
 from phaselens.errors import unknown_name
 from phaselens.observables import cloud, depth, distribution, growth, trajectory
 from phaselens.observables.lens import LENS_STATISTICS, lens_statistics, statistics_from_logits
 from phaselens.observables.spec import Observable, base_inputs, evaluate, observable, quantity, resolve, settings_of
 
-TRAJECTORY = tuple(
-    fn.observable
-    for fn in (
-        trajectory.step_length,
-        trajectory.turning_angle,
-        trajectory.instability,
-        trajectory.frozen,
-        trajectory.zero_step,
-        trajectory.relative_step,
-        trajectory.log_rms,
-        trajectory.log_rms_core,
-    )
+
+def _of(module: ModuleType, names: str) -> tuple[Observable, ...]:
+    return tuple(getattr(module, name).observable for name in names.split())
+
+
+TRAJECTORY = _of(
+    trajectory, "step_length turning_angle instability frozen zero_step relative_step log_rms log_rms_core"
 )
-DEPTH = tuple(
-    fn.observable
-    for fn in (depth.depth_step, depth.depth_angle, depth.depth_instability, depth.coherence, depth.state_sync)
+DEPTH = _of(depth, "depth_step depth_angle depth_instability coherence state_sync")
+DISTRIBUTION = _of(
+    distribution,
+    "entropy entropy_norm top1 top2 margin rivalry n_above_1pct dispersion top10_mass logit_std surprisal rank "
+    "kl_to_final agrees lens_sync turbulence commit_layer commit_depth commit_layer_emitted commitment branching",
 )
-DISTRIBUTION = tuple(
-    fn.observable
-    for fn in (
-        distribution.entropy,
-        distribution.entropy_norm,
-        distribution.top1,
-        distribution.top2,
-        distribution.margin,
-        distribution.rivalry,
-        distribution.n_above_1pct,
-        distribution.dispersion,
-        distribution.top10_mass,
-        distribution.logit_std,
-        distribution.surprisal,
-        distribution.rank,
-        distribution.kl_to_final,
-        distribution.agrees,
-        distribution.lens_sync,
-        distribution.turbulence,
-        distribution.commit_layer,
-        distribution.commit_depth,
-        distribution.commit_layer_emitted,
-        distribution.commitment,
-        distribution.branching,
-    )
-)
-EXTENDED = tuple(
-    fn.observable
-    for fn in (
-        distribution.nucleus_mass,
-        distribution.nucleus_size,
-        distribution.nucleus_entropy,
-        trajectory.tortuosity,
-    )
-)
+EXTENDED = _of(distribution, "nucleus_mass nucleus_size nucleus_entropy") + _of(trajectory, "tortuosity")
 DEFAULT = TRAJECTORY + DEPTH + DISTRIBUTION
 OBSERVABLES = DEFAULT + EXTENDED
-CLOUD = tuple(
-    fn.observable
-    for fn in (
-        cloud.effective_rank,
-        cloud.participation_ratio,
-        cloud.intrinsic_dimension,
-        cloud.anisotropy,
-        cloud.radius_of_gyration,
-        cloud.coe_r,
-        cloud.coe_c,
-    )
-)
+CLOUD = _of(cloud, "effective_rank participation_ratio intrinsic_dimension anisotropy radius_of_gyration coe_r coe_c")
 MAPS = (growth.depth_exponent.observable, growth.token_exponent.observable)
 
 

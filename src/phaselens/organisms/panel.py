@@ -7,12 +7,13 @@ two configurations are one. Two models keep four checkpoints of their training. 
 which is why there is no more of each.
 """
 
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from phaselens.errors import unknown_name
-from phaselens.organisms.tokens import CHARACTERS, CONTEXT
+from phaselens.organisms.tokens import CONTEXT
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -44,30 +45,13 @@ class Cell:
     kept: tuple[int, ...] = ()
 
 
-KEPT = (200, 450, 900, 1600)  # with the untrained twin and the model itself, six points of its training
-PANEL = (
-    Cell("llama-512", "llama", kept=KEPT),
-    Cell("gpt2-512", "gpt2", inner=288, kept=KEPT),
-    Cell("opt-512", "opt", inner=288, steps=3000),
-    Cell("neox-512", "gpt_neox", inner=288),
-    Cell("qwen3-512", "qwen3"),
-    Cell("gemma2-512", "gemma2"),
-    Cell("phi-512", "phi", inner=288),
-    Cell("moe-512", "mixtral", inner=96),
-    Cell("gemma2-512-uncapped", "gemma2", capped=False),
-    Cell("llama-512-web", "llama", corpus="web"),
-    Cell("gpt2-512-web", "gpt2", inner=288, corpus="web"),
-    Cell("neox-512-web", "gpt_neox", inner=288, corpus="web"),
-    Cell("qwen3-512-web", "qwen3", corpus="web"),
-    Cell("llama-512-untied", "llama", tied=False),
-    Cell("gemma2-512-s2", "gemma2", seed=2),
-    Cell("gemma2-512-uncapped-s2", "gemma2", capped=False, seed=2),
-    Cell("llama-2048", "llama", vocabulary=2048),
-    Cell("gemma2-512-s3", "gemma2", seed=3),
-    Cell("gemma2-512-uncapped-s3", "gemma2", capped=False, seed=3),
-    Cell("llama-512-large", "llama", layers=8, width=128, inner=256, heads=4),
-    Cell("llama-char", "llama", vocabulary=CHARACTERS, context=704),
-)
+def cell_of(recipe: dict) -> Cell:
+    """The cell of a recipe, as the table and a training record hold it."""
+    return Cell(**{**recipe, "kept": tuple(recipe.get("kept", ()))})
+
+
+TABLE = tomllib.loads((Path(__file__).parent / "panel.toml").read_text(encoding="utf-8"))
+PANEL = tuple(cell_of({"name": name, **own}) for name, own in TABLE.items())
 DEFAULT = tuple(cell.name for cell in PANEL[:8])
 
 
@@ -82,8 +66,3 @@ def cells(names: Iterable[str] = ()) -> tuple[Cell, ...]:
         if name not in known:
             raise unknown_name("organism", name, known)
     return tuple(cell for cell in PANEL if not wanted or cell.name in wanted)
-
-
-def cell_of(recipe: dict) -> Cell:
-    """The cell of a recipe as a training record holds it."""
-    return Cell(**{**recipe, "kept": tuple(recipe["kept"])})

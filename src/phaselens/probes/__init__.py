@@ -4,15 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # Fetched when first used: what is read off stored capacities needs no torch.
-_HOMES = {
-    "HeldOut": "crossfit",
-    "Task": "crossfit",
-    "cross_fit": "crossfit",
-    "make_task": "crossfit",
-    "grouped_folds": "folds",
-    "Probes": "frozen",
-    "fit_logistic": "logistic",
-}
+_CROSSFIT = dict.fromkeys(("HeldOut", "Task", "cross_fit", "make_task"), "crossfit")
+_HOMES = {**_CROSSFIT, "grouped_folds": "folds", "Probes": "frozen", "fit_logistic": "logistic"}
 
 if TYPE_CHECKING:
     from phaselens.probes.crossfit import HeldOut, Task, cross_fit, make_task
