@@ -124,7 +124,7 @@ def test_a_wrong_mapping_is_named(tmp_path, columns, says):
         ("b.csv", "text,id\n,x\n", "line 2: the prompt is empty"),
         ("b.csv", "text\n", "has no prompts"),
         ("b.csv", "", "has no prompts"),
-        ("b.csv", "question,answer\na,1\n", "no column 'prompt' or 'text' among question, answer. Say which it is"),
+        ("b.csv", "question,answer\na,1\n", "no column 'prompt' or 'text' among question, answer. Rename it, or say"),
         ("b.csv", "text,id\na,x\nb,y\nc,x\n", "line 4: the id 'x' occurs more than once (first at line 2)"),
         ("b.csv", "text\ncaf\u00e9\n".encode("latin-1"), "is not UTF-8 text (byte 8). Save it as UTF-8, or in Python"),
         ("b.json", '[{"text": "a"}, 3]', "item 2: got a int, wanted an object"),
