@@ -9,7 +9,7 @@ from transformers import LlamaConfig, MixtralConfig
 
 from phaselens.cli import call
 from phaselens.errors import InputError
-from phaselens.studies.cost_estimate import plan_of, shape_of, speed
+from phaselens.studies.cost_estimate import plan_of, shape_of, short, speed
 from phaselens.studies.declaration_parts import Source
 from phaselens.studies.default_declaration import plain_study
 
@@ -42,6 +42,8 @@ def test_tokens_are_those_that_are_generated_and_minutes_follow_the_speed(tmp_pa
     assert slow["stages"][0]["tokens"] == (6 * 3 + 2) * 5
     assert slow["minutes"] > 3 * fast["minutes"] > 0 and slow["bytes"] == fast["bytes"]
     assert plan_of(study.changed(twins=True), rate=1e7)["bytes"] == 2 * fast["bytes"]
+    more = plan_of(study.changed(experiments=("regimes", "causal")), rate=1e7)
+    assert "come on top" not in short(fast) and short(more).endswith("; passes of causal come on top")
 
 
 def test_the_probe_measures_products():

@@ -29,6 +29,7 @@ DEVICES = {"GPU of 24 GB": 24, "GPU of 48 GB": 48, "GPU of 80 GB": 80, "8 GPUs o
 # Seconds beside the arithmetic, per token and block, and per token, layer and lens, as measured on small models.
 STEP, ROW = 1e-4, 1e-5
 LETTERS = 4.0  # of a token, about
+OWN_PASSES = ("probes", "observability", "perturbation", "growth", "causal", "control")  # no minutes of these are known
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,9 @@ def plan_of(study: Study, workers: int = 1, rate: float | None = None) -> dict[s
     for row in found["stages"]:
         row |= {k: row[k] * twins for k in ("tokens", "bytes")} | {"minutes": round(row["minutes"] * twins, 2)}
     total = sum(row["minutes"] for row in found["stages"]) / min(workers, len(asked) * twins)
-    return {**found, "workers": workers, "bytes": sum(r["bytes"] for r in found["stages"]), "minutes": round(total, 2)}
+    more = [name for name in OWN_PASSES if name in study.experiments]
+    size = sum(r["bytes"] for r in found["stages"])
+    return {**found, "workers": workers, "bytes": size, "minutes": round(total, 2), "not_counted": more}
 
 
 def planned(
@@ -169,4 +172,5 @@ def short(plan: dict[str, Any]) -> str:
     return (
         f"plan: {tokens:,} tokens of {len(plan['models'])} models, about {plan['bytes'] / 1e6:,.0f} MB on disk, "
         f"{peak / 1e9:.1f} GB of memory, {took} on this machine (--plan says more)"
+        + ("; passes of " + ", ".join(more) + " come on top" if (more := plan.get("not_counted")) else "")
     )
