@@ -23,7 +23,8 @@ from phaselens.monitor import Monitor
 from phaselens.products import product as head_product
 
 sys.path.insert(0, str(Path(__file__).parent))
-from capture import alternate, high_water_mb, llama, prompts, ratio  # noqa: E402
+from capture import alternate, llama, prompts, ratio  # noqa: E402
+from peak_memory import high_water_mb  # noqa: E402
 
 KEYS = ("monitor_over_bare", "lens4_over_bare", "memory_2000_over_200", "live_minus_offline_max")
 TARGETS = {

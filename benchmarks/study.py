@@ -26,7 +26,8 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, Llama
 
 import capture
 import phaselens
-from capture import high_water_mb, prompts
+from capture import prompts
+from peak_memory import high_water_mb
 from phaselens.measure.reducer import LensSpec
 from phaselens.models import Model
 from phaselens.observables import DEFAULT, LENS_STATISTICS, base_inputs

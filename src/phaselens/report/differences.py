@@ -40,7 +40,10 @@ def fate(row: Row) -> str:
 
 def largest(rows: list[Row]) -> list[Row]:
     """Every observable once, where it differs most."""
-    return [r for k, r in enumerate(rows) if r["observable"] not in [other["observable"] for other in rows[:k]]]
+    found: dict[str, Row] = {}
+    for r in rows:
+        found.setdefault(r["observable"], r)
+    return list(found.values())
 
 
 def standing(rows: list[Row], most: int) -> list[Row]:

@@ -16,6 +16,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from phaselens.errors import InputError
+from phaselens.interventions.outcome_records import KINDS
 from phaselens.models.gguf import converted, gguf_file
 from phaselens.observables import DEPTH, DISTRIBUTION, TRAJECTORY
 from phaselens.organisms import ORGANISM, path
@@ -29,7 +30,7 @@ DEVICES = {"GPU of 24 GB": 24, "GPU of 48 GB": 48, "GPU of 80 GB": 80, "8 GPUs o
 # Seconds beside the arithmetic, per token and block, and per token, layer and lens, as measured on small models.
 STEP, ROW = 1e-4, 1e-5
 LETTERS = 4.0  # of a token, about
-OWN_PASSES = ("probes", "observability", "perturbation", "growth", "causal", "control")  # no minutes of these are known
+OWN_PASSES = ("probes", "observability", *KINDS)  # no minutes of these are known
 
 
 @dataclass(frozen=True)
