@@ -5,6 +5,7 @@ import torch
 from torch.nn.functional import linear
 
 from phaselens import products
+from phaselens.observables.growth import pushed
 from phaselens.products import ByOneDNN, product
 
 
@@ -50,3 +51,11 @@ def test_a_network_says_the_same_under_it():
     with torch.no_grad(), ByOneDNN():
         found = block(states)
     assert torch.allclose(found, block(states), atol=1e-6)
+
+
+def test_a_tangent_is_left_to_the_product_that_can_carry_it():
+    g = torch.Generator().manual_seed(5)
+    weight, states, tangents = (torch.randn(n, 32, generator=g) for n in (48, 100, 100))
+    with ByOneDNN(), torch.no_grad():
+        out, moved = pushed(lambda x: linear(x, weight), states, tangents)
+    assert torch.allclose(moved, tangents @ weight.T, atol=1e-5) and torch.allclose(out, states @ weight.T, atol=1e-5)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
@@ -40,7 +41,8 @@ def _has_onednn() -> bool:
 class ByOneDNN(TorchFunctionMode):
     """While it is entered, linear layers of this thread that take many rows are products by oneDNN.
 
-    That is: plain float32 tensors on a processor, 64 rows or more, and no gradient recorded. All else is untouched.
+    That is: plain float32 tensors on a processor, 64 rows or more, no gradient recorded and no tangent carried. All
+    else is untouched.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -55,5 +57,6 @@ def _takes(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     return (
         all(type(t) in (Tensor, torch.nn.Parameter) and t.dtype == torch.float32 and t.is_cpu for t in tensors)
         and not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
+        and unpack_dual(states).tangent is None
         and states.numel() >= LEAST_ROWS * states.shape[-1]
     )

@@ -9,8 +9,8 @@ from tools.process_models import process_model, process_of
 
 from phaselens.capture import GREEDY, generate
 from phaselens.errors import InputError
-from phaselens.interventions.causal_regions import Items, causal_effects, two_choices
-from phaselens.models import load
+from phaselens.interventions.causal_regions import Items, _Runner, causal_effects, two_choices
+from phaselens.models import edit, load
 
 WORDS, RIGHT, WRONG = 24, 90, 91
 
@@ -72,6 +72,28 @@ def test_a_subspace_that_is_decodable_but_not_read_changes_nothing(planted):
     made = causal_effects(planted, items(1), layers=(L,), rank=1, n_random=4)
     assert made.capacity[0] > 0.9
     assert made.margin["probe subspace"].mean() > 0.8 * made.plain.mean()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bloom", "falcon", "llama", "gemma2", "mixtral", "mamba", "rwkv"])
+def test_the_last_token_behind_kept_keys_says_what_the_whole_pass_says(family):
+    """Items of two lengths, the longer beyond the sliding window, against one pass over each with the state edited."""
+    model, g = load(network(family)), np.random.default_rng(2)
+    last = np.array([4, 10] * 8)
+    ids = np.where(np.arange(11) <= last[:, None], g.integers(1, 90, (16, 11)), 0)
+    some = Items(ids, last, np.full(16, RIGHT), np.full(16, WRONG), np.array(["a", "b"] * 8), last, last)
+    runner, put = _Runner(model, some), torch.randn(5, 16, model.d_model, generator=torch.Generator().manual_seed(3))
+    for layer in (0, 1, model.n_layers):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("phaselens.interventions.causal_regions.ROWS", 24)  # three changes a pass
+            got = runner.margin(layer, put)
+        for k, i in np.ndindex(5, 16):
+
+            def change(states, k=k, i=i):
+                return torch.cat([states[:, :-1], put[k, i].expand(1, 1, -1)], dim=1)
+
+            with torch.no_grad(), edit(model, {layer: change}):
+                logits = model.network(torch.tensor(ids[i : i + 1, : last[i] + 1])).logits[0, -1]
+            assert got[k, i] == pytest.approx(float(logits[RIGHT] - logits[WRONG]), abs=2e-5, rel=1e-4)
 
 
 def test_layers_and_units_that_do_not_exist_are_refused(planted):

@@ -5,13 +5,16 @@ that were fitted to it.
 """
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from phaselens.capture.intervene import At, intervening
+from phaselens.capture.replay import advance
 from phaselens.errors import InputError
 from phaselens.interventions.outcome_records import Causal
 from phaselens.interventions.signature import forward, identity_gap
@@ -32,7 +35,7 @@ from phaselens.trace.transcripts import Transcripts
 
 ARMS = ("probe subspace", "LEACE", "mean", "patch")
 RANDOM = ("equal rank", "equal variance")
-Change = Callable[[Tensor], Tensor]
+ROWS, CELLS = 256, 1 << 26  # of one pass: items times changes, and numbers in its logits
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +121,7 @@ def causal_effects(
     names, member = np.unique(items.units, return_inverse=True)
     half = (np.random.default_rng([seed, 41]).permutation(len(names)) % 2)[member]
     task = make_task(items.labels, half)
-    made = _unchanged(model, items, run.margin(model.n_layers, None), chosen, rank, n_random)
+    made = _unchanged(model, items, run.margin(model.n_layers, states[-1][None])[0], chosen, rank, n_random)
     other = None if elsewhere is None else _Elsewhere(model, elsewhere, made, chosen)
     majority = np.bincount(codes).max() / len(codes)
     for i, layer in enumerate(chosen):
@@ -127,15 +130,15 @@ def causal_effects(
         made.capacity[i] = (np.nanmean(hits) - majority) / (1 - majority)
         draw = torch.Generator().manual_seed(seed * 7919 + layer)
         erasers = [_erasers(x[half != h], codes[half != h], rank, n_random, draw) for h in (0, 1)]
-        for name, change in _changes(x, erasers, half, items.partner).items():
-            values = run.margin(layer, change)
-            values[items.partner < 0] = np.nan if name == "patch" else values[items.partner < 0]
-            made.margin[name][i] = values
+        changes = _changes(x, erasers, half, items.partner)
+        for name, values in zip(changes, run.margin(layer, torch.stack([*changes.values()])), strict=True):
+            made.margin[name][i] = np.where((items.partner < 0) & (name == "patch"), np.nan, values)
         for kind in RANDOM:
-            for k in range(n_random):
-                pair = [e[kind][k] for e in erasers]
-                if None not in pair:
-                    made.random[kind][k, i] = run.margin(layer, _halved(x, pair, half))
+            pairs = list(zip(*(e[kind] for e in erasers), strict=True))
+            there = [k for k, pair in enumerate(pairs) if None not in pair]
+            if there:
+                puts = torch.stack([_halved(x, pairs[k], half) for k in there])
+                made.random[kind][there, i] = run.margin(layer, puts)
         if other is not None:
             other.add(i, layer, erasers[0])
         if progress is not None:
@@ -200,36 +203,69 @@ def _changes(x: Tensor, erasers: Sequence[dict], half: np.ndarray, partner: np.n
     }
 
 
+@dataclass(frozen=True, eq=False)
+class _Alike:
+    """Items of one length: rows, ids [item, time] behind `behind` tokens in the cache, states by layer, block forms."""
+
+    rows: np.ndarray
+    ids: Tensor
+    behind: int
+    states: dict[int, Tensor]
+    forms: list
+    cache: Any
+
+
 class _Runner:
-    """Passes over all items, begun at the layer that is changed."""
+    """Passes over the last token of all items, behind kept keys and values, begun at the layer that is changed.
+
+    Where no cache of keys and values was proved the whole text is run.
+    """
 
     def __init__(self, model: Model, items: Items) -> None:
         self.model, self.items = model, items
-        self.ids = torch.as_tensor(items.ids, device=model.device)
-        self.rows, self.last = torch.arange(len(items.last)), torch.as_tensor(items.last)
-        with torch.no_grad(), record(model, clone=True) as taps, forms_of(model.blocks) as self.forms:
-            forward(model, self.ids, self.ids.shape[1])
-        self.whole = dict(taps.states)
+        self.alike = [self._of_length(int(last)) for last in np.unique(items.last)]
 
-    def states(self) -> dict[int, Tensor]:
-        """The states of the last token by layer, float32 [item, d]."""
-        return {layer: s[self.rows, self.last].float().cpu() for layer, s in self.whole.items()}
+    def _of_length(self, last: int) -> _Alike:
+        model, rows = self.model, np.flatnonzero(self.items.last == last)
+        ids = torch.as_tensor(self.items.ids[rows, : last + 1], device=model.device)
+        behind = last if model.facts.cache == "past_key_values" and model.facts.chunks else 0
+        with torch.no_grad(), record(model, clone=True) as taps, forms_of(model.blocks) as forms:
+            forward(model, ids, 1)
+        with torch.no_grad():
+            cache = advance(model, ids[:, :behind], 0, None, keep_cache=True) if behind else None
+        states = {layer: state[:, behind:].clone() for layer, state in taps.states.items()}
+        return _Alike(rows, ids[:, behind:], behind, states, forms, cache)
 
-    def margin(self, layer: int, put: Tensor | None) -> np.ndarray:
-        """Margins of all items with these states [item, d] in place of the last token's at one layer."""
+    def states(self) -> list[Tensor]:
+        """The states of the last token by layer, each float32 [item, d]."""
+        made = [torch.empty(len(self.items.last), self.model.d_model) for _ in range(self.model.n_layers + 1)]
+        for one in self.alike:
+            for layer, state in one.states.items():
+                made[layer][one.rows] = state[:, -1].float().cpu()
+        return made
 
-        def change(states: Tensor, where: object) -> Tensor:
-            out = states.clone()
-            out[self.rows, self.last] = put.to(states)
-            return out
+    def margin(self, layer: int, put: Tensor) -> np.ndarray:
+        """Margins [change, item] with the states `put` [change, item, d] in place of the last token's at one layer."""
+        out = np.empty(put.shape[:2])
+        for one in self.alike:
+            most = max(1, min(ROWS, CELLS // self.model.vocab_size) // len(one.rows))
+            for start in range(0, len(put), most):
+                some = put[start : start + most, one.rows]
+                out[start : start + most, one.rows] = self._margin(one, layer, some.to(self.model.device))
+        return out
 
-        at = [] if put is None else [At("resid_post" if layer else "embedding", (layer,), "all", change)]
-        with torch.no_grad(), intervening(self.model, at), begun_at(self.model, layer, self.whole[layer], self.forms):
-            first = int(self.last.min())
-            kept = forward(self.model, self.ids, self.ids.shape[1] - first)  # a head of a large vocabulary is dear
-            logits = kept[self.rows, self.last - first].float()
-        right, wrong = (torch.as_tensor(ids) for ids in (self.items.right, self.items.wrong))
-        return (logits[self.rows, right] - logits[self.rows, wrong]).cpu().double().numpy()
+    def _margin(self, one: _Alike, layer: int, put: Tensor) -> np.ndarray:
+        k, cache = len(put), deepcopy(one.cache)
+        if cache is not None:
+            cache.batch_repeat_interleave(k)
+        state = one.states[layer].repeat_interleave(k, dim=0)
+        state[:, -1] = put.transpose(0, 1).flatten(0, 1).to(state)
+        with torch.no_grad(), begun_at(self.model, layer, state, one.forms):
+            ids = one.ids.repeat_interleave(k, dim=0)
+            logits = forward(self.model, ids, 1, behind=one.behind, cache=cache)[:, 0].unflatten(0, (-1, k))
+        rows = torch.arange(len(one.rows))
+        right, wrong = (torch.as_tensor(ids[one.rows]) for ids in (self.items.right, self.items.wrong))
+        return (logits[rows, :, right].float() - logits[rows, :, wrong].float()).T.cpu().double().numpy()
 
 
 class _Elsewhere:

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from phaselens.errors import InputError
 from phaselens.interventions.outcome_records import Growth
 from phaselens.interventions.signature import forward
-from phaselens.models import Model, edit, record
+from phaselens.models import Model, record
 from phaselens.models.facts import Network
 from phaselens.models.hooks import begun_at, forms_of
 from phaselens.observables.growth import depth_exponent, growth_by_map, pushed, token_exponent, token_growth
@@ -139,10 +139,8 @@ class _Run:
 
     def begun(self, states: Tensor, layer: int, wanted: int) -> Tensor:
         """States of a later layer of a pass that begins at `layer` with `states` [row, position, d]."""
-        model = self.model
-        started = edit(model, {0: lambda _: states}) if layer == 0 else begun_at(model, layer, states, self.forms)
-        with record(model, (wanted,)) as taps, started:
-            forward(model, self.row.expand(len(states), -1), 1)
+        with record(self.model, (wanted,)) as taps, begun_at(self.model, layer, states, self.forms, until=wanted):
+            forward(self.model, self.row.expand(len(states), -1), 1)
         return taps.states[wanted]
 
 

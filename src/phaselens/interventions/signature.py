@@ -22,6 +22,7 @@ from phaselens.models.forward import unpadded
 from phaselens.models.hooks import begun_at, forms_of
 from phaselens.models.sites import check_site
 from phaselens.perturbations import inside
+from phaselens.products import ByOneDNN
 from phaselens.trace.transcripts import Transcript, Transcripts
 
 STRENGTHS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -82,9 +83,12 @@ class SignaturePlan:
         return deciding(self.positive)
 
 
-def forward(model: Model, ids: Tensor, n_kept: int) -> Tensor:
-    """Logits [batch, n_kept, rows] of the last positions of one pass from the first token on, without a cache."""
-    out = model.network(**unpadded(model.facts.takes, ids, kept=n_kept))
+def forward(model: Model, ids: Tensor, n_kept: int, *, behind: int = 0, cache: object = None) -> Tensor:
+    """Logits [batch, n_kept, rows] of the last positions of one pass, `behind` so many whose states a cache holds."""
+    given = {} if cache is None else {str(model.facts.cache): cache}
+    inputs = unpadded(model.facts.takes, ids, start=behind, kept=n_kept, use_cache=cache is not None)
+    with ByOneDNN():
+        out = model.network(**inputs, **given)
     logits = out.logits if hasattr(out, "logits") else out[0]
     return logits[:, -n_kept:, : model.vocab_size]
 

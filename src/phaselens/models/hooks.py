@@ -319,23 +319,28 @@ def alter(
 
 
 @contextmanager
-def begun_at(model: Tappable, layer: int, state: Tensor, forms: Sequence[object]) -> Iterator[None]:
-    """Let every pass inside the `with` block begin at `layer`: blocks up to it do no work, and give `state` instead.
+def begun_at(
+    model: Tappable, layer: int, state: Tensor, forms: Sequence[object], *, until: int | None = None
+) -> Iterator[None]:
+    """Let every pass inside the `with` block begin at `layer` with `state`: blocks up to it do no work.
 
     The network's own forward still makes its masks and positions, so this holds for any family whose blocks hand on
-    nothing but their state. `state` is [batch, time, d_model]; `forms[i]` is an output of block i (tensor, tuple ...),
-    whose form is kept (`forms_of`). Layer 0 is the whole pass, `state` unused. Hooks on skipped blocks still run.
+    nothing but their state. `state` is [batch, time, d_model], of layer 0 the input of the first block; `forms[i]` is
+    an output of block i (tensor, tuple ...), whose form is kept (`forms_of`). Blocks behind layer `until` hand on what
+    they are given. Hooks on skipped blocks still run.
     """
-    own = [block.__dict__.get("forward") for block in model.blocks[:layer]]
-    try:
-        for i, block in enumerate(model.blocks[:layer]):
-            block.forward = _hand_on(forms[i], None if i + 1 < layer else state, model.facts.layout)
-        yield
-    finally:
-        for block, forward in zip(model.blocks[:layer], own, strict=True):
-            block.__dict__.pop("forward", None)
-            if forward is not None:
-                block.forward = forward
+    idle = {i: block for i, block in enumerate(model.blocks) if i < layer or (until is not None and i >= until)}
+    own = [block.__dict__.get("forward") for block in idle.values()]
+    with edit(model, {} if layer else {0: lambda _: state}):
+        try:
+            for i, block in idle.items():
+                block.forward = _hand_on(forms[i], state if i + 1 == layer else None, model.facts.layout)
+            yield
+        finally:
+            for block, forward in zip(idle.values(), own, strict=True):
+                block.__dict__.pop("forward", None)
+                if forward is not None:
+                    block.forward = forward
 
 
 def _hand_on(form: object, state: Tensor | None, layout: str) -> Callable[..., object]:
