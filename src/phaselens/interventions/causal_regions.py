@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phaselens.capture.intervene import At, intervening
 from phaselens.capture.replay import advance
 from phaselens.errors import InputError
 from phaselens.interventions.outcome_records import Causal
-from phaselens.interventions.signature import forward, identity_gap
+from phaselens.interventions.signature import clean_run, forward, identity_gap
 from phaselens.models import Model, encoder, record
 from phaselens.models.hooks import begun_at, forms_of
 from phaselens.organisms.questions import agreement_pairs
@@ -272,28 +271,27 @@ class _Elsewhere:
     """Surprisal of other text when the same subspaces are out at every generated step."""
 
     def __init__(self, model: Model, said: Transcripts, made: Causal, layers: Sequence[int]) -> None:
-        self.model, self.said, self.made = model, said, made
-        made.elsewhere_plain = self._surprisal(0, None)
+        self.model, self.made, self.runs = model, made, [(t, clean_run(model, t)) for t in said]
+        made.elsewhere_plain = self._surprisal(model.n_layers, [lambda states: states])[0]
         names = ("probe subspace", "LEACE", *RANDOM)
         made.elsewhere |= {name: np.full((len(layers), len(said)), np.nan) for name in names}
 
     def add(self, i: int, layer: int, erasers: dict) -> None:
         """All arms at one layer, with the first random subspace of each kind."""
-        for name, values in self.made.elsewhere.items():
-            eraser = erasers[name][0] if name in RANDOM else erasers[name]
-            if eraser is not None:
-                values[i] = self._surprisal(layer, eraser)
+        some = {name: erasers[name][0] if name in RANDOM else erasers[name] for name in self.made.elsewhere}
+        there = {name: eraser for name, eraser in some.items() if eraser is not None}
+        for name, values in zip(there, self._surprisal(layer, [*there.values()]), strict=True):
+            self.made.elsewhere[name][i] = values
 
-    def _surprisal(self, layer: int, eraser: Eraser | None) -> np.ndarray:
-        def change(states: Tensor, where: object) -> Tensor:
-            return eraser(states.cpu()).to(states)
-
-        out = []
-        for t in self.said:
-            at = [] if eraser is None else [At("resid_post" if layer else "embedding", (layer,), None, change)]
-            with torch.no_grad(), intervening(self.model, at) as clock:
-                clock.begin(len(t.fed), t.n_prompt - 1, [0])
-                logits = forward(self.model, torch.tensor([t.fed], device=self.model.device), t.n_generated)
-            logs = logits[0].float().log_softmax(dim=-1)
-            out.append(-float(logs[torch.arange(t.n_generated), torch.tensor(t.completion_ids)].mean()))
-        return np.array(out)
+    def _surprisal(self, layer: int, changes: Sequence[Callable[[Tensor], Tensor]]) -> np.ndarray:
+        """Mean surprisal [change, run], all changes of a run in one pass begun at the layer."""
+        out = np.empty((len(changes), len(self.runs)))
+        for i, (t, clean) in enumerate(self.runs):
+            state = clean.states[layer].repeat(len(changes), 1, 1)
+            for row, change in zip(state, changes, strict=True):
+                row[t.n_prompt - 1 :] = change(row[t.n_prompt - 1 :].cpu()).to(row)
+            ids = torch.tensor([t.fed], device=self.model.device).expand(len(state), -1)
+            with torch.no_grad(), begun_at(self.model, layer, state, clean.forms):
+                logs = forward(self.model, ids, t.n_generated).float().log_softmax(dim=-1)
+            out[:, i] = -logs[:, torch.arange(t.n_generated), torch.tensor(t.completion_ids)].mean(dim=1).cpu().numpy()
+        return out

@@ -163,7 +163,7 @@ def signature(
         raise InputError("no transcripts were given; wanted at least one run.")
     layers, runs = plan.of(model), transcripts.runs
     worst = identity_gap(model, site=plan.site)
-    clean = [_clean(model, t, plan.site, layers) for t in runs]
+    clean = [clean_run(model, t, plan.site, layers) for t in runs]
     made = _empty(model, runs, plan, clean, worst)
     for i, t in enumerate(runs):
         _one_prompt(model, t, i, clean, plan, made)
@@ -173,7 +173,7 @@ def signature(
 
 
 @dataclass(frozen=True, eq=False)
-class _Clean:
+class Clean:
     """The unchanged run: states [layer, position, d], those of the site by layer, and the forms of block outputs."""
 
     states: Tensor
@@ -185,7 +185,8 @@ def _ids(model: Model, t: Transcript) -> Tensor:
     return torch.tensor([t.fed], device=model.device)
 
 
-def _clean(model: Model, t: Transcript, site: str, layers: Sequence[int]) -> _Clean:
+def clean_run(model: Model, t: Transcript, site: str = "resid_post", layers: Sequence[int] = ()) -> Clean:
+    """One pass over a run as it is, with its states at the site's layers; `resid_post` has all of them."""
     there: dict[int, Tensor] = {}
 
     def keep(states: Tensor, where: Where) -> Tensor:
@@ -196,11 +197,11 @@ def _clean(model: Model, t: Transcript, site: str, layers: Sequence[int]) -> _Cl
     with torch.no_grad(), record(model, clone=True) as taps, forms_of(model.blocks) as forms, intervening(model, at):
         forward(model, _ids(model, t), t.n_generated)
     states = torch.stack([taps.states[layer][0].to(model.device) for layer in taps.layers])
-    return _Clean(states, there or dict(enumerate(states)), forms)
+    return Clean(states, there or dict(enumerate(states)), forms)
 
 
 def _empty(
-    model: Model, runs: Sequence[Transcript], plan: SignaturePlan, clean: Sequence[_Clean], worst: float
+    model: Model, runs: Sequence[Transcript], plan: SignaturePlan, clean: Sequence[Clean], worst: float
 ) -> Signature:
     """A signature with its sizes known and its numbers to come."""
     first = [t.n_prompt - 1 for t in runs]
@@ -258,7 +259,7 @@ def _massive_anywhere(runs: Sequence[Tensor]) -> tuple[str, ...]:
 
 
 def _one_prompt(
-    model: Model, t: Transcript, i: int, clean: Sequence[_Clean], plan: SignaturePlan, made: Signature
+    model: Model, t: Transcript, i: int, clean: Sequence[Clean], plan: SignaturePlan, made: Signature
 ) -> None:
     """All layers of one prompt."""
     made.counts.clean += 1
@@ -331,7 +332,7 @@ def _differences(here: Tensor, pool: Sequence[Tensor], k: int, draw: torch.Gener
 
 
 def _run_rows(
-    model: Model, t: Transcript, clean: _Clean, layer: int, rows: _Rows, made: Signature
+    model: Model, t: Transcript, clean: Clean, layer: int, rows: _Rows, made: Signature
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Root mean square change at layer L and KL by row, and the change at every layer from this one: [row, layer].
 
