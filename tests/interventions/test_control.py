@@ -85,5 +85,7 @@ def test_questions_for_models_of_natural_text_and_of_an_own_battery():
         natural_asked(720)
     prompts = [Prompt("a", "1 + 1 =", "sums", "2"), Prompt("b", "Once", "open")]
     assert [q.id for q in own_asked(prompts, ["x"], 5)[0]] == ["a"]
+    more = [Prompt(f"{kind}{i}", "?", kind, "1") for kind in ("sums", "facts") for i in range(3)]
+    assert [q.id for q in own_asked(more, ["x"], 4)[0]] == ["sums0", "facts0", "sums1", "facts1"]  # in rounds
     with pytest.raises(InputError, match="no prompt of the battery has an answer"):
         own_asked(prompts[1:], ["x"], 5)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phaselens.batteries import Prompt, grade, natural_battery, natural_questions, settled
+from phaselens.batteries import Prompt, by_turns, grade, natural_battery, natural_questions, settled
 from phaselens.capture import Sampling
 from phaselens.capture.intervene import At, Steer
 from phaselens.errors import InputError, unknown_name
@@ -126,11 +126,10 @@ def natural_asked(n: int) -> tuple[list[Question], list[str]]:
 
 
 def own_asked(prompts: Sequence[Prompt], calibration: Sequence[str], n: int) -> tuple[list[Question], list[str]]:
-    """The prompts of a battery that have an answer, the first `n` of them. Raises InputError where none has."""
+    """Prompts of a battery that have an answer, `n` in rounds over its categories. Raises InputError where none has."""
     asked = [
         Question(p.id, p.text, tuple(a for a in (p.answer, *p.aliases) if a), p.unit, GUARD + p.text, True)
-        for p in prompts
-        if p.answer
+        for p in by_turns([p for p in prompts if p.answer], "category")
     ]
     if not asked:
         raise InputError("no prompt of the battery has an answer, so no arm can be graded.")
