@@ -131,16 +131,12 @@ def evidence(stored: Sequence[Causal], seed: int, *, n_boot: int = BOOTSTRAPS) -
         each_model(found, (Region(hi=0),)),
     )
     return IntervalEvidence(
-        found.whole.value,
-        found.whole.interval,
-        above(0),
+        **found.whole.against_zero(),
+        supported=above(0),
         rejected=(Region(hi=0),),
         counts=counts,
-        n=found.whole.n,
         needed="more items, or a model with layers of lower capacity",
         outcomes=outcomes,
-        p=found.whole.p(),
-        null=0.0,
         of="excess fall of the margin",
     )
 

@@ -90,16 +90,12 @@ def dynamic(stored: Sequence[Control], seed: int) -> IntervalEvidence:
         each_model(found, below(0)),
     )
     return IntervalEvidence(
-        found.whole.value,
-        found.whole.interval,
-        above(0),
-        inside(NO_CHANGE),
+        **found.whole.against_zero(),
+        supported=above(0),
+        rejected=inside(NO_CHANGE),
         counts=_counts(some),
-        n=found.whole.n,
         needed="more questions, or more random directions",
         outcomes=outcomes,
-        p=found.whole.p(),
-        null=0.0,
         of="change of ct in SDs",
     )
 
@@ -182,17 +178,13 @@ def necessary(stored: Sequence[Control], seed: int) -> IntervalEvidence:
         _repairs("without a fall of ct", own, "nothing is repaired where ct does not fall"),
     )
     return IntervalEvidence(
-        found.value,
-        found.interval,
-        (),
-        (Region(lo=0),),
+        **found.against_zero(),
+        supported=(),
+        rejected=(Region(lo=0),),
         counts=_counts(some),
-        n=found.n,
         needed="more questions, or a prompt that repairs more",
         outcomes=(Outcome("guard prompt", "survived", said),),
         requirements=needs,
-        p=found.p(),
-        null=0.0,
         of="net repairs without a fall of ct",
     )
 
@@ -226,16 +218,12 @@ def damping(stored: Sequence[Control], seed: int) -> IntervalEvidence:
         each_model(found, above(0)),
     )
     return IntervalEvidence(
-        found.whole.value,
-        found.whole.interval,
-        below(0),
-        above(0),
+        **found.whole.against_zero(),
+        supported=below(0),
+        rejected=above(0),
         counts=_counts(some),
-        n=found.whole.n,
         needed="more questions",
         outcomes=outcomes,
-        p=found.whole.p(),
-        null=0.0,
         of="change of correctness, turbulent questions",
     )
 

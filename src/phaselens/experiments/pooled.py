@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,10 @@ class Change:
     def p(self, bound: float = 0.0) -> float:
         """Two-sided p-value of the bound, as the 95 % interval gives it (probability)."""
         return bootstrap_p(self.draws, bound, n_units=self.n)
+
+    def against_zero(self) -> dict[str, Any]:
+        """Estimate, interval, n and the p-value of a null of 0, under the names that evidence has for them."""
+        return {"estimate": self.value, "interval": self.interval, "n": self.n, "p": self.p(), "null": 0.0}
 
     def p_inside(self, margin: float) -> float:
         """p-value of two one-sided tests against a mean beyond +-margin, as the 90 % interval gives it (1)."""

@@ -20,6 +20,7 @@ from phaselens.interventions.signature import identity_gap
 from phaselens.models import Model, require_tokenizer
 from phaselens.observing.recording import live, observe
 from phaselens.organisms import world_battery
+from phaselens.trace import Trace
 from phaselens.trace.transcripts import Transcript, Transcripts
 
 ACTIONS = ("seed", "temperature", "steer")
@@ -202,21 +203,20 @@ def control(
         own = plan
         if arm == "cool":
             own = replace(plan, sampling=replace(plan.sampling, temperature=plan.temperature))
-        said, tokens = _said(
-            model, texts, own, seed, layer=calm.layer, calm=calm if triggers is not None else None, triggers=triggers
-        )
+        watching = calm if triggers is not None else None
+        said, _ = _said(model, texts, own, seed, calm.layer, calm=watching, triggers=triggers)
         if arm == "monitor":
             watched = dict(triggers or {})
         if arm == "random":
             triggers = _moved_about(watched, said, plan)
         acted = triggers or {}
         made.in_time[arm] = _in_time(model, said, questions, acted)
-        said, tokens = _resumed(model, said, acted, tokens, plan, calm)
-        made.right[arm], made.tokens[arm] = _graded(model, said, questions), tokens
-        made.ct[arm] = _mean_ct(model, said, calm.layer)
+        said, made.tokens[arm] = _resumed(model, said, acted, plan, calm)
+        made.right[arm] = _graded(model, said, questions)
+        made.ct[arm] = _run_mean(model, said, calm.layer, COLUMN)
         made.triggered[arm] = np.array([i in acted for i in range(len(questions))])
         if arm == "again":
-            made.turbulence = _run_mean(model, said, calm.layer, "turbulence", ())
+            made.turbulence = _run_mean(model, said, calm.layer, "turbulence")
     made.steered, made.random_steered = _steered(model, plain[: plan.steered], plan, calm)
     return made
 
@@ -230,8 +230,8 @@ def _said(
     calm: Calm | None = None,
     triggers: dict[int, tuple[int, int]] | None = None,
     interventions: Sequence[At] = (),
-) -> tuple[Transcripts, np.ndarray]:
-    """Runs on these texts and their tokens; a run that triggers is stopped there, with (step, last calm step) noted."""
+) -> tuple[Transcripts, Trace]:
+    """Runs on these texts and their ct; a run that triggers is stopped there, with (step, last calm step) noted."""
     calmed: dict[int, int] = {}
 
     def watch(step: int, rows: object) -> list[int]:
@@ -244,7 +244,7 @@ def _said(
                 stop.append(run)
         return stop
 
-    said, _ = live(
+    return live(
         model,
         list(texts),
         max_new_tokens=plan.max_new_tokens,
@@ -256,7 +256,6 @@ def _said(
         on_step=None if calm is None else watch,
         interventions=interventions,
     )
-    return said, np.array([t.n_generated for t in said])
 
 
 def _moved_about(
@@ -274,15 +273,10 @@ def _moved_about(
 
 
 def _resumed(
-    model: Model,
-    said: Transcripts,
-    triggers: dict[int, tuple[int, int]],
-    tokens: np.ndarray,
-    plan: ControlPlan,
-    calm: Calm,
+    model: Model, said: Transcripts, triggers: dict[int, tuple[int, int]], plan: ControlPlan, calm: Calm
 ) -> tuple[Transcripts, np.ndarray]:
     """Runs that triggered, gone on with from their last calm step; tokens count what was thrown away."""
-    runs, tokens = list(said.runs), tokens.copy()
+    runs, tokens = list(said.runs), np.array([t.n_generated for t in said])
     sampling = replace(plan.sampling, temperature=plan.temperature) if plan.action == "temperature" else plan.sampling
     along = Steer(calm.direction, plan.strength * calm.rms)
     steer = [At("resid_post", (calm.layer,), None, along)] if plan.action == "steer" else []
@@ -326,21 +320,20 @@ def _in_time(
     return out
 
 
-def _mean_ct(model: Model, said: Transcripts, layer: int, interventions: Sequence[At] = ()) -> np.ndarray:
-    """Mean ct of every run at the layer (rad), NaN for none."""
-    return _run_mean(model, said, layer, COLUMN, interventions)
-
-
-def _run_mean(model: Model, said: Transcripts, layer: int, column: str, interventions: Sequence[At]) -> np.ndarray:
+def _run_mean(model: Model, said: Transcripts, layer: int, column: str) -> np.ndarray:
     """Mean of a column over the steps of every run at the layer, NaN where it is defined nowhere."""
     at = layer if column == COLUMN else min(layer, model.n_layers - 1)
     lens, layers = (None, [at]) if column == COLUMN else ("final_norm", sorted({at, at + 1, model.n_layers}))
-    trace = observe(model, said, lens=lens, observables=[column], layers=layers, interventions=interventions)
+    return _means(observe(model, said, lens=lens, observables=[column], layers=layers), at, column, len(said))
+
+
+def _means(trace: Trace, layer: int, column: str, n: int) -> np.ndarray:
+    """Mean of a column of a trace over the steps of each of `n` runs, NaN where it is defined nowhere."""
     table = trace.numpy("layers")
     run, values = table["run"], table[column].astype(float)
-    seen = np.isfinite(values) & (table["layer"] == at)
-    sums = np.bincount(run[seen], values[seen], minlength=len(said))
-    counts = np.bincount(run[seen], minlength=len(said))
+    seen = np.isfinite(values) & (table["layer"] == layer)
+    sums = np.bincount(run[seen], values[seen], minlength=n)
+    counts = np.bincount(run[seen], minlength=n)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
@@ -352,6 +345,6 @@ def _steered(model: Model, texts: Sequence[str], plan: ControlPlan, calm: Calm) 
     found = []
     for direction in (calm.direction, *(v / v.square().mean().sqrt() for v in random)):
         what = [At("resid_post", (at,), None, Steer(direction, plan.strength * calm.rms))]
-        said, _ = _said(model, texts, plan, plan.seed, calm.layer, interventions=what)
-        found.append(_mean_ct(model, said, calm.layer, what))
+        said, trace = _said(model, texts, plan, plan.seed, calm.layer, interventions=what)
+        found.append(_means(trace, calm.layer, COLUMN, len(said)))
     return found[0], np.stack(found[1:])
