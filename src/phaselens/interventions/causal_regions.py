@@ -101,7 +101,7 @@ def causal_effects(
     n_random: int = 40,
     seed: int = 0,
     elsewhere: Transcripts | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda i, n: None,
 ) -> Causal:
     """Take the label's subspace out at the last token of every item, at each layer by itself, and see the margin.
 
@@ -140,8 +140,7 @@ def causal_effects(
                 made.random[kind][there, i] = run.margin(layer, puts)
         if other is not None:
             other.add(i, layer, erasers[0])
-        if progress is not None:
-            progress(i + 1, len(chosen))
+        progress(i + 1, len(chosen))
     return made
 
 

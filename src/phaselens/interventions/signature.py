@@ -153,7 +153,7 @@ def signature(
     transcripts: Transcripts,
     plan: SignaturePlan = SignaturePlan(),  # noqa: B008  frozen
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda i, n: None,
 ) -> Signature:
     """The signature of a model on what it said: every layer 0..L-1, strength and draw, with every generated step moved.
 
@@ -167,8 +167,7 @@ def signature(
     made = _empty(model, runs, plan, clean, worst)
     for i, t in enumerate(runs):
         _one_prompt(model, t, i, clean, plan, made)
-        if progress is not None:
-            progress(i + 1, len(runs))
+        progress(i + 1, len(runs))
     return made
 
 

@@ -7,7 +7,7 @@ block ends, after an exception too.
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar, cast
@@ -326,21 +326,30 @@ def begun_at(
 
     The network's own forward still makes its masks and positions, so this holds for any family whose blocks hand on
     nothing but their state. `state` is [batch, time, d_model], of layer 0 the input of the first block; `forms[i]` is
-    an output of block i (tensor, tuple ...), whose form is kept (`forms_of`). Blocks behind layer `until` hand on what
-    they are given. Hooks on skipped blocks still run.
+    an output of block i (tensor, tuple ...), whose form is kept (`forms_of`). The first pass that comes to layer
+    `until` ends there, and with it the `with` block; taps opened before have its state. Hooks on skipped blocks run.
     """
-    idle = {i: block for i, block in enumerate(model.blocks) if i < layer or (until is not None and i >= until)}
-    own = [block.__dict__.get("forward") for block in idle.values()]
-    with edit(model, {} if layer else {0: lambda _: state}):
+    own = [block.__dict__.get("forward") for block in model.blocks[:layer]]
+    with suppress(_Ended), edit(model, {} if layer else {0: lambda _: state}), _hung() as handles:
+        if until is not None:
+            handles.append(model.blocks[until - 1].register_forward_hook(_end))
         try:
-            for i, block in idle.items():
-                block.forward = _hand_on(forms[i], state if i + 1 == layer else None, model.facts.layout)
+            for i, block in enumerate(model.blocks[:layer]):
+                block.forward = _hand_on(forms[i], None if i + 1 < layer else state, model.facts.layout)
             yield
         finally:
-            for block, forward in zip(idle.values(), own, strict=True):
+            for block, forward in zip(model.blocks[:layer], own, strict=True):
                 block.__dict__.pop("forward", None)
                 if forward is not None:
                     block.forward = forward
+
+
+class _Ended(Exception):
+    """A pass has come to the layer where it ends."""
+
+
+def _end(module: nn.Module, args: tuple, output: object) -> None:
+    raise _Ended
 
 
 def _hand_on(form: object, state: Tensor | None, layout: str) -> Callable[..., object]:
