@@ -68,5 +68,10 @@ def test_every_command_plans_and_does_nothing(tmp_path, capsys):
         assert found["models"][0]["n_layers"] == 4 and {s["stage"] for s in found["stages"]} == {"generate", "observe"}
         assert call([*command, "--plan"]) == 0 and "plan: " in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
+    begun = ["run", "--model", place, "--prompts", given, "--out", out, "--begin"]
+    for _ in range(2):  # the second time the folder is there
+        assert call(begun) == 0
+    first, second = [line for line in capsys.readouterr().err.splitlines() if "plan: " in line]
+    assert "kept" not in first and second.endswith("(of the whole study: what is there already is kept)")
     with pytest.raises(InputError, match="config.json"):
         shape_of(Source(source=str(tmp_path)))

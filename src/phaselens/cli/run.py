@@ -226,7 +226,9 @@ def _carried_out(
         note(line)
     require_reachable(needs)
     if not declared.bundled and not needs.absent:
-        note(short(plan_of(declared, workers or 1)))
+        there = (Path(out or declared.name) / "manifest.json").is_file()
+        whole = " (of the whole study: what is there already is kept)" if there else ""
+        note(short(plan_of(declared, workers or 1)) + whole)
     if workers is None:
         workers = spare_cores() if declared.bundled and declared.device == "cpu" and engine is None else 1
     return run_study(declared, out or declared.name, workers=workers, engine=engine, **how)

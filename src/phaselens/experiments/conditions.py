@@ -123,13 +123,10 @@ def by_normalisation(panel: Panel, measure: str) -> Factor:
     Of states: the columns `instability__METHOD` that are recorded. Of values: ct clipped by the calibration runs' MAD.
     """
     scales: dict[str, ValueCalibration] = {}
-    states = []
+    states = [n for n in STATE_NORMALISATIONS if all(f"instability__{n}" in m.layers for m in panel.trained)]
     for m in panel.trained:
         ct = m.at_layer("instability", m.layer_of_record)
         scales[m.info.name] = fit_values(np.empty(0) if ct is None else ct[~m.measured].ravel())
-    for name in STATE_NORMALISATIONS:
-        if all(f"instability__{name}" in m.layers for m in panel.trained):
-            states.append(name)
 
     def of(column: str, m: ModelData, *, clip: bool = False) -> np.ndarray:
         ct = m.at_layer(column, m.layer_of_record)
