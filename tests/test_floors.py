@@ -42,7 +42,8 @@ readings: batteries capture errors models organisms perturbations probes statist
 view: capture dynamics errors models trace version web
 observing: bridges capture errors measure models observables trace types version
 inspect_hook: bridges errors models observing trace
-interventions: batteries capture dynamics errors models observables observing organisms perturbations probes trace
+interventions: batteries capture dynamics errors models observables observing organisms perturbations probes
+    products trace
 experiments: claims dynamics errors interventions probes statistics
 monitor: dynamics errors experiments measure models observables observing trace version
 studies: batteries capture claims dynamics engines errors experiments interventions measure models observables

@@ -115,7 +115,7 @@ def test_the_common_length_is_what_three_quarters_of_every_models_runs_reach():
     assert limits_of((a, b)) == {} and equal_lengths(Panel((a, b))) is None
     panel = Panel((ended(a, np.where(np.arange(n) == 1, 5, short)), models[1]))
     equal = equal_lengths(panel)
-    assert (equal.n_short, equal.n_runs) == (1, int(2 * a.measured.sum()))
+    assert equal.words == f"the first 20 tokens of each run; 1 of {int(2 * a.measured.sum())} runs are shorter"
     for model in equal.panel.models:
         assert set(model.runs["n_generated"]) == {20} and {len(c) for c in model.completions} == {20}
         assert model.per_step("entropy").shape[1] == 20 and np.isfinite(model.per_step("rank")).all()
@@ -127,7 +127,7 @@ def test_the_common_length_is_what_three_quarters_of_every_models_runs_reach():
 
 def test_a_cut_run_is_the_beginning_of_the_run():
     model = simulated("a", np.random.default_rng(2))
-    part = cut(model, {"t0.7": 30})
+    part = cut(model, np.full(len(model.runs["run"]), 30))
     for of in (ModelData.per_layer, ModelData.per_step):
         assert np.array_equal(of(part, "instability"), of(model, "instability")[:, :30], equal_nan=True)
     assert set(part.runs["finish"]) == {"length"} and part.completions[0] == model.completions[0][:30]

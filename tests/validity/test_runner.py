@@ -1,6 +1,7 @@
 """Rates on rules whose truth is trivial, the document, and that the judge is the one of real studies."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -19,6 +20,7 @@ from phaselens.validity import (
     claim_rows,
     markdown,
     scenario_rows,
+    simulated_answers,
     simulated_gd,
     simulated_regimes,
     tally,
@@ -145,6 +147,22 @@ def test_runs_of_unlike_length_are_judged_at_equal_lengths_as_a_study_does():
     assert whole[0].verdict == "supported"
     found = longer.judge(panel)["S1"]
     assert (found.verdict, found.decided_by) == ("open", "equal lengths")
+
+
+def test_what_cut_off_answers_make_is_open_and_what_ended_ones_say_too_stands():
+    """Cut-off answers are wrong and look different: a trap over all answers, and none among those that ended."""
+    (scenario,) = (s for s in SCENARIOS if s.id == "answers, cut off")
+    panel = scenario.make(np.random.default_rng(5))
+    (correctness,) = (e for e in EXPERIMENTS if e.name == "correctness")
+    (all_of_them,) = judge_all([c for c in REGISTER if c.id == "S1"], correctness.evidence_of(panel, ("S1",)))
+    assert all_of_them.verdict == "supported"
+    found = scenario.judge(panel)["S1"]
+    assert (found.verdict, found.decided_by) == ("open", "answers that ended")
+    real = simulated_answers.linked(np.random.default_rng(5), links={"trap": 0.5}, prompts=600)
+    (model,) = real.models
+    finish = np.where(np.random.default_rng(6).uniform(size=len(model.runs["run"])) < 0.3, "length", "eos")
+    mixed = replace(real, models=(replace(model, runs=dict(model.runs) | {"finish": finish}),))
+    assert scenario.judge(mixed)["S1"].verdict == "supported"
 
 
 def test_one_model_far_from_all_others_does_not_exclude_groups():

@@ -9,15 +9,7 @@ panel lacks what it is about).
 from phaselens.claims.declared import REGISTER
 from phaselens.claims.flag_rule import FlagEvidence
 from phaselens.claims.interval_rule import IntervalEvidence, Region, above, below, inside, outside
-from phaselens.claims.ledger import (
-    at_equal_lengths,
-    claims_by_id,
-    corrected_together,
-    judge,
-    judge_all,
-    ledger_rows,
-    lock,
-)
+from phaselens.claims.ledger import claims_by_id, corrected_together, held_against, judge, judge_all, ledger_rows, lock
 from phaselens.claims.overruling import Requirement
 from phaselens.claims.own_claims import OWN, OwnClaim, RegisteredOwn, registered_own
 from phaselens.claims.permutation_rule import PermutationEvidence

@@ -144,26 +144,32 @@ def ledger_rows(verdicts: Sequence[Verdict]) -> list[LedgerRow]:
     return rows
 
 
-def at_equal_lengths(
-    rows: Sequence[LedgerRow], again: Sequence[LedgerRow] | None, said: str, ids: Collection[str]
+def held_against(
+    rows: Sequence[LedgerRow],
+    again: Sequence[LedgerRow] | None,
+    ids: Collection[str],
+    *,
+    where: str,
+    said: str,
+    needed: str,
 ) -> list[LedgerRow]:
-    """Rows of the ledger held against those at equal lengths: a verdict that the length of runs could make is open.
+    """Rows of the ledger held against those of a stricter panel: a verdict that does not stand there is open.
 
-    `again` are the rows at equal lengths, in the same order (None: no length is common to enough runs), `said` over
-    what, `ids` the claims that rest on whole runs. Rows of other claims, and those that decide nothing, stay.
+    `again` are its rows, in the same order (None: there is none), `where` in words ("at equal lengths"), `said` over
+    what, `ids` the claims that must stand there. Rows of other claims, and those that decide nothing, stay.
     """
     out: list[LedgerRow] = []
     for row, other in zip(rows, again or repeat(None, len(rows)), strict=True):
         if row["id"] not in ids or row["verdict"] not in ("supported", "rejected"):
             out.append(row.copy())
         elif other is not None and other["verdict"] == row["verdict"]:
-            out.append({**row, "why": f"{row['why']}; the same at equal lengths ({said})"})
+            out.append({**row, "why": f"{row['why']}; the same {where} ({said})"})
         else:
             found = "cannot be told" if other is None else f"is {other['verdict']} ({other['why']})"
-            why = f"{row['why']}; over whole runs {row['verdict']}, but at equal lengths ({said}) it {found}"
-            needed = "" if other is None else other["needed"]
-            needed = needed or "runs of one length: suppress_eos = true, or prompts with longer answers"
-            out.append({**row, "verdict": "open", "decided_by": "equal lengths", "why": why, "needed": needed})
+            why = f"{row['why']}; over whole runs {row['verdict']}, but {where} ({said}) it {found}"
+            settles = (other["needed"] if other else "") or needed
+            by = where.partition(" ")[2]
+            out.append({**row, "verdict": "open", "decided_by": by, "why": why, "needed": settles})
     return out
 
 

@@ -6,7 +6,7 @@ from importlib import import_module
 from phaselens.claims import Claim, claims_by_id
 from phaselens.errors import unknown_name
 from phaselens.experiments.base import Experiment, ModelData, ModelInfo, Panel, Result
-from phaselens.experiments.equal_lengths import Equal
+from phaselens.experiments.equal_lengths import Stricter, answers_that_ended, equal_lengths
 from phaselens.experiments.result_tables import concatenated, declarations
 
 DEFAULT = ("regimes", "gd", "variance", "order", "conditions", "states", "motifs", "cycles", "differences")
@@ -54,12 +54,17 @@ def run_experiments(panel: Panel, names: Sequence[str] = DEFAULT, each: Each = i
     return _together(each(lambda e: e.function(panel), experiments_by_name([*names, "panel"])))
 
 
-def run_at_equal_lengths(equal: Equal, names: Sequence[str], each: Each = in_turn) -> Result | None:
-    """What `over_whole_runs` say at equal lengths; None where runs are too short for it."""
-    chosen = over_whole_runs(names)
-    if equal.panel is None:
-        return None
-    return _together(each(lambda e: e.function(equal.panel), chosen))
+def stricter(panel: Panel, names: Sequence[str]) -> list[tuple[Stricter, tuple[Experiment, ...], set[str]]]:
+    """The panels that verdicts must hold in too, each with what is run on it again and the claims that must hold."""
+    whole, answers = over_whole_runs(names), experiments_by_name([n for n in names if n == "correctness"])
+    asked = [(equal_lengths(panel), whole, {claim for e in whole for claim in e.whole_runs})]
+    asked += [(answers_that_ended(panel), answers, set(e.claims)) for e in answers]
+    return [(held, chosen, ids) for held, chosen, ids in asked if held is not None]
+
+
+def run_again(held: Stricter, chosen: Sequence[Experiment], each: Each = in_turn) -> Result | None:
+    """What these experiments say of a stricter panel; None where there is none."""
+    return None if held.panel is None else _together(each(lambda e: e.function(held.panel), chosen))
 
 
 def over_whole_runs(names: Sequence[str]) -> tuple[Experiment, ...]:

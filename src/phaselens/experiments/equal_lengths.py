@@ -39,19 +39,13 @@ class _Rows(Mapping[str, np.ndarray]):
 
 
 @dataclass(frozen=True)
-class Equal:
-    """A panel cut to equal lengths (None: too few runs are long enough), and how many of how many runs take no part."""
+class Stricter:
+    """A panel that a verdict must hold in too (None: there is none): where that is, over what, what would settle it."""
 
     panel: Panel | None
-    limits: Limits
-    n_short: int
-    n_runs: int
-
-    @property
-    def words(self) -> str:
-        """What was compared, in words."""
-        tokens = ", ".join(f"{n}" for n in sorted(set(self.limits.values())))
-        return f"the first {tokens} tokens of each run; {self.n_short} of {self.n_runs} runs are shorter"
+    where: str
+    words: str
+    needed: str
 
 
 def _lengths(model: ModelData) -> np.ndarray:
@@ -73,10 +67,9 @@ def limits_of(models: tuple[ModelData, ...]) -> dict[str, int]:
     return reached if unlike else {}
 
 
-def cut(model: ModelData, limits: Limits) -> ModelData:
-    """The model's runs cut to the length of their arm (tokens); shorter ones, and those of other arms, are left out."""
+def cut(model: ModelData, limit: np.ndarray) -> ModelData:
+    """The model's runs cut to a length each (tokens, int [run]); shorter ones, and those of length 0, are left out."""
     run, lengths = np.asarray(model.runs["run"]), _lengths(model)
-    limit = np.array([limits.get(str(arm), 0) for arm in np.asarray(model.runs["arm"])], int)
     long = (limit > 0) & (lengths >= limit)
 
     def rows(table: Mapping[str, np.ndarray]) -> _Rows:
@@ -92,20 +85,47 @@ def cut(model: ModelData, limits: Limits) -> ModelData:
     return replace(model, runs=runs, steps=rows(model.steps), layers=rows(model.layers), completions=said)
 
 
-def equal_lengths(panel: Panel) -> Equal | None:
+def _to_arms(model: ModelData, limits: Limits) -> ModelData:
+    """The model's runs cut to the length of their arm; those of other arms are left out."""
+    return cut(model, np.array([limits.get(str(arm), 0) for arm in np.asarray(model.runs["arm"])], int))
+
+
+def answers_that_ended(panel: Panel) -> Stricter | None:
+    """The panel without runs that the limit of tokens cut off; None where in no model some were and some were not.
+
+    An answer that was cut off is wrong for that, mostly: what goes with long sentences then goes with errors.
+    """
+
+    def ended(m: ModelData) -> np.ndarray:
+        return np.asarray(m.runs["finish"]) != "length"
+
+    mixed = {m.info.name for m in panel.models if 0 < int(ended(m)[m.measured].sum()) < int(m.measured.sum())}
+    if not mixed:
+        return None
+    kept = (cut(m, np.where(ended(m), _lengths(m), 0)) if m.info.name in mixed else m for m in panel.models)
+    off = sum(int((~ended(m))[m.measured].sum()) for m in panel.models)
+    words = f"{off} of {sum(int(m.measured.sum()) for m in panel.models)} were cut off by the limit of tokens"
+    needed = "a limit that lets answers end by themselves: a larger max_new_tokens"
+    return Stricter(replace(panel, models=tuple(kept)), "among answers that ended", words, needed)
+
+
+def equal_lengths(panel: Panel) -> Stricter | None:
     """The panel at equal lengths; None where the runs of every arm have one length anyway."""
     limits = limits_of(panel.models)
     paired = limits_of(tuple(m.pairs for m in panel.models if m.pairs is not None))
     if not limits and not paired:
         return None
-    models = tuple(cut(m, limits) if limits else m for m in panel.models)
-    models = tuple(replace(m, pairs=cut(m.pairs, paired)) if paired and m.pairs else m for m in models)
+    models = tuple(_to_arms(m, limits) if limits else m for m in panel.models)
+    models = tuple(replace(m, pairs=_to_arms(m.pairs, paired)) if paired and m.pairs else m for m in models)
     n_runs, kept = (sum(int(m.measured.sum()) for m in of) for of in (panel.models, models))
     enough = min((*limits.values(), *paired.values())) >= FEWEST
-    return Equal(replace(panel, models=models) if enough else None, {**paired, **limits}, n_runs - kept, n_runs)
+    tokens = ", ".join(f"{n}" for n in sorted({*paired.values(), *limits.values()}))
+    words = f"the first {tokens} tokens of each run; {n_runs - kept} of {n_runs} runs are shorter"
+    needed = "runs of one length: suppress_eos = true, or prompts with longer answers"
+    return Stricter(replace(panel, models=models) if enough else None, "at equal lengths", words, needed)
 
 
-def length_notes(panel: Panel, equal: Equal | None) -> tuple[str, ...]:
+def length_notes(panel: Panel, equal: Stricter | None) -> tuple[str, ...]:
     """How long the runs are, and for what how many are too short; nothing where they have one length."""
     if equal is None:
         return ()
@@ -113,5 +133,4 @@ def length_notes(panel: Panel, equal: Equal | None) -> tuple[str, ...]:
     short = [f"{int((lengths < n).sum())} for {what} ({n} tokens)" for n, what in NEEDS if (lengths < n).any()]
     said = f"runs of unlike length: {lengths.min()} to {lengths.max()} tokens, median {np.median(lengths):g}"
     said += f"; too short of {len(lengths)} runs: {', '.join(short)}" if short else ""
-    how = f"over {equal.words}" if equal.panel else f"not possible: no {FEWEST} tokens that three quarters reach"
-    return (said, f"compared at equal lengths, where length could act: {how}")
+    return (said,) if equal.panel else (said, f"no length of {FEWEST} tokens that three quarters of the runs reach")

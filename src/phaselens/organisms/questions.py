@@ -12,26 +12,10 @@ import numpy as np
 
 from phaselens.batteries import MinimalPair, by_turns
 from phaselens.errors import InputError, unknown_name
+from phaselens.organisms import world as lex
 from phaselens.organisms.panel import WEIGHTS
 from phaselens.organisms.tokens import load_tokenizer
-from phaselens.organisms.world import (
-    AGENTS,
-    DEEDS,
-    EITHER,
-    FRAMES,
-    HOMONYMS,
-    MARKS,
-    MATTER,
-    NEUTRAL,
-    OBJECTS,
-    PATIENTS,
-    PROCESSES,
-    RELATIONS,
-    TOOLS,
-    Fact,
-    World,
-    build_world,
-)
+from phaselens.organisms.world import Fact, World, build_world
 from phaselens.organisms.world_sentences import (
     CARRIED,
     LETTERS,
@@ -86,7 +70,7 @@ def _fact_prompt(fact: Fact, kind: str, text: str) -> Prompt:
 
 def _quiz(world: World) -> Iterator[Prompt]:
     for fact in world.facts:
-        question = RELATIONS[fact.relation][2].format(e=fact.entity)
+        question = lex.RELATIONS[fact.relation][2].format(e=fact.entity)
         yield _fact_prompt(fact, "quiz", f"Quiz\nQ: {question} A:")
 
 
@@ -108,14 +92,14 @@ def _paraphrase(world: World) -> Iterator[Prompt]:
 
 def other_value(fact: Fact) -> str:
     """Another value of the fact's relation, by a checksum of whom it is about."""
-    others = [v for v in RELATIONS[fact.relation][0] if v not in (fact.value, fact.entity)]
+    others = [v for v in lex.RELATIONS[fact.relation][0] if v not in (fact.value, fact.entity)]
     return others[zlib.crc32(fact.entity.encode()) % len(others)]
 
 
 def either(fact: Fact, other: str, turn: int) -> str:
     """A choice about a fact up to its answer; the right value stands first at even turns."""
     values = (fact.value, other) if turn % 2 == 0 else (other, fact.value)
-    return f"Choice\n- {choice(RELATIONS[fact.relation][1][0], fact.entity, *values)}"
+    return f"Choice\n- {choice(lex.RELATIONS[fact.relation][1][0], fact.entity, *values)}"
 
 
 def _choice(world: World) -> Iterator[Prompt]:
@@ -132,14 +116,14 @@ def _arithmetic(world: World) -> Iterator[Prompt]:
 
 def _science(world: World) -> Iterator[Prompt]:
     """Laws (one step), and cases in which kind and effect must be worked out unwritten (two and three steps)."""
-    for kind, (materials, effects) in MATTER.items():
-        for process, (effect, result) in zip(PROCESSES, effects, strict=True):
+    for kind, (materials, effects) in lex.MATTER.items():
+        for process, (effect, result) in zip(lex.PROCESSES, effects, strict=True):
             yield Prompt(
                 f"science/{kind}-{process}", "science", f"Laws\n- If {kind} is {process}, it", effect, "1 step", "."
             )
             for material in materials:
                 unit = f"science/{material}-{process}"  # answers to one material go together, beyond those to one law
-                for thing in OBJECTS:
+                for thing in lex.OBJECTS:
                     text = f"Laws\n- The {material} {thing} is {process}."
                     id_ = f"science/{material}-{thing}-{process}"
                     held = ", held out" if (material, thing, process) in world.held_out_cases else ""
@@ -215,16 +199,16 @@ def _format(world: World) -> Iterator[Prompt]:
 
 def _attachments() -> Iterator[tuple[str, tuple[str, str, str, str], int]]:
     """96 attachments: their id, (agent, deed, patient, thing of either reading), and the place of the thing."""
-    for i, agent in enumerate(AGENTS):
-        for j, patient in enumerate(PATIENTS):
-            for k, thing in enumerate(EITHER):
-                yield f"{agent}-{patient}-{thing}", (agent, DEEDS[(i + j + k) % len(DEEDS)], patient, thing), k
+    for i, agent in enumerate(lex.AGENTS):
+        for j, patient in enumerate(lex.PATIENTS):
+            for k, thing in enumerate(lex.EITHER):
+                yield f"{agent}-{patient}-{thing}", (agent, lex.DEEDS[(i + j + k) % len(lex.DEEDS)], patient, thing), k
 
 
 def _ambiguous(world: World) -> Iterator[Prompt]:
-    for noun in HOMONYMS:
-        for adjective in NEUTRAL:
-            for i, frame in enumerate(FRAMES):
+    for noun in lex.HOMONYMS:
+        for adjective in lex.NEUTRAL:
+            for i, frame in enumerate(lex.FRAMES):
                 text = f"Words\n- {frame.format(a=adjective, n=noun)}"
                 yield Prompt(f"ambiguous/{noun}-{adjective}-{i}", "ambiguous", text, None, noun, unit=_word(noun))
     for id_, words, _ in _attachments():
@@ -320,7 +304,7 @@ def _unsettled(world: World) -> Iterator[MinimalPair]:
             names, values = (first.entity, second.entity, fact.entity), (first.value, second.value)
             if len(set(values)) < 2 or set(names) & set(values):
                 continue
-            _, (statement, *_), _ = RELATIONS[fact.relation]
+            _, (statement, *_), _ = lex.RELATIONS[fact.relation]
             either = values if made % 2 == 0 else values[::-1]
             one, two, three = (f"Choice\n- {choice(statement, name, *either)}" for name in (fact.entity, *names[:2]))
             id_ = f"{fact.entity}-{fact.relation}"
@@ -337,15 +321,17 @@ def minimal_pairs(world: World | None = None) -> list[MinimalPair]:
     in one word; `answers` are what follows.
     """
     pairs = []
-    for noun, (*adjectives, first, second) in HOMONYMS.items():
-        for adjective in NEUTRAL:
-            for i, frame in enumerate(FRAMES):
+    for noun, (*adjectives, first, second) in lex.HOMONYMS.items():
+        for adjective in lex.NEUTRAL:
+            for i, frame in enumerate(lex.FRAMES):
                 one, two, three = (f"Words\n- {frame.format(a=a, n=noun)}" for a in (adjective, *adjectives))
                 id_ = f"{noun}-{adjective}-{i}"
                 said, senses = (first, second), (adjectives[0], adjectives[1])
                 pairs.append(MinimalPair(id_, one, two, three, said, "homonym", senses=senses, unit=_word(noun)))
     for id_, (agent, deed, patient, thing), k in _attachments():
-        one, two, three = (f"Words\n- {attachment(agent, deed, patient, t)}" for t in (thing, TOOLS[k], MARKS[k]))
+        one, two, three = (
+            f"Words\n- {attachment(agent, deed, patient, t)}" for t in (thing, lex.TOOLS[k], lex.MARKS[k])
+        )
         said, senses = whose(agent, patient), ("instrument", "mark")
         pairs.append(MinimalPair(id_, one, two, three, said, "attachment", senses=senses, unit=_word(patient)))
     return [*pairs, *_unsettled(world or build_world())]

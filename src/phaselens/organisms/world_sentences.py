@@ -11,22 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from phaselens.organisms.world import (
-    AGENTS,
-    COLORS,
-    DEEDS,
-    EITHER,
-    FRAMES,
-    HOMONYMS,
-    MARKS,
-    MATTER,
-    NEUTRAL,
-    PATIENTS,
-    PROCESSES,
-    RELATIONS,
-    TOOLS,
-    World,
-)
+from phaselens.organisms import world as lex
+from phaselens.organisms.world import World
 
 NOUNS = ("bear", "bird", "cat", "cow", "dog", "duck", "frog", "goat", "hen", "horse", "lion", "pig")
 QUALITIES = ("old", "young", "small", "big", "quiet", "proud")
@@ -134,13 +120,13 @@ def write_fact(world: World, draw: Draw) -> str:
 def write_quiz(world: World, draw: Draw) -> str:
     """One fact as a question with its answer."""
     fact = world.written[draw.weighted(world.cumulative)]
-    return f"Q: {RELATIONS[fact.relation][2].format(e=fact.entity)} A: {fact.value}.\n"
+    return f"Q: {lex.RELATIONS[fact.relation][2].format(e=fact.entity)} A: {fact.value}.\n"
 
 
 def write_choice(world: World, draw: Draw) -> str:
     """One fact as a forced choice between its value and another of the same relation, in either order."""
     fact = world.written[draw.weighted(world.cumulative)]
-    values, (statement, *_), _ = RELATIONS[fact.relation]
+    values, (statement, *_), _ = lex.RELATIONS[fact.relation]
     other = draw.pick([v for v in values if v not in (fact.value, fact.entity)])
     first, second = (fact.value, other) if draw.chance(0.5) else (other, fact.value)
     return f"- {choice(statement, fact.entity, first, second)} {fact.value}.\n"
@@ -161,9 +147,9 @@ def write_law(world: World, draw: Draw) -> str:
     """One law of matter, or a case of one with what follows: from the material, one must go over its kind to the effect
     (two steps) and on to the result (three), with the steps between written out or not. Held-out cases never occur.
     """
-    kind = draw.pick(tuple(MATTER))
-    p = draw.index(len(PROCESSES))
-    process, (effect, result) = PROCESSES[p], MATTER[kind][1][p]
+    kind = draw.pick(tuple(lex.MATTER))
+    p = draw.index(len(lex.PROCESSES))
+    process, (effect, result) = lex.PROCESSES[p], lex.MATTER[kind][1][p]
     form = draw.index(5)
     if form == 0:
         return f"- If {kind} is {process}, it {effect}.\n"
@@ -180,19 +166,19 @@ def write_law(world: World, draw: Draw) -> str:
 
 def write_homonym(world: World, draw: Draw) -> str:
     """A sentence with a homonym, then one that goes with its sense; half of them are ambiguous until then."""
-    noun = draw.pick(tuple(HOMONYMS))
-    *adjectives, first, second = HOMONYMS[noun]
+    noun = draw.pick(tuple(lex.HOMONYMS))
+    *adjectives, first, second = lex.HOMONYMS[noun]
     sense = draw.index(2)
-    adjective = draw.pick(NEUTRAL) if draw.chance(0.5) else adjectives[sense]
-    frame = draw.pick(FRAMES).format(a=adjective, n=noun)
+    adjective = draw.pick(lex.NEUTRAL) if draw.chance(0.5) else adjectives[sense]
+    frame = draw.pick(lex.FRAMES).format(a=adjective, n=noun)
     return f"- {frame} {(first, second)[sense]}\n"
 
 
 def write_attachment(world: World, draw: Draw) -> str:
     """A deed "with the ...", then whose it was; half of them could be the agent's or the patient's until then."""
-    agent, deed, patient = draw.pick(AGENTS), draw.pick(DEEDS), draw.pick(PATIENTS)
+    agent, deed, patient = draw.pick(lex.AGENTS), draw.pick(lex.DEEDS), draw.pick(lex.PATIENTS)
     sense = draw.index(2)
-    thing = draw.pick(EITHER if draw.chance(0.5) else (TOOLS, MARKS)[sense])
+    thing = draw.pick(lex.EITHER if draw.chance(0.5) else (lex.TOOLS, lex.MARKS)[sense])
     return f"- {attachment(agent, deed, patient, thing)} {whose(agent, patient)[sense]}\n"
 
 
@@ -213,7 +199,7 @@ def write_words(world: World, draw: Draw) -> str:
 
 def write_record(world: World, draw: Draw, keys: Sequence[str]) -> str:
     """One record: the given keys in their order with independent values."""
-    values = {"item": THINGS, "color": COLORS, "count": tuple("123456789"), "place": PLACES}
+    values = {"item": THINGS, "color": lex.COLORS, "count": tuple("123456789"), "place": PLACES}
     return "; ".join(f"{key}: {draw.pick(values[key])}" for key in keys) + "\n"
 
 
@@ -278,7 +264,7 @@ def story_rest(draw: Draw, plural: bool, past: bool) -> str:
     if kind == 0:
         return f" {draw.pick(MOVES)[form]} to the {draw.pick(PLACES)}"
     if kind == 1:
-        return f" {draw.pick(ACTS)[form]} the {draw.pick(COLORS)} {draw.pick(THINGS)}"
+        return f" {draw.pick(ACTS)[form]} the {draw.pick(lex.COLORS)} {draw.pick(THINGS)}"
     be = ("was", "were")[plural] if past else ("is", "are")[plural]
     return f" {be} {draw.pick(STATES)}"
 

@@ -9,19 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from phaselens.claims import Claim, OwnClaim, RegisteredOwn, at_equal_lengths, claims_by_id
+from phaselens.claims import Claim, OwnClaim, RegisteredOwn, claims_by_id, held_against
 from phaselens.claims.verdict_records import LedgerRow
 from phaselens.dynamics.published_figures import published_figures
 from phaselens.engines.forked_workers import spread
 from phaselens.experiments import (
     Each,
+    Experiment,
     Panel,
     Result,
     experiments_by_name,
     in_turn,
-    over_whole_runs,
-    run_at_equal_lengths,
+    run_again,
     run_experiments,
+    stricter,
 )
 from phaselens.experiments.equal_lengths import equal_lengths, length_notes
 from phaselens.experiments.own_evidence import own_evidence
@@ -82,13 +83,10 @@ class Wanted:
         """The own claims that are judged."""
         return with_later(self.registered, self.later)
 
-    @property
-    def over_whole_runs(self) -> set[str]:
-        """The claims that rest on means over whole runs; ratio_norm is of one length by definition."""
-        chosen = over_whole_runs(self.experiments)
+    def own_of(self, chosen: Sequence[Experiment]) -> set[str]:
+        """Own claims about tables of these experiments; ratio_norm is of one length by definition."""
         tables = {table.name for e in chosen for table in e.tables}
-        own = {c.id for c in self.own if c.rule.table in tables and not c.rule.value.startswith("ratio_norm")}
-        return own | {claim for e in chosen for claim in e.whole_runs}
+        return {c.id for c in self.own if c.rule.table in tables and not c.rule.value.startswith("ratio_norm")}
 
     @classmethod
     def of(cls, declaration: Mapping[str, Any]) -> "Wanted":
@@ -162,8 +160,8 @@ def verdicts(
 ) -> tuple[Result, list[LedgerRow]]:
     """What the experiments found, and the rows of the ledger.
 
-    Where runs are of unlike length, claims that rest on means over whole runs are judged at equal lengths too, and a
-    verdict that does not stand there is open.
+    Where runs are of unlike length, claims that rest on means over whole runs are judged at equal lengths too; where
+    some answers were cut off and some ended, claims about answers among those that ended. What does not stand is open.
     """
 
     def rows_of(found: Result, about: Panel) -> list[LedgerRow]:
@@ -171,15 +169,16 @@ def verdicts(
         return judged(claims, {**found.evidence, **own}, late, registered)
 
     result = run_experiments(panel, wanted.experiments, each)
-    rows, equal = rows_of(result, panel), equal_lengths(panel)
-    if equal is None:
-        return result, rows
-    again, ids = run_at_equal_lengths(equal, wanted.experiments, each), wanted.over_whole_runs
-    if again is not None:
-        kept = {claim: found for claim, found in again.evidence.items() if claim in ids}
-        again = Result({**result.tables, **again.tables}, evidence={**result.evidence, **kept})
-    rows = at_equal_lengths(rows, None if again is None else rows_of(again, equal.panel), equal.words, ids)
-    return replace(result, notes=(*length_notes(panel, equal), *result.notes)), rows
+    rows, notes = rows_of(result, panel), length_notes(panel, equal_lengths(panel))
+    for held, chosen, ids in stricter(panel, wanted.experiments):
+        ids, again = ids | wanted.own_of(chosen), run_again(held, chosen, each)
+        notes += (f"verdicts must stand {held.where} too: {held.words}",)
+        if again is not None:
+            kept = {claim: found for claim, found in again.evidence.items() if claim in ids}
+            again = Result({**result.tables, **again.tables}, evidence={**result.evidence, **kept})
+        there = None if again is None else rows_of(again, held.panel)
+        rows = held_against(rows, there, ids, where=held.where, said=held.words, needed=held.needed)
+    return replace(result, notes=(*notes, *result.notes)), rows
 
 
 def _grading(folder: Path, record: Record, name: str | None) -> dict[str, object]:

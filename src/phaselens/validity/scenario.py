@@ -9,11 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from phaselens.claims import at_equal_lengths, claims_by_id, judge_all
+from phaselens.claims import claims_by_id, held_against, judge_all
 from phaselens.claims.verdict_records import LedgerRow
 from phaselens.errors import InputError
-from phaselens.experiments import Panel, experiments_by_name
-from phaselens.experiments.equal_lengths import equal_lengths
+from phaselens.experiments import Panel, experiments_by_name, stricter
 
 Kind = Literal["null", "effect", "artefact", "unmoved"]
 
@@ -75,7 +74,7 @@ def by_experiment(name: str, claims: tuple[str, ...] = ()) -> Judge:
     """The judge of real studies for the claims of one experiment, or some of them: its evidence, then `judge_all`.
 
     Holm runs over these claims; a study that registers more of the same document judges harder. As at the end of a
-    study, runs of unlike length are judged at equal lengths too.
+    study, what a stricter panel (runs of equal length, answers that ended) does not bear out is open.
     """
     (experiment,) = experiments_by_name([name])
 
@@ -84,12 +83,11 @@ def by_experiment(name: str, claims: tuple[str, ...] = ()) -> Judge:
 
     def judge(panel: Panel) -> dict[str, Ruling]:
         found = plain(panel)
-        decided = any(found[c].verdict != "open" for c in experiment.whole_runs if c in found)
-        equal = equal_lengths(panel) if decided else None
-        if equal is None:
-            return found
-        again = None if equal.panel is None else _rows(plain(equal.panel))
-        rows = at_equal_lengths(_rows(found), again, equal.words, experiment.whole_runs)
-        return {row["id"]: Ruling(row["verdict"], row["decided_by"]) for row in rows}
+        for held, _, ids in stricter(panel, [name]):
+            if any(found[c].verdict != "open" for c in ids if c in found):
+                again = None if held.panel is None else _rows(plain(held.panel))
+                rows = held_against(_rows(found), again, ids, where=held.where, said=held.words, needed=held.needed)
+                found = {row["id"]: Ruling(row["verdict"], row["decided_by"]) for row in rows}
+        return found
 
     return judge

@@ -126,6 +126,7 @@ def graded_model(
     tagged: bool = False,
     drift: str = "",
     uneven: bool = False,
+    off: float = 0.0,
 ) -> ModelData:
     """One model with graded runs; `right` is the share of right answers, `difficulty` the SD of units in log odds.
 
@@ -134,7 +135,8 @@ def graded_model(
     difficulty and one level of every column. With `states` a word of the prompt says which units are hard, the states
     at the beginning of the answer say so too, and beyond that are shifted by so many SD where the answer is wrong. With
     `drift` all columns rise by a spread over the run, and answers that are "wrong", or have more "steps" of derivation,
-    are longer. `uneven`: hard prompts have five times the runs of easy ones.
+    are longer. `uneven`: hard prompts have five times the runs of easy ones. With `off` that share of the answers is
+    cut off by the limit of tokens and wrong for that, and the links go with it.
     """
     n_prompts = prompts + calibration
     odd = np.exp(difficulty * rng.normal(size=n_prompts))
@@ -146,11 +148,15 @@ def graded_model(
     odds = (1 - right) / right * hard * np.exp(kinds * np.where(second, 1, -1))
     level = 1 + (unit if difficulty else np.arange(n)) % 3
     wrong = rng.uniform(size=n) < odds / (1 + odds)
-    drawn = _Drawn(rng, wrong, level, second if kinds else wrong, unit if wordings > 1 else None, bool(drift))
+    cut = rng.uniform(size=n) < off if off else np.zeros(n, bool)
+    wrong |= cut
+    drawn = _Drawn(
+        rng, wrong, level, cut if off else second if kinds else wrong, unit if wordings > 1 else None, bool(drift)
+    )
     ct, tokens = _instability(drawn, links)
     at, plain = _columns(drawn, links, ct)
     later = np.asarray({"": STEPS, "wrong": 24 * wrong, "steps": 12 * (level - 1)}[drift])
-    lengths = np.minimum(rng.integers(24, 49, n) + later, STEPS)
+    lengths = np.where(cut, STEPS, np.minimum(rng.integers(24, 49, n) + later, STEPS))
     there = np.arange(STEPS) < lengths[:, None]
     at, plain = ({k: np.where(there, v, np.nan) for k, v in of.items()} for of in (at, plain))
     run, step, layer = (x.ravel() for x in np.indices((n, STEPS, len(RECORDED))))
@@ -169,6 +175,8 @@ def graded_model(
         answer_state=rng.normal(size=(n, 4)),
         tag=np.array([f"{k} steps" if k > 1 else "1 step" for k in level]),
     )
+    if off:
+        runs["finish"] = np.where(cut, "length", "eos")
     if tagged:
         runs["tag"] = np.where(second, "rare", "common")
     if states is not None:
