@@ -133,4 +133,4 @@ def length_notes(panel: Panel, equal: Stricter | None) -> tuple[str, ...]:
     short = [f"{int((lengths < n).sum())} for {what} ({n} tokens)" for n, what in NEEDS if (lengths < n).any()]
     said = f"runs of unlike length: {lengths.min()} to {lengths.max()} tokens, median {np.median(lengths):g}"
     said += f"; too short of {len(lengths)} runs: {', '.join(short)}" if short else ""
-    return (said,) if equal.panel else (said, f"no length of {FEWEST} tokens that three quarters of the runs reach")
+    return (said,) if equal.panel else (said, f"equal lengths are not possible: no {FEWEST} tokens that most reach")
