@@ -155,8 +155,8 @@ def held_against(
 ) -> list[LedgerRow]:
     """Rows of the ledger held against those of a stricter panel: a verdict that does not stand there is open.
 
-    `again` are its rows, in the same order (None: there is none), `where` in words ("at equal lengths"), `said` over
-    what, `ids` the claims that must stand there. Rows of other claims, and those that decide nothing, stay.
+    `again` are its rows, in the same order (None: there is none), `ids` the claims that must stand there, `where` in
+    words ("at equal lengths", decided by "equal lengths"), `said` over what. Other claims and open verdicts stay.
     """
     out: list[LedgerRow] = []
     for row, other in zip(rows, again or repeat(None, len(rows)), strict=True):

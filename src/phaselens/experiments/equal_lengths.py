@@ -14,6 +14,7 @@ from phaselens.experiments.base import ModelData, Panel
 
 FEWEST = 8  # tokens: below, a mean of instability is one of fewer than six values
 QUARTER = 0.25
+AT_EQUAL_LENGTHS = "at equal lengths"
 # What needs how many tokens.
 NEEDS = ((3, "instability"), (FEWEST, "equal lengths"), (34, "a profile over quarters"), (WINDOW + 2, "ratio_norm"))
 Limits = Mapping[str, int]
@@ -122,7 +123,7 @@ def equal_lengths(panel: Panel) -> Stricter | None:
     tokens = ", ".join(f"{n}" for n in sorted({*paired.values(), *limits.values()}))
     words = f"the first {tokens} tokens of each run; {n_runs - kept} of {n_runs} runs are shorter"
     needed = "runs of one length: suppress_eos = true, or prompts with longer answers"
-    return Stricter(replace(panel, models=models) if enough else None, "at equal lengths", words, needed)
+    return Stricter(replace(panel, models=models) if enough else None, AT_EQUAL_LENGTHS, words, needed)
 
 
 def length_notes(panel: Panel, equal: Stricter | None) -> tuple[str, ...]:

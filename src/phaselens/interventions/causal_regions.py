@@ -16,7 +16,7 @@ from torch import Tensor
 from phaselens.capture.replay import advance
 from phaselens.errors import InputError
 from phaselens.interventions.outcome_records import Causal
-from phaselens.interventions.signature import clean_run, forward, identity_gap
+from phaselens.interventions.signature import clean_run, forward, identity_gap, ids_of
 from phaselens.models import Model, encoder, record
 from phaselens.models.hooks import begun_at, forms_of
 from phaselens.organisms.questions import agreement_pairs
@@ -228,9 +228,8 @@ class _Runner:
         ids = torch.as_tensor(self.items.ids[rows, : last + 1], device=model.device)
         behind = last if model.facts.cache == "past_key_values" and model.facts.chunks else 0
         with torch.no_grad(), record(model, clone=True) as taps, forms_of(model.blocks) as forms:
-            forward(model, ids, 1)
-        with torch.no_grad():
             cache = advance(model, ids[:, :behind], 0, None, keep_cache=True) if behind else None
+            forward(model, ids, 1)  # the taps hold the last pass
         states = {layer: state[:, behind:].clone() for layer, state in taps.states.items()}
         return _Alike(rows, ids[:, behind:], behind, states, forms, cache)
 
@@ -289,7 +288,7 @@ class _Elsewhere:
             state = clean.states[layer].repeat(len(changes), 1, 1)
             for row, change in zip(state, changes, strict=True):
                 row[t.n_prompt - 1 :] = change(row[t.n_prompt - 1 :].cpu()).to(row)
-            ids = torch.tensor([t.fed], device=self.model.device).expand(len(state), -1)
+            ids = ids_of(self.model, t).expand(len(state), -1)
             with torch.no_grad(), begun_at(self.model, layer, state, clean.forms):
                 logs = forward(self.model, ids, t.n_generated).float().log_softmax(dim=-1)
             out[:, i] = -logs[:, torch.arange(t.n_generated), torch.tensor(t.completion_ids)].mean(dim=1).cpu().numpy()

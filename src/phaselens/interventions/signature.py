@@ -180,7 +180,8 @@ class Clean:
     forms: list
 
 
-def _ids(model: Model, t: Transcript) -> Tensor:
+def ids_of(model: Model, t: Transcript) -> Tensor:
+    """The tokens of a run as one row [1, position], on the model's device."""
     return torch.tensor([t.fed], device=model.device)
 
 
@@ -194,7 +195,7 @@ def clean_run(model: Model, t: Transcript, site: str = "resid_post", layers: Seq
 
     at = [] if site == "resid_post" else [At(site, tuple(layers), "all", keep)]
     with torch.no_grad(), record(model, clone=True) as taps, forms_of(model.blocks) as forms, intervening(model, at):
-        forward(model, _ids(model, t), t.n_generated)
+        forward(model, ids_of(model, t), t.n_generated)
     states = torch.stack([taps.states[layer][0].to(model.device) for layer in taps.layers])
     return Clean(states, there or dict(enumerate(states)), forms)
 
@@ -346,7 +347,7 @@ def _run_rows(
         z = rows.z.new_zeros(len(which) + 1, time, model.d_model)
         z[1:, time - n :] = rows.z[which]
         amount = torch.tensor([0.0, *size], dtype=torch.float32)
-        ids = _ids(model, t).expand(len(which) + 1, -1)
+        ids = ids_of(model, t).expand(len(which) + 1, -1)
         state = clean.states[begin].expand(len(ids), -1, -1)
         layers = range(begin + 1, model.n_layers + 1)
         at = _at(made.site, layer, z.to(model.device), amount.to(model.device))
@@ -429,7 +430,7 @@ def _substituted(
 ) -> tuple[list[float], list[float]]:
     """Another token in place of the last of the prompt: ln g(0 -> L) over the steps, and KL, by half of the draws."""
     n = t.n_generated
-    ids = _ids(model, t).repeat(plan.draws + 1, 1)
+    ids = ids_of(model, t).repeat(plan.draws + 1, 1)
     other = torch.randint(1, model.vocab_size, (plan.draws,), generator=draw)
     place = t.n_prompt - 1
     ids[1:, place] = (ids[1:, place] + other.to(ids.device)) % model.vocab_size

@@ -24,7 +24,7 @@ from phaselens.experiments import (
     run_experiments,
     stricter,
 )
-from phaselens.experiments.equal_lengths import equal_lengths, length_notes
+from phaselens.experiments.equal_lengths import AT_EQUAL_LENGTHS, length_notes
 from phaselens.experiments.own_evidence import own_evidence
 from phaselens.experiments.result_tables import json_value
 from phaselens.experiments.separations import counts
@@ -169,8 +169,9 @@ def verdicts(
         return judged(claims, {**found.evidence, **own}, late, registered)
 
     result = run_experiments(panel, wanted.experiments, each)
-    rows, notes = rows_of(result, panel), length_notes(panel, equal_lengths(panel))
-    for held, chosen, ids in stricter(panel, wanted.experiments):
+    rows, against = rows_of(result, panel), stricter(panel, wanted.experiments)
+    notes = length_notes(panel, next((held for held, *_ in against if held.where == AT_EQUAL_LENGTHS), None))
+    for held, chosen, ids in against:
         ids, again = ids | wanted.own_of(chosen), run_again(held, chosen, each)
         notes += (f"verdicts must stand {held.where} too: {held.words}",)
         if again is not None:
